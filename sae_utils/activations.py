@@ -89,10 +89,12 @@ def neurons(folder: Path, model: Artefact, rows: Artefact, sites: Artefact, hook
     return {"sites": sites.key}
 
 
-def matrix(codes: Artefact) -> sparse.csr_array:
-    """The codes of an artefact as a CSR matrix (tokens, features) over memory-mapped arrays."""
-    values, indices, indptr = (codes.array(name) for name in ("values", "indices", "indptr"))
-    found = sparse.csr_array((len(indptr) - 1, codes.meta["features"]), dtype=np.float32)
+def matrix(stored: Artefact) -> Any:
+    """What an artefact holds, memory-mapped: CSR (tokens, features) of codes, an array (tokens, d) of neurons."""
+    if "features" not in stored.meta:
+        return stored.array("values")
+    values, indices, indptr = (stored.array(name) for name in ("values", "indices", "indptr"))
+    found = sparse.csr_array((len(indptr) - 1, stored.meta["features"]), dtype=np.float32)
     # set one by one: the constructor would copy 32-bit indices into 64-bit ones
     found.data, found.indices, found.indptr = values, indices, indptr
     return found

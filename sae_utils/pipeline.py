@@ -6,12 +6,13 @@ Never: a computation of its own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
-from sae_utils import activations, corpora, dictionaries, models, tokenization, toys
+from sae_utils import activations, candidates, corpora, correlation, dictionaries, models, tokenization, toys
+from sae_utils.correlation import Correlation
+from sae_utils.matching import Pairs
 from sae_utils.params import Profile
 from sae_utils.store import Artefact
 
@@ -90,12 +91,14 @@ def reader(profile: Profile, name: str) -> Reader:
 class Features(NamedTuple):
     """The features of one dictionary, with what they do at every site."""
 
-    codes: sparse.csr_array
-    """(tokens, features)"""
+    codes: Any
+    """(tokens, features), CSR of a dictionary, dense of neurons"""
     decoder: np.ndarray
     """(features, d) decoder rows"""
     sites: Artefact
     """which tokens: the same row is the same token in all dictionaries over it"""
+    kept: Artefact
+    """where the codes lie in the store"""
 
 
 def features(profile: Profile, name: str) -> Features:
@@ -103,4 +106,36 @@ def features(profile: Profile, name: str) -> Features:
     source = reader(profile, name)
     sites = activations.sites(source.rows, source.skip)
     codes = activations.codes(source.dictionary, source.model, source.rows, sites, source.hook, source.skip)
-    return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites)
+    return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites, codes)
+
+
+class Pair(NamedTuple):
+    """Two sets of features at the same sites, correlated on the documents that choose partners."""
+
+    a: Features
+    b: Features
+    found: Correlation
+    """on the documents that choose"""
+    on_matching: np.ndarray
+    """(tokens,) mask of the documents that choose"""
+    on_held_out: np.ndarray
+    """(tokens,) mask of the documents that judge"""
+
+    def held_out(self, pairs: Pairs) -> np.ndarray:
+        """Correlation of pairs on the documents that did not choose them: (pairs,), NaN where a feature is dead."""
+        return correlation.paired(self.a.codes, self.b.codes, pairs.a, pairs.b, rows=self.on_held_out).r
+
+
+def pair(a: Features, b: Features, k: int, *, swapped: bool = False) -> Pair:
+    """Correlate two sets of features; the `k` best candidates of each are kept.
+
+    With `swapped` the held-out documents choose and the matching documents judge.
+
+    Raises:
+        ValueError: they are not over the same sites.
+    """
+    if a.sites.key != b.sites.key:
+        raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
+    choose, judge = ("held_out", "matching") if swapped else ("matching", "held_out")
+    found = candidates.read(a.kept, b.kept, a.sites, choose, k)
+    return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge))
