@@ -1,7 +1,7 @@
-"""Training an SAE on streamed activations against SAELens' bare trainer on tensors in memory.
+"""Training an SAE on stored activations against SAELens' bare trainer on tensors in memory.
 
-Both run in turn with the same configuration. `ratio_bare` is bare time / streamed time (1: streaming is free), the
-median over repeats.
+Both run in turn with the same configuration. `ratio_bare` is bare time / stored time (1: reading and mixing are free),
+the median over repeats. `ratio_first` counts the pass over the model too, which the first SAE of a hook pays for all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sae_utils import corpora, dictionaries, models, params, pipeline, store
+from sae_utils import corpora, dictionaries, params, pipeline, store
 
 
 def main() -> None:
@@ -33,23 +33,27 @@ def main() -> None:
         # a model of a few steps is as fast as a trained one
         toy = profile.models[spec.model].model_copy(update={"batch": 2048, "checkpoints": 0})
         world = profile._replace(corpus=corpus, models=profile.models | {spec.model: toy})
-        bridge = models.load(pipeline.model(world, spec.model))
-        rows = pipeline.rows(world, spec.model)
+        model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)
         print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpora.describe(corpus)}")
-        stored = list(itertools.islice(dictionaries.activations(bridge, rows, spec, 1), spec.samples // spec.batch))
-        dictionaries.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(stored))  # warm up
-        bare, streamed = [], []
-        for _ in range(1 if quick else 3):
+        start = time.perf_counter()
+        values = dictionaries.inputs(model, rows, spec.hook, profile.common.skip, spec.samples).array("values")
+        passed = time.perf_counter() - start
+        held = list(itertools.islice(dictionaries.batches(values, spec), spec.samples // spec.batch))
+        dictionaries.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(held))  # warm up
+        bare, stored = [], []
+        for _ in range(1 if quick else 5):
             start = time.perf_counter()
-            dictionaries.fit(spec, itertools.cycle(stored))
+            dictionaries.fit(spec, itertools.cycle(held))
             bare.append(time.perf_counter() - start)
             start = time.perf_counter()
-            dictionaries.fit(spec, dictionaries.activations(bridge, rows, spec, 1))
-            streamed.append(time.perf_counter() - start)
-            print(f"bare {bare[-1]:.2f} s, streamed {streamed[-1]:.2f} s")
-    ratio = statistics.median(b / s for b, s in zip(bare, streamed, strict=True))
-    rate = spec.samples / statistics.median(streamed)
-    print(json.dumps({"ratio_bare": round(ratio, 3), "activations_per_s": round(rate)}))
+            dictionaries.fit(spec, dictionaries.batches(values, spec))
+            stored.append(time.perf_counter() - start)
+            print(f"bare {bare[-1]:.2f} s, stored {stored[-1]:.2f} s, pass over the model {passed:.2f} s")
+    ratio = statistics.median(b / s for b, s in zip(bare, stored, strict=True))
+    first = statistics.median(b / (s + passed) for b, s in zip(bare, stored, strict=True))
+    rate = spec.samples / statistics.median(stored)
+    found = {"ratio_bare": round(ratio, 3), "ratio_first": round(first, 3), "activations_per_s": round(rate)}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

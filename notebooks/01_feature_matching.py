@@ -59,7 +59,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import comparison, contexts, corpora, correlation, counterparts, filters, labels, matching
+from sae_utils import comparison, contexts, correlation, counterparts, filters, labels, matching
 from sae_utils import nulls, params, pipeline, report, significance, similarity, store
 
 # %%
@@ -67,6 +67,7 @@ run = params.start(profile, "01_feature_matching")
 out = report.Report(run, "01_feature_matching")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
+both = pipeline.pair(a, b, candidates)
 
 # %% [markdown]
 # ## Correlation
@@ -74,9 +75,7 @@ a, b = (pipeline.features(run, name) for name in primary.pair)
 # feature keeps its best candidates, in both directions.
 
 # %%
-split = a.sites.array("split")
-on_matching, on_held_out = (split == corpora.SPLITS.index(name) for name in ("matching", "held_out"))
-found = correlation.correlate(a.codes, b.codes, k=candidates, rows=on_matching, threads=store.threads())
+found, on_matching, on_held_out = both.found, both.on_matching, both.on_held_out
 live_a, live_b = int(found.a.live.sum()), int(found.b.live.sum())
 
 # %%
@@ -98,7 +97,7 @@ pairs = {
     "many-to-one, B to A": matching.many_to_one(found, "b_to_a"),
     "mutual": matching.mutual(found),
 }
-held_out = {name: correlation.paired(a.codes, b.codes, p.a, p.b, rows=on_held_out).r for name, p in pairs.items()}
+held_out = {name: both.held_out(p) for name, p in pairs.items()}
 
 # %%
 matched = pd.DataFrame(

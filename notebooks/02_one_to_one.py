@@ -43,16 +43,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import comparison, corpora, correlation, corrections, filters, matching, params, pipeline, report, store
+from sae_utils import comparison, corrections, filters, matching, params, pipeline, report
 
 # %%
 run = params.start(profile, "02_one_to_one")
 out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
-split = a.sites.array("split")
-on_matching, on_held_out = (split == corpora.SPLITS.index(name) for name in ("matching", "held_out"))
-found = correlation.correlate(a.codes, b.codes, k=candidates, rows=on_matching, threads=store.threads())
+both = pipeline.pair(a, b, candidates)
+found = both.found
 live_a, live_b = int(found.a.live.sum()), int(found.b.live.sum())
 
 # %% [markdown]
@@ -81,7 +80,7 @@ for name, match in methods.items():
 optimal, soft = made["optimal"], made["soft"]
 pairs = made | {"optimal": optimal.pairs, "soft": soft.pairs}
 weights = dict.fromkeys(pairs) | {"soft": soft.weight}
-held_out = {name: correlation.paired(a.codes, b.codes, p.a, p.b, rows=on_held_out).r for name, p in pairs.items()}
+held_out = {name: both.held_out(p) for name, p in pairs.items()}
 out.number("live a", live_a, "{:,}")
 out.number("live b", live_b, "{:,}")
 out.text("certificate", "is certified" if optimal.proof.certified else "could not be certified")

@@ -1,11 +1,12 @@
-"""Sparse autoencoders: trained with SAELens on streamed activations, saved and read by SAELens.
+"""Sparse autoencoders: trained with SAELens on stored activations, saved and read by SAELens.
 
 In: the `dictionaries` section of a profile, a model, token rows. Out: a folder that `SAE.load_from_disk` reads.
-Never: a whole activation matrix; a judgement of what was learnt.
+Never: a whole activation matrix in memory; a judgement of what was learnt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import shutil
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from tqdm import tqdm
 
 from sae_utils import corpora, models, store, toys
 from sae_utils.spec import ProfileError, Spec
-from sae_utils.store import Artefact, artefact
+from sae_utils.store import Appender, Artefact, artefact
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -72,7 +74,32 @@ KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": Checkpoint}
 
 
 @artefact
-def trained(folder: Path, spec: Trained, model: Artefact, rows: Artefact, skip: int) -> dict[str, Any]:
+def inputs(folder: Path, model: Artefact, rows: Artefact, hook: str, skip: int, samples: int) -> dict[str, Any]:
+    """What the SAEs of a hook are trained on: `values`, float16 (tokens, d), of training rows in random order.
+
+    Rows are taken whole until `samples` tokens are there, or all are.
+
+    Raises:
+        ValueError: an activation is beyond float16.
+    """
+    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
+    out: Appender | None = None
+    with contextlib.ExitStack() as stack, tqdm(total=samples, desc=hook, unit=" activations", leave=False) as bar:
+        for part in models.harvest(models.load(model), rows, batches, hook, skip):
+            x = part.activations[part.mask].half().cpu().numpy()
+            if not np.isfinite(x).all():
+                raise ValueError(f"{hook}: an activation is not finite in float16, in which activations are stored")
+            out = out or stack.enter_context(Appender(folder / "values.npy", np.float16, x.shape[1:]))
+            out.append(x)
+            bar.update(len(x))
+            if out.length >= samples:
+                break
+    return {"activations": out.length if out else 0}
+
+
+@artefact
+def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
     """Train an SAE with SAELens' trainer and save it for inference."""
     kept: list[int] = []
 
@@ -82,7 +109,7 @@ def trained(folder: Path, spec: Trained, model: Artefact, rows: Artefact, skip: 
 
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        sae = fit(spec, activations(models.load(model), rows, spec, skip), keep)
+        sae = fit(spec, batches(inputs.array("values"), spec), keep)
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
     return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}
@@ -163,18 +190,18 @@ def _new(spec: Trained, d_in: int) -> Any:
             )
 
 
-def activations(bridge: Any, rows: Artefact, spec: Trained, skip: int) -> Iterator[torch.Tensor]:
-    """Endless shuffled batches (spec.batch, d) of activations of the training documents."""
-    from sae_lens.training.mixing_buffer import mixing_buffer
+def batches(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
+    """Endless shuffled batches (spec.batch, d) of stored activations (tokens, d).
 
-    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
-    lengths = rows.array("lengths")[training]
+    What lies together on disk is read together, in random order, and mixed with what was read around that time.
+    """
+    from sae_lens.training.mixing_buffer import mixing_buffer
 
     def stream() -> Iterator[torch.Tensor]:
         for epoch in itertools.count():
-            batches = (training[chosen] for chosen in toys.shuffled(lengths, 64, seed=(spec.seed, epoch)))
-            for part in models.harvest(bridge, rows, batches, spec.hook, skip):
-                yield part.activations[part.mask]
+            order = np.random.default_rng((spec.seed, epoch)).permutation(-(-len(values) // spec.batch))
+            for first in order * spec.batch:
+                yield torch.from_numpy(values[first : first + spec.batch].astype(np.float32)).to(store.device())
 
     return iter(mixing_buffer(MIX * spec.batch, spec.batch, stream()))
 

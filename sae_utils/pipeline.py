@@ -82,10 +82,11 @@ def reader(profile: Profile, name: str) -> Reader:
     while isinstance(base, dictionaries.Checkpoint):
         base = profile.dictionaries[base.of]
     skip, own_rows = profile.common.skip, training_rows(profile, base.model)
-    made = dictionaries.trained(base, model(profile, base.model), own_rows, skip)
+    source = model(profile, base.model)
+    made = dictionaries.trained(base, dictionaries.inputs(source, own_rows, base.hook, skip, base.samples))
     if record is not base:
         made = dictionaries.checkpoint(made, record.number)
-    return Reader(made, model(profile, base.model), rows(profile, base.model), own_rows, base.hook, skip, base.width)
+    return Reader(made, source, rows(profile, base.model), own_rows, base.hook, skip, base.width)
 
 
 class Features(NamedTuple):

@@ -14,6 +14,10 @@ from sae_utils.spec import ProfileError
 NAMES = ("one_layer", "two_layer")
 
 
+def source(reader, samples: int = 6400):
+    return dictionaries.inputs(reader.model, reader.rows, reader.hook, reader.skip, samples)
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
@@ -51,9 +55,7 @@ def test_the_folder_is_what_saelens_reads(world, name):
 
 def test_an_sae_learns(world, name):
     reader = pipeline.reader(world, name)
-    untrained = dictionaries.trained(
-        world.dictionaries[name].model_copy(update={"samples": 64}), reader.model, reader.rows, reader.skip
-    )
+    untrained = dictionaries.trained(world.dictionaries[name].model_copy(update={"samples": 64}), source(reader))
     fvu = [quality.quality(x, *reader.judge()[1:], 40).meta["fvu"] for x in (reader.dictionary, untrained)]
     assert fvu[0] < 0.6 * fvu[1]
 
@@ -69,7 +71,7 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
     def made(folder: str, **changes) -> bytes:
         (tmp_path / folder).mkdir()
         record = spec.model_copy(update=changes)
-        dictionaries.trained.__wrapped__(tmp_path / folder, record, reader.model, reader.rows, reader.skip)
+        dictionaries.trained.__wrapped__(tmp_path / folder, record, source(reader))
         return bytes_of(tmp_path / folder)
 
     torch.manual_seed(1)
@@ -79,11 +81,11 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
     assert made("c", seed=1) != first
 
 
-def test_training_sees_training_documents_without_their_first_positions(world, monkeypatch):
-    """Activations that name their row and position: none is of another split, of padding or of a skipped position."""
-    rows, skip = pipeline.rows(world, "one_layer"), 2
+@pytest.fixture
+def numbered(monkeypatch):
+    """Activations that name their row and position."""
 
-    def numbered(bridge, rows, batches, hook, skip):
+    def harvest(bridge, rows, batches, hook, skip):
         for chosen in batches:
             _, mask = toys.take(rows, chosen)
             mask[:, :skip] = False
@@ -92,28 +94,59 @@ def test_training_sees_training_documents_without_their_first_positions(world, m
             )
             yield models.Batch(place.float(), chosen, mask)
 
-    monkeypatch.setattr(models, "harvest", numbered)
-    spec = world.dictionaries["one_layer"].model_copy(update={"batch": 50})
-    torch.manual_seed(0)  # as `trained` does
-    stream = dictionaries.activations(None, rows, spec, skip)
+    monkeypatch.setattr(models, "harvest", harvest)
+
+
+def test_training_sees_training_documents_without_their_first_positions(world, numbered, tmp_path):
+    reader, skip = pipeline.reader(world, "one_layer"), 2
+    rows = reader.rows
+    meta = dictionaries.inputs.__wrapped__(tmp_path, reader.model, rows, reader.hook, skip, 10**6)
     lengths, splits = rows.array("lengths"), rows.array("split")
-    total = int((lengths - skip)[splits == 0].sum())
-    drawn = torch.cat([next(stream) for _ in range(2 * total // 50)]).int().numpy()
-    row, position = drawn.T
+    values = np.load(tmp_path / "values.npy")
+    assert values.dtype == np.float16 and meta["activations"] == len(values) == (lengths - skip)[splits == 0].sum()
+    row, position = values.astype(int).T
     assert (splits[row] == corpora.SPLITS.index("training")).all()
     assert (position >= skip).all() and (position < lengths[row]).all()
-    assert len(np.unique(drawn, axis=0)) > 0.95 * total
-    assert np.abs(np.diff(row[:5000])).mean() > 20  # shuffled
-    torch.manual_seed(0)
-    again = dictionaries.activations(None, rows, spec, skip)
-    np.testing.assert_array_equal(torch.cat([next(again) for _ in range(20)]).int().numpy(), drawn[:1000])
+    assert len(np.unique(values, axis=0)) == len(values)
+
+
+def test_no_more_rows_are_passed_than_are_asked_for(world, numbered, tmp_path):
+    reader = pipeline.reader(world, "one_layer")
+    meta = dictionaries.inputs.__wrapped__(tmp_path, reader.model, reader.rows, reader.hook, 1, 1000)
+    assert 1000 <= meta["activations"] < 1000 + 64 * 112
+
+
+def test_activations_beyond_float16_are_refused(world, tmp_path, monkeypatch):
+    def harvest(bridge, rows, batches, hook, skip):
+        yield models.Batch(torch.full((1, 2, 3), 1e6), np.zeros(1, int), torch.ones(1, 2, dtype=torch.bool))
+
+    monkeypatch.setattr(models, "harvest", harvest)
+    reader = pipeline.reader(world, "one_layer")
+    with pytest.raises(ValueError, match=r"blocks\.0\.hook_mlp_out: .* float16"):
+        dictionaries.inputs.__wrapped__(tmp_path, reader.model, reader.rows, reader.hook, 1, 10)
+
+
+def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):
+    values = np.arange(10_001, dtype=np.float32)[:, None]
+    spec = world.dictionaries["one_layer"].model_copy(update={"batch": 50})
+
+    def drawn(n: int, seed: int = 0) -> np.ndarray:
+        torch.manual_seed(seed)  # as `trained` does
+        stream = dictionaries.batches(values, spec.model_copy(update={"seed": seed}))
+        return torch.cat([next(stream) for _ in range(n)]).int().numpy().ravel()
+
+    once = drawn(400)
+    assert len(np.unique(once)) > 0.9 * len(values) and np.bincount(once).max() <= 3
+    assert np.abs(np.diff(once)).mean() > 1000
+    np.testing.assert_array_equal(drawn(20), once[:1000])
+    assert (drawn(20, seed=1) != once[:1000]).any()
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "relu"])
 def test_every_architecture_is_read_back(world, architecture):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"architecture": architecture, "samples": 1280, "l1": 0.1})
-    made = dictionaries.trained(spec, reader.model, reader.rows, reader.skip)
+    made = dictionaries.trained(spec, source(reader))
     x = torch.from_numpy(seen(world, "one_layer")[:500])
     with torch.no_grad():
         codes = dictionaries.load(made).encode(x)
@@ -125,10 +158,7 @@ def test_every_architecture_is_read_back(world, architecture):
 def test_a_frozen_decoder_stays_where_it_started(world):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"frozen_decoder": True})
-    short, long = (
-        dictionaries.trained(spec.model_copy(update={"samples": n}), reader.model, reader.rows, reader.skip)
-        for n in (640, 3200)
-    )
+    short, long = (dictionaries.trained(spec.model_copy(update={"samples": n}), source(reader)) for n in (640, 3200))
     np.testing.assert_allclose(dictionaries.decoder(short), dictionaries.decoder(long), atol=1e-6)
     encoders = [dictionaries.load(made).W_enc.detach().numpy() for made in (short, long)]
     assert np.abs(encoders[0] - encoders[1]).max() > 1e-3
@@ -137,10 +167,7 @@ def test_a_frozen_decoder_stays_where_it_started(world):
 def test_checkpoints_do_not_disturb_the_run(world):
     reader = pipeline.reader(world, "one_layer")
     plain = world.dictionaries["one_layer"].model_copy(update={"samples": 1280})
-    made, kept = (
-        dictionaries.trained(plain.model_copy(update={"checkpoints": n}), reader.model, reader.rows, reader.skip)
-        for n in (0, 2)
-    )
+    made, kept = (dictionaries.trained(plain.model_copy(update={"checkpoints": n}), source(reader)) for n in (0, 2))
     assert bytes_of(made.path) == bytes_of(kept.path)
     samples = kept.meta["checkpoints"]
     assert len(samples) == 2 and 0 < samples[0] < samples[1] <= 1280

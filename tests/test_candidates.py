@@ -1,0 +1,49 @@
+"""A correlation that was kept is the correlation."""
+
+import numpy as np
+import pytest
+
+from sae_utils import activations, candidates, correlation, matching, pipeline
+
+
+@pytest.fixture(scope="module")
+def sides(world):
+    return [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
+
+
+@pytest.mark.parametrize(("split", "swapped"), [("matching", False), ("held_out", True)])
+def test_what_is_read_is_what_was_found(sides, split, swapped):
+    a, b = sides
+    direct = correlation.correlate(a.codes, b.codes, k=5, rows=candidates.on(a.sites, split))
+    for _ in range(2):  # made, and read
+        both = pipeline.pair(a, b, 5, swapped=swapped)
+        for mine, fresh in zip(both.found[:4], direct[:4], strict=True):
+            for x, y in zip(mine, fresh, strict=True):
+                np.testing.assert_array_equal(x, y)
+        np.testing.assert_array_equal(both.found.price(), direct.price())
+    assert not (both.on_matching & both.on_held_out).any()
+    np.testing.assert_array_equal(both.on_matching, candidates.on(a.sites, split))
+    pairs = matching.mutual(direct)
+    expected = correlation.paired(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out).r
+    np.testing.assert_array_equal(both.held_out(pairs), expected)
+
+
+def test_neurons_are_features_too(world, sides):
+    a, b = sides
+    reader = pipeline.reader(world, "two_layer")
+    kept = activations.neurons(reader.model, reader.rows, a.sites, "blocks.1.mlp.hook_post", reader.skip)
+    neurons = pipeline.Features(activations.matrix(kept), np.eye(32), a.sites, kept)
+    both = pipeline.pair(a, neurons, 1000)  # cut to 32
+    assert both.found.a_to_b.index.shape == (32, 32)
+    on = candidates.on(a.sites, "matching")
+    x, y = a.codes[np.flatnonzero(on)].toarray(), np.asarray(neurons.codes)[on].astype(float)
+    i = int(np.flatnonzero(both.found.a.live)[0])
+    expected = np.array([np.corrcoef(x[:, i], y[:, j])[0, 1] for j in range(32)])
+    np.testing.assert_allclose(both.found.a_to_b.r[i], np.sort(expected)[::-1], atol=1e-5)
+
+
+def test_other_tokens_are_refused(sides):
+    a, b = sides
+    other = b._replace(sites=b.kept)
+    with pytest.raises(ValueError, match="one tokenizer"):
+        pipeline.pair(a, other, 5)
