@@ -37,6 +37,7 @@ control_random = ["random"]
 control_random_blocks = ["random_blocks"]
 counterpart = 0.5
 minimum_firings = 20
+candidates = 64
 geometry = "rsa_pearson"
 
 # %%
@@ -47,7 +48,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import activations, controls, corpora, models, params, pipeline
-from sae_utils import quality, report, store, stories, sweep, toys, truth
+from sae_utils import quality, report, stories, sweep, toys, truth
 
 # %%
 run = params.start(profile, "00_models_and_dictionaries")
@@ -217,8 +218,9 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 # %%
 names = sorted({name for pair in cells for name in pair})
 known = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
-settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry, "threads": store.threads()}
-compared = sweep.sweep(lambda pair: controls.shared(known[pair[0]], known[pair[1]], **settings), cells, "controls")
+correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
+settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
+compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}
 
 # %%
 control = pd.DataFrame(

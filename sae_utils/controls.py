@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from sae_utils import corpora, correlation, intervals, matching, significance
-from sae_utils.pipeline import Features
+from sae_utils import correlation, intervals, matching, significance
+from sae_utils.pipeline import Pair
 
 CONTENT = 0.8  # share of a feature's activation that is on content words, from which it is a content feature
 
@@ -53,20 +53,18 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
     return np.flatnonzero((firings >= minimum) & ((on_content > CONTENT * total) | (not known)))
 
 
-def shared(a: Features, b: Features, *, counterpart: float, minimum: int, measure: str, threads: int) -> Shared:
+def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Shared:
     """Compare B with the content features of A.
 
-    Features are paired on the matching documents and correlated on the held-out ones. For the share, every content
+    Features are paired on the documents that choose and correlated on those that judge. For the share, every content
     feature takes its best partner. For geometry, all live features are paired one-to-one with the largest sum of
     correlations, and the pairs of A's content features are kept: the same features and the same n for every B. With
     fewer than `FEWEST` content features nothing is scored (NaN).
     """
-    split = a.sites.array("split")
-    on_matching, on_held_out = (split == corpora.SPLITS.index(name) for name in ("matching", "held_out"))
+    a, b, found, on_matching, on_held_out = both
     content = content_features(a.codes[on_matching], a.sites.array("classes")[on_matching], minimum)
     if len(content) < FEWEST:
         return Shared(len(content), math.nan, math.nan, math.nan)
-    found = correlation.correlate(a.codes, b.codes, k=min(64, b.codes.shape[1]), rows=on_matching, threads=threads)
     best = found.a_to_b.index[content, 0]
     best_r = correlation.paired(a.codes, b.codes, content, best, rows=on_held_out).r
     pairs = matching.optimal(found).pairs

@@ -182,6 +182,7 @@ def _new(spec: Trained, d_in: int) -> Any:
                     # activations have norm sqrt(d); SAELens' defaults would need far longer runs to become sparse
                     jumprelu_init_threshold=0.3,
                     jumprelu_bandwidth=2.0,
+                    pre_act_loss_coefficient=1e-3,  # else half the features never fire, which nothing mends
                 )
             )
         case "relu":

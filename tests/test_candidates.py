@@ -29,7 +29,7 @@ def test_what_is_read_is_what_was_found(sides, split, swapped):
 
 
 def test_neurons_are_features_too(world, sides):
-    a, b = sides
+    a, _ = sides
     reader = pipeline.reader(world, "two_layer")
     kept = activations.neurons(reader.model, reader.rows, a.sites, "blocks.1.mlp.hook_post", reader.skip)
     neurons = pipeline.Features(activations.matrix(kept), np.eye(32), a.sites, kept)

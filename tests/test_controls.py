@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import controls
+from sae_utils import controls, correlation
 from sae_utils.controls import Shared
+from sae_utils.pipeline import Features, Pair
 
 
 def test_content_features_by_mass_and_firings():
@@ -24,7 +25,12 @@ class Sites:
 
 
 def features(codes, decoder, sites):
-    return controls.Features(sparse.csr_array(codes.astype(np.float32)), decoder.astype(np.float32), sites)
+    return Features(sparse.csr_array(codes.astype(np.float32)), decoder.astype(np.float32), sites, kept=None)
+
+
+def pair(a, b):
+    split = a.sites.array("split")
+    return Pair(a, b, correlation.correlate(a.codes, b.codes, k=8, rows=split == 1), split == 1, split == 2)
 
 
 def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():
@@ -37,8 +43,8 @@ def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():
     a = features(codes, decoder, sites)
     copy = features(codes[:, order], decoder[order] @ turn, sites)
     noise = features(codes[generator.permutation(tokens)], generator.normal(size=(width, d)), sites)
-    settings = {"counterpart": 0.5, "minimum": 20, "measure": "rsa_cosine_pearson", "threads": 1}
-    same, other = controls.shared(a, copy, **settings), controls.shared(a, noise, **settings)
+    settings = {"counterpart": 0.5, "minimum": 20, "measure": "rsa_cosine_pearson"}
+    same, other = (controls.shared(pair(a, x), **settings) for x in (copy, noise))
     assert (same.n, other.n) == (width, width)
     assert (same.share, same.r) == (1, pytest.approx(1))
     assert same.geometry == pytest.approx(1)
