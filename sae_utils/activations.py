@@ -61,8 +61,8 @@ def codes(
         torch.no_grad(),
     ):
         indptr.append(np.zeros(1))
-        for part in models.harvest(bridge, rows, models.in_order(judged(rows)), hook, skip):
-            for x in part.activations[part.mask].split(dictionaries.SEGMENT):
+        for window in models.stream(bridge, rows, judged(rows), hook, skip):
+            for x in window.split(dictionaries.SEGMENT):
                 code = sae.encode(x)
                 site, feature = torch.nonzero(code, as_tuple=True)
                 ends = indices.length + torch.bincount(site, minlength=len(x)).cumsum(0)
@@ -81,8 +81,8 @@ def neurons(folder: Path, model: Artefact, rows: Artefact, sites: Artefact, hook
     bridge = models.load(model)
     out: Appender | None = None
     with contextlib.ExitStack() as stack, tqdm(total=sites.meta["tokens"], desc="neurons", leave=False) as bar:
-        for part in models.harvest(bridge, rows, models.in_order(judged(rows)), hook, skip):
-            x = part.activations[part.mask].half().cpu().numpy()
+        for window in models.stream(bridge, rows, judged(rows), hook, skip):
+            x = window.half().cpu().numpy()
             out = out or stack.enter_context(Appender(folder / "values.npy", np.float16, x.shape[1:]))
             out.append(x)
             bar.update(len(x))

@@ -24,6 +24,8 @@ from sae_utils.store import Artefact, artefact
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+WINDOW = 256  # rows whose activations are held at once
+
 KINDS: dict[str, type[Spec]] = {"toy": toys.Toy, "checkpoint": toys.Checkpoint, "twin": toys.Twin}
 
 
@@ -87,6 +89,22 @@ def harvest(
         yield Batch(cache[hook], chosen, mask)
 
 
+def stream(
+    bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hook: str, skip: int
+) -> Iterator[torch.Tensor]:
+    """Activations at `hook` of the token rows `chosen`, (tokens, d), in their order and without what is masked.
+
+    A window of rows at a time runs sorted by length, so that little padding is computed, and is put back in order.
+    """
+    lengths = rows.array("lengths")
+    for window in in_order(chosen, WINDOW):
+        order = np.argsort(lengths[window], kind="stable")
+        found: list[torch.Tensor] = []
+        for part in harvest(bridge, rows, in_order(window[order]), hook, skip):
+            found += part.activations[part.mask].split(part.mask.sum(1).tolist())
+        yield torch.cat([found[place] for place in np.argsort(order)])
+
+
 def in_order(chosen: np.ndarray, batch: int = 64) -> Iterator[np.ndarray]:
     """Batches of row numbers in their order."""
     yield from (chosen[i : i + batch] for i in range(0, len(chosen), batch))
@@ -100,7 +118,7 @@ def mean_loss(
     """Mean next-token cross-entropy in nats, with the activations at `hook` replaced where `replace` is given."""
     hooks = [(hook, lambda value, hook: replace(value))] if replace else []  # TransformerLens passes `hook` by name
     total, count = 0.0, 0
-    for batch in in_order(chosen):
+    for batch in in_order(chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]):  # little padding
         tokens, mask = toys.take(rows, batch)
         losses = next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks), tokens, mask)
         total, count = total + losses.double().sum().item(), count + len(losses)

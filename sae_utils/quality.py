@@ -107,8 +107,8 @@ def _canonical(hook: str) -> str:
 
 
 def _segments(bridge: Any, rows: Artefact, chosen: np.ndarray, hook: str, skip: int) -> Iterator[torch.Tensor]:
-    for part in models.harvest(bridge, rows, models.in_order(chosen), hook, skip):
-        yield from part.activations[part.mask].split(dictionaries.SEGMENT)
+    for window in models.stream(bridge, rows, chosen, hook, skip):
+        yield from window.split(dictionaries.SEGMENT)
 
 
 class _Tally:

@@ -207,6 +207,19 @@ def test_what_is_replaced_at_a_hook_is_what_the_loss_sees(world, name):
     assert models.mean_loss(bridge, rows, chosen, hook, torch.zeros_like) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_stream_is_row_after_row(world, monkeypatch):
+    """Whatever the window, as if each row had run alone."""
+    rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
+    chosen, hook = np.array([3, 40, 7, 7, 12, 0, 31]), "blocks.1.hook_mlp_out"
+    alone = [part.activations[part.mask] for part in models.harvest(bridge, rows, ([x] for x in chosen), hook, 2)]
+    assert len({len(x) for x in alone}) > 3
+    for window in (3, 256):
+        monkeypatch.setattr(models, "WINDOW", window)
+        parts = list(models.stream(bridge, rows, chosen, hook, 2))
+        assert len(parts) == -(-len(chosen) // window)
+        torch.testing.assert_close(torch.cat(parts), torch.cat(alone))
+
+
 def test_batches_in_order_cover_all():
     chosen = np.arange(5, 138)
     batches = list(models.in_order(chosen, 64))
