@@ -18,6 +18,7 @@ endif
 BUILD := build/$(PROFILE)
 NOTEBOOKS := $(patsubst notebooks/%.py,%,$(wildcard notebooks/*.py))
 EXECUTED := $(NOTEBOOKS:%=$(BUILD)/%.ipynb)
+DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -34,7 +35,7 @@ help: ## list the targets
 	@echo "make check-results  says which committed results are older than code or parameters"
 	@echo "make clean    removes what was built (build/), the environment (.venv) stays"
 	@echo
-	@echo "options: PROFILE=name   a file in params/: $(patsubst params/%.yaml,%,$(filter-out params/lexicon.yaml,$(wildcard params/*.yaml)))"
+	@echo "options: PROFILE=name   a file in params/: $(patsubst params/%.yaml,%,$(filter-out $(DATA),$(wildcard params/*.yaml)))"
 	@echo "         TEX=skip       figures, tables and numbers without the PDF"
 	@echo "         ANONYMOUS=1    a PDF without authors and links, for review"
 	@echo "         -j2            notebooks side by side"
@@ -64,7 +65,7 @@ $(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml note
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(wildcard sae_utils/*.py) params/lexicon.yaml
+$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(wildcard sae_utils/*.py) $(DATA)
 	@echo "== $* ($(PROFILE))"
 	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
 

@@ -1,9 +1,9 @@
 """Speed and memory of labels and concept rules.
 
-``python -m benchmarks.concepts``: 500,000 tokens x 32,768 features, 32 active a token; the ten strongest tokens of every
-feature, what it fires on in words, and two rules for every published concept. One process with one thread;
-seconds are CPU-seconds without making the codes and without compiling. The last line is one JSON object: tokens, features,
-cpu_s, peak_mb.
+``python -m benchmarks.concepts``: 500,000 tokens x 32,768 features, 32 active a token: the ten strongest tokens of
+every feature, what it fires on in words, and two rules for every published concept. One process with one thread;
+seconds are CPU-seconds, without making the codes and without compiling. The last line is one JSON object: tokens,
+features, cpu_s, peak_mb.
 """
 
 from __future__ import annotations

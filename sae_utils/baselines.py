@@ -2,25 +2,23 @@
 
 In: a dictionary of a profile, which says the model, the layer and the tokens; a kind of unit. Out: `Features` that
 `pipeline.pair` takes as it takes an SAE's, and pairs of them.
-Never: a unit of another layer than the dictionary reads; a principal component fitted on the documents that judge.
+Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import activations, candidates, matching, models, pipeline
+from sae_utils import activations, bases, matching, pipeline
 from sae_utils.correlation import Candidates, Correlation
 from sae_utils.matching import Pairs
 from sae_utils.params import Profile
 from sae_utils.pipeline import Features, Pair
-from sae_utils.sides import BLOCK
-from sae_utils.store import Appender, Artefact, artefact
+from sae_utils.spec import ProfileError, nearest
 
 
 class Kind(NamedTuple):
@@ -34,9 +32,9 @@ class Kind(NamedTuple):
     """pair by |r|: for directions that could as well point the other way"""
 
 
-SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP output dimensions"
+SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
 EITHER, RESIDUAL, RANDOM, PRINCIPAL = (
-    "MLP output dimensions, |r|",
+    "MLP outputs, |r|",
     "residual basis",
     "random directions",
     "principal components",
@@ -51,46 +49,6 @@ KINDS = {
     PRINCIPAL: Kind("what the SAE reads", "", True),
 }
 SEED = 0  # of random directions
-
-
-@artefact
-def output_weights(folder: Path, model: Artefact, block: int) -> None:
-    """Output weights of the MLP of a block: `rows`, float32 (d_mlp, d); row i is what neuron i writes."""
-    weights = models.load(model).blocks[block].mlp.W_out
-    np.save(folder / "rows.npy", weights.detach().float().cpu().numpy())
-
-
-@artefact
-def turned(
-    folder: Path, values: Artefact, sites: Artefact, into: Literal["random", "principal"], seed: int
-) -> dict[str, Any]:
-    """Activations (tokens, d) seen from another orthonormal basis: `values`, float16 (tokens, d).
-
-    `directions`, float32 (d, d), has the basis in its rows: the Q of a Gaussian matrix, or the principal components of
-    the matching documents, the largest variance first. The sign of a row means nothing.
-    """
-    x = values.array("values")
-    if into == "random":
-        directions = np.linalg.qr(np.random.default_rng(seed).normal(size=(x.shape[1], x.shape[1])))[0].T
-    else:
-        directions = _principal(x, candidates.on(sites, "matching"))
-    np.save(folder / "directions.npy", directions.astype(np.float32))
-    with Appender(folder / "values.npy", np.float16, (len(directions),)) as out:
-        for first in range(0, len(x), BLOCK):
-            out.append(x[first : first + BLOCK].astype(np.float64) @ directions.T)
-    return {"sites": sites.key}
-
-
-def _principal(x: np.ndarray, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Principal components of the chosen rows in rows, from sums over blocks: (d, d)."""
-    total, square = np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
-    for first in range(0, len(x), BLOCK):
-        block = x[first : first + BLOCK][chosen[first : first + BLOCK]].astype(np.float64)
-        total += block.sum(axis=0)
-        square += block.T @ block
-    covariance = square / chosen.sum() - np.outer(total, total) / chosen.sum() ** 2
-    found: NDArray[np.float64] = np.linalg.eigh(covariance)[1][:, ::-1].T
-    return found
 
 
 def block_of(hook: str) -> int:
@@ -120,20 +78,34 @@ def features(profile: Profile, name: str, kind: str) -> Features:
     hook = source.hook if basis else f"blocks.{block}.{KINDS[kind].activations}"
     kept = activations.neurons(source.model, source.rows, sites, hook, source.skip)
     if basis:
-        kept = turned(kept, sites, "random" if kind == RANDOM else "principal", SEED)
+        kept = bases.turned(kept, sites, "random" if kind == RANDOM else "principal", SEED)
         return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
     values = activations.matrix(kept)
     if kind in (NEURONS, OUTPUTS):
-        rows = output_weights(source.model, block).array("rows")
+        rows = bases.output_weights(source.model, block).array("rows")
         return Features(values, rows if kind == NEURONS else rows.T, sites, kept)
     return Features(values, np.eye(values.shape[1], dtype=np.float32), sites, kept)
+
+
+def whole(found: Correlation) -> Correlation:
+    """The same with all its correlations held, so that what asks for many blocks reads dense activations once.
+
+    Raises ValueError, as `price` does, where they do not fit.
+    """
+    r = found.price()
+
+    def price(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
+        block = r if rows is None else r[rows]
+        return block if columns is None else block[:, columns]
+
+    return found._replace(price=price)
 
 
 def either_sign(found: Correlation) -> Correlation:
     """The same two sides by |r|, for `matching`: a direction and its opposite are one.
 
-    It holds all correlations of the two sides at once, which a basis, d wide, allows. Cosine and Jaccard index of the
-    candidates, which would need a sign, are NaN.
+    It asks for all correlations of the two sides at once, which a basis, d wide, allows. Cosine and Jaccard index of
+    the candidates, which would need a sign, are NaN.
     """
     r, k = np.abs(found.price()), found.a_to_b.index.shape[1]
 
@@ -152,14 +124,14 @@ def either_sign(found: Correlation) -> Correlation:
 class Compared(NamedTuple):
     """Units of one kind in two layers, paired on the matching documents and judged on the held-out ones."""
 
-    kind: str
-    both: Pair
     pairs: Pairs
     """r is |r| where either sign will do"""
     held_out: NDArray[np.float32]
     """(pairs,) NaN where a unit is dead there; positive where the sign is that of the matching documents"""
     rows: tuple[np.ndarray, np.ndarray]
     """(pairs, d_a) and (pairs, d_b), the rows of paired units"""
+    live: tuple[int, int]
+    """units of either side that vary on the matching documents"""
 
     @property
     def n(self) -> int:
@@ -167,9 +139,9 @@ class Compared(NamedTuple):
         return len(self.pairs.a)
 
     @property
-    def live(self) -> tuple[int, int]:
-        """Units of either side that vary on the matching documents."""
-        return int(self.both.found.a.live.sum()), int(self.both.found.b.live.sum())
+    def d(self) -> str:
+        """Coordinates of the rows of either side, for a table."""
+        return ", ".join(str(rows.shape[1]) for rows in self.rows)
 
     @property
     def retention(self) -> float:
@@ -189,18 +161,44 @@ class Compared(NamedTuple):
         return float((self.held_out >= r).sum()) / self.live[0]
 
 
-def compare(
-    profile: Profile, a: str, b: str, kind: str, k: int, *, one_to_one: Literal["mutual", "optimal"] = "mutual"
-) -> Compared:
-    """Pair the units of one kind in the layers that dictionaries `a` and `b` read; `k` candidates a unit.
+def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Pair:
+    """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
 
     Raises ValueError as `features` and `pipeline.pair` do.
     """
-    one, two = (features(profile, name, kind) for name in (a, b))
-    both = pipeline.pair(one, two, k)
-    found = either_sign(both.found) if KINDS[kind].either_sign else both.found
-    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found).pairs
+    return pipeline.pair(features(profile, a, kind), features(profile, b, kind), k)
+
+
+def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
+    """Match units of one kind: those that are each other's best, or with the largest sum of correlations."""
+    found, either = both.found, KINDS[kind].either_sign
+    if either or (one_to_one == "optimal" and kind != SAE):
+        found = whole(found)
+    by = either_sign(found) if either else found
+    pairs = matching.mutual(by) if one_to_one == "mutual" else matching.optimal(by).pairs
     held_out = both.held_out(pairs)
-    if KINDS[kind].either_sign:
-        held_out = held_out * np.sign(matching.correlations(both.found, pairs.a, pairs.b))
-    return Compared(kind, both, pairs, held_out, (one.decoder[pairs.a], two.decoder[pairs.b]))
+    if either:
+        held_out = held_out * np.sign(matching.correlations(found, pairs.a, pairs.b))
+    return Compared(
+        pairs,
+        held_out,
+        (np.array(both.a.decoder[pairs.a]), np.array(both.b.decoder[pairs.b])),
+        (int(both.found.a.live.sum()), int(both.found.b.live.sum())),
+    )
+
+
+def place(profile: Profile, name: str) -> tuple[str, int]:
+    """The model and the block that a dictionary reads.
+
+    Raises:
+        ProfileError: no dictionary has that name.
+        ValueError: its hook is in no block.
+    """
+    if name not in profile.dictionaries:
+        raise ProfileError(
+            f"params/{profile.name}.yaml: no dictionary is called {name!r}; {nearest(name, profile.dictionaries)}"
+        )
+    record = profile.dictionaries[name]
+    while hasattr(record, "of"):
+        record = profile.dictionaries[record.of]
+    return record.model, block_of(record.hook)

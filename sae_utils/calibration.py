@@ -8,6 +8,7 @@ Never: data of a model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def rejected(
 
 
 def _sampled(names: Sequence[str]) -> list[Measure]:
-    """Measures whose null is drawn even where it is known: a p is, and closed forms would take longer than the draws."""
+    """Measures whose null is drawn even where it is known: a p needs the draws, which cost less than a closed form."""
     return [similarity.measure(name)._replace(moments=None) for name in names]
 
 
@@ -112,9 +113,9 @@ def covered(
 ) -> dict[str, Any]:
     """Of `repeats` data sets, in how many a 95% interval of the excess holds its true value, by measure and interval.
 
-    `bootstrap` (naive): percentiles of m resamples of the pairs, with replacement. `jackknife`: over families, the
-    groups that were planted. Each with its `count` and its `mean`, of the resamples and of the estimates. The true
-    value, `truth`, is the mean estimate over all data sets. Measures: "rsa_pearson", "mutual_knn".
+    `bootstrap` (naive): percentiles of m resamples of the pairs, with replacement, whose mean excess is `resampled`.
+    `jackknife`: over families, the groups that were planted. The true value, `truth`, is the mean estimate over all
+    data sets. Measures: "rsa_pearson", "mutual_knn".
     """
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in measures}
     for repeat in tqdm(range(repeats), "data sets", leave=False):
@@ -122,34 +123,37 @@ def covered(
         a, b, groups = world.draw(rng, n, d_a, d_b)
         resamples = rng.integers(n, size=(m, n))
         for name in measures:
-
-            def excess(rows: np.ndarray, name: str = name, a: np.ndarray = a, b: np.ndarray = b) -> float:
-                return significance.excess(similarity.score(a[rows], b[rows], name), _CHANCE[name](len(rows)))
-
-            drawn = np.array([excess(rows) for rows in resamples])
-            right = intervals.jackknife(excess, groups)
+            drawn = np.array([_excess(rows, name, a, b) for rows in resamples])
+            right = intervals.jackknife(partial(_excess, name=name, a=a, b=b), groups)
             low, high = np.quantile(drawn, [0.025, 0.975])
-            found[name].append((right.estimate, right.low, right.high, float(low), float(high), float(drawn.mean())))
-    values = {}
-    for name, rows in found.items():
-        estimate, low, high, low_naive, high_naive, resampled = np.array(rows).T
-        truth = estimate.mean()
-        values[name] = {
-            "truth": float(truth),
-            "jackknife": {"count": int(((low <= truth) & (truth <= high)).sum()), "mean": float(truth)},
-            "bootstrap": {
-                "count": int(((low_naive <= truth) & (truth <= high_naive)).sum()),
-                "mean": float(resampled.mean()),
-            },
-        }
-    return values
+            found[name].append((right.estimate, right.low, right.high, low, high, drawn.mean()))
+    return {name: _coverage(*np.array(rows).T) for name, rows in found.items()}
+
+
+def _coverage(
+    estimate: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    low_naive: np.ndarray,
+    high_naive: np.ndarray,
+    resampled: np.ndarray,
+) -> dict[str, float]:
+    truth = estimate.mean()
+    return {
+        "truth": float(truth),
+        "resampled": float(resampled.mean()),
+        "jackknife": int(((low <= truth) & (truth <= high)).sum()),
+        "bootstrap": int(((low_naive <= truth) & (truth <= high_naive)).sum()),
+    }
+
+
+def _excess(rows: np.ndarray, name: str, a: np.ndarray, b: np.ndarray) -> float:
+    return significance.excess(similarity.score(a[rows], b[rows], name), _CHANCE[name](len(rows)))
 
 
 @store.artefact
-def partialled(
-    folder: Path, world: World, n: int, d_a: int, d_b: int, repeats: int, seed: int
-) -> dict[str, Any]:
-    """Mean and SD over data sets of Spearman RSA, as it is (`rsa`) and with membership of groups held fixed (`partial`).
+def partialled(folder: Path, world: World, n: int, d_a: int, d_b: int, repeats: int, seed: int) -> dict[str, Any]:
+    """Mean and SD over data sets of Spearman RSA, as it is (`rsa`) and partial, membership of groups held fixed.
 
     The control is the matrix that is 1 between groups and 0 within.
     """

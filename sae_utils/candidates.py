@@ -6,13 +6,14 @@ Never: the whole matrix features by features.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sae_utils import activations, corpora, correlation, store
-from sae_utils.correlation import Candidates, Correlation, Moments
+from sae_utils.correlation import Candidates, Correlation, Moments, Price
 from sae_utils.store import Artefact, artefact
 
 
@@ -37,17 +38,16 @@ def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Corre
     """`correlation.correlate` of two artefacts on the documents of `split`, made once."""
     kept = correlated(a, b, sites, split, k)
     arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}
-    price = correlation.pricer(
-        activations.matrix(a),
-        activations.matrix(b),
-        rows=on(sites, split),
-        threads=store.threads(),
-        device=store.device(),
-    )
+
+    @functools.cache
+    def pricer() -> Price:  # most readers price nothing, and preparing it passes over both sides
+        one, two = activations.matrix(a), activations.matrix(b)
+        return correlation.pricer(one, two, rows=on(sites, split), threads=store.threads(), device=store.device())
+
     return Correlation(
         a=Moments(*(arrays[f"a-{field}"] for field in Moments._fields)),
         b=Moments(*(arrays[f"b-{field}"] for field in Moments._fields)),
         a_to_b=Candidates(*(arrays[f"a_to_b-{field}"] for field in Candidates._fields)),
         b_to_a=Candidates(*(arrays[f"b_to_a-{field}"] for field in Candidates._fields)),
-        price=price,
+        price=lambda rows=None, columns=None: pricer()(rows, columns),
     )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from scipy import sparse
 
-from sae_utils import labels, params
+from sae_utils import labels, params, stories
 from sae_utils.spec import ProfileError, Spec, build, choose, nearest
 from sae_utils.words import Words
 
@@ -189,6 +189,13 @@ def about(found: Evidence, listed: Mask, made: Rule) -> Mask:
     return np.asarray(hits.sum(1) >= made.least)
 
 
+def true_classes(words: Iterable[str]) -> list[int]:
+    """Places in `stories.CLASSES` of the true classes to which any of the words belongs."""
+    listed = {word.casefold() for word in words}
+    names = {place[0] for word, place in stories.membership().items() if word.casefold() in listed}
+    return [number for number, name in enumerate(stories.CLASSES) if name in names]
+
+
 def spent(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask) -> NDArray[np.float64]:
     """(features,) share of the activation at the tokens `on` that goes to tokens of the true classes `chosen`.
 
@@ -208,35 +215,36 @@ class Judged(NamedTuple):
 
     n: int
     precision: float
-    """share of the set that is true; NaN for an empty set"""
+    """share of the set that is true; NaN for an empty set, or where the truth is not known"""
     recall: float
     """share of the true that is in the set; NaN where none is true"""
 
 
-def judge(chosen: Mask, true: Mask) -> Judged:
-    """Precision and recall of the features `chosen` against those that are `true`."""
+def judge(chosen: Mask, true: Mask | None) -> Judged:
+    """Precision and recall of the features `chosen` against those that are `true`, None where that is not known."""
+    if true is None:
+        return Judged(int(chosen.sum()), float("nan"), float("nan"))
     both, n, of = int((chosen & true).sum()), int(chosen.sum()), int(true.sum())
     return Judged(n, both / n if n else float("nan"), both / of if of else float("nan"))
 
 
 def placebo(found: Evidence, listed: Mask, rng: np.random.Generator, *, reach: int = 20) -> NDArray[np.int64]:
-    """Words outside a list in an order whose first len(list) are a placebo of it, word by word of like frequency.
+    """All words outside a list in random order, those that occur about as often as listed ones first.
 
-    Every listed word gives way to one of the `reach` unused words nearest to it in how often they occur, drawn at
-    random; then the list is gone through again, until no word is left. A longer placebo is a longer piece.
+    A word's weight is the number of listed words to which it is among the `reach` nearest in how often it occurs; words
+    come as in weighted sampling without replacement (Efraimidis & Spirakis 2006). The first so many as are listed are
+    a placebo of the list; a longer placebo is a longer piece.
     """
     outside = np.flatnonzero(~listed & (found.occurs > 0))
-    free = outside[np.argsort(found.occurs[outside], kind="stable")].tolist()
-    counts = found.occurs[free].tolist()
+    outside = outside[np.argsort(found.occurs[outside], kind="stable")]
     wanted = found.occurs[listed & (found.occurs > 0)]
-    order: list[int] = []
-    while free and len(wanted):
-        for count in rng.permutation(wanted):
-            if not free:
-                break
-            middle = int(np.searchsorted(counts, count))
-            first = max(0, min(middle - reach // 2, len(free) - reach))
-            drawn = first + int(rng.integers(min(reach, len(free) - first)))
-            order.append(free.pop(drawn))
-            counts.pop(drawn)
-    return np.array(order, np.int64)
+    if not len(outside) or not len(wanted):
+        return outside[:0]
+    # the middle of those that occur as often
+    left, right = (np.searchsorted(found.occurs[outside], wanted, side=side) for side in ("left", "right"))
+    first = np.clip((left + right) // 2 - reach // 2, 0, max(len(outside) - reach, 0))
+    steps = np.bincount(first, minlength=len(outside) + 1) - np.bincount(
+        np.minimum(first + reach, len(outside)), minlength=len(outside) + 1
+    )
+    weight = np.maximum(np.cumsum(steps)[:-1], 1e-9)
+    return outside[np.argsort(rng.exponential(size=len(outside)) / weight, kind="stable")]

@@ -61,7 +61,7 @@ def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cel
         if not (isinstance(sides, list) and len(sides) == 2 and all(isinstance(s, list) and s for s in sides)):
             raise ProfileError(f"{where}.{name}: expected two lists of dictionaries by depth, found {sides!r}")
         for dictionary in (*sides[0], *sides[1]):
-            if dictionary not in profile.dictionaries:
+            if dictionary not in list(profile.dictionaries):  # it may be anything
                 remedy = nearest(str(dictionary), profile.dictionaries)
                 raise ProfileError(f"{where}.{name}: no dictionary is called {dictionary!r}; {remedy}")
         found += [Cell(str(name), i, j, a, b) for i, a in enumerate(sides[0]) for j, b in enumerate(sides[1])]
@@ -82,8 +82,10 @@ def find(profile: Profile, key: str, grid: Sequence[Cell], names: Sequence[str])
     raise ProfileError(f"params/{profile.name}.yaml: {key}: {asked} is no cell of the sweep over layers; {remedy}")
 
 
-def check_ceilings(profile: Profile, notebook: str, pairs: Mapping[str, Any], ceilings: Ceilings) -> None:
-    """Refuse ceilings that are not seed against seed of the side they belong to.
+def check(
+    profile: Profile, notebook: str, pairs: Mapping[str, Any], ceilings: Ceilings, negatives: Sequence[str]
+) -> None:
+    """Refuse negative controls that are no pairs, and ceilings that are not seed against seed of their side.
 
     `ceilings`: name of a pair -> [the pair that is the ceiling of A, of B], "" where there is none. A ceiling begins
     with the dictionaries of the side, and has a dictionary of the other seed at every depth.
@@ -91,6 +93,12 @@ def check_ceilings(profile: Profile, notebook: str, pairs: Mapping[str, Any], ce
     Raises:
         ProfileError: which one, and why.
     """
+    where = f"params/{profile.name}.yaml: {notebook}.negatives"
+    if not negatives:
+        raise ProfileError(f"{where}: no negative control; name one of the pairs")
+    for negative in negatives:
+        if negative not in list(pairs):
+            raise ProfileError(f"{where}: no pair is called {negative!r}; {nearest(str(negative), pairs)}")
     for pair, both in ceilings.items():
         where = f"params/{profile.name}.yaml: {notebook}.ceilings.{pair}"
         if pair not in pairs:
@@ -100,7 +108,7 @@ def check_ceilings(profile: Profile, notebook: str, pairs: Mapping[str, Any], ce
         for side, ceiling in zip(pairs[pair], both, strict=True):
             if not ceiling:
                 continue
-            if ceiling not in pairs:
+            if ceiling not in list(pairs):
                 raise ProfileError(f"{where}: no pair is called {ceiling!r}; {nearest(str(ceiling), pairs)}")
             first, second = pairs[ceiling]
             if first != side or len(second) != len(first):
@@ -156,9 +164,9 @@ def maxima(scores: Mapping[Cell, Scores]) -> pd.DataFrame:
 def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
     """All scores, one a line: cell, kind of rows, measure, and what a reader asks.
 
-    Columns: pair, i, j, a, b, rows, measure; n, k, observed, null, sd, z, p, excess; family (the family-wise p);
+    Columns: cell, pair, i, j, a, b, rows, measure; n, k, observed, null, sd, z, p, excess; family (the family-wise p);
     one_n, one_n_sd (excess at the common n, over subsets); relative (of the excess at the common n, NaN where there
-    is no ceiling).
+    is no ceiling); note.
     """
     adjusted = family_wise(scores)
     at = {
@@ -176,6 +184,7 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
                 tops = (at.get((of_a, cell.i, cell.i, kind, name)), at.get((of_b, cell.j, cell.j, kind, name)))
                 lines.append(
                     {
+                        "cell": cell,
                         **cell._asdict(),
                         "rows": kind,
                         "measure": name,

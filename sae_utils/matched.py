@@ -1,21 +1,30 @@
 """Scores of several sets of pairs made comparable: at one number of pairs, and at equal correlation.
 
 In: paired rows, or held-out correlations of two sets of pairs. Out: a score averaged over random subsets of one size;
-places of pairs that correlate alike; how sure an excess is.
+places of pairs that correlate alike; how sure an excess is; tables of all that.
 Never: a matching of features; a comparison of scores at different n.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sae_utils import intervals, significance
 from sae_utils.intervals import Interval
+from sae_utils.significance import Result
 
 Rows = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
+FORMATS = (
+    dict.fromkeys(("observed", "null", "null SD", "excess", "p"), "{:.3f}")
+    | dict.fromkeys(("held out", "at one n", "at small n", "relative", "both"), "{:.2f}")
+    | {"n": "{:,}", "z": "{:.1f}"}
+)
+"""how the columns of tables are printed"""
 
 
 class AtN(NamedTuple):
@@ -37,6 +46,10 @@ class AtN(NamedTuple):
     p: float
     """twice the mean of the subsets' p, at most 1: valid however they depend (Rueschendorf 1982); with one subset its
     own p"""
+
+
+UNSCORED = AtN(0, *[math.nan] * 9)
+"""of a set that has too few pairs"""
 
 
 def at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:
@@ -93,8 +106,8 @@ def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[ND
 def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
     """Excess of all pairs, and how sure it is: a jackknife over families of A's rows.
 
-    Families are Ward clusters of A's unit rows. Nothing is sampled: the null mean must be known in closed form (`rsa_*`,
-    `mutual_knn`, `cka`). Raises ValueError for a measure without one, or below 3 families.
+    Families are Ward clusters of A's unit rows. Nothing is sampled: the null mean must be known in closed form
+    (`rsa_*`, `mutual_knn`, `cka`). Raises ValueError for a measure without one, or below 3 families.
     """
     from sklearn.cluster import AgglomerativeClustering
 
@@ -106,3 +119,22 @@ def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
         return found[measure].excess
 
     return intervals.jackknife(excess, label)
+
+
+def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
+    """What a table says of a score, NaN of none; `p`: corrected, in the place of the result's own."""
+    if result is None:
+        return dict.fromkeys(("observed", "null", "null SD", "excess", "z", "p"), math.nan)
+    return {
+        "observed": result.observed,
+        "null": result.null_mean,
+        "null SD": result.null_sd,
+        "excess": result.excess,
+        "z": result.z,
+        "p": result.p if p is None else p,
+    }
+
+
+def formats(frame: pd.DataFrame) -> dict[str, str]:
+    """How to print the columns of a frame that are known here."""
+    return {name: form for name, form in FORMATS.items() if name in frame}

@@ -18,6 +18,7 @@ from functools import cache
 from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import norm, pearson3
@@ -192,15 +193,13 @@ def unit_sums(rows: np.ndarray, mean: float, scale: float) -> Sums:
     `rows` (n, r): z, of length one; `mean`: of the off-diagonal products. No (n, n) matrix; O(n^2 r).
     """
     n = len(rows)
-    square = rows.T @ rows
-    sums = rows @ rows.sum(axis=0) - 1 - mean * (n - 1)
+    square, column = rows.T @ rows, rows.sum(axis=0)
+    sums = rows @ column - 1 - mean * (n - 1)
     squares = ((rows @ square) * rows).sum(axis=1) - 1 - 2 * mean * (sums + mean * (n - 1)) + mean**2 * (n - 1)
 
     def triangle() -> float:
         """Trace of the cube: `[z, 1] diag(1, ..., -mean) [z, 1]^T` less its constant diagonal."""
-        wide = np.hstack([rows, np.ones((n, 1))])
-        core = wide.T @ wide
-        core[:, -1] *= -mean
+        core = np.block([[square, -mean * column[:, None]], [column, np.array(-mean * n)]])
         own = 1 - mean
         powers = np.trace(core), np.vdot(core.T, core), np.vdot((core @ core).T, core)
         return float(powers[2] - 3 * own * powers[1] + 3 * own**2 * powers[0] - own**3 * n)
@@ -220,16 +219,26 @@ def unit_sums(rows: np.ndarray, mean: float, scale: float) -> Sums:
 def _cubes(rows: np.ndarray, mean: float) -> float:
     """Sum over i != j of `(z_i z_j - mean)^3`, block by block; in float32 above 2,048 rows."""
     z = rows if len(rows) <= _DOUBLE_UP_TO else rows.astype(np.float32)
+    shift = z.dtype.type(mean)  # the products' own type, in which the kernel then stays
     parts = [z[i : i + _DOUBLE_UP_TO] for i in range(0, len(z), _DOUBLE_UP_TO)]
-    total = 0.0
-    for part in parts:
-        entries = part @ part.T - z.dtype.type(mean)
-        np.fill_diagonal(entries, 0)
-        total += float((entries * entries * entries).sum(dtype=np.float64))
+    own = sum(float(_sum_of_cubes(part @ part.T, shift, False)) for part in parts)
     pairs = list(combinations(parts, 2))
-    for one, other in tqdm(pairs, "third moments", leave=False, disable=None if len(pairs) > 50 else True):
-        entries = one @ other.T - z.dtype.type(mean)
-        total += 2 * float(np.einsum("ij,ij,ij->", entries, entries, entries, dtype=np.float64))
+    bar = tqdm(pairs, "third moments", leave=False, disable=None if len(pairs) > 50 else True)
+    return own + 2 * sum(float(_sum_of_cubes(one @ other.T, shift, True)) for one, other in bar)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _sum_of_cubes(products: np.ndarray, mean: np.floating[Any], diagonal: bool) -> float:
+    """Sum of `(products - mean)^3`, with or without the diagonal, in one pass over memory."""
+    total = 0.0
+    for i in range(products.shape[0]):
+        row = 0.0
+        for j in range(products.shape[1]):
+            entry = products[i, j] - mean
+            row += entry * entry * entry
+        if not diagonal:
+            row -= (products[i, i] - mean) ** 3
+        total += row
     return total
 
 

@@ -41,6 +41,8 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
+# what notebooks read besides code and profile
+DATA = [lexicon.SOURCE, params.PARAMS / "concepts.yaml", params.PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
 
 
@@ -115,7 +117,7 @@ class Report:
 
 def _header(profile: params.Profile, notebook: str) -> str:
     code = hashlib.sha256(
-        (code_digest(params.NOTEBOOKS / f"{notebook}.py") + digest([lexicon.SOURCE])).encode()
+        (code_digest(params.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()
     ).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 

@@ -86,7 +86,8 @@ def test(
     `m`: draws, or "exact" for all arrangements of n <= 8 pairs. `m_of`: fewer draws for single measures, by name (0
     where a closed form alone will do); they take the first of the same permutations. `seed`: one number or several:
     give every pair set its own, so that permutations are shared within a set and independent across sets.
-    Under shuffled pairing, mean, SD and skew are exact where a closed form is known. Draws run on CUDA if there is one.
+    Under shuffled pairing, mean, SD and skew are exact where a closed form is known, and equal rows are noted, since
+    their pairs are seldom exchangeable. Draws run on CUDA if there is one.
     Returns results by name of the measure. Raises ValueError on bad rows, too few of them, or a null of other length.
     """
     a, b = similarity.paired(a, b)
@@ -99,6 +100,7 @@ def test(
     sides = {f: (f.side(a), f.side(b)) for f in {c.family: None for c in chosen}}
     observed = draws.observed(sides, chosen, n)
     uniform = isinstance(null, Null) and null.uniform
+    repeats = _repeats(a, b) if uniform else ""
     exact = {c.name: c.moments(*sides[c.family]) for c in chosen if uniform and c.moments}
     if isinstance(null, Selection):
         drawn = draws.selected(null, chosen, n, wanted, seed)
@@ -118,7 +120,7 @@ def test(
             all_arrangements=m == "exact",
             movable=null.movable if isinstance(null, Null) else 1.0,
             stuck=null.stuck if isinstance(null, Null) else 0,
-            note=known.caution(c, *sides[c.family], n),
+            note="; ".join(filter(None, [known.caution(c, *sides[c.family], n), repeats])),
         )
         for c in chosen
     }
@@ -224,6 +226,17 @@ def _wachter(measure: str, k: tuple[int, ...], n: int) -> float:
     if not measure.startswith("svcca") or len(k) < 2 or min(k) < 2:
         return math.nan
     return moments.wachter(k[0], k[1], n)
+
+
+def _repeats(a: np.ndarray, b: np.ndarray) -> str:
+    """What a reader must know of equal rows where the pairing is shuffled; empty where there are none."""
+    count_a, count_b = (len(rows) - len({hash(row.tobytes()) for row in rows}) for rows in (a, b))
+    if not count_a + count_b:
+        return ""
+    return (
+        f"{count_a} rows of side a and {count_b} of side b repeat an earlier one: a shuffle may reject too often; "
+        "reassign groups, move blocks, or keep one pair a group"
+    )
 
 
 def _moments(drawn: np.ndarray, ddof: int) -> Moments:

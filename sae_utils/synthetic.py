@@ -1,7 +1,7 @@
 """Paired rows whose truth is known, because it was planted.
 
 In: a recipe as a profile writes it, a generator, n and the two widths. Out: paired Gaussian rows, and the group that
-each pair belongs to. Every latent direction is rotated into either side by its own random rotation.
+each pair belongs to. What both sides share lies in other directions of either, by a random rotation.
 Never: a score, a null, a model.
 """
 
@@ -37,10 +37,12 @@ class Copies(Spec):
     """population canonical correlation of each of min(d_a, d_b) directions; 0: unrelated, 1: a rotated copy"""
 
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> Planted:
-        """`n` pairs of `d_a` and `d_b` dimensions; O(n d^2)."""
-        latent = rng.normal(size=(n, min(d_a, d_b)))
-        return Planted(*(_mixed(rng, latent @ rotation(rng, latent.shape[1], d), self.shared) for d in (d_a, d_b)),
-                       np.arange(n))  # fmt: skip
+        """`n` pairs of `d_a` and `d_b` dimensions; O(n d^2 + d^3)."""
+        narrow, wide = sorted((d_a, d_b))
+        latent = rng.normal(size=(n, narrow))
+        turned = latent @ rotation(rng, narrow, wide)
+        a, b = (latent, turned) if d_a == narrow else (turned, latent)
+        return Planted(_mixed(rng, a, self.shared), _mixed(rng, b, self.shared), np.arange(n))
 
 
 class OneDirection(Spec):
@@ -53,8 +55,8 @@ class OneDirection(Spec):
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> Planted:
         """`n` pairs of `d_a` and `d_b` dimensions."""
         latent = rng.normal(size=(n, 1))
-        along = (math.sqrt(d) * latent @ rotation(rng, 1, d) for d in (d_a, d_b))
-        return Planted(*(_mixed(rng, rows, self.strength) for rows in along), np.arange(n))
+        a, b = (_mixed(rng, math.sqrt(d) * latent @ rotation(rng, 1, d), self.strength) for d in (d_a, d_b))
+        return Planted(a, b, np.arange(n))
 
 
 class Grouped(Spec):
@@ -79,8 +81,7 @@ class Grouped(Spec):
         groups = np.arange(n) * self.groups // n
         centres = Copies(kind="copies", shared=self.centres).draw(rng, self.groups, d_a, d_b)
         a, b = (
-            _mixed(rng, rows[groups], alike)
-            for rows, alike in ((centres.a, self.alike_a), (centres.b, self.alike_b))
+            _mixed(rng, rows[groups], alike) for rows, alike in ((centres.a, self.alike_a), (centres.b, self.alike_b))
         )
         return Planted(a, b, groups)
 

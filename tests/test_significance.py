@@ -148,6 +148,21 @@ def test_saturated_correlations_are_noted():
     assert found["cka"].note == ""
 
 
+def test_equal_rows_are_noted_where_they_are_shuffled():
+    a, b = related(0, n=30)
+    b[[4, 9]] = b[2]
+    groups = np.arange(30)
+    groups[[4, 9]] = 2
+    shuffled = significance.test(a, b, ["cka", "rsa_pearson"], m=9)
+    for result in shuffled.values():
+        assert result.note.startswith("0 rows of side a and 2 of side b repeat an earlier one: a shuffle may reject")
+    assert significance.test(a, b, ["cka"], null=nulls.reassigned(groups), m=9)["cka"].note == ""
+    a, b = related(0, n=20)
+    b[1] = b[0]
+    both = significance.test(a, b, ["cca"], m=9)["cca"].note
+    assert "canonical correlations are 1" in both and "; 0 rows of side a and 1 of side b repeat" in both
+
+
 def test_random_rows_are_a_baseline():
     a, b = related(0)
     found = significance.random_rows(a, b, 30, similarity.imd, m=20, seed=1)
@@ -183,6 +198,14 @@ def test_bad_requests_are_named():
         significance.test(a, b, ["svcca"], m=1)
     with pytest.raises(ValueError, match="svcca with m = 0"):
         significance.test(a, b, ["svcca"], m=0)
+    with pytest.raises(ValueError, match="side a has 59 rows and side b has 60"):
+        significance.test(a[:-1], b, ["cka"], m=9)
+    with pytest.raises(ValueError, match=r"1 rows of side b hold NaN or infinity \(first: row 3\)"):
+        significance.test(a, np.where(np.arange(60)[:, None] == 3, np.nan, b), ["cka"], m=9)
+    with pytest.raises(ValueError, match="n = 10 rows, k = 10 neighbours"):
+        significance.test(a[:10], b[:10], ["mutual_knn"], m=9)
+    with pytest.raises(ValueError, match="all 60 rows are equal"):
+        significance.test(np.ones_like(a), b, ["cka"], m=9)
     with pytest.raises(ValueError, match="n = 5 pairs: procrustes_half needs at least 6"):
         significance.test(a[:5], b[:5], ["procrustes_half"], m=9)
     with pytest.raises(ValueError, match="is not finite"):

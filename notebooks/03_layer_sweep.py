@@ -1,0 +1,376 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Layer sweep
+#
+# **Question.** At which layers are the features of two models arranged alike, how much of what two seeds of one model
+# share is that, and does the answer depend on the measure?
+#
+# **In.** Codes, decoder rows and encoder rows of dictionaries at several depths of each model. **Out.** For every layer
+# of one model with every layer of another: pairs and their held-out correlation; by every measure the score against a
+# shuffled pairing, the excess at one n for all, what that is of the excess between seeds, and p corrected for the whole
+# sweep. One cell of the sweep is the primary analysis, marked; all others are secondary.
+#
+# **What would count as a no.** No pair of layers beyond chance once the sweep is corrected for; the negative control as
+# much alike as the models that are compared; one measure only that says yes.
+
+# %% tags=["parameters"]
+profile = "smoke"
+pairs = {
+    "two_layer_0 x three_layer": [
+        ["two_layer_0_block0", "two_layer_0"],
+        ["three_layer_block0", "three_layer_block1", "three_layer"],
+    ],
+    "two_layer_0 x two_layer_1": [["two_layer_0_block0", "two_layer_0"], ["two_layer_1_block0", "two_layer_1"]],
+    "three_layer x three_layer_1": [
+        ["three_layer_block0", "three_layer_block1", "three_layer"],
+        ["three_layer_1_block0", "three_layer_1_block1", "three_layer_1"],
+    ],
+    "two_layer_0 x scrambled_0": [["two_layer_0_block0", "two_layer_0"], ["scrambled_0_block0", "scrambled_0"]],
+}
+ceilings = {"two_layer_0 x three_layer": ["two_layer_0 x two_layer_1", "three_layer x three_layer_1"]}
+negatives = ["two_layer_0 x scrambled_0"]
+middle = ["two_layer_0", "three_layer_block1"]
+candidates = 16
+counterpart = 0.5
+secondary_measures = ["rsa_pearson", "cka", "cka_debiased", "procrustes", "mutual_knn"]
+neighbours = 5
+permutations = 99
+fewest = 10
+subsets = 3
+subset_draws = 9
+seed = 0
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from sae_utils import cells, comparison, layers, params, pipeline, report, sweep
+
+# %%
+run = params.start(profile, "03_layer_sweep")
+out = report.Report(run, "03_layer_sweep")
+primary = run.common.primary
+grid = layers.cells(run, "03_layer_sweep", pairs)
+layers.check(run, "03_layer_sweep", pairs, ceilings, negatives)
+main = layers.find(run, "primary.pair", grid, primary.pair)
+shown = layers.find(run, "03_layer_sweep.middle", grid, middle)
+names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
+
+# %% [markdown]
+# ## Pairs of features at every pair of layers
+# As in the primary analysis: mutual pairs, found on the matching documents. Their correlation is computed on the
+# held-out documents and once more with the two roles exchanged, and the means of both are shown. *Retention* is the
+# share of the live features that are paired. A *counterpart* is a mutual partner with a held-out correlation above the
+# threshold; its share is of the live features of the side that has fewer.
+
+# %%
+codes = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+matched = sweep.sweep(
+    lambda x: cells.matched(codes[x.a].kept, codes[x.b].kept, codes[x.a].sites, candidates, counterpart), grid, "pairs"
+)
+found = layers.matches(matched)
+
+# %%
+columns = {"of_a": "of A", "of_b": "of B", "r": "r matching", "held_out": "r held out"}
+retained = found.assign(layers=[f"{x.i}-{x.j}" for x in found.itertuples()]).rename(columns=columns)
+out.table(
+    "cells",
+    retained[["pair", "layers", "n", *columns.values(), "counterparts"]],
+    dict.fromkeys([*columns.values(), "counterparts"], "{:.2f}"),
+)
+
+# %%
+wide = {"figsize": (6.0, 2.9), "width_ratios": [len(b) for _, b in pairs.values()], "squeeze": False}
+heat = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "annot_kws": {"size": 7}, "cbar": False}
+figure, axes = plt.subplots(2, len(pairs), **wide)
+quantities = {"retention": found[["of_a", "of_b"]].max(axis=1), "counterparts": found.counterparts}
+for row, (quantity, values) in zip(axes, quantities.items(), strict=True):
+    for axis, name in zip(row, pairs, strict=True):
+        part = found.assign(value=values)[found.pair == name].pivot(index="i", columns="j", values="value")
+        sns.heatmap(part, ax=axis, **heat)
+        axis.set(xlabel="", ylabel="", title=name.replace(" x ", " x\n") if axis in axes[0] else "")
+    row[0].set_ylabel(f"{quantity}\nlayer of A")
+figure.supxlabel("layer of B", fontsize=8)
+out.figure("retention", figure)
+
+# %%
+of_main, of_negatives = found[found.pair == main.pair], found[found.pair.isin(negatives)]
+out.text("pair", main.pair)
+out.number("pairs of models", len(pairs), "{:d}")
+out.number("cells", len(grid), "{:d}")
+out.number("main cells", len(of_main), "{:d}")
+out.number("counterpart threshold", counterpart, "{:.1f}")
+for name, part in (("main", of_main), ("negative", of_negatives)):
+    out.number(f"least counterparts {name}", 100 * part.counterparts.min(), "{:.0f}")
+    out.number(f"most counterparts {name}", 100 * part.counterparts.max(), "{:.0f}")
+
+# %% [markdown]
+# ## All measures, at every pair of layers
+# Each cell: all measures on decoder rows and on encoder rows, held against the same shuffled pairings; cells have
+# shuffles of their own. No score is free of n, so that excesses are compared at the n of the smallest cell, averaged
+# over random subsets; a cell with fewer pairs than `fewest` is not scored.
+#
+# Ideal is 10,000 permutations. They are fewer here because the sweep has so many cells, each of which decomposes
+# matrices in every draw (SVCCA, Procrustes), and is to run on a laptop in a minute; p cannot fall below 1 / (m + 1).
+# The primary analysis keeps its own, larger number. A family-wise p by Holm would ask for 20 draws a test; the maximum
+# of z takes the same draws for all tests of a family, however many they are.
+
+# %%
+battery = cells.Battery(
+    measures=list(dict.fromkeys([primary.measure, *secondary_measures, "svcca", "svcca_first_component"])),
+    neighbours=neighbours,
+    permutations=permutations,
+    subsets=subsets,
+    subset_draws=subset_draws,
+)
+n = layers.common_n(matched, fewest)
+trained = {name: pipeline.reader(run, name).dictionary for name in names}
+scored = sweep.sweep(
+    lambda x: cells.scored(matched[x], trained[x.a], trained[x.b], battery, n, [seed, grid.index(x)]),
+    [cell for cell in grid if matched[cell].meta["pairs"] >= n],
+    "scores",
+)
+
+# %%
+scores = {cell: cells.read(kept) for cell, kept in scored.items()}
+lines = layers.table(scores, ceilings)
+family = len(battery.measures) * len(cells.ROWS) * sum(cell.pair == main.pair for cell in scores)
+out.number("common n", n, "{:,}")
+out.number("unscored", len(grid) - len(scores), "{:d}")
+out.number("fewest", fewest, "{:d}")
+out.number("subsets", subsets, "{:d}")
+out.number("subset draws", subset_draws, "{:d}")
+out.number("permutations", permutations, "{:,}")
+out.number("primary permutations", primary.permutations, "{:,}")
+out.number("least p", 1 / (permutations + 1), "{:.3f}")
+out.number("measures", len(battery.measures), "{:d}")
+out.number("family", family, "{:d}")
+out.number("holm asks", 20 * family, "{:,}")
+
+# %%
+label = [f"{x.pair}  {x.i}-{x.j}  (n = {x.n})" for x in lines.itertuples()]
+overview = lines.assign(label=label, stars=np.where(lines.family < 0.05, "*", ""))
+heat["vmax"] = lines.one_n.max()  # one scale for all excesses
+figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(6.6, 1.6 + 0.19 * len(scores)), sharey=True)
+for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict=True):
+    shape = {"index": "label", "columns": "measure", "sort": False}
+    values, stars = (part.pivot_table(values=x, aggfunc="first", dropna=False, **shape) for x in ("one_n", "stars"))
+    texts = values.map("{:.2f}".format).replace("nan", "-") + stars
+    sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5}})
+    axis.set(xlabel="", ylabel="", title=f"{kind} rows", facecolor="0.93")
+    axis.set_xticklabels([x.replace("_", " ") for x in values.columns], rotation=60, ha="right", fontsize=6)
+    axis.tick_params(axis="y", labelsize=5.5)
+out.figure("measures", figure)
+lines.drop(columns=["cell", "note"]).round(3)
+
+# %% [markdown]
+# ## The primary measure
+# Excess at one n by the primary measure; framed: the cell of the primary analysis, whose answer is the paper's. In a
+# block whose attention and MLP work side by side, as in GPT-NeoX, the first MLP sees the token alone, so that two first
+# layers may agree on no more than which words are alike.
+
+# %%
+by_primary = lines[lines.measure == primary.measure]
+figure, axes = plt.subplots(len(cells.ROWS), len(pairs), **wide)
+for row, kind in zip(axes, cells.ROWS, strict=True):
+    for axis, name in zip(row, pairs, strict=True):
+        part = by_primary[(by_primary.rows == kind) & (by_primary.pair == name)]
+        layers_a, layers_b = (range(len(side)) for side in pairs[name])
+        values = part.pivot(index="i", columns="j", values="one_n").reindex(index=layers_a, columns=layers_b)
+        sns.heatmap(values.astype(float), ax=axis, **heat)
+        title = name.replace(" x ", " x\n") if axis in axes[0] else ""
+        axis.set(xlabel="", ylabel="", title=title, facecolor="0.93")
+    row[0].set_ylabel(f"{kind} rows\nlayer of A")
+of_primary = axes[cells.ROWS.index("decoder"), list(pairs).index(main.pair)]
+of_primary.add_patch(plt.Rectangle((main.j, main.i), 1, 1, fill=False, linewidth=1.5))
+figure.supxlabel("layer of B", fontsize=8)
+out.figure("excess", figure)
+
+# %%
+decoders = by_primary[by_primary.rows == "decoder"]
+is_primary = decoders.cell == main
+retention = found.set_index(["pair", "i", "j"])[["of_a", "of_b"]].max(axis=1)
+table = pd.DataFrame(
+    {
+        "pair": decoders.pair,
+        "layers": [f"{x.i}-{x.j}" for x in decoders.itertuples()] + np.where(is_primary, "*", "").astype(object),
+        "n": decoders.n,
+        "kept": [retention[x.pair, x.i, x.j] for x in decoders.itertuples()],
+        "observed": decoders.observed,
+        "null": decoders.null,
+        "null SD": decoders.sd,
+        "excess": decoders.excess,
+        "z": decoders.z,
+        "p": decoders.p,
+        "family": decoders.family,
+        "at one n": decoders.one_n,
+        "relative": decoders.relative,
+    }
+)
+formats = dict.fromkeys(["p", "family"], "{:.3f}") | {"z": "{:.1f}"}
+out.table("primary", table, dict.fromkeys(table.columns[3:], "{:.2f}") | formats)
+
+# %%
+encoders = by_primary[by_primary.rows == "encoder"]
+holding = set(decoders.cell[(decoders.family < 0.05) & (decoders.excess > 0)])
+mine, negative = decoders[decoders.pair == main.pair], decoders[decoders.pair.isin(negatives)]
+for name, part, members in (("main", mine, [main.pair]), ("negative", negative, negatives)):
+    out.text(f"holding {name}", comparison.among([cell for cell in grid if cell.pair in members], holding))
+    out.number(f"least {name}", part.one_n.min())
+    out.number(f"most {name}", part.one_n.max())
+out.number("least relative", mine.relative.min())
+out.number("most relative", mine.relative.max())
+out.number("mean decoder", mine.one_n.mean())
+out.number("mean encoder", encoders[encoders.pair == main.pair].one_n.mean())
+out.number("primary at one n", decoders[is_primary].one_n.mean())
+out.number("primary relative", decoders[is_primary].relative.mean())
+
+# %% [markdown]
+# ## Where are two models most alike?
+# The largest z over all pairs of layers, measure by measure, against the null of that maximum: in every draw the
+# largest z that chance gives in any of the layers.
+
+# %%
+maxima = layers.maxima(scores)
+maxima["layers"] = [f"{x.a}-{x.b}" for x in maxima.itertuples()]
+sides = [maxima[maxima.rows == kind].set_index(["pair", "measure"])[["layers", "z", "p"]] for kind in cells.ROWS]
+most = sides[0].join(sides[1].rename(columns="{}, encoder".format)).reset_index()
+most["measure"] = most.measure.str.replace("_", " ") + np.where(most.measure == primary.measure, "*", "")
+shown_as = {"z": "{:.1f}", "p": "{:.3f}"}
+out.table("maxima", most, shown_as | {f"{column}, encoder": form for column, form in shown_as.items()})
+
+# %%
+beyond = maxima[(maxima.p < 0.05) & (maxima.z > 0)].set_index(["pair", "rows", "measure"]).index
+for name, members in (("main", [main.pair]), ("negative", negatives)):
+    asked = [(pair, kind, measure) for pair in members for kind in cells.ROWS for measure in battery.measures]
+    out.text(f"maxima {name}", comparison.among(asked, beyond))
+
+# %% [markdown]
+# ## Profiles along depth
+# How the excess at one n changes with the layer of B, for every layer of A; bars are the SD over random subsets, which
+# overlap, and no standard error. Whether a profile rises or falls is description, not a test: the layers of a model
+# depend on each other, and there are few.
+
+# %%
+figure, axes = plt.subplots(1, len(pairs), figsize=(6.4, 2.3), sharey=True, squeeze=False)
+for axis, name in zip(axes[0], pairs, strict=True):
+    for i, part in decoders[decoders.pair == name].groupby("i"):
+        axis.errorbar(part.j, part.one_n, part.one_n_sd, marker="o", markersize=3, linewidth=1, label=f"layer {i} of A")
+    axis.axhline(0, color=report.NULL, linewidth=0.8)
+    axis.set(title=name.replace(" x ", " x\n"), xlabel="layer of B", xticks=range(len(pairs[name][1])))
+axes[0, 0].set_ylabel("excess, decoder rows")
+longest = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+figure.legend(*longest.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+out.figure("profiles", figure)
+
+# %%
+closest = {name: layers.closest(decoders[decoders.pair == name], "one_n") for name in pairs}
+itself = [i == j for name in {x for both in ceilings.values() for x in both if x} for i, j in closest[name].items()]
+told = [f"layer {i} of A is most like layer {j} of B" for i, j in closest[main.pair].items()]
+out.text("closest", "; ".join(told) or "no layer was scored")
+out.text("itself", comparison.among(range(len(itself)), np.flatnonzero(itself)) if itself else "none")
+closest
+
+# %% [markdown]
+# ## Two estimators called SVCCA
+# SVCCA averages the canonical correlations of the k components that hold 99% of the variance; the published estimator
+# keeps one component of each side. With fewer rows than components of both sides some canonical correlations are 1
+# whatever the rows hold, and no excess at one n is given; neither should be trusted where n is not several times k.
+
+# %%
+both = lines[lines.measure.isin(["svcca", "svcca_first_component"]) & (lines.rows == "decoder")]
+estimators = both[both.pair == main.pair].assign(
+    estimator=both.measure.map({"svcca": "SVCCA", "svcca_first_component": "first component"})
+)
+estimators["layers"] = [f"{x.i}-{x.j}" for x in estimators.itertuples()]
+estimators = estimators.sort_values("layers", kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})
+asked = ["layers", "estimator", "n", "k", "observed", "null", "null SD", "excess", "z", "family", "at one n"]
+formats = dict.fromkeys(["observed", "null", "null SD", "excess", "at one n"], "{:.2f}")
+out.table("svcca", estimators[asked], formats | {"z": "{:.1f}", "family": "{:.3f}"})
+
+# %%
+components = [score.results["decoder"]["svcca"] for score in scores.values()]
+sized = [f"n = {x.n}, k = {x.k[0]} x {x.k[1]}" for x in components]
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 1.2 + 0.17 * len(scores)), sharey=True)
+for axis, (name, title) in zip(
+    axes, {"svcca": "SVCCA", "svcca_first_component": "first component"}.items(), strict=True
+):
+    results = [score.results["decoder"][name] for score in scores.values()]
+    low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results]).T
+    places = [f"{cell.pair}  {cell.i}-{cell.j}  ({size})" for cell, size in zip(scores, sized, strict=True)]
+    axis.hlines(places, low, high, color=report.NULL, linewidth=5, label="95% of shuffled pairings")
+    axis.scatter([x.observed for x in results], places, s=14, color=report.PAIRED, label="paired", zorder=2)
+    axis.set(xlabel=title, xlim=(0, 1.02), xticks=[0, 0.5, 1])
+    axis.tick_params(axis="y", labelsize=5.5)
+axes[0].invert_yaxis()
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+out.figure("svcca", figure)
+
+# %%
+full, first = (both[both.measure == name] for name in ("svcca", "svcca_first_component"))
+ks = np.array([x.split(" x ") for x in full.k], int)
+out.number("least k", ks.min(), "{:d}")
+out.number("most k", ks.max(), "{:d}")
+out.number("saturated", (full.note != "").sum(), "{:d}")
+out.number("roomy", (full.n.to_numpy() >= 3 * ks.sum(1)).sum(), "{:d}")
+for name, part in (("full", full), ("first", first)):
+    reaching = set(part.cell[(part.family < 0.05) & (part.excess > 0)])
+    out.text(f"svcca {name}", comparison.among([cell for cell in grid if cell.pair == main.pair], reaching))
+
+# %% [markdown]
+# ## One pair of layers, all measures
+# A pair of layers in the middle, decoder rows: each measure beside what shuffled pairings give.
+
+# %%
+results = scores[shown].results["decoder"] if shown in scores else {}
+figure, axes = plt.subplots(figsize=(4.8, 2.5))
+places = np.arange(len(results))
+null = np.array([x.null_mean for x in results.values()])
+low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results.values()]).reshape(-1, 2).T
+axes.bar(places - 0.2, [x.observed for x in results.values()], 0.38, color=report.PAIRED, label="paired")
+axes.bar(places + 0.2, null, 0.38, color=report.NULL, label="shuffled pairings, mean and 95%")
+axes.vlines(places + 0.2, low, high, color="black", linewidth=1)
+axes.set(ylabel="similarity", title=str(shown))
+axes.set_xticks(places, [name.replace("_", " ") for name in results], rotation=30, ha="right")
+axes.axhline(0, color="black", linewidth=0.6)
+figure.legend(loc="outside lower center", ncols=2)
+out.figure("middle", figure)
+
+# %%
+out.text("middle", f"{shown.a} with {shown.b}")
+middle_n = matched[shown].meta["pairs"]
+out.number("middle n", middle_n, "{:,}")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+holds = [cell in holding for cell in grid if cell.pair == main.pair]
+where = "at every" if all(holds) else "at some" if any(holds) else "at no"
+apart = mine.one_n.min() > negative.one_n.max()
+out.text("verdict", f"{where} pair of layers")
+if negative.empty:
+    than = "no pair of layers of the negative control is large enough to be compared"
+elif apart:
+    than = "every pair of layers is more alike than any of the negative control"
+else:
+    than = "not every pair of layers is more alike than all of the negative control"
+out.text("negative verdict", than)
+sum(holds), apart
+
+# %%
+out.save()

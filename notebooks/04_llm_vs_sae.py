@@ -1,0 +1,446 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Neurons and other baselines
+#
+# **Question.** Do SAE features of two models pair up, and are the pairs arranged alike, beyond what the models' own
+# neurons show, or directions that nobody learnt?
+#
+# **In.** Dictionaries, and of the layer that each reads the MLP neurons, the MLP output dimensions and three bases.
+# **Out.** Correlation and retention of each kind of unit; similarity of SAE features and neurons at one n and at equal
+# correlation; subspaces of concepts. All of it is secondary to the primary analysis.
+#
+# **What would count as a no.** Neurons that are arranged alike as much as SAE features are, at the same n and the same
+# correlation; random directions that keep as many partners.
+#
+# Out of scope: how related BERT finds the labels, since its baseline is too high to tell labels apart; and labels
+# written by GPT.
+
+# %% tags=["parameters"]
+profile = "smoke"
+layers = [["two_layer_0"], ["three_layer_block1", "three_layer"]]
+seeds = {"two_layer_0": "two_layer_1", "three_layer": "three_layer_1"}
+controls = {"scrambled world": ["scrambled_0", "three_layer"], "random weights": ["random", "three_layer"]}
+candidates = 16
+counterpart = 0.5
+permuted = 3
+permutations = 99
+fewest = 12
+subsets = 5
+secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
+caliper = 0.05
+families = 6
+subspaces_of = {"concepts": "stories", "top": 5, "fewest": 5}
+seed = 0
+
+# %%
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from sae_utils import baselines, comparison, concepts, corrections, counterparts, matched
+from sae_utils import params, report, significance, subspaces, sweep, words
+
+# %%
+run = params.start(profile, "04_llm_vs_sae")
+out = report.Report(run, "04_llm_vs_sae")
+primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
+SAE, NEURONS, OUTPUTS = baselines.SAE, baselines.NEURONS, baselines.OUTPUTS
+grid = {
+    (a, b): f"{baselines.place(run, a)[1]} x {baselines.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
+    for a, b in [*itertools.product(*layers), primary]
+}
+beside = {pair: f"seed: {pair[0]}" for pair in seeds.items()} | {tuple(pair): name for name, pair in controls.items()}
+for name in itertools.chain(*beside):
+    baselines.place(run, name)  # complains of a name that nothing defines before anything runs
+cells = [(*pair, kind) for pair in grid for kind in baselines.KINDS]
+cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
+found = sweep.sweep(
+    lambda cell: baselines.compare(baselines.pair(run, *cell, candidates), cell[2]), cells, "layer pairs"
+)
+
+# %% [markdown]
+# ## Are the pairs arranged alike? SAE features and neurons at one n
+# What stands for a decoder row: of a neuron its output weights, which it adds to the MLP's output as it fires. No score
+# is free of n. All sets are scored on random subsets of one n, the smallest that any of them has; sets below the fewest
+# do not set it and are not scored. Shown is the null of one subset, of which the mean over subsets would vary less. The
+# same layer of the same model with another seed is the ceiling.
+
+# %%
+scored = {cell: x for cell, x in found.items() if cell[2] in (SAE, NEURONS)}
+n = min([x.n for x in scored.values() if x.n >= fewest], default=fewest)
+settings = {"subsets": subsets, "m": permutations, "seed": seed}
+at_n = {cell: matched.at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
+for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs": len(grid)}.items():
+    out.number(name, value, "{:d}")
+
+# %%
+floor, colours = 0.01, {SAE: report.PAIRED, NEURONS: "#de8f05"}
+labels = {pair: label.replace("_", " ") for pair, label in (grid | beside).items()}
+figure, axes = plt.subplots(figsize=(6.4, 3.2))
+for kind, shift in ((SAE, -0.18), (NEURONS, 0.18)):
+    at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for x, pair in enumerate(labels)}
+    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields)
+    axes.vlines(list(at), floor, score.high.clip(floor), color=report.NULL, linewidth=7, alpha=0.5)
+    edge, face = colours[kind], np.where(score.observed > floor, colours[kind], "white")
+    axes.scatter(
+        list(at), score.observed.clip(floor), s=24, c=face, edgecolors=edge, label=kind, zorder=2, clip_on=False
+    )
+    for x in score.index[score.n == 0]:
+        axes.text(x, floor * 1.2, "too few", rotation=90, ha="center", fontsize=6, color=edge)
+
+# %%
+axes.vlines([], 0, 0, color=report.NULL, linewidth=7, alpha=0.5, label="shuffled pairings, up to 97.5%")
+axes.axvline(len(grid) - 0.5, color=report.NULL, linewidth=0.6)
+axes.set(yscale="log", ylim=(floor, 1.1), ylabel=f"{measure.replace('_', ' ')}, n = {n}", xticks=range(len(labels)))
+axes.set_xticklabels(labels.values(), rotation=35, ha="right", rotation_mode="anchor")
+figure.legend(loc="outside upper center", ncols=3)
+out.figure("similarity", figure)
+figure
+
+# %% [markdown]
+# Below the axis (hollow) is no similarity, or less than chance. The table holds all pairs of each set that has enough,
+# against all their shuffles, with the family-wise p of the whole table (maximum of z). Output dimensions of the MLP
+# have rows too, in the published way: the incoming weights of a dimension from all neurons. They are few: *at small n*
+# is their smallest n. The three bases are left out, since orthonormal rows are all equally far from each other: whether
+# they are arranged alike is undefined, or trivially so.
+
+# %%
+geometric = (SAE, NEURONS, OUTPUTS)
+sets = {cell: x for cell, x in found.items() if cell[2] in geometric and x.n >= comparison.FEWEST}
+tested = {
+    cell: significance.test(*x.rows, [measure], m=permutations, seed=(seed, number))
+    for number, (cell, x) in enumerate(sets.items())
+}
+family = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True))
+small = min([x.n for cell, x in sets.items() if cell[2] == OUTPUTS], default=n)
+at_small = {cell: matched.at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
+ceiling = {(name, cell[2]): x.excess for cell, x in at_n.items() for name in seeds if cell[:2] == (name, seeds[name])}
+relative = {
+    (a, b, kind): significance.relative(x.excess, ceiling.get((a, kind)), ceiling.get((b, kind)))
+    for (a, b, kind), x in at_n.items()
+    if (a, b) in grid
+}
+
+# %%
+there = [cell for cell in found if cell[2] in geometric]
+similarity = pd.DataFrame(
+    [
+        {"layers": labels[cell[:2]], "units": cell[2], "d": found[cell].d, "n": found[cell].n}
+        | {"held out": comparison.average(found[cell].held_out)}
+        | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
+        | {
+            "at one n": at_n.get(cell, matched.UNSCORED).excess,
+            "at small n": at_small.get(cell, matched.UNSCORED).excess,
+        }
+        | {"relative": relative.get(cell, np.nan)}
+        for cell in there
+    ],
+    index=pd.MultiIndex.from_tuples(there),
+)
+inside = np.array([cell[:2] in grid for cell in similarity.index])
+ours, theirs = similarity[inside], similarity[~inside].drop(columns="relative")
+out.table("similarity", ours, matched.formats(ours))
+out.table("controls", theirs, matched.formats(theirs))
+
+# %%
+for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
+    mine = similarity[inside & (similarity.units == kind)]
+    out.text(f"holding {name}", comparison.among(list(mine.index), set(mine.index[mine.p < 0.05])))
+    out.number(f"excess {name}", mine["at one n"].mean())
+    out.number(f"excess small {name}", mine["at small n"].mean())
+    out.number(f"relative {name}", mine.relative.mean())
+    if kind == NEURONS:
+        out.text("published", "does not hold" if (mine.p < 0.05).any() else "holds")
+
+# %%
+for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
+    against = similarity[~inside & (similarity.units == kind)]["at one n"]
+    seeded = np.array([cell[:2] in seeds.items() for cell in against.index])
+    out.number(f"ceiling {short}", against[seeded].mean())
+    out.number(f"control {short}", against[~seeded].max())
+    mine = similarity[inside & (similarity.units == kind)]["at one n"]
+    out.text(
+        f"above control {short}", comparison.among(list(mine.index), set(mine.index[mine > against[~seeded].max()]))
+    )
+told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": comparison.FEWEST}
+for name, value in told.items():
+    out.number(name, value, "{:,}")
+
+# %% [markdown]
+# ## Which of the two is arranged more alike?
+# The difference of the two excesses at one n, with a standard error from a jackknife over families of near rows
+# (clusters of A's rows, left out one after another). It says how sure the difference is of these models and SAEs, not
+# of others.
+
+# %%
+duels = [pair for pair in grid if (*pair, SAE) in at_n and (*pair, NEURONS) in at_n]
+spread = {
+    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, families).se
+    for pair in duels
+    for kind in (SAE, NEURONS)
+}
+difference = pd.DataFrame(
+    {
+        "blocks": grid[pair],
+        SAE: at_n[*pair, SAE].excess,
+        NEURONS: at_n[*pair, NEURONS].excess,
+        "difference": at_n[*pair, SAE].excess - at_n[*pair, NEURONS].excess,
+        "SE": np.hypot(spread[*pair, SAE], spread[*pair, NEURONS]),
+    }
+    for pair in duels
+)
+
+# %%
+out.table("difference", difference, dict.fromkeys(difference.columns[1:], "{:.2f}"))
+more, less = ({*difference.index[sign * difference.difference > 2 * difference.SE]} for sign in (1, -1))
+out.text("more", comparison.among(list(difference.index), more))
+out.text("less", comparison.among(list(difference.index), less))
+out.number("families", families, "{:d}")
+most = len(difference) / 2
+verdict = "are not clearly arranged more alike than neurons, nor less"
+if len(more) > most and not less:
+    verdict = "are arranged more alike than neurons"
+elif len(less) > most and not more:
+    verdict = "are arranged less alike than neurons"
+out.text("verdict", verdict)
+difference
+
+# %% [markdown]
+# ## At equal correlation
+# The pairs of one kind may be arranged more alike because they correlate more. To each pair of SAE features the pair of
+# neurons is taken that has nearly the same correlation on held-out documents (nearest neighbours without replacement,
+# within a caliper): two sets with one n and one r.
+
+# %%
+places = {
+    pair: matched.alike_in_r(found[*pair, SAE].held_out, found[*pair, NEURONS].held_out, caliper) for pair in grid
+}
+alike = {
+    (*pair, kind): tuple(rows[part] for rows in found[*pair, kind].rows)
+    for pair, parts in places.items()
+    for kind, part in zip((SAE, NEURONS), parts, strict=True)
+    if len(part) >= fewest
+}
+equally = {
+    cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 1, number))
+    for number, (cell, rows) in enumerate(alike.items())
+}
+
+# %%
+parts = {(*pair, kind): part for pair in grid for kind, part in zip((SAE, NEURONS), places[pair], strict=True)}
+equal = pd.DataFrame(
+    {"blocks": grid[cell[:2]], "units": cell[2], "d": found[cell].d, "n": len(part)}
+    | {"held out": comparison.average(found[cell].held_out[part])}
+    | matched.columns(equally.get(cell, {}).get(measure))
+    for cell, part in parts.items()
+)
+out.table("equal", equal, matched.formats(equal))
+by_kind = equal.pivot(index="blocks", columns="units", values="excess").dropna()
+gain = by_kind[SAE] - by_kind[NEURONS]
+out.text("more at equal r", comparison.among(list(gain.index), set(gain.index[gain > 0])))
+out.number("gain at equal r", gain.mean())
+out.number("caliper", caliper)
+
+# %% [markdown]
+# ## Other matchings and measures
+# The primary pair of layers by the primary measure and others, the published estimator among them, for mutual pairs and
+# for the one-to-one pairs with the largest sum of correlations; p not corrected.
+
+# %%
+kinds = {kind: found[*primary, kind] for kind in baselines.KINDS}
+both = {kind: baselines.pair(run, *primary, kind, candidates) for kind in kinds}
+optimal = {kind: baselines.compare(x, kind, one_to_one="optimal") for kind, x in both.items()}
+names = [measure, *secondary_measures]
+other = {
+    (how, kind): those[kind]
+    for how, those in {"mutual": kinds, "one-to-one": optimal}.items()
+    for kind in geometric
+    if those[kind].n >= max(fewest, n)
+}
+measured = pd.DataFrame(
+    {"matching": how, "units": kind, "n": x.n, "measure": name}
+    | matched.columns(result)
+    | {"at one n": matched.at_n(x.rows, name, n, **settings).excess}
+    for number, ((how, kind), x) in enumerate(other.items())
+    for name, result in significance.test(*x.rows, names, m=permutations, seed=(seed, 2, number)).items()
+)
+out.table("measures", measured, matched.formats(measured))
+
+# %% [markdown]
+# ## Which units pair up?
+# One matching for all: the units of two layers are paired if they are each other's best on the matching documents, and
+# judged on the held-out ones. A neuron fires or does not, as an SAE feature does, and is paired by r; so are the output
+# dimensions of the MLP, which take both signs, as published. A random direction or a principal component could as well
+# point the other way. These are paired by |r|, and so are the axes of the residual stream and, once more, the output
+# dimensions; the held-out r then carries the sign of the matching documents. Random directions and principal components
+# are of the activations that the SAE reads, principal components of the matching documents alone.
+
+# %%
+pairing = pd.DataFrame(
+    {
+        "A": a,
+        "B": b,
+        "units": kind,
+        "activations": baselines.KINDS[kind].activations,
+        "by": "|r|" if baselines.KINDS[kind].either_sign else "r",
+        "of A": x.live[0],
+        "of B": x.live[1],
+        "n": x.n,
+        "retained": x.retention,
+        "chance": x.retention_by_chance,
+        "r": comparison.average(x.pairs.r),
+        "held out": comparison.average(x.held_out),
+        "counterparts": x.kept(counterpart),
+    }
+    for (a, b, kind), x in found.items()
+)
+ours = pairing[[pair in grid for pair in zip(pairing.A, pairing.B, strict=True)]]
+
+# %%
+order = {"index": "units", "columns": ["A", "B"], "sort": False}
+titles = {"held out": "mean held-out r of the pairs", "counterparts": "share of A with a counterpart"}
+figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.3), sharey=True)
+for axis, (value, title) in zip(axes, titles.items(), strict=True):
+    shown = ours.pivot_table(value, **order).loc[list(baselines.KINDS), list(grid)]
+    axis.imshow(shown, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (i, j), number in np.ndenumerate(shown.to_numpy()):
+        axis.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=7, color="w" if number < 0.55 else "k")
+    axis.set(title=title, xlabel="block of A x block of B", xticks=range(len(grid)), yticks=range(len(shown)))
+    axis.set_xticklabels([label.partition(",")[0] for label in grid.values()])
+    axis.set_yticklabels(shown.index)
+out.figure("pairing", figure)
+
+# %% [markdown]
+# ## What chance gives
+# Mutual partners exist by chance: among |A| and |B| units with independent correlations, |B| / (|A| + |B| - 1) of A's
+# are in a pair, about half. Retention alone says little; what counts is whether partners correlate on other documents.
+# The primary pair of layers: *null r* is the mean absolute held-out correlation of the same pairs with the documents
+# of B in another order. *1:1*: counterparts by the one-to-one pairs with the largest sum of correlations.
+
+# %%
+at, documents = np.flatnonzero(both[SAE].on_held_out), both[SAE].a.sites.array("documents")
+null = counterparts.documents_permuted(documents[at])
+unrelated = {
+    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, null, m=permuted, seed=seed)
+    for kind, x in both.items()
+}
+
+# %%
+first = pairing[(pairing.A == primary[0]) & (pairing.B == primary[1])].drop(columns=["A", "B"])
+first = first.assign(
+    **{"null r": [comparison.average(np.abs(unrelated[kind]).ravel()) for kind in first.units]},
+    **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
+)
+counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")
+out.table("pairing", first, counts | dict.fromkeys(first.columns[6:], "{:.2f}") | {"null r": "{:.3f}"})
+
+# %%
+figure, axes = plt.subplots(figsize=(4.8, 2.4))
+levels = np.linspace(0, 1, 101)
+for kind, x in kinds.items():
+    style = ":" if baselines.KINDS[kind].either_sign else "-"
+    axes.plot(levels, [x.kept(r) for r in levels], style, linewidth=1.3, label=kind)
+axes.axvline(counterpart, color=report.NULL, linewidth=0.6)
+axes.set(xlabel="least held-out correlation", ylabel="share of live units of A", ylim=(0, None))
+figure.legend(loc="outside right center")
+out.figure("retention", figure)
+
+# %%
+means = ours.groupby("units")[["retained", "held out", "counterparts"]].mean()
+named = {"sae": SAE, "neurons": NEURONS, "random": baselines.RANDOM, "principal": baselines.PRINCIPAL}
+for name, kind in named.items():
+    out.number(f"retention {name}", 100 * means.retained[kind], "{:.0f}")
+    out.number(f"r {name}", means["held out"][kind])
+    out.number(f"counterparts {name}", 100 * means.counterparts[kind], "{:.0f}")
+kept = ours.pivot_table("counterparts", index=["A", "B"], columns="units", sort=False)
+out.text("sae above neurons", comparison.among(list(kept.index), set(kept.index[kept[SAE] > kept[NEURONS]])))
+random_above = set(kept.index[kept[baselines.RANDOM] >= kept[SAE]])
+out.text("random above sae", comparison.among(list(kept.index), random_above))
+out.number("highest by chance", first["null r"].max(), "{:.3f}")
+out.number("permuted", permuted, "{:d}")
+out.number("counterpart threshold", counterpart, "{:.1f}")
+kept
+
+# %% [markdown]
+# ## Subspaces of concepts
+# A unit is about a concept if one of its words is among the strongest tokens of the unit on the matching documents. Of
+# an SAE feature the top few are looked at. A neuron is said to entangle several features, so that of a neuron as many
+# are looked at and, once more, as many times the expansion of the SAE (its width by the d of what it reads). The
+# one-to-one pairs with the largest sum, which leave out fewest units, of which either side is about the concept are its
+# subspace, tested against a pairing shuffled within it, with the family-wise p of the table. *Both*: share of them with
+# both sides about it. *At one n*: subsets of the smallest n that the concept has.
+
+# %%
+top, least_n = subspaces_of["top"], subspaces_of["fewest"]
+lists, sites = concepts.read(subspaces_of["concepts"]), both[SAE].a.sites
+spoken = words.read(run, primary[0], sites)
+expansion = round(np.mean([side.codes.shape[1] / side.decoder.shape[1] for side in both[SAE][:2]]))
+looked = {SAE: (SAE, top), NEURONS: (NEURONS, top)}
+looked |= {f"{NEURONS}, expanded": (NEURONS, top * expansion)}
+heard = {
+    name: [
+        concepts.evidence(side.codes, spoken, sites.array("documents"), both[SAE].on_matching, k=strongest)
+        for side in both[kind][:2]
+    ]
+    for name, (kind, strongest) in looked.items()
+}
+
+# %%
+chosen, rows = {}, {}
+for concept, listed in lists.items():
+    for name, (kind, strongest) in looked.items():
+        rule = concepts.Top(kind="top", top=strongest, least=1)
+        masks = [concepts.about(x, concepts.member(listed, x), rule) for x in heard[name]]
+        either, agreeing = (subspaces.kept(optimal[kind].pairs, *masks, sides=sides) for sides in ("either", "both"))
+        chosen[concept, name] = either, agreeing
+        if len(either.a) >= least_n:
+            rows[concept, name] = both[kind].a.decoder[either.a], both[kind].b.decoder[either.b]
+within = {
+    key: significance.test(*those, [measure], m=permutations, seed=(seed, 3, number))
+    for number, (key, those) in enumerate(rows.items())
+}
+within_family = dict(zip(within, corrections.maximum_of_z(list(within.values())) if within else [], strict=True))
+least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept) for concept, _ in rows}
+
+# %%
+within_n = {key: matched.at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
+spaces = pd.DataFrame(
+    {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
+    | {"both": len(agreeing.a) / max(len(x.a), 1)}
+    | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), matched.UNSCORED).excess}
+    for (concept, name), (x, agreeing) in chosen.items()
+)
+out.table("concepts", spaces, matched.formats(spaces))
+
+# %%
+for short, name in zip(("sae", "neurons", "expanded"), looked, strict=True):
+    mine = spaces[(spaces.units == name) & spaces.p.notna()]
+    beat = comparison.among(list(mine.index), set(mine.index[mine.p < 0.05]))
+    out.text(f"concepts {short}", beat if len(mine) else "none of 0")
+    out.number(f"concepts n {short}", spaces[spaces.units == name].n.mean(), "{:.0f}")
+    out.number(f"concepts both {short}", 100 * spaces[spaces.units == name].both.mean(), "{:.0f}")
+out.number("concepts", len(lists), "{:d}")
+out.number("concept fewest", least_n, "{:d}")
+out.number("concept top", top, "{:d}")
+out.number("concept expanded", top * expansion, "{:d}")
+
+# %% [markdown]
+# ## Save
+
+# %%
+out.save()

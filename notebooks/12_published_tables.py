@@ -1,0 +1,298 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Published tables
+#
+# **Question.** What do the published scores say once their null, their p and their procedure are looked at; and which
+# step of the procedure changes what?
+#
+# **In.** The published scores of every pair of layers (numbers, no models). Two pairs of this profile's dictionaries on
+# a few documents, and planted pairs whose truth is known. **Out.** What the published nulls and p could say; a ladder
+# from the published procedure to this paper's, one correction a step; our numbers beside the published ones where the
+# profile holds the models.
+#
+# **What would count as a no.** Published null means that are not those of one component; p that their draws could give;
+# a ladder that reports the same at its foot and at its top, or that finds something where nothing was planted.
+
+# %% tags=["parameters"]
+profile = "smoke"
+negative = "scrambled_0"
+documents = 100
+few = 30
+draws = 20
+permutations = 99
+tokens = [".", "\\n", "Ġ", "''", "'", "-", ",", "!", "?", "<|endoftext|>", "<bos>", "<pad>"]
+top = 5
+least_r = 0.1
+fvu_rows = 32
+truths = {
+    "shared": {"kind": "copies", "shared": 0.8},
+    "nothing": {"kind": "copies", "shared": 0.0},
+    "one direction": {"kind": "one_direction", "strength": 0.3},
+}
+sizes = {
+    "concepts": 80,
+    "kept": 0.75,
+    "words": 160,
+    "expressed": 3,
+    "documents": 40,
+    "length": 40,
+    "d_a": 16,
+    "d_b": 24,
+}
+repeats = 3
+published_layers = {}
+seed = 0
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from sae_utils import calibration, comparison, ladder, params, pipeline, planted, published, quality, report
+from sae_utils import spec, sweep, synthetic, unmasked
+
+# %%
+run = params.start(profile, "12_published_tables")
+out = report.Report(run, "12_published_tables")
+where = f"params/{profile}.yaml: 12_published_tables"
+scores = published.layer_scores()
+settings = ladder.Settings(tokens, top, least_r, draws, permutations, seed)
+worlds = {name: synthetic.world(value, f"{where}.truths.{name}") for name, value in truths.items()}
+size = spec.build(planted.Sizes, sizes, f"{where}.sizes")
+
+# %% [markdown]
+# ## What can be checked without the models: null means
+# The mean |r| of one pair of components over shuffled pairings is sqrt(2 / (pi n)); a mean over hundreds of components
+# would lie far above. RSA has the null mean 0. How do the published null means compare, pair of layers by pair of
+# layers?
+
+# %%
+checks = published.checks(scores)
+svcca, rsa = (checks[checks.score == name] for name in ("SVCCA", "RSA"))
+ratio = svcca["null mean"] / svcca.expected
+out.number("cells", len(svcca), "{:d}")
+out.number("null ratio", ratio.median())
+out.number("null ratio mean", ratio.mean())
+out.number("null ratio se", ratio.std() / len(ratio) ** 0.5)
+
+# %%
+out.number("rsa cells", len(rsa), "{:d}")
+out.number("rsa null mean", rsa["null mean"].mean(), "{:.4f}")
+out.number("rsa null most", abs(rsa["null mean"][rsa.n >= few]).max(), "{:.3f}")
+out.number("rsa null most few", abs(rsa["null mean"][rsa.n < few]).max())
+out.number("few", few, "{:d}")
+out.number("few cells", (svcca.n < few).sum(), "{:d}")
+out.number("few n", svcca.n[svcca.n < few].max(), "{:d}")
+one_component = abs(ratio.mean() - 1) < 2.6 * ratio.std() / len(ratio) ** 0.5
+out.text("null verdict", "are those of one component" if one_component else "are not those of one component")
+
+# %% [markdown]
+# ## What can be checked without the models: p
+# A share of m draws can only be a multiple of 1/m, and counting the observed pairing among the draws, no p is below
+# 1/(m + 1). How many draws are behind the published p, by their multiples, and by how far the null means scatter?
+
+# %%
+by_set = pd.DataFrame(
+    {
+        "set": name,
+        "cells": len(x) // x.score.nunique(),
+        "n from": x.n.min(),
+        "n to": x.n.max(),
+        "p = 0": f"{(x.p == 0).sum()} of {len(x)}",
+        "draws, by p": published.resolution(x.p),
+        "by scatter": published.shuffles((x["null mean"] / x.expected)[x.score == "SVCCA"]),
+        "p at best": 1 / (published.resolution(x.p) + 1),
+    }
+    for name, x in checks.groupby("set", sort=False)
+)
+out.table("sets", by_set, {"n from": "{:,}", "n to": "{:,}", "by scatter": "{:.1f}", "p at best": "{:.3f}"})
+
+# %%
+out.number("zero p", (checks.p == 0).sum(), "{:d}")
+out.number("all p", len(checks), "{:d}")
+out.number("best p", by_set["p at best"].min(), "{:.3f}")
+out.number("worst p", by_set["p at best"].max(), "{:.1f}")
+single = svcca["set"].isin(by_set["set"][by_set["draws, by p"] == 1])
+explained = (svcca["null mean"] >= svcca.published) == (svcca.p == 1)
+out.number("single cells", single.sum(), "{:d}")
+out.number("single explained", explained[single].sum(), "{:d}")
+able = by_set["set"][by_set["p at best"] < 0.05]
+out.text("p verdict", comparison.among(list(by_set["set"]), set(able)))
+out.text("family verdict", "some" if any(by_set["p at best"] * by_set.cells < 0.05) else "none")
+
+# %% [markdown]
+# The p that more draws would have given: of two given components, whose correlation over all pairings has mean 0 and
+# variance 1/(n - 1). For the one-to-one pairs only, since a shuffle of pairs that share partners tests something else.
+
+# %%
+one_to_one = svcca[svcca["set"].str.contains("one-to-one")]
+p = published.p_of_one_component(one_to_one.published, one_to_one.n)
+out.number("one cells", len(p), "{:d}")
+out.number("one above", (p < 0.05).sum(), "{:d}")
+out.number("one above family", (p * len(p) < 0.05).sum(), "{:d}")
+order = published.orders(scores)
+out.number("order cells", len(order), "{:d}")
+out.number("order fewer", (order.kept < order.partners).sum(), "{:d}")
+out.number("order more", (order.kept > order.partners).sum(), "{:d}")
+
+# %% [markdown]
+# ## The ladder, on this profile's models
+# At its foot the published procedure: every position looked at, padding too; SAEs fed with the input of the block whose
+# output they were trained on; features before TopK; filters by token, then the first of the features that share a
+# partner, then the least r; the first components; few shuffles. One correction a step, all before it included. Beside
+# the primary pair stands one whose models were not trained on the same word classes.
+
+# %%
+primary = run.common.primary.pair
+toys = {"toy: primary": primary, "toy: negative": [primary[0], negative]}
+seen = {name: ladder.sides(run, *pair, documents, top) for name, pair in toys.items()}
+ladders = {name: ladder.climb(x, settings) for name, x in seen.items()}
+
+# %%
+positions = unmasked.positions(pipeline.reader(run, primary[0]).rows, documents, run.common.skip)
+out.number("documents", positions.meta["documents"], "{:,}")
+out.number("positions", positions.meta["tokens"], "{:,}")
+out.number("outside", 100 * (1 - positions.array("inside").mean()), "{:.0f}")
+for side, name in zip("ab", primary, strict=True):
+    source = pipeline.reader(run, name)
+    fvu = quality.located(*source.judge(), fvu_rows).meta["fvu"]
+    out.number(f"fvu {side}", fvu[source.hook])
+    out.number(f"fvu {side} input", fvu[unmasked.input_of(source.hook)])
+out.number("published draws", draws, "{:d}")
+out.number("permutations", permutations, "{:,}")
+out.number("several", ladder.SEVERAL, "{:d}")
+
+# %%
+for name in toys:
+    out.table(name, ladder.table(ladders[name]))
+
+# %% [markdown]
+# ## The ladder, on planted pairs
+# Two models whose directions, features and partners were planted, so that the share of true pairs is known, and
+# whether partners are arranged alike: they are (*shared*), they are not (*nothing*), or along one direction only (*one
+# direction*).
+
+# %%
+drawn = {name: planted.draw(world, size, top, seed) for name, world in worlds.items()}
+ladders |= {name: ladder.climb(x.sides, settings) for name, x in drawn.items()}
+true = {name: {x.step: drawn[name].true(x.pairs) for x in ladders[name]} for name in drawn}
+for name in drawn:
+    out.table(f"planted {name}", ladder.table(ladders[name], true[name]))
+
+# %%
+pd.concat({name: ladder.table(ladders[name], true.get(name)) for name in ladders})
+
+# %%
+figure, axes = plt.subplots(1, len(ladders), figsize=(5.5, 3.1), sharex=True, sharey=True)
+place = np.arange(len(ladder.STEPS))
+for axis in axes:
+    axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
+    axis.barh(place[1::2], 2, left=-0.5, height=1, color="#f2f2f2", zorder=-1)
+
+# %%
+marks = {ladder.FIRST: ("o", "C0", -0.17), ladder.SVCCA: ("D", "C0", -0.17), ladder.RSA: ("s", "C1", 0.17)}
+named = {ladder.FIRST: "SVCCA, published estimator", ladder.SVCCA: "SVCCA, 99% of variance", ladder.RSA: "RSA"}
+for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
+    for measure, (marker, color, shift) in marks.items():
+        at = [number for number, x in enumerate(rungs) if measure in x.scores]
+        found = [rungs[number].scores[measure] for number in at]
+        low, high, value = ([getattr(x, part) for x in found] for part in ("low", "high", "value"))
+        axis.hlines(place[at] + shift, low, high, color=report.NULL, linewidth=3.5, alpha=0.6)
+        axis.scatter(value, place[at] + shift, s=14, marker=marker, color=color, zorder=2, label=named[measure])
+    for height, text in [(-1, "n"), *((number, f"{len(x.pairs.a):,}") for number, x in enumerate(rungs))]:
+        axis.annotate(text, (1.2, height), xycoords=("axes fraction", "data"), fontsize=6, ha="right", va="center")
+    axis.set(title=f"planted:\n{name}" if name in drawn else name.replace(": ", ":\n"), xlim=(-0.3, 1.05))
+
+# %%
+axes[0].set_yticks(place, ladder.STEPS)
+axes[0].set(ylim=(len(place) - 0.5, -1.4))
+bar = plt.Line2D([], [], color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffles")
+figure.legend(
+    handles=[*axes[-1].get_legend_handles_labels()[0], bar], loc="outside lower center", ncols=4, fontsize=6.5
+)
+out.figure("ladder", figure)
+
+# %% [markdown]
+# One draw of a planted pair could be luck. Where nothing was planted: in how many draws is p below 0.05, at each step
+# as that step reports it?
+
+# %%
+again = planted.repeated(worlds["nothing"], size, list(tokens), top, least_r, draws, permutations, repeats, seed).meta[
+    "found"
+]
+rates = pd.DataFrame(
+    {"": name, **{step: "{} of {}".format(*by_step[step]) for step in ladder.STEPS if step in by_step}}
+    for name, by_step in again.items()
+)
+out.table("rates", rates)
+
+# %%
+for name, by_step in again.items():
+    for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ALL):
+        below, times = by_step[step]
+        out.number(f"false {name} {step}", below, "{:d}")
+        out.number(f"scored {name} {step}", times, "{:d}")
+        often = times > 0 and calibration.rate(below, times).low > calibration.LEVEL
+        out.text(f"false {name} {step} verdict", "more than p allows" if often else "within what p allows")
+
+# %% [markdown]
+# ## What the ladder says
+# At its foot and at its top, and which step changes most.
+
+# %%
+for name, rungs in ladders.items():
+    by_step = {x.step: x for x in rungs}
+    foot, head = by_step[ladder.PUBLISHED], by_step[ladder.EXCESS]
+    out.number(f"{name} n foot", len(foot.pairs.a), "{:,}")
+    out.number(f"{name} n head", len(head.pairs.a), "{:,}")
+    out.number(f"{name} r foot", foot.r)
+    out.number(f"{name} r head", head.r)
+    out.text(f"{name} says foot", ladder.says(foot.scores.get(ladder.FIRST)))
+    out.text(f"{name} says rsa foot", ladder.says(foot.scores.get(ladder.RSA)))
+    out.text(f"{name} says head", ladder.says(head.scores.get(ladder.RSA)))
+    out.text(f"{name} says all", ladder.says(rungs[-1].scores.get(ladder.RSA)))
+    out.text(f"{name} most n", ladder.largest(rungs, [len(x.pairs.a) for x in rungs]))
+
+# %%
+for name, by_step in true.items():
+    for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ONE):
+        out.number(f"{name} true {step}", 100 * by_step[step], "{:.0f}")
+    estimates = next(x.scores for x in ladders[name] if x.step == ladder.EXCESS)
+    out.number(f"{name} svcca excess", estimates[ladder.SVCCA].value if ladder.SVCCA in estimates else np.nan)
+    out.number(f"{name} rsa excess", estimates[ladder.RSA].value if ladder.RSA in estimates else np.nan)
+out.number("repeats", repeats, "{:d}")
+out.number("shared", truths["shared"]["shared"])
+out.number("strength", 100 * truths["one direction"]["strength"], "{:.0f}")
+
+# %% [markdown]
+# ## Published cells beside ours
+# Where the profile names dictionaries that are the published ones (`published_layers`: published model, layer, name of
+# the dictionary), the published procedure is run on them, cell by cell.
+
+# %%
+cells = published.cells(scores, published_layers, run.dictionaries, f"{where}.published_layers")
+ours = sweep.sweep(lambda cell: ladder.cell(run, cell.a, cell.b, documents, settings), cells, "published cells")
+beside = published.beside(scores, ours)
+out.text("cells verdict", published.verdict(beside))
+if len(beside):
+    shown = dict.fromkeys(["published", "ours", "median apart"], "{:.4g}")
+    out.table("cells", published.agreement(beside), {**shown, "r": "{:.2f}"})
+beside
+
+# %% [markdown]
+# ## Save
+
+# %%
+out.save()

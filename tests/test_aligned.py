@@ -1,0 +1,274 @@
+"""Codes at shared positions are those of one tokenizer to all that follows."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from transformers import AutoTokenizer
+
+from sae_utils import (
+    activations,
+    aligned,
+    alignment,
+    cells,
+    corpora,
+    dictionaries,
+    matching,
+    pipeline,
+    store,
+    tokenization,
+)  # fmt: skip
+from sae_utils.spec import ProfileError
+
+STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0.3, 0.3], "split_seed": 0}
+
+
+@store.artefact
+def planted(folder, sites, labels: list[int], width: int):
+    """Codes in which every token fires the feature of its label, by 1 + its number modulo 3."""
+    np.save(folder / "indices.npy", np.array(labels, np.int32))
+    np.save(folder / "values.npy", (1 + np.arange(len(labels)) % 3).astype(np.float32))
+    np.save(folder / "indptr.npy", np.arange(len(labels) + 1))
+    return {"features": width, "sites": sites.key}
+
+
+class Side:
+    """One tokenization of the stories."""
+
+    def __init__(self, source, kind: str, vocabulary: int, context: int = 112, skip: int = 1) -> None:
+        self.tokenizer = tokenization.trained(source, kind, vocabulary)
+        self.loaded = AutoTokenizer.from_pretrained(self.tokenizer.path)
+        self.spans = alignment.spans(source, self.tokenizer)
+        self.rows = tokenization.rows(source, self.tokenizer, context)
+        self.sites = activations.sites(self.rows, skip)
+
+    def text(self, first: int, last: int) -> str:
+        """What the sites from first to last spell."""
+        tokens = self.sites.array("tokens")[first : last + 1]
+        return self.loaded.decode(tokens, clean_up_tokenization_spaces=False).strip()
+
+
+def stories(seed: int = 3):
+    return corpora.text(corpora.Stories(seed=seed, **STORIES))
+
+
+def placed(a: Side, b: Side, at: str = "words"):
+    return aligned.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
+
+
+@pytest.fixture
+def words():
+    return Side(stories(), "word", 4000)
+
+
+@pytest.fixture
+def pieces():
+    return Side(stories(), "bpe", 400)
+
+
+# --- positions
+
+
+@pytest.mark.parametrize("context", [112, 9], ids=["whole documents", "documents in rows"])
+def test_the_sites_of_a_unit_spell_its_word(words, context):
+    other = Side(stories(), "bpe", 400, context)
+    kept = placed(words, other)
+    ranges = [kept.array(name) for name in ("first_a", "last_a", "first_b", "last_b")]
+    known = 0
+    for first_a, last_a, first_b, last_b in zip(*(x[:300] for x in ranges), strict=True):
+        word = words.text(first_a, last_a)
+        assert word in (other.text(first_b, last_b), tokenization.UNKNOWN)
+        known += word != tokenization.UNKNOWN
+    assert known > 200 and kept.meta["of_a"] == 1 and 0.2 < kept.meta["of_b"] < 1
+    np.testing.assert_array_equal(kept.array("classes"), other.sites.array("classes")[kept.array("last_b")])
+    for name in ("documents", "split"):
+        np.testing.assert_array_equal(kept.array(name), words.sites.array(name)[kept.array("last_a")])
+        np.testing.assert_array_equal(kept.array(name), other.sites.array(name)[kept.array("last_b")])
+    assert kept.meta["pieces"] == kept.array("pieces").mean() == np.mean(kept.array("first_b") < kept.array("last_b"))
+
+
+def test_rows_that_open_alike(words):
+    """Whole documents open alike; rows of 9 tokens only where a word begins both, as at the start of a document."""
+    assert placed(words, Side(stories(), "bpe", 400, 400)).meta["same_opening"] == 1
+    short = Side(stories(), "bpe", 400, 9)
+    assert placed(short, short, "ends").meta["same_opening"] == 1
+    kept = placed(Side(stories(), "word", 4000, 9), short)
+    documents, position = kept.array("documents"), kept.array("positions")
+    opens = np.append(True, documents[1:] != documents[:-1])
+    assert opens.sum() / len(documents) < kept.meta["same_opening"] < 0.5 and (position[opens] == 1).all()
+
+
+def test_a_unit_with_a_masked_token_is_left_out(words):
+    """Masking the first two tokens of every row of 9 takes their units, and nothing else."""
+    whole, masked = (Side(stories(), "bpe", 400, 9, skip) for skip in (1, 3))
+    everything, kept = placed(words, whole), placed(words, masked)
+    seen = whole.sites.array("positions") >= 3
+    ranges = zip(everything.array("first_b"), everything.array("last_b"), strict=True)
+    expected = [bool(seen[first : last + 1].all()) for first, last in ranges]
+    assert 0.3 < np.mean(expected) < 0.8
+    np.testing.assert_array_equal(kept.array("last_a"), everything.array("last_a")[expected])
+    numbers = np.cumsum(seen) - 1
+    np.testing.assert_array_equal(kept.array("last_b"), numbers[everything.array("last_b")[expected]])
+    np.testing.assert_array_equal(kept.array("first_b"), numbers[everything.array("first_b")[expected]])
+
+
+def test_all_masked_says_so(words):
+    with pytest.raises(ValueError, match=r"all of the \d+ shared positions are masked on one side: lower `skip`"):
+        placed(words, Side(stories(), "bpe", 400, 9, 9))
+
+
+def test_other_texts_are_refused(words):
+    with pytest.raises(ValueError, match="of different texts: give both models one corpus"):
+        placed(words, Side(stories(seed=4), "bpe", 400))
+
+
+def test_rows_of_another_tokenizer_are_refused(words, pieces):
+    with pytest.raises(ValueError, match=r"the rows hold \d+ tokens where the tokenizer gives \d+"):
+        aligned.positions(words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words")
+
+
+# --- codes
+
+
+def random_codes(seed: int, tokens: int = 60, width: int = 7) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return np.where(generator.random((tokens, width)) < 0.3, generator.normal(size=(tokens, width)), 0).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+def test_aggregation_is_that_of_dense_rows(how, seed):
+    """Also of negative codes, and with tokens that are in no unit."""
+    codes = random_codes(seed)
+    first = np.sort(np.random.default_rng(seed).choice(60, 20, replace=False))
+    last = np.maximum(first, np.append(first[1:], 60) - 1 - np.arange(20) % 2)
+    found = aligned.aggregate(sparse.csr_array(codes), first, last, how)
+    take = {"last": lambda x: x[-1], "mean": lambda x: x.mean(axis=0), "max": lambda x: x.max(axis=0)}[how]
+    expected = np.array([take(codes[i : j + 1]) for i, j in zip(first, last, strict=True)])
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-6)
+    assert found.dtype == np.float32 and found.has_sorted_indices and (last > first).any()
+
+
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+def test_units_of_one_token_are_left_as_they_are(how):
+    codes = sparse.csr_array(random_codes(0))
+    found = aligned.aggregate(codes, np.arange(60), np.arange(60), how)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(codes, name))
+
+
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+def test_codes_where_nothing_fires(how):
+    found = aligned.aggregate(sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how)
+    assert found.shape == (2, 3) and found.nnz == 0
+
+
+def test_blocks_make_no_difference(words, pieces, monkeypatch):
+    kept = placed(words, pieces)
+    codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
+    whole = activations.matrix(codes)
+    for how in aligned.AGGREGATIONS:
+        monkeypatch.setattr(aligned, "BLOCK", 7)
+        found = activations.matrix(aligned.aggregated(codes, kept, "b", how))
+        expected = aligned.aggregate(whole, kept.array("first_b"), kept.array("last_b"), how)
+        np.testing.assert_array_equal(found.toarray(), expected.toarray())
+
+
+def test_an_unknown_aggregation():
+    with pytest.raises(ValueError, match="how = 'sum': one of last, mean, max"):
+        aligned.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
+
+
+def test_codes_of_other_sites_are_refused(words, pieces):
+    codes = planted(words.sites, [0] * words.sites.meta["tokens"], 1)
+    with pytest.raises(ValueError, match="not over the sites of side b"):
+        aligned.aggregated(codes, placed(words, pieces), "b", "last")
+
+
+# --- what follows is unchanged
+
+
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, how):
+    """A feature fires on every token of a word of its class; of B they are stored in another order."""
+    order = np.random.default_rng(0).permutation(1 + max(words.sites.array("classes")))
+    kept, features = placed(words, pieces), []
+    for side, numbering, name in ((words, np.arange(len(order)), "a"), (pieces, order, "b")):
+        classes = np.asarray(side.sites.array("classes"))
+        codes = planted(side.sites, np.append(numbering, len(order))[classes].tolist(), len(order) + 1)
+        stored = aligned.aggregated(codes, kept, name, how)
+        features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
+    both = pipeline.pair(*features, 5)
+    pairs = matching.mutual(both.found)
+    known = both.found.a.live[:-1]
+    assert known.sum() > 10
+    for i in np.flatnonzero(known):
+        assert pairs.b[pairs.a == i].tolist() == [order[i]]
+    assert np.nanmin(both.held_out(pairs)) > 0.3
+
+
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+def test_with_one_tokenizer_nothing_changes(world, how):
+    """The same codes, the same pairs and the same scores as without any alignment."""
+    kept = aligned.align(world, "one_layer", "two_layer", "ends")
+    assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
+    plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
+    found = [aligned.features(world, name, kept, how) for name in ("one_layer", "two_layer")]
+    for one, two in zip(plain, found, strict=True):
+        for name in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(getattr(one.codes, name), getattr(two.codes, name))
+        for name in ("tokens", "documents", "classes", "split", "positions", "rows"):
+            np.testing.assert_array_equal(one.sites.array(name), two.sites.array(name))
+        np.testing.assert_array_equal(one.decoder, two.decoder)
+    matched = [cells.matched(a.kept, b.kept, a.sites, 8, 0.5) for a, b in (plain, found)]
+    assert matched[0].meta == matched[1].meta and matched[0].meta["pairs"] > 0
+    np.testing.assert_array_equal(matched[0].array("b"), matched[1].array("b"))
+
+
+def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
+    with pytest.raises(ValueError, match="one_layer reads other tokens than the two models that were aligned"):
+        aligned.features(world, "one_layer", placed(words, pieces), "last")
+
+
+# --- profiles
+
+
+@pytest.fixture
+def wider(world):
+    """The world with a model of pieces and a checkpoint, of which nothing is trained but tokenizers."""
+    other = world.models["one_layer"].model_copy(update={"tokenizer": "bpe", "vocabulary": 400})
+    sae = world.dictionaries["one_layer"].model_copy(update={"model": "pieces"})
+    early = dictionaries.Checkpoint(kind="checkpoint", of="pieces", number=0)
+    return world._replace(
+        models=world.models | {"pieces": other}, dictionaries=world.dictionaries | {"pieces": sae, "early": early}
+    )
+
+
+def test_comparisons(wider):
+    listed = [["one_layer", "pieces", "two_layer", "one_layer"], ["early", "one_layer", "pieces", "pieces"]]
+    found = aligned.comparisons(wider, "11_across_tokenizers", listed)
+    assert found == [tuple(names) for names in listed]
+    assert (found[0].a, found[0].across, found[0].within) == ("one_layer", "pieces", "two_layer")
+    assert found[1].negative == "pieces"
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([], r"none; list \[a, across, within, negative\]"),
+        ([["one_layer", "pieces"]], r"expected four dictionaries .* found \['one_layer', 'pieces'\]"),
+        (["one_layer"], "expected four dictionaries .* found 'one_layer'"),
+        ([["one_layer", "piecse", "two_layer", "two_layer"]], "no dictionary is called 'piecse'; .*pieces"),
+        ([["one_layer", {}, "two_layer", "two_layer"]], "no dictionary is called {}"),
+        (
+            [["one_layer", "two_layer", "two_layer", "two_layer"]],
+            "the second must be of a model with another tokenizer",
+        ),
+        ([["one_layer", "pieces", "early", "two_layer"]], "the other two of models with the same"),
+        ([["one_layer", "pieces", "two_layer", "early"]], "the other two of models with the same"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(wider, listed, message):
+    with pytest.raises(ProfileError, match=rf"params/world.yaml: 11_across_tokenizers.comparisons: .*{message}"):
+        aligned.comparisons(wider, "11_across_tokenizers", listed)

@@ -1,0 +1,240 @@
+"""Lists are checked, rules are counted by hand, placebos are like what they stand for."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sae_utils import concepts, params
+from sae_utils.spec import ProfileError
+from sae_utils.words import Words
+
+RNG = np.random.default_rng(0)
+
+
+# --- lists
+
+
+@pytest.fixture
+def lists(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
+
+    def write(text: str) -> None:
+        (tmp_path / "concepts.yaml").write_text(text, "utf-8")
+
+    return write
+
+
+HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
+
+
+def test_every_set_of_the_repository_can_be_read():
+    assert {"stories", "published", "published_2024"} <= set(params._read("concepts"))
+    for name in params._read("concepts"):
+        assert all(concepts.read(name).values())
+
+
+def test_the_lists_of_the_stories_are_words_of_several_classes():
+    from sae_utils import stories
+
+    classes = {word.casefold(): place[0] for word, place in stories.membership().items()}
+    owner: dict[str, str] = {}
+    for concept, listed in concepts.read("stories").items():
+        mine = {classes[word] for word in listed}  # a KeyError is a word that no story has
+        assert len(mine) > 1, f"{concept} is one true class"
+        for name in mine:
+            assert owner.setdefault(name, concept) == concept, f"{name} is in {owner[name]} and {concept}"
+            whole = {word for word, of in classes.items() if of == name}
+            assert not whole <= set(listed), f"{concept} holds all of {name}"
+
+
+def test_words_are_folded(lists):
+    lists(HEAD + "    names: [Anna, BEN]\n")
+    assert concepts.read("toy") == {"names": ("anna", "ben")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "    a: [x, y]\n    b: [y, z]\n", r"toy\.concepts\.b: 'y' stands in a too; remove it from one"),
+        (HEAD + "    a: []\n", r"toy\.concepts\.a"),
+        (HEAD + "    a: [x, X]\n", "'x' stands twice"),
+        (HEAD + "    a: ['two words']\n", "'two words' is not one word"),
+        (HEAD + "    a: [x, yes]\n", r"concepts\.a\.1: .*string.*True"),  # YAML reads yes as a truth value
+        (HEAD + "    a: [x,\n  y\n", "line [67]: not YAML"),
+        (HEAD + "    a: [x]\n    a: [y]\n", "line 6: not YAML: the key `a` stands twice"),
+        ("toy: {about: x, disjoint: true}\n", r"concepts\.yaml: toy\.concepts: missing"),
+        ("other: {}\n", "no set is called 'toy'"),
+        ("- x\n", "expected keys"),
+    ],
+)
+def test_bad_lists_say_where_and_what_to_do(lists, text, message):
+    lists(text)
+    with pytest.raises(ProfileError, match=message) as error:
+        concepts.read("toy")
+    assert "concepts" in str(error.value)
+
+
+def test_published_lists_may_overlap(lists):
+    lists(HEAD.replace("disjoint: true", "disjoint: false") + "    a: [x, y]\n    b: [y, z]\n")
+    assert concepts.read("toy")["b"] == ("y", "z")
+
+
+def test_unions_and_single_keywords():
+    made = concepts.combined({"a": ("x",), "b": ("y", "x"), "c": ("z",)}, {"ab": ["a", "b"]}, ["She"])
+    assert made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'"]
+    with pytest.raises(ProfileError, match="no concept is called 'd'"):
+        concepts.combined({"a": ("x",)}, {"ad": ["a", "d"]})
+    with pytest.raises(ProfileError, match="a concept has that name"):
+        concepts.combined({"a": ("x",)}, {"a": ["a"]})
+
+
+# --- rules
+
+
+def test_rules_are_checked():
+    assert concepts.told(concepts.rule({"kind": "top", "top": 5, "least": 1})) == "any of the top 5"
+    assert concepts.told(concepts.rule({"kind": "top", "top": 5, "least": 2})) == "at least 2 of the top 5"
+    assert concepts.told(concepts.rule({"kind": "mass", "share": 0.5})) == "50% of the activation"
+    for bad, message in (
+        ({"kind": "topp"}, "did you mean `top`"),
+        ({"kind": "top", "top": 5}, "least: missing"),
+        ({"kind": "top", "top": 2, "least": 3}, "no feature can"),
+        ({"kind": "mass", "share": 0.0}, "greater than 0"),
+    ):
+        with pytest.raises(ProfileError, match=message):
+            concepts.rule(bad)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Random codes of 12 features on 400 tokens of 30 words, some tokens inside a word; half is looked at."""
+    rng = np.random.default_rng(1)
+    dense = rng.random((400, 12)).astype(np.float32) * (rng.random((400, 12)) < 0.2)
+    dense[:, 7] = 0  # dead
+    of = rng.integers(-1, 30, 400).astype(np.int32)
+    words = Words(tuple(f"w{i:02d}" for i in range(30)), of)
+    return dense, words, np.repeat(np.arange(40), 10), np.arange(400) % 20 < 10
+
+
+def brute(dense, words, on, listed, k):
+    """Words of the top tokens and the mass on listed words, feature by feature."""
+    tops, masses = [], []
+    for column in dense.T:
+        at = [t for t in range(len(dense)) if on[t] and column[t] > 0]
+        order = sorted(at, key=lambda t: (-column[t], t))[:k]
+        tops.append(sum(words.of[t] >= 0 and words.text[words.of[t]] in listed for t in order))
+        hit = sum(float(column[t]) for t in at if words.of[t] >= 0 and words.text[words.of[t]] in listed)
+        masses.append((hit, sum(float(column[t]) for t in at)))
+    return np.array(tops), np.array(masses)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_rules_count_as_by_hand(world, kind):
+    dense, words, documents, on = world
+    codes = sparse.csr_array(dense) if kind == "sparse" else dense.astype(np.float16)
+    if kind == "dense":
+        codes[:, 3] -= 0.3  # a neuron that is often below zero
+    values = codes.toarray() if kind == "sparse" else np.maximum(codes.astype(np.float32), 0)
+    listed = [f"W{i:02d}" for i in range(8)]
+    found = concepts.evidence(codes, words, documents, on, k=6)
+    mask = concepts.member(listed, found)
+    hits, masses = brute(values, words, on, {word.casefold() for word in listed}, 5)
+    for least in (1, 2, 4):
+        rule = concepts.rule({"kind": "top", "top": 5, "least": least})
+        np.testing.assert_array_equal(concepts.about(found, mask, rule), hits >= least)
+    for share in (0.1, 0.3, 0.6):
+        rule = concepts.rule({"kind": "mass", "share": share})
+        expected = (masses[:, 1] > 0) & (masses[:, 0] >= share * masses[:, 1])
+        np.testing.assert_array_equal(concepts.about(found, mask, rule), expected)
+    assert not concepts.about(found, mask, concepts.rule({"kind": "top", "top": 5, "least": 1}))[7]
+    assert 0 < mask.sum() < 30 and (hits >= 1).sum() > 3
+
+
+def test_other_documents_have_no_say(world):
+    dense, words, documents, on = world
+    changed = np.where(on[:, None], dense, RNG.random(dense.shape).astype(np.float32))
+    one, two = (concepts.evidence(sparse.csr_array(x), words, documents, on, k=6) for x in (dense, changed))
+    np.testing.assert_array_equal(one.top, two.top)
+    assert (one.mass != two.mass).nnz == 0
+
+
+def test_more_tops_than_were_kept(world):
+    dense, words, documents, on = world
+    found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
+    with pytest.raises(ValueError, match="top 5, but 3 were kept"):
+        concepts.about(found, concepts.member([], found), concepts.rule({"kind": "top", "top": 5, "least": 1}))
+
+
+def test_absent_words_are_listed(world):
+    dense, words, documents, on = world
+    found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
+    assert concepts.absent(["W01", "w0", "nowhere"], found) == ["w0", "nowhere"]  # w0 is only a part of w01
+    assert concepts.member(["w0"], found).sum() == 0
+
+
+def test_share_of_true_classes_by_hand(world):
+    dense, _, _, on = world
+    classes = np.random.default_rng(2).integers(-1, 4, 400)
+    expected = [
+        column[on & np.isin(classes, [1, 3])].sum() / column[on].sum() if column[on].sum() else np.nan
+        for column in dense.T.astype(float)
+    ]
+    for codes in (sparse.csr_array(dense), dense):
+        np.testing.assert_allclose(concepts.spent(codes, classes, [1, 3], on), expected, rtol=1e-6)
+
+
+def test_precision_and_recall():
+    chosen, true = np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool)
+    assert concepts.judge(chosen, true) == (3, 2 / 3, 2 / 3)
+    assert np.isnan(concepts.judge(~chosen & chosen, true).precision)
+    assert np.isnan(concepts.judge(chosen, np.zeros(5, bool)).recall)
+
+
+# --- placebos
+
+
+@pytest.fixture(scope="module")
+def text():
+    """800 words, as often as Zipf has it."""
+    occurs = np.maximum(20_000 // np.arange(1, 801), 1)
+    occurs[::50] = 0
+    empty = sparse.csr_array((800, 1))
+    found = concepts.Evidence(
+        tuple(f"w{i}" for i in range(800)), np.zeros((1, 5), np.int32), empty, np.zeros(1), np.zeros(1, int), occurs
+    )
+    return found, np.isin(np.arange(800), [3, 20, 33, 101, 160, 222, 240, 355, 404, 501])
+
+
+def test_placebo_words_are_others_that_occur_and_none_twice(text):
+    found, listed = text
+    order = concepts.placebo(found, listed, np.random.default_rng(0))
+    assert len(order) == len(set(order)) == (~listed & (found.occurs > 0)).sum()
+    assert not listed[order].any() and (found.occurs[order] > 0).all()
+
+
+def test_placebos_occur_as_often(text):
+    found, listed = text
+    wanted = np.sort(np.log(found.occurs[listed & (found.occurs > 0)]))
+    firsts = [concepts.placebo(found, listed, np.random.default_rng(s))[: len(wanted)] for s in range(200)]
+    got = np.array([np.sort(np.log(found.occurs[first])) for first in firsts])
+    assert np.abs(got.mean(0) - wanted)[:-1].max() < 0.4  # the most frequent word has no equal
+    assert got.mean() == pytest.approx(wanted.mean(), abs=0.2)
+    assert got.mean() - np.log(found.occurs[~listed & (found.occurs > 0)]).mean() > 0.3  # any words would be rarer
+    assert len({tuple(first) for first in firsts}) == 200
+
+
+def test_words_far_from_any_listed_come_last(text):
+    found, _ = text
+    order = concepts.placebo(found, np.isin(np.arange(800), [4, 5]), np.random.default_rng(0), reach=30)
+    assert set(order[:30]) == set(np.argsort(-found.occurs)[:32]) - {4, 5}
+
+
+def test_placebos_are_drawn_by_seed(text):
+    found, listed = text
+    one, two = (concepts.placebo(found, listed, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_placebo_of_nothing_is_nothing(text):
+    found, listed = text
+    assert concepts.placebo(found, listed & ~listed, np.random.default_rng(0)).size == 0

@@ -1,0 +1,237 @@
+"""Ways to a subspace give what sorting by hand gives; its tests hold their level and find what is planted."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sae_utils import comparison, correlation, matching, measures, significance, subspaces
+from sae_utils.subspaces import Chosen
+
+N = 40
+
+
+def chosen(a, b=None) -> Chosen:
+    a = np.asarray(a, np.int64)
+    return Chosen(a, a if b is None else np.asarray(b, np.int64), np.ones(len(a), np.float32))
+
+
+def copies(noise: float, seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of side a, and the same rotated into more dimensions with noise."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((n, 12))
+    turn = np.linalg.qr(rng.standard_normal((16, 12)))[0]
+    return a.astype(np.float32), (a @ turn.T + noise * rng.standard_normal((n, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Codes of 30 and 24 features, the first 18 of either side noisy copies; two features are dead."""
+    rng = np.random.default_rng(0)
+    a = rng.random((3000, 30)) * (rng.random((3000, 30)) < 0.1)
+    b = np.hstack([a[:, :18] * (rng.random((3000, 18)) < 0.7), rng.random((3000, 6)) * (rng.random((3000, 6)) < 0.1)])
+    a[:, 29], b[:, 23] = 0, 0
+    return correlation.correlate(sparse.csr_array(a.astype(np.float32)), sparse.csr_array(b.astype(np.float32)), k=8)
+
+
+# --- ways
+
+
+def test_everything_is_the_matching_above_the_threshold(found):
+    one, many = (subspaces.everything(found, how, 0.1) for how in ("one-to-one", "many-to-one"))
+    whole = matching.many_to_one(found)
+    assert min(one.r.min(), many.r.min()) >= 0.1 and len(many.a) == (whole.r >= 0.1).sum() < len(whole.a)
+    assert len(np.unique(one.b)) == len(one.b)
+
+
+def test_the_block_is_all_correlations(found):
+    r = subspaces.block(found)
+    assert r.shape == (30, 24) and (r[29] == -1).all() and (r[:, 23] == -1).all()
+    np.testing.assert_allclose(r[:29, :23], found.price(np.arange(29), np.arange(23)))
+
+
+def test_way_1_keeps_pairs_by_their_sides(found):
+    pairs = subspaces.everything(found, "one-to-one", 0.1)
+    a, b = np.arange(30) < 6, (np.arange(24) > 3) & (np.arange(24) < 10)
+    both, either = (subspaces.kept(pairs, a, b, sides=sides) for sides in ("both", "either"))
+    assert [(i, j) for i, j in zip(pairs.a, pairs.b, strict=True) if a[i] and b[j]] == list(
+        zip(both.a, both.b, strict=True)
+    )
+    assert len(either.a) == sum(a[i] or b[j] for i, j in zip(pairs.a, pairs.b, strict=True)) > len(both.a) > 0
+
+
+@pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
+def test_way_2_of_all_features_is_the_matching_of_all(found, how):
+    pairs = subspaces.everything(found, how, 0.1)
+    every = subspaces.within(subspaces.block(found), np.ones(30, bool), np.ones(24, bool), how=how, least=0.1)
+    np.testing.assert_array_equal(every.a, pairs.a)
+    np.testing.assert_array_equal(every.b, pairs.b)
+    np.testing.assert_allclose(every.r, pairs.r, atol=1e-6)
+
+
+def test_way_2_looks_at_the_concept_alone(found):
+    """Feature 3 of a loses its copy, which is not about the concept, and takes what is left."""
+    r = subspaces.block(found)
+    a, b = np.isin(np.arange(30), [1, 3]), np.isin(np.arange(24), [1, 7])
+    assert list(subspaces.within(r, a, b, how="one-to-one", least=-1).a) == [1, 3]
+    strict = subspaces.within(r, a, b, how="many-to-one", least=0.2)
+    assert (strict.a.tolist(), strict.b.tolist()) == ([1], [1])
+
+
+def test_no_feature_no_pair(found):
+    r, none = subspaces.block(found), np.zeros(30, bool)
+    for how in ("one-to-one", "many-to-one"):
+        assert len(subspaces.within(r, none, np.ones(24, bool), how=how, least=0.1).a) == 0
+        pairs = subspaces.everything(found, how, 0.1)
+        assert len(subspaces.kept(pairs, none, none[:24], sides="either").a) == 0
+
+
+def test_recovered_by_hand():
+    pairs = chosen([0, 2, 4, 5], [1, 1, 3, 4])
+    a, b = np.isin(np.arange(6), [0, 2, 3, 5]), np.isin(np.arange(6), [1, 3])
+    assert subspaces.recovered(pairs, a, b) == (4, 0.5, 0.75)
+    assert np.isnan(subspaces.recovered(pairs, None, None).precision)
+    assert np.isnan(subspaces.recovered(chosen([]), a, b).precision)
+
+
+def test_enough_pairs_and_partners():
+    assert subspaces.enough(chosen(np.arange(12)), 12) and not subspaces.enough(chosen(np.arange(12)), 13)
+    assert not subspaces.enough(chosen(np.arange(20), np.arange(20) // 4), 12)
+
+
+def test_unions_and_what_is_left():
+    one, two = chosen([0, 1, 2], [5, 5, 6]), chosen([1, 3], [5, 7])
+    joined = subspaces.union([one, two])
+    assert list(zip(joined.a, joined.b, strict=True)) == [(0, 5), (1, 5), (2, 6), (3, 7)]
+    left = subspaces.without(joined, chosen([0], [9]))
+    assert left.a.tolist() == [1, 2, 3]
+    assert subspaces.without(joined, chosen([9], [5])).a.tolist() == [2, 3]
+
+
+# --- tests
+
+
+def test_shuffled_pairings_are_those_of_significance():
+    a, b = copies(1.0)
+    at = np.random.default_rng(3).permutation(N)[:25]
+    names = ["rsa_spearman", "rsa_pearson", "cka_debiased", "mutual_knn"]
+    ours = subspaces.arranged(chosen(at), a, b, names, neighbours=5, m=300, seed=1)
+    known = [measures.measure(n, k=5) if n == "mutual_knn" else measures.measure(n) for n in names]
+    theirs = significance.test(a[at], b[at], known, m=300, seed=1)
+    for name, other in zip(names, theirs.values(), strict=True):
+        assert ours[name].observed == pytest.approx(other.observed, abs=1e-6)
+        assert ours[name].null_mean == pytest.approx(other.null_mean, abs=0.02)
+        assert ours[name].null_sd == pytest.approx(other.null_sd, rel=0.2)
+        assert ours[name].p == pytest.approx(other.p, abs=0.01) and ours[name].null == "shuffled pairing"
+
+
+def test_shared_partners_are_given_away_together():
+    a, b = copies(1.0)
+    many = Chosen(np.arange(30), np.arange(30) // 3, np.ones(30, np.float32))
+    ours = subspaces.arranged(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
+    pairs = matching.Pairs(many.a, many.b, many.r, np.zeros(N), np.zeros(N))
+    theirs = comparison.geometry(pairs, a, b, "rsa_spearman", m=300, seed=1)
+    assert ours.null == theirs.null == "reassigned among groups"
+    assert (ours.observed, ours.null_mean) == pytest.approx((theirs.observed, theirs.null_mean), abs=0.02)
+
+
+def test_random_pairings_are_found_as_often_as_promised():
+    """40 pairings that mean nothing: p <= 0.1 about four times."""
+    p = []
+    for seed in range(40):
+        a, b = copies(0.5, seed)
+        wrong = chosen(np.arange(20), np.random.default_rng(seed).permutation(20))
+        p.append(subspaces.arranged(wrong, a, b, ["rsa_pearson"], neighbours=5, m=99, seed=seed)["rsa_pearson"].p)
+    assert sum(x <= 0.1 for x in p) <= 9 and np.mean(p) == pytest.approx(0.5, abs=0.15)
+
+
+def test_random_subsets_ask_whether_a_subspace_is_special():
+    a, b = copies(3.0)
+    b[:12] = copies(0.0)[1][:12]  # the first twelve pairs are copies, the others hardly
+    pool = chosen(np.arange(N))
+    test = {"name": "random pairs", "neighbours": 5, "m": 199, "seed": 0}
+    special = subspaces.random_subsets(chosen(np.arange(12)), pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
+    worse = subspaces.random_subsets(chosen(np.arange(20, 32)), pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
+    assert special.p < 0.02 and subspaces.two_sided(special) < 0.02 and special.null == "random pairs"
+    assert worse.p > 0.3
+    with pytest.raises(ValueError, match="40 pairs to draw 41"):
+        subspaces.random_subsets(chosen(np.zeros(41)), pool, a, b, ["rsa_pearson"], **test)
+
+
+def test_two_sided_by_hand():
+    drawn = np.array([-2.0, -1, 0, 1, 2, 3, -3, 0.5, -0.5])
+    low = subspaces.against("x", "y", -2.5, drawn, 10)
+    assert subspaces.two_sided(low) == pytest.approx((1 + 2) / 10) and low.p == pytest.approx((1 + 8) / 10)
+
+
+# --- the rotation from outside
+
+
+def test_a_common_rotation_aligns_what_it_was_not_fitted_on():
+    a, b = copies(0.0)
+    inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
+    exact = subspaces.aligned_test(inside, pool, a, b, m=99, seed=0)
+    assert exact.observed == pytest.approx(1, abs=1e-5) and exact.p == 0.01 and exact.n == 10
+    b[:10] = -b[:10]  # another rotation inside than outside
+    assert subspaces.aligned_test(inside, pool, a, b, m=99, seed=0).observed < 0
+
+
+def test_the_rotation_sees_no_pair_of_the_subspace():
+    a, b = copies(0.5)
+    inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
+    before = subspaces.aligned(inside.a[None], inside.b[None], pool, a, b)
+    x, y = a[10:].astype(float), b[10:].astype(float)
+    left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
+    u, v = (a[:10] - x.mean(0)) @ left @ right, b[:10] - y.mean(0)
+    expected = (u * v).sum() / np.linalg.norm(a[:10] - x.mean(0)) / np.linalg.norm(v)
+    np.testing.assert_allclose(before, expected, rtol=1e-5)
+
+
+# --- power
+
+
+def test_power_grows_with_n_and_names_the_fewest():
+    a, b = copies(1.5, n=60)
+    sizes = [6, 12, 24, 48, 96]
+    settings = {"neighbours": 5, "trials": 20, "m": 59, "level": 0.05, "seed": 0}
+    power = subspaces.power(chosen(np.arange(60)), a, b, "rsa_pearson", sizes, **settings)
+    assert np.isnan(power[4]) and power[3] > power[0] + 0.4
+    n = subspaces.fewest(sizes, power, 0.8)
+    assert n in sizes and power[sizes.index(n)] >= 0.8
+
+
+def test_the_fewest_are_where_the_power_stays():
+    sizes = [5, 10, 20, 40]
+    assert subspaces.fewest(sizes, np.array([0.9, 0.5, 0.8, 1]), 0.8) == 20
+    assert subspaces.fewest(sizes, np.array([0.1, 0.5, 0.8, np.nan]), 0.8) == 20
+    assert subspaces.fewest(sizes, np.array([0.1, 0.2, 0.3, np.nan]), 0.8) == 21
+    assert subspaces.fewest(sizes, np.full(4, np.nan), 0.8) == 1
+
+
+# --- in tables
+
+
+def test_a_subspace_is_told_with_its_null_or_as_too_few():
+    found = subspaces.against("x", "y", 0.5, np.array([0.0, 0.2, 0.1, 0.1]), 12)
+    assert subspaces.told(chosen(np.arange(12)), found) == {
+        "n": "12",
+        "score": "0.50",
+        "null": "0.10 ± 0.08",
+        "p": "0.200",
+    }
+    assert subspaces.told(chosen([3]), None) == {"n": "1", "score": "too few", "null": "", "p": ""}
+
+
+def test_outcomes_are_told_apart():
+    some, none = np.array([True, False]), np.array([False, False])
+    yes, no = (subspaces.against("x", "y", score, np.arange(30) / 30, 12) for score in (2.0, -1.0))
+    assert subspaces.outcome(some, none) == "no feature in B"
+    assert subspaces.outcome(none, none, yes) == "no feature in A and B"
+    assert subspaces.outcome(some, some, None, None) == "too few pairs"
+    assert subspaces.outcome(some, some, None, no) == "not alike" and subspaces.outcome(some, some, yes, no) == "alike"
+
+
+def test_one_partner_for_all_is_never_found():
+    a, b = copies(1.0)
+    same = chosen(np.arange(20), np.zeros(20, int))
+    settings = {"neighbours": 5, "trials": 3, "m": 19, "level": 0.05, "seed": 0}
+    assert subspaces.power(same, a, b, "rsa_pearson", [10], **settings).tolist() == [0.0]

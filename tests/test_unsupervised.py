@@ -1,0 +1,90 @@
+"""Planted clusters are found without their words, carried through the pairs, and told from none."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from sae_utils import unsupervised
+from sae_utils.subspaces import Chosen
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """90 rows around three directions of 10 dimensions."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 30)
+    rows = rng.standard_normal((3, 10))[truth] * 3 + 0.5 * rng.standard_normal((90, 10))
+    return rows.astype(np.float32), truth
+
+
+def test_clusters_are_the_planted_ones(planted):
+    rows, truth = planted
+    assert adjusted_rand_score(truth, unsupervised.kmeans(rows, 3, seed=0)) > 0.95
+    found = unsupervised.hdbscan(rows, 5)
+    assert adjusted_rand_score(truth[found >= 0], found[found >= 0]) > 0.95 and (found >= 0).mean() > 0.5
+
+
+def test_clusters_are_of_directions(planted):
+    rows, _ = planted
+    longer = rows * np.random.default_rng(1).uniform(0.1, 10, (90, 1))
+    np.testing.assert_array_equal(unsupervised.kmeans(rows, 3, seed=0), unsupervised.kmeans(longer, 3, seed=0))
+    np.testing.assert_array_equal(unsupervised.hdbscan(rows, 5), unsupervised.hdbscan(longer, 5))
+
+
+def test_few_rows_make_few_clusters(planted):
+    rows, _ = planted
+    assert unsupervised.kmeans(rows[:2], 5, seed=0).max() <= 1
+    assert (unsupervised.hdbscan(rows[:3], 5) == -1).all()
+
+
+def test_lda_predicts_labels_it_was_not_taught(planted):
+    rows, truth = planted
+    labels = np.where(np.arange(90) % 10 == 0, -1, truth)
+    predicted = unsupervised.lda(rows, labels, 5, seed=0)
+    assert np.mean(predicted[labels >= 0] == truth[labels >= 0]) > 0.9
+
+
+def test_lda_learns_nothing_from_shuffled_labels(planted):
+    rows, truth = planted
+    shares = []
+    for seed in range(5):
+        shuffled = np.random.default_rng(seed).permutation(truth)
+        shares.append(np.mean(unsupervised.lda(rows, shuffled, 5, seed=0) == shuffled))
+    assert np.mean(shares) < 0.5
+
+
+def test_lda_of_one_label_predicts_none(planted):
+    rows, _ = planted
+    assert (unsupervised.lda(rows, np.full(90, -1), 5, seed=0) == -1).all()
+    rare = np.where(np.arange(90) == 0, 1, -1)
+    assert (unsupervised.lda(rows, rare, 5, seed=0) == -1).all()
+
+
+def test_clusters_are_named_by_most_of_their_labels():
+    clusters, labels = np.array([0, 0, 0, 1, 1, 2, -1, -1]), np.array([4, 2, 2, -1, 3, -1, 2, 2])
+    assert unsupervised.named(clusters, labels).tolist() == [2, 2, 2, 3, 3, -1, -1, -1]
+
+
+def test_pairs_carry_a_cluster():
+    pairs = Chosen(np.array([0, 2, 4, 6]), np.array([9, 9, 3, 1]), np.arange(4, dtype=np.float32))
+    found = unsupervised.carried(np.array([2, 3, 6]), pairs)
+    assert (found.a.tolist(), found.b.tolist(), found.r.tolist()) == ([2, 6], [9, 1], [1.0, 3.0])
+
+
+def test_a_cluster_is_told_from_random_features(planted):
+    rows, truth = planted
+    pool = np.arange(90)
+    one = unsupervised.compact(np.flatnonzero(truth == 1)[:12], pool, rows, m=199, seed=0)
+    mixed = unsupervised.compact(pool[::8], pool, rows, m=199, seed=0)
+    assert one.p == 1 / 200 and mixed.p > 0.05 and one.n == 12
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    twelve = unit[np.flatnonzero(truth == 1)[:12]]
+    assert one.observed == pytest.approx((twelve @ twelve.T)[np.triu_indices(12, 1)].mean(), abs=1e-5)
+
+
+def test_features_that_repeat_count_once(planted):
+    rows, _ = planted
+    twice = unsupervised.compact(np.array([1, 1, 2]), np.arange(90), rows, m=19, seed=0)
+    assert twice.n == 2
+    assert unsupervised.compact(np.array([1, 1]), np.arange(90), rows, m=19, seed=0) is None
+    assert unsupervised.compact(np.arange(5), np.arange(5), rows, m=19, seed=0) is None

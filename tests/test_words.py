@@ -1,0 +1,101 @@
+"""Words are found whole, through whatever the tokenizer cut them into."""
+
+import re
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from sae_utils import pipeline, words
+
+TEXT = (
+    "The queen said: she'd seen the sheen of a shed. She, Éloïse, and Zoë 😀 ate naïve “crêpes”; SHE laughed in 1984!"
+)
+SPECIAL = ["<pad>", "<bos>", "<unk>"]
+
+
+def tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    if kind == "word":
+        raw, trainer = Tokenizer(models.WordLevel(unk_token="<unk>")), trainers.WordLevelTrainer(special_tokens=SPECIAL)
+        raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    elif kind == "wordpiece":
+        raw = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=SPECIAL)
+        raw.pre_tokenizer, raw.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    elif kind == "byte":
+        raw, alphabet = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=280, special_tokens=SPECIAL, initial_alphabet=alphabet)
+        raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    else:
+        raw = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(vocab_size=70, special_tokens=SPECIAL, unk_token="<unk>")
+        raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    raw.train_from_iterator([TEXT] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", pad_token="<pad>", unk_token="<unk>")
+
+
+def found(made: PreTrainedTokenizerFast, text: str):
+    ids = np.array(made(text, add_special_tokens=False)["input_ids"])
+    read = words.spelt(words.pieces(made), ids, np.zeros(len(ids), int), np.arange(len(ids)))
+    return ids, read, [read.text[i] for i in read.of if i >= 0]
+
+
+@pytest.mark.parametrize("kind", ["word", "wordpiece", "byte", "unigram"])
+def test_words_of_any_tokenizer_are_those_of_the_text(kind):
+    """Oracle: the same text split without a tokenizer."""
+    ids, _, seen = found(tokenizer(kind), TEXT)
+    assert seen == [word.casefold() for word in re.findall(r"[^\W_]+", TEXT)]
+    if kind in ("wordpiece", "byte", "unigram"):
+        assert len(ids) > len(seen) + 20  # many a word is in pieces
+
+
+def test_a_word_in_pieces_counts_at_its_last():
+    made = tokenizer("byte")
+    ids, read, _ = found(made, " naïve sheen")
+    names = [made.decode([i]) for i in ids]
+    ends = [i for i in range(len(ids)) if read.of[i] >= 0]
+    assert len(ends) == 2 and ends[1] == len(ids) - 1
+    assert "".join(names[ends[0] + 1 :]) == " sheen"
+    assert [read.text[read.of[i]] for i in ends] == ["naïve", "sheen"]
+
+
+def test_no_word_crosses_a_row_or_a_gap():
+    texts = [b" she", b"en", b"d"]
+    whole = words.spelt(texts, np.array([0, 1]), np.array([0, 0]), np.array([1, 2]))
+    assert whole.text == ("sheen",) and whole.of.tolist() == [-1, 0]
+    for rows, positions in (([0, 1], [1, 1]), ([0, 0], [1, 3])):
+        cut = words.spelt(texts, np.array([0, 1]), np.array(rows), np.array(positions))
+        assert [cut.text[i] for i in cut.of] == ["she", "en"]
+
+
+def test_special_tokens_are_no_words():
+    made = tokenizer("word")
+    texts = words.pieces(made)
+    assert [texts[made.convert_tokens_to_ids(name)] for name in SPECIAL] == [b"\n"] * 3
+
+
+def test_nothing_but_marks_and_nothing_at_all():
+    none = words.spelt([b" ,", b"."], np.array([0, 1]), np.array([0, 0]), np.array([1, 2]))
+    assert none.text == () and none.of.tolist() == [-1, -1]
+    empty = np.array([], int)
+    assert words.spelt([b"a"], empty, empty, empty).of.size == 0
+
+
+def test_half_a_letter_is_no_word():
+    """A row may begin in the middle of a letter of several bytes."""
+    part = words.spelt([b"\xa9t\xc3", b"\xa9 ok"], np.array([0, 1]), np.array([0, 0]), np.array([1, 2]))
+    assert part.text == ("ok", "té") and part.of.tolist() == [-1, 0]
+
+
+def test_the_words_of_the_stories_are_their_tokens(world):
+    """With the toys' whole-word tokenizer, a site's word is its token; the true class knows no other."""
+    features = pipeline.features(world, "one_layer")
+    read = words.read(world, "one_layer", features.sites)
+    from transformers import AutoTokenizer
+
+    names = AutoTokenizer.from_pretrained(pipeline.tokenizer(world, "one_layer").path).convert_ids_to_tokens(
+        range(pipeline.tokenizer(world, "one_layer").meta["vocabulary"])
+    )
+    spelt = [names[t].casefold() for t in features.sites.array("tokens")]
+    assert [read.text[i] if i >= 0 else None for i in read.of] == [word if word.isalnum() else None for word in spelt]
