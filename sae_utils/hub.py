@@ -1,0 +1,228 @@
+"""Files of the Hugging Face hub or of a folder, pinned to what they hold.
+
+In: a repository and revision, or a folder; names of files. Out: where they lie and the commit (a folder: the digest)
+that they are.
+Never: pickles, code from a repository, a network that is asked twice or waited for long.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sae_utils.sources import REPOSITORY, digest
+from sae_utils.spec import ProfileError, Spec
+
+UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they are read
+
+
+class Files(Spec):
+    """Files and what they are; where they lie is no part of a key."""
+
+    source: str
+    """repository of the hub; empty for a folder"""
+    commit: str
+    """40 hex digits of the hub's commit; of a folder, sha256 of names and contents"""
+    paths: dict[str, str] = Field(exclude=True)
+    """name -> where it lies"""
+
+    def __getitem__(self, name: str) -> Path:
+        return Path(self.paths[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.paths
+
+
+def is_local(source: str) -> bool:
+    """Whether a source is a path of this machine (it begins with `.`, `/` or `~`) and not a repository of the hub."""
+    return source.startswith((".", "/", "~"))
+
+
+def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str] = ()) -> Files:
+    """Find files, fetching from the hub what is not in its cache.
+
+    Args:
+        source: repository of the hub, or a folder (from the root of this repository if it begins with `.`).
+        revision: branch, tag or commit; what the cache knows by that name is not asked for again.
+        need: names of files; of each group the first that exists.
+        also: names of files that are taken if they exist.
+
+    Raises:
+        ProfileError: no such folder, repository, revision or file; gated; no network; a file is cut off. It says
+            what is missing and how to get it.
+    """
+    return _local(source, need, also) if is_local(source) else _hub(source, revision, need, also)
+
+
+def folder(source: str) -> Path:
+    """The folder that a local source names."""
+    return (REPOSITORY / Path(source).expanduser()).resolve()
+
+
+def _local(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+    root = folder(source)
+    if not root.is_dir():
+        raise ProfileError(f"{source}: no such folder ({root})")
+    there = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    names = _chosen(source, need, also, there)
+    paths = {name: str(root / name) for name in names}
+    parts = {name: _digest(path, *_stamp(path)) for name, path in sorted(paths.items())}
+    return _whole(Files(source="", commit=hashlib.sha256(json.dumps(parts).encode()).hexdigest(), paths=paths))
+
+
+@functools.cache
+def _digest(path: str, size: int, modified: int) -> str:
+    return digest([Path(path)])
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _chosen(where: str, need: Sequence[Sequence[str]], also: Sequence[str], there: Sequence[str]) -> list[str]:
+    found = [next((name for name in group if name in there), None) for group in need]
+    missing = [" or ".join(group) for group, name in zip(need, found, strict=True) if name is None]
+    if missing:
+        pickles = [name for name in there if name.endswith(UNSAFE)]
+        if pickles and any("safetensors" in name for name in missing):
+            raise ProfileError(
+                f"{where}: its weights are pickles ({', '.join(pickles[:3])}), which run code when they are read and "
+                "are refused; convert them to safetensors where that is no danger (for a model, "
+                "`from_pretrained(...).save_pretrained(folder)`) and name that folder, or a revision that has them"
+            )
+        raise ProfileError(f"{where}: there is no {', no '.join(missing)}; there are {', '.join(there[:12]) or 'none'}")
+    return [*dict.fromkeys([name for name in also if name in there] + [name for name in found if name])]
+
+
+def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+    import huggingface_hub
+
+    where = f"{repo} at {revision}"
+    known = _cached(repo, revision, [name for group in need for name in group])
+    if not all(any(name in known for name in group) for group in need):
+        commit, there = _asked(repo, revision, tuple(" or ".join(group) for group in need))
+        try:
+            for name in _chosen(where, need, also, there):
+                huggingface_hub.hf_hub_download(repo, name, revision=commit)
+        except ProfileError:
+            raise
+        except Exception as error:  # huggingface_hub, its transports and the disk raise what they like
+            raise ProfileError(_reason(repo, revision, error)) from error
+        revision = commit
+    chosen = _cached(repo, revision, [*also, *(name for group in need for name in group)])
+    paths = {name: chosen[name] for name in _chosen(where, need, also, list(chosen))}
+    return _whole(Files(source=repo, commit=_commit(next(iter(paths.values()))), paths=paths))
+
+
+def _cached(repo: str, revision: str, names: Sequence[str]) -> dict[str, str]:
+    import huggingface_hub
+
+    found = {name: huggingface_hub.try_to_load_from_cache(repo, name, revision=revision) for name in names}
+    return {name: path for name, path in found.items() if isinstance(path, str)}
+
+
+def _commit(path: str) -> str:
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", Path(path).as_posix())
+    assert found is not None, path
+    return found[1]
+
+
+@functools.cache
+def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Commit and names of the files of a revision: one short question, as downloads wait long where no hub answers."""
+    import huggingface_hub
+
+    try:
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=10)
+    except Exception as error:
+        raise ProfileError(_reason(repo, revision, error, wanted)) from error
+    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = ()) -> str:
+    from huggingface_hub import errors
+
+    where = f"{repo} at {revision}"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{where} is gated: accept its licence at https://huggingface.co/{repo}, then `hf auth login` or set "
+            "HF_TOKEN, and run again"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+        return f"{where}: the hub has no such repository, or it is private (then `hf auth login`); check its name"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{where}: the repository has no such revision; see https://huggingface.co/{repo}/tree/main for others"
+    missing = f" misses {', '.join(wanted)}" if wanted else ""
+    said = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return (
+        f"{where}: the cache{missing} and the hub does not answer ({said}); with a network and HF_HUB_OFFLINE=0 run "
+        f"again, which continues what was begun, or `hf download {repo} --revision {revision}` elsewhere and copy HF_HOME"
+    )
+
+
+def _whole(files: Files) -> Files:
+    for name, path in files.paths.items():
+        if name.endswith(".safetensors"):
+            header(Path(path))
+        elif name.endswith(".npz") and not zipfile.is_zipfile(path):
+            raise ProfileError(f"{path}: cut off or not an npz archive; delete it and fetch it again")
+    return files
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Names of the tensors of a safetensors file, each with `shape` and `dtype`.
+
+    Raises:
+        ProfileError: the file is cut off, or none.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            tensors = json.loads(stream.read(length)) if length < size else {}
+            tensors.pop("__metadata__", None)
+            end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        except (ValueError, KeyError, AttributeError):
+            raise ProfileError(f"{file}: not a safetensors file; delete it and fetch it again") from None
+    if size < end or not tensors:
+        raise ProfileError(f"{file}: cut off, {size} bytes of {max(end, length + 8)}; delete it and fetch it again")
+    return dict(tensors)
+
+
+def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Read tensors in float32, checking keys and shapes.
+
+    Args:
+        file: a safetensors file.
+        shapes: name -> shape; a letter stands for any length, the same wherever it stands again.
+
+    Raises:
+        ProfileError: other keys or shapes; it names those found and those expected.
+    """
+    import safetensors.torch
+
+    found = {name: tuple(tensor["shape"]) for name, tensor in header(file).items()}
+    lengths: dict[Any, int] = {}
+    fits = found.keys() == shapes.keys() and all(
+        len(found[name]) == len(shape)
+        and all(lengths.setdefault(want, is_) == is_ if isinstance(want, str) else want == is_
+                for want, is_ in zip(shape, found[name], strict=True))
+        for name, shape in shapes.items()
+    )  # fmt: skip
+    if not fits:
+        expected = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items())
+        raise ProfileError(
+            f"{file}: expected {expected}; found "
+            + (", ".join(f"{name} {shape}" for name, shape in sorted(found.items())) or "nothing")
+        )
+    return {name: tensor.float() for name, tensor in safetensors.torch.load_file(file).items()}
