@@ -165,8 +165,9 @@ def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = 
     missing = f" misses {', '.join(wanted)}" if wanted else ""
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
     return (
-        f"{where}: the cache{missing} and the hub does not answer ({said}); with a network and HF_HUB_OFFLINE=0 run "
-        f"again, which continues what was begun, or `hf download {repo} --revision {revision}` elsewhere and copy HF_HOME"
+        f"{where}: the cache{missing} and the hub does not answer ({said}); run again with a network and "
+        f"HF_HUB_OFFLINE=0, which goes on where it stopped, or `hf download {repo} --revision {revision}` on another "
+        "machine and copy its HF_HOME"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ def mean_loss(
 
     def change(value: torch.Tensor, hook: Any) -> torch.Tensor:  # TransformerLens passes `hook` by name
         assert replace is not None
-        return replace(value.flatten(2).float()).view_as(value).to(value.dtype)
+        return replace(value.flatten(2).float()).reshape(value.shape).to(value.dtype)
 
     def run(batch: np.ndarray) -> torch.Tensor:
         tokens, mask = toys.take(rows, batch)
@@ -157,9 +157,8 @@ def mean_loss(
         return next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks).float(), tokens, mask)
 
     total, count = 0.0, 0
-    for batch in in_order(chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]):  # little padding
-        tokens, mask = toys.take(rows, batch)
-        losses = next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks), tokens, mask)
+    ordered = chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]  # little padding
+    for losses in fitting(in_order(ordered), run):
         total, count = total + losses.double().sum().item(), count + len(losses)
     return total / count
 

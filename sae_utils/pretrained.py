@@ -25,10 +25,8 @@ from sae_utils.spec import ProfileError, Spec
 from sae_utils.store import Artefact, artefact
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model",
-)  # fmt: skip
+VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TOKENIZER = (*VOCABULARY, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 class Pretrained(Spec):
@@ -43,6 +41,9 @@ class Pretrained(Spec):
     """in which it computes"""
     trained_on: dict[str, Any] = Field(default={})
     """keys of the corpus that differ for the documents on which SAEs of this model are trained and judged"""
+
+
+KINDS: dict[str, type[Spec]] = {"pretrained": Pretrained}
 
 
 class Words(Spec):
@@ -62,12 +63,8 @@ def locate(record: Pretrained) -> Files:
     Raises:
         ProfileError: as `hub.find`.
     """
-    return _locate(record.source, record.revision)
-
-
-@functools.cache
-def _locate(source: str, revision: str) -> Files:
-    first = hub.find(source, revision, [["config.json"], [WEIGHTS, INDEX]], TOKENIZER)
+    source, revision = record.source, record.revision
+    first = hub.find(source, revision, [["config.json"], [WEIGHTS, INDEX], VOCABULARY], TOKENIZER)
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
@@ -83,20 +80,20 @@ def words(record: Pretrained) -> Words:
     Raises:
         ProfileError: no fast tokenizer, or no such token.
     """
-    return _words(record.source, record.revision)
+    files = locate(record)
+    return _words(files["config.json"].parent, files.commit)
 
 
 @functools.cache
-def _words(source: str, revision: str) -> Words:
+def _words(folder: Path, commit: str) -> Words:
     from transformers import AutoTokenizer
 
-    files = _locate(source, revision)
     try:
-        read = AutoTokenizer.from_pretrained(files["config.json"].parent)
+        read = AutoTokenizer.from_pretrained(folder)
         content = json.loads(read.backend_tokenizer.to_str())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         said = str(error).partition("\n")[0]
-        raise ProfileError(f"{source} at {revision}: no fast tokenizer can be read ({said})") from error
+        raise ProfileError(f"{folder}: no fast tokenizer can be read ({said})") from error
     content |= {"post_processor": None, "padding": None, "truncation": None}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     special = {key: getattr(read, f"{key}_token") for key in ("bos", "eos", "pad", "unk")}
@@ -104,7 +101,7 @@ def _words(source: str, revision: str) -> Words:
     for key in ("bos", "pad"):
         if key not in special and "eos" not in special:
             raise ProfileError(
-                f"{source} at {revision}: the tokenizer has no {key} token, and none that ends a text to stand in; "
+                f"{folder}: the tokenizer has no {key} token, and none that ends a text to stand in; "
                 "name one in its tokenizer_config.json"
             )
         special.setdefault(key, special.get("eos", ""))
@@ -142,9 +139,16 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
     for name in files.paths:
         if name.endswith(".safetensors") or name == INDEX:
             (folder / name).symlink_to(files[name].resolve())
-    AutoTokenizer.from_pretrained(tokenizer.path).save_pretrained(folder)
+    words = AutoTokenizer.from_pretrained(tokenizer.path)
+    words.save_pretrained(folder)
     network = _checked(folder, files)
     text = network.config.get_text_config()
+    if max(words.bos_token_id, words.pad_token_id) >= text.vocab_size:
+        raise ProfileError(
+            f"{files.source or files['config.json'].parent}: its tokenizer opens and fills rows with "
+            f"{words.bos_token} ({words.bos_token_id}) and {words.pad_token} ({words.pad_token_id}), and the model knows "
+            f"{text.vocab_size} tokens; name others in its tokenizer_config.json"
+        )
     return {
         "source": files.source,
         "commit": files.commit,
