@@ -217,8 +217,7 @@ def load(dictionary: Artefact) -> SAE:
     """
     from sae_lens import SAE
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*non-empty model_from_pretrained_kwargs")  # what follows heeds them
+    with heeded():
         sae = SAE.load_from_disk(dictionary.path, device=store.device())
     sae.turn_off_forward_pass_hook_z_reshaping()
     if is_centred(sae):
@@ -233,6 +232,14 @@ def load(dictionary: Artefact) -> SAE:
         sae.run_time_activation_norm_fn_out = lambda x: x + passing
     sae.eval()
     return sae
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Without SAELens' warning that an SAE wants its model loaded in a certain way: `load` does what it wants."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*non-empty model_from_pretrained_kwargs")
+        yield
 
 
 def is_centred(sae: Any) -> bool:

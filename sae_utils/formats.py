@@ -162,8 +162,8 @@ def _sizes(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]
     if len(matrix) == 2:
         n = n or next((size for size in matrix if d and size != d), None)
         d = d or next((size for size in matrix if n and size != n), None)
-    expected: dict[str, set[tuple[Any, ...]]] = {"W_enc": {(d, n), (n, d)}, "W_dec": {(d, n), (n, d)}, "b_enc": {(n,)}, "b_dec": {(d,)},
-                "threshold": {(n,), (), (1,)}}  # fmt: skip
+    matrices: set[tuple[Any, ...]] = {(d, n), (n, d)}
+    expected = {"W_enc": matrices, "W_dec": matrices, "b_enc": {(n,)}, "b_dec": {(d,)}, "threshold": {(n,), (1,), ()}}
     wrong = [f"{name} {shape}" for name, shape in shapes.items() if shape not in expected[name]]
     if d is None or n is None or d == n or wrong:
         raise ProfileError(

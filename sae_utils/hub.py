@@ -108,7 +108,10 @@ def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence
     import huggingface_hub
 
     where = f"{repo} at {revision}"
-    known = _cached(repo, revision, [name for group in need for name in group])
+    try:
+        known = _cached(repo, revision, [name for group in need for name in group])
+    except huggingface_hub.errors.HFValidationError as error:
+        raise ProfileError(_reason(repo, revision, error)) from None
     if not all(any(name in known for name in group) for group in need):
         commit, there = _asked(repo, revision, tuple(" or ".join(group) for group in need))
         try:

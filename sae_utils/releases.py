@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sae_utils import formats, hub
+from sae_utils import dictionaries, formats, hub
 from sae_utils.hub import Files
 from sae_utils.spec import ProfileError, Spec, nearest
 from sae_utils.store import Artefact, artefact
@@ -179,9 +179,10 @@ def released(folder: Path, record: Released, files: Files, hook: str) -> dict[st
     Raises:
         ProfileError: keys, shapes or options that are not those of its format.
     """
-    sae = _read(record, files)
-    if record.codes == "pre_acts":
-        sae = formats.before_selection(sae)
+    with dictionaries.heeded():
+        sae = _read(record, files)
+        if record.codes == "pre_acts":
+            sae = formats.before_selection(sae)
     metadata = sae.cfg.metadata
     metadata.hook_name = hook or metadata.hook_name
     if metadata.hook_name is None:

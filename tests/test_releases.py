@@ -23,14 +23,19 @@ from sae_utils.spec import ProfileError, build
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 PYTHIA, GPT2, NEO, GEMMA, LLAMA = (list(tiny_hub.FAMILIES)[i] for i in (0, 2, 3, 4, 5))
 X = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
-MODEL = SimpleNamespace(path=None)  # asked for by sparsify's alone
 
 
-def read(tmp_path, hook: str = "blocks.1.hook_mlp_out", **fields):
+def read(tmp_path, **fields):
     """The SAE of a record, as everything downstream reads it, and what is known of it."""
     record = build(releases.KINDS[fields["kind"]], {"model": "m"} | fields, "dictionaries.x")
-    made = releases.released(record, releases.locate(record), hook)
+    made = releases.released(record, releases.locate(record), releases.hook(record, fake(tmp_path)))
     return dictionaries.load(made), made.meta
+
+
+def fake(tmp_path):
+    """As much of Pythia as `releases.hook` asks for."""
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    return SimpleNamespace(path=tmp_path)
 
 
 def codes(sae, x: torch.Tensor = X) -> torch.Tensor:
@@ -137,7 +142,7 @@ def released_in_cache(cached):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_saelens_release_encodes_as_saelens(tmp_path, released_in_cache, release, monkeypatch):
-    sae, meta = read(tmp_path, "", kind="saelens", source=release, id=sae_id(release))
+    sae, meta = read(tmp_path, kind="saelens", source=release, id=sae_id(release))
     assert meta["hook"] == sae_id(release) and meta["commit"] == "ab" * 20
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,14 +150,14 @@ def test_a_saelens_release_encodes_as_saelens(tmp_path, released_in_cache, relea
     given = X - X.mean(-1, keepdim=True) if dictionaries.is_centred(sae) else X
     assert dictionaries.is_centred(sae) == (release in ("gpt2-small-res-jb", "gpt2-small-mlp-tm"))
     torch.testing.assert_close(codes(sae), codes(reference, given))
-    before, _ = read(tmp_path, "", kind="saelens", source=release, id=sae_id(release), codes="pre_acts")
+    before, _ = read(tmp_path, kind="saelens", source=release, id=sae_id(release), codes="pre_acts")
     kept = codes(sae) > 0
     torch.testing.assert_close(codes(before)[kept], codes(sae)[kept])
     assert (codes(before) > 0).sum() > kept.sum() or "topk" not in str(RELEASES[release])
 
 
 def test_a_pretrained_release_folds_its_scale(tmp_path, released_in_cache):
-    sae, _ = read(tmp_path, "", kind="saelens", source="gpt2-small-mlp-tm", id="blocks.1.hook_mlp_out")
+    sae, _ = read(tmp_path, kind="saelens", source="gpt2-small-mlp-tm", id="blocks.1.hook_mlp_out")
     factor = torch.from_numpy(np.array(1.0)).float() * pretrained_sae_loaders.get_pretrained_saes_directory()[
         "gpt2-small-mlp-tm"
     ].norm_scaling_factor["blocks.1.hook_mlp_out"]
@@ -164,9 +169,9 @@ def test_a_pretrained_release_folds_its_scale(tmp_path, released_in_cache):
 @pytest.mark.parametrize("hook", ["", "blocks.2.hook_resid_post"])
 def test_a_saelens_folder(tmp_path, hook):
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out")
-    sae, meta = read(tmp_path, hook, kind="saelens", source=str(tmp_path / "sae"), hook=hook)
+    sae, meta = read(tmp_path, kind="saelens", source=str(tmp_path / "sae"), hook=hook)
     torch.testing.assert_close(codes(sae), codes(SAE.load_from_disk(tmp_path / "sae")))
-    assert meta["hook"] == hook or "blocks.1.hook_mlp_out"
+    assert meta["hook"] == (hook or "blocks.1.hook_mlp_out")
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -218,14 +223,15 @@ def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, 
     torch.testing.assert_close(cache[hook], expected, atol=1e-4, rtol=1e-4)
 
 
-def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
-    """What a module of the base model gives, by transformers and a plain hook."""
+def outputs(place, hookpoint: str, *rows: torch.Tensor) -> torch.Tensor:
+    """What a module of the base model gives for rows of tokens, by transformers and a plain hook."""
     network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
     seen = []
     network.base_model.get_submodule(hookpoint).register_forward_hook(lambda module, given, out: seen.append(out))
     with torch.no_grad():
-        network(ids)
-    return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+        for ids in rows:
+            network(ids)
+    return torch.cat([out[0] if isinstance(out, tuple) else out for out in seen], 1)
 
 
 def test_another_module_is_refused(tmp_path):
@@ -233,11 +239,6 @@ def test_another_module_is_refused(tmp_path):
         releases.hook(
             releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint="layers.1.mlp.dense"), fake(tmp_path)
         )
-
-
-def fake(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
-    return SimpleNamespace(path=tmp_path)
 
 
 # --- centring
@@ -250,7 +251,7 @@ def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
 
     changes = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), hook, **changes)
-    sae, _ = read(tmp_path, "", kind="saelens", source=str(tmp_path / "sae"))
+    sae, _ = read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
     assert dictionaries.is_centred(sae)
     place, ids = tiny_hub.folder(tiny, GPT2), torch.arange(2, 40)[None]
     bridges = [TransformerBridge.boot_transformers(str(place), device="cpu") for _ in range(2)]
@@ -270,7 +271,7 @@ def test_nothing_else_is_centred(tmp_path):
     tiny_hub.saelens(tmp_path / "post", tiny_hub.drawn(), "blocks.1.mlp.hook_post", **changes)
     tiny_hub.saelens(tmp_path / "plain", tiny_hub.drawn(), "blocks.1.hook_resid_pre")
     for name in ("post", "plain"):
-        sae, _ = read(tmp_path, "", kind="saelens", source=str(tmp_path / name))
+        sae, _ = read(tmp_path, kind="saelens", source=str(tmp_path / name))
         torch.testing.assert_close(codes(sae), codes(SAE.load_from_disk(tmp_path / name)))
 
 
@@ -309,11 +310,11 @@ def seen(tiny, name: str, hookpoint: str) -> np.ndarray:
     place = tiny_hub.folder(tiny, name)
     words = AutoTokenizer.from_pretrained(place)
     texts = [document.text for document in stories.stories(seed=8, documents=30)]
-    parts = []
-    for text in texts:
-        ids = words(text, add_special_tokens=False, truncation=False, return_tensors="pt")["input_ids"][:, :24]
-        parts.append(outputs(place, hookpoint, ids)[0, 1:])
-    return torch.cat(parts).numpy()
+    rows = [
+        words(text, add_special_tokens=False, truncation=False, return_tensors="pt")["input_ids"][:, :24]
+        for text in texts
+    ]
+    return outputs(place, hookpoint, *rows)[0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -417,7 +418,7 @@ def test_gemma_scope_of_other_shapes_is_refused(tmp_path):
 def test_saelens_weights_of_other_shapes_are_refused(tmp_path):
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", d_sae=30)
     with pytest.raises(ProfileError, match="weights and configuration do not fit .*size mismatch|do not fit .*24.*30"):
-        read(tmp_path, "", kind="saelens", source=str(tmp_path / "sae"))
+        read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
 def test_an_sae_that_names_no_hook_is_refused(tmp_path):
@@ -426,7 +427,7 @@ def test_an_sae_that_names_no_hook_is_refused(tmp_path):
     del config["hook_point"]
     (tmp_path / "sae" / "cfg.json").write_text(json.dumps(config))
     with pytest.raises(ProfileError, match=r"names no hook; add `hook: blocks\.L\.\.\.`"):
-        read(tmp_path, "", kind="saelens", source=str(tmp_path / "sae"))
+        read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
 @pytest.mark.parametrize(
@@ -457,7 +458,7 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path, keys, changes, message):
 )  # fmt: skip
 def test_a_release_that_is_not_there_or_pickled_is_refused(tmp_path, fields, message):
     with pytest.raises(ProfileError, match=message):
-        read(tmp_path, "", kind="saelens", **fields)
+        read(tmp_path, kind="saelens", **fields)
 
 
 def test_no_layout_that_is_read_unpickles():
