@@ -106,25 +106,34 @@ def _chosen(where: str, need: Sequence[Sequence[str]], also: Sequence[str], ther
 
 def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
     import huggingface_hub
+    from huggingface_hub.utils import validate_repo_id
 
     where = f"{repo} at {revision}"
     try:
-        known = _cached(repo, revision, [name for group in need for name in group])
-    except huggingface_hub.errors.HFValidationError as error:
-        raise ProfileError(_reason(repo, revision, error)) from None
-    if not all(any(name in known for name in group) for group in need):
-        commit, there = _asked(repo, revision, tuple(" or ".join(group) for group in need))
-        try:
+        validate_repo_id(repo)
+        pinned = _pinned(repo, revision)
+        known = _cached(repo, pinned, [name for group in need for name in group])
+        if not all(any(name in known for name in group) for group in need):
+            there = _asked(repo, pinned, tuple(" or ".join(group) for group in need))
             for name in _chosen(where, need, also, there):
-                huggingface_hub.hf_hub_download(repo, name, revision=commit)
-        except ProfileError:
-            raise
-        except Exception as error:  # huggingface_hub, its transports and the disk raise what they like
-            raise ProfileError(_reason(repo, revision, error)) from error
-        revision = commit
-    chosen = _cached(repo, revision, [*also, *(name for group in need for name in group)])
+                # by name at first, which the cache then knows
+                path = huggingface_hub.hf_hub_download(repo, name, revision=pinned)
+                pinned = _commit(path)
+    except ProfileError:
+        raise
+    except Exception as error:  # huggingface_hub, its transports and the disk raise what they like
+        raise ProfileError(_reason(repo, revision, error)) from error
+    chosen = _cached(repo, pinned, [*also, *(name for group in need for name in group)])
     paths = {name: chosen[name] for name in _chosen(where, need, also, list(chosen))}
     return _whole(Files(source=repo, commit=_commit(next(iter(paths.values()))), paths=paths))
+
+
+def _pinned(repo: str, revision: str) -> str:
+    """The commit that the cache knows by that name; the name where it knows none."""
+    from huggingface_hub import constants
+
+    known = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    return known.read_text().strip() if known.is_file() else revision
 
 
 def _cached(repo: str, revision: str, names: Sequence[str]) -> dict[str, str]:
@@ -141,15 +150,15 @@ def _commit(path: str) -> str:
 
 
 @functools.cache
-def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Commit and names of the files of a revision: one short question, as downloads wait long where no hub answers."""
+def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
+    """Names of the files of a revision: one short question, as downloads wait long where no hub answers."""
     import huggingface_hub
 
     try:
         info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=10)
     except Exception as error:
         raise ProfileError(_reason(repo, revision, error, wanted)) from error
-    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+    return [sibling.rfilename for sibling in info.siblings or []]
 
 
 def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = ()) -> str:
@@ -165,10 +174,10 @@ def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = 
         return f"{where}: the hub has no such repository, or it is private (then `hf auth login`); check its name"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{where}: the repository has no such revision; see https://huggingface.co/{repo}/tree/main for others"
-    missing = f" misses {', '.join(wanted)}" if wanted else ""
+    missing = f"the cache misses {', '.join(wanted)} and " if wanted else ""
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
     return (
-        f"{where}: the cache{missing} and the hub does not answer ({said}); run again with a network and "
+        f"{where}: {missing}the hub does not answer ({said}); run again with a network and "
         f"HF_HUB_OFFLINE=0, which goes on where it stopped, or `hf download {repo} --revision {revision}` on another "
         "machine and copy its HF_HOME"
     )
@@ -193,14 +202,16 @@ def header(file: Path) -> dict[str, Any]:
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
-            tensors = json.loads(stream.read(length)) if length < size else {}
-            tensors.pop("__metadata__", None)
-            end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        except (ValueError, KeyError, AttributeError):
-            raise ProfileError(f"{file}: not a safetensors file; delete it and fetch it again") from None
-    if size < end or not tensors:
-        raise ProfileError(f"{file}: cut off, {size} bytes of {max(end, length + 8)}; delete it and fetch it again")
-    return dict(tensors)
+            found = json.loads(stream.read(length)) if length < size else {}
+            found.pop("__metadata__", None)
+            end = 8 + length + max(tensor["data_offsets"][1] for tensor in found.values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ProfileError(
+                f"{file}: cut off at {size} bytes, or not a safetensors file; delete it and fetch it again"
+            ) from None
+    if size < end:
+        raise ProfileError(f"{file}: cut off, {size} bytes of {end}; delete it and fetch it again")
+    return dict(found)
 
 
 def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

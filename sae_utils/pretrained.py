@@ -146,8 +146,8 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
     if max(words.bos_token_id, words.pad_token_id) >= text.vocab_size:
         raise ProfileError(
             f"{files.source or files['config.json'].parent}: its tokenizer opens and fills rows with "
-            f"{words.bos_token} ({words.bos_token_id}) and {words.pad_token} ({words.pad_token_id}), and the model knows "
-            f"{text.vocab_size} tokens; name others in its tokenizer_config.json"
+            f"{words.bos_token} ({words.bos_token_id}) and {words.pad_token} ({words.pad_token_id}), and the model "
+            f"knows {text.vocab_size} tokens; name others in its tokenizer_config.json"
         )
     return {
         "source": files.source,

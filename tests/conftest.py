@@ -86,7 +86,7 @@ def hub_home(tiny, tmp_path_factory):
 @pytest.fixture
 def cached(hub_home, monkeypatch):
     """Make that cache the one that is read."""
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub_home))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_home))
     return hub_home

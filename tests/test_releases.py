@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tiny_hub
 import torch
-from safetensors.torch import load_file, save_file
 from sae_lens import SAE
 from sae_lens.loading import pretrained_sae_loaders
+from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import corpora, dictionaries, models, params, pipeline, pretrained, quality, releases, stories
+from sae_utils import dictionaries, models, params, pipeline, pretrained, quality, releases, stories
 from sae_utils.spec import ProfileError, build
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
@@ -111,6 +111,7 @@ def in_cache(home, repository: str, folder: str, write) -> None:
 
 OAI = {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
        "normalize_activations": "layer_norm"}  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*non-empty model_from_pretrained_kwargs")
 RELEASES = {
     "gpt2-small-mlp-out-v5-32k": ("jbloom/GPT2-Small-OAI-v5-32k-mlp-out-SAEs", "v5_32k_layer_1", OAI),
     "gpt2-small-res-jb": ("jbloom/GPT2-Small-SAEs-Reformatted", "blocks.1.hook_resid_pre", {}),
@@ -128,7 +129,7 @@ def sae_id(release: str) -> str:
 
 @pytest.fixture
 def released_in_cache(cached):
-    for release, (repository, folder, changes) in RELEASES.items():
+    for release, (repository, _, changes) in RELEASES.items():
         looked_up = pretrained_sae_loaders.get_repo_id_and_folder_name(release, sae_id(release))
         assert looked_up[0] == repository
         in_cache(
@@ -158,9 +159,12 @@ def test_a_saelens_release_encodes_as_saelens(tmp_path, released_in_cache, relea
 
 def test_a_pretrained_release_folds_its_scale(tmp_path, released_in_cache):
     sae, _ = read(tmp_path, kind="saelens", source="gpt2-small-mlp-tm", id="blocks.1.hook_mlp_out")
-    factor = torch.from_numpy(np.array(1.0)).float() * pretrained_sae_loaders.get_pretrained_saes_directory()[
-        "gpt2-small-mlp-tm"
-    ].norm_scaling_factor["blocks.1.hook_mlp_out"]
+    factor = (
+        torch.from_numpy(np.array(1.0)).float()
+        * pretrained_sae_loaders.get_pretrained_saes_directory()["gpt2-small-mlp-tm"].norm_scaling_factor[
+            "blocks.1.hook_mlp_out"
+        ]
+    )
     weights, given = tiny_hub.drawn(), X - X.mean(-1, keepdim=True)
     expected = torch.relu((given * factor - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])
     torch.testing.assert_close(codes(sae), expected, atol=1e-4, rtol=1e-4)
@@ -204,7 +208,8 @@ def test_a_file_of_any_layout(tmp_path, transposed, architecture, subtract):
     ("name", "hookpoint", "hook"),
     [
         (PYTHIA, "layers.1", "blocks.1.hook_resid_post"), (PYTHIA, "layers.1.mlp", "blocks.1.hook_mlp_out"),
-        (PYTHIA, "layers.1.mlp.act", "blocks.1.mlp.hook_post"), (PYTHIA, "layers.1.attention", "blocks.1.hook_attn_out"),
+        (PYTHIA, "layers.1.mlp.act", "blocks.1.mlp.hook_post"),
+        (PYTHIA, "layers.1.attention", "blocks.1.hook_attn_out"),
         (GPT2, "h.1.mlp", "blocks.1.hook_mlp_out"), (GPT2, "h.1.attn", "blocks.1.hook_attn_out"),
         (NEO, "h.1", "blocks.1.hook_resid_post"), (LLAMA, "layers.1.mlp", "blocks.1.hook_mlp_out"),
         (LLAMA, "layers.1.self_attn", "blocks.1.hook_attn_out"), (GEMMA, "layers.1.mlp", "blocks.1.mlp.hook_out"),
@@ -213,9 +218,7 @@ def test_a_file_of_any_layout(tmp_path, transposed, architecture, subtract):
 )  # fmt: skip
 def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, hook):
     chosen = pretrained.Pretrained(kind="pretrained", source=name)
-    made = pretrained.linked(
-        pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.words(chosen))
-    )
+    made = pretrained.linked(pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.words(chosen)))
     assert releases.hook(releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint=hookpoint), made) == hook
     expected = outputs(tiny_hub.folder(tiny, name), hookpoint, torch.arange(2, 40)[None])
     with torch.no_grad():
@@ -246,7 +249,7 @@ def test_another_module_is_refused(tmp_path):
 
 @pytest.mark.parametrize("hook", ["blocks.1.hook_resid_pre", "blocks.2.hook_mlp_out"])
 def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
-    """An SAE trained on a model with centred writing weights, given raw activations, has the codes it would have there."""
+    """An SAE trained on a model with centred writing weights has, given raw activations, the codes it has there."""
     from transformer_lens.model_bridge import TransformerBridge
 
     changes = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
@@ -343,7 +346,7 @@ def test_an_sae_is_confirmed_where_it_was_made(tiny, cached, profile, tmp_path, 
 def test_an_sae_of_a_neighbour_is_refused(tiny, cached, profile, tmp_path, trained_at, said, fits):
     tiny_hub.sparsify(tmp_path / "sae" / said, tiny_hub.planted(seen(tiny, PYTHIA, trained_at)), D // 2)
     run = profile(PYTHIA, f"{{kind: sparsify, model: m, source: {tmp_path / 'sae'}, hookpoint: {said}}}")
-    with pytest.raises(ProfileError, match=rf"dictionaries\.a: fits {re.escape(fits)} \(FVU 0\.\d+\) more than blocks"):
+    with pytest.raises(ProfileError, match=rf"dictionaries\.a: fits {re.escape(fits)} \(FVU 0\.\d+\) more than bl"):
         pipeline.reader(run, "a")
 
 
@@ -417,7 +420,7 @@ def test_gemma_scope_of_other_shapes_is_refused(tmp_path):
 
 def test_saelens_weights_of_other_shapes_are_refused(tmp_path):
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", d_sae=30)
-    with pytest.raises(ProfileError, match="weights and configuration do not fit .*size mismatch|do not fit .*24.*30"):
+    with pytest.raises(ProfileError, match=r"weights and configuration do not fit .*24.*30"):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
@@ -451,11 +454,17 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path, keys, changes, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"source": "gpt2-small-res-jp", "id": "x"}, r"SAELens knows no release 'gpt2-small-res-jp'; .*`gpt2-small-res-jb`"),
-        ({"source": "gpt2-small-res-jb", "id": "blocks.12.hook_resid_pre"}, r"has no SAE 'blocks\.12\.hook_resid_pre'; did"),
-        ({"source": "gpt2-small-hook-z-kk", "id": "blocks.0.hook_z"}, "in the format 'connor_rob_hook_z', which is pickled"),
+        (
+            {"source": "gpt2-small-res-jp", "id": "x"},
+            r"no release 'gpt2-small-res-jp'; did you mean `gpt2-small-res-jb`",
+        ),
+        (
+            {"source": "gpt2-small-res-jb", "id": "blocks.12.hook_resid_pre"},
+            r"no SAE 'blocks\.12\.hook_resid_pre'; did",
+        ),
+        ({"source": "gpt2-small-hook-z-kk", "id": "blocks.0.hook_z"}, r"format 'connor_rob_hook_z', which is pickled"),
     ],
-)  # fmt: skip
+)
 def test_a_release_that_is_not_there_or_pickled_is_refused(tmp_path, fields, message):
     with pytest.raises(ProfileError, match=message):
         read(tmp_path, kind="saelens", **fields)
