@@ -106,11 +106,9 @@ def _chosen(where: str, need: Sequence[Sequence[str]], also: Sequence[str], ther
 
 def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
     import huggingface_hub
-    from huggingface_hub.utils import validate_repo_id
 
     where = f"{repo} at {revision}"
     try:
-        validate_repo_id(repo)
         pinned = _pinned(repo, revision)
         known = _cached(repo, pinned, [name for group in need for name in group])
         if not all(any(name in known for name in group) for group in need):

@@ -6,6 +6,8 @@ Never: a computation of its own.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +28,19 @@ from sae_utils import (
 from sae_utils.correlation import Correlation
 from sae_utils.matching import Pairs
 from sae_utils.params import Profile
+from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
 
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
+
+
+@contextlib.contextmanager
+def _about(profile: Profile, key: str) -> Iterator[None]:
+    """Say in what is refused which key of the profile it is about."""
+    try:
+        yield
+    except ProfileError as error:
+        raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
 
 
 def base(profile: Profile, name: str) -> toys.Toy | pretrained.Pretrained:
@@ -53,7 +65,8 @@ def tokenizer(profile: Profile, name: str) -> Artefact:
     """The tokenizer of a model; models that cut text alike have one."""
     record = base(profile, name)
     if isinstance(record, pretrained.Pretrained):
-        return pretrained.tokenizer(pretrained.words(record))
+        with _about(profile, f"models.{name}"):
+            return pretrained.tokenizer(pretrained.words(record))
     return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
 
 
@@ -75,7 +88,9 @@ def model(profile: Profile, name: str) -> Artefact:
         case toys.Toy():
             return toys.trained(record, training_rows(profile, name), tokenizer(profile, name))
         case pretrained.Pretrained():
-            return pretrained.linked(pretrained.locate(record), record.dtype, tokenizer(profile, name))
+            words = tokenizer(profile, name)
+            with _about(profile, f"models.{name}"):
+                return pretrained.linked(pretrained.locate(record), record.dtype, words)
         case toys.Checkpoint():
             return toys.checkpoint(model(profile, record.of), record.step)
         case _:
@@ -118,9 +133,10 @@ def reader(profile: Profile, name: str) -> Reader:
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
-        made = releases.released(first, releases.locate(first), releases.hook(first, source))
-        hook, width = made.meta["hook"], made.meta["width"]
-        quality.confirm(name, quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
+        with _about(profile, f"dictionaries.{name}"):
+            made = releases.released(first, releases.locate(first), releases.hook(first, source))
+            hook, width = made.meta["hook"], made.meta["width"]
+            quality.confirm(quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:
         hook, width = first.hook, first.width
         made = dictionaries.trained(first, dictionaries.inputs(source, own_rows, hook, skip, first.samples))

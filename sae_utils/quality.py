@@ -84,7 +84,7 @@ def located(
     return {"fvu": found, "best": min(found, key=lambda name: found[name])}
 
 
-def confirm(name: str, found: Artefact, hook: str) -> None:
+def confirm(found: Artefact, hook: str) -> None:
     """Refuse a dictionary that `located` finds to fit another hook better.
 
     Raises:
@@ -93,7 +93,7 @@ def confirm(name: str, found: Artefact, hook: str) -> None:
     fvu, best = found.meta["fvu"], found.meta["best"]
     if best != hook:
         raise ProfileError(
-            f"dictionaries.{name}: fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), which it "
+            f"fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), which it "
             "is said to read; name the hook it was trained on, or check that it is of this model and revision"
         )
 

@@ -41,7 +41,7 @@ REFUSED = {
     "revision": ((PYTHIA, "step7"), r"pythia-70m at step7: the repository has no such revision; see https"),
     "gated": (("org/gated", "main"), r"org/gated at main is gated: accept .* at https://huggingface\.co/org/gated,"),
     "pickles": (("org/pickled", "main"), r"weights are pickles \(pytorch_model\.bin\), .* refused; convert"),
-    "other files": (("org/other", "main"), r"no model\.safetensors or model\.safetensors\.index\.json; there are config"),
+    "other files": (("org/other", "main"), r"no model\.safetensors or model\.safetensors\.index\.json; there are"),
     "cut off": (("org/short", "main"), r"model\.safetensors: cut off, \d+ bytes of \d+; delete it and fetch it again"),
     "damaged": (("org/noise", "main"), r"cut off at 2048 bytes, or not a safetensors file; delete it"),
     "connection": (("org/dropped", "main"), r"org/dropped at main: the hub does not answer"),

@@ -184,7 +184,7 @@ def test_a_file_of_any_layout(tmp_path, transposed, architecture, subtract):
     weights = tiny_hub.drawn()
     turned = {"e.w": weights["W_enc"].T if transposed else weights["W_enc"],
               "d.w": weights["W_dec"].T if transposed else weights["W_dec"],
-              "e.b": weights["b_enc"], "d.b": weights["b_dec"], "t": torch.full((1,), 0.7), "x": torch.ones(3)}  # fmt: skip
+              "e.b": weights["b_enc"], "d.b": weights["b_dec"], "t": torch.full((1,), 0.7)}  # fmt: skip
     save_file({name: value.contiguous() for name, value in turned.items()}, tmp_path / "own.safetensors")
     keys = {"W_enc": "e.w", "W_dec": "d.w", "b_enc": "e.b", "b_dec": "d.b"}
     keys |= {"threshold": "t"} if architecture == "jumprelu" else {}
@@ -346,7 +346,7 @@ def test_an_sae_is_confirmed_where_it_was_made(tiny, cached, profile, tmp_path, 
 def test_an_sae_of_a_neighbour_is_refused(tiny, cached, profile, tmp_path, trained_at, said, fits):
     tiny_hub.sparsify(tmp_path / "sae" / said, tiny_hub.planted(seen(tiny, PYTHIA, trained_at)), D // 2)
     run = profile(PYTHIA, f"{{kind: sparsify, model: m, source: {tmp_path / 'sae'}, hookpoint: {said}}}")
-    with pytest.raises(ProfileError, match=rf"dictionaries\.a: fits {re.escape(fits)} \(FVU 0\.\d+\) more than bl"):
+    with pytest.raises(ProfileError, match=rf"own\.yaml: dictionaries\.a: fits {re.escape(fits)} \(FVU 0\.\d+\) more"):
         pipeline.reader(run, "a")
 
 
