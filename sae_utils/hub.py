@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import re
+import textwrap
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -61,6 +62,50 @@ def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequen
             what is missing and how to get it.
     """
     return _local(source, need, also) if is_local(source) else _hub(source, revision, need, also)
+
+
+class Known(NamedTuple):
+    """What is known of a repository or folder before a file of it is fetched."""
+
+    sizes: dict[str, int]
+    """files and their bytes: of all that are there, or if nobody tells, of those in the cache"""
+    cached: dict[str, str]
+    """files that need not be fetched, and where they lie"""
+    terms: str
+    """licence, and whether it must be accepted first"""
+    parameters: int
+    """numbers in its safetensors; 0 where nobody tells"""
+    refusal: str
+    """why the hub says nothing; empty if it answered"""
+
+
+def ask(source: str, revision: str, names: Sequence[str]) -> Known:
+    """Ask for the sizes of files without fetching any; `names` are looked up in the cache."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if is_local(source):
+        root = folder(source)
+        cached = {name: str(root / name) for name in names if (root / name).is_file()}
+        return Known(_sizes(cached), cached, "", 0, "" if root.is_dir() else f"{source}: no such folder")
+    try:
+        pinned = _pinned(source, revision)
+        cached = _cached(source, pinned, names)
+        info = huggingface_hub.HfApi().model_info(source, revision=pinned, files_metadata=True, timeout=10)
+    except errors.HFValidationError as error:
+        return Known({}, {}, "", 0, _reason(source, revision, error))
+    except Exception as error:  # huggingface_hub and its transports raise what they like
+        known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
+        silent = f"the hub does not answer ({type(error).__name__})"
+        return Known(_sizes(cached), cached, "", 0, _reason(source, revision, error) if known else silent)
+    card: Any = info.card_data or {}
+    terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+    return Known(sizes, cached, terms, info.safetensors.total if info.safetensors else 0, "")
+
+
+def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
+    return {name: os.stat(path).st_size for name, path in paths.items()}
 
 
 def folder(source: str) -> Path:
@@ -173,7 +218,7 @@ def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = 
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{where}: the repository has no such revision; see https://huggingface.co/{repo}/tree/main for others"
     missing = f"the cache misses {', '.join(wanted)} and " if wanted else ""
-    said = f"{type(error).__name__}: {error}".partition("\n")[0]
+    said = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
     return (
         f"{where}: {missing}the hub does not answer ({said}); run again with a network and "
         f"HF_HUB_OFFLINE=0, which goes on where it stopped, or `hf download {repo} --revision {revision}` on another "

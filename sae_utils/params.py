@@ -270,11 +270,16 @@ def start(name: str, notebook: str) -> Profile:
     if notebook not in notebooks():
         raise ProfileError(f"no notebook is called {notebook!r}; {nearest(notebook, notebooks())}")
     profile = load(name)
-    store.use(threads=profile.common.threads, device=_device(profile))
+    store.use(threads=profile.common.threads, device=device(profile))
     return profile
 
 
-def _device(profile: Profile) -> str:
+def device(profile: Profile) -> str:
+    """Where a profile runs here.
+
+    Raises:
+        ProfileError: it wants a CUDA device, and there is none.
+    """
     import torch
 
     wanted, cuda = profile.common.device, torch.cuda.is_available()

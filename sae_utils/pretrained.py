@@ -63,13 +63,18 @@ def locate(record: Pretrained) -> Files:
     Raises:
         ProfileError: as `hub.find`.
     """
-    source, revision = record.source, record.revision
-    first = hub.find(source, revision, [["config.json"], [WEIGHTS, INDEX], VOCABULARY], TOKENIZER)
+    source, revision, need, also = wanted(record)
+    first = hub.find(source, revision, need, also)
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
     shards = sorted(set(json.loads(first[INDEX].read_text())["weight_map"].values()))
     return hub.find(source, pinned, [["config.json"], [INDEX], *([name] for name in shards)], TOKENIZER)
+
+
+def wanted(record: Pretrained) -> tuple[str, str, list[list[str]], list[str]]:
+    """What `hub.find` is asked for; what the index of a checkpoint in parts names comes after it."""
+    return record.source, record.revision, [["config.json"], [WEIGHTS, INDEX], [*VOCABULARY]], [*TOKENIZER]
 
 
 def words(record: Pretrained) -> Words:

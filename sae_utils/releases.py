@@ -106,23 +106,32 @@ def locate(record: Released) -> Files:
     """The files of an SAE.
 
     Raises:
-        ProfileError: as `hub.find`; an unknown release or SAE; a release that is pickled.
+        ProfileError: as `hub.find` and `wanted`.
+    """
+    return hub.find(*wanted(record))
+
+
+def wanted(record: Released) -> tuple[str, str, list[list[str]], list[str]]:
+    """What `hub.find` is asked for.
+
+    Raises:
+        ProfileError: an unknown release or SAE; a release that is pickled.
     """
     match record:
         case Saelens():
             if hub.is_local(record.source):
-                return hub.find(record.source, "", [[formats.CONFIG], [formats.WEIGHTS]])
+                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], []
             repository, folder, layout = _release(record)
-            also = [f"{folder}/sparsity.safetensors"]
-            return hub.find(repository, record.revision, [[name.format(folder)] for name in LAYOUTS[layout]], also)
+            need = [[name.format(folder)] for name in LAYOUTS[layout]]
+            return repository, record.revision, need, [f"{folder}/sparsity.safetensors"]
         case Sparsify():
-            names = ("cfg.json", "sae.safetensors")
-            return hub.find(record.source, record.revision, [[f"{record.hookpoint}/{name}"] for name in names])
+            need = [[f"{record.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
+            return record.source, record.revision, need, []
         case GemmaScope():
-            return hub.find(record.source, record.revision, [[f"{record.path}/params.npz"]])
+            return record.source, record.revision, [[f"{record.path}/params.npz"]], []
         case Mapped():
             file = Path(record.path)
-            return hub.find(str(file.parent), "", [[file.name]])
+            return str(file.parent), "", [[file.name]], []
     raise TypeError(record)
 
 
@@ -157,7 +166,9 @@ def hook(record: Released, model: Artefact) -> str:
         return record.hook
     assert isinstance(record, Sparsify)
     family = json.loads((model.path / "config.json").read_text("utf-8"))["model_type"]
-    found = re.fullmatch(r"(?:layers|h)\.(\d+)(?:\.(mlp|mlp\.act|attention|attn|self_attn))?", record.hookpoint)
+    found = re.fullmatch(
+        r"(?:\w+\.)?(?:layers|h)\.(\d+)(?:\.(mlp|mlp\.act|attention|attn|self_attn))?", record.hookpoint
+    )
     if found is None:
         raise ProfileError(
             f"hookpoint {record.hookpoint!r}: read are layers.N (the output of a block), layers.N.mlp, "

@@ -16,7 +16,7 @@ from sae_utils.pretrained import Pretrained
 from sae_utils.spec import ProfileError
 
 FAMILIES = list(tiny_hub.FAMILIES)
-PYTHIA, GPT2, GEMMA, LLAMA = (FAMILIES[i] for i in (0, 2, 4, 5))
+PYTHIA, GPT2, GEMMA, LLAMA = (FAMILIES[i] for i in (0, 2, 5, 6))
 STORIES = corpora.Stories(kind="stories", documents=60, seed=3, context=24, shares=[0.2, 0.4, 0.4], split_seed=0)
 
 

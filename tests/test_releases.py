@@ -1,5 +1,6 @@
 """A released SAE has the codes of its format's own implementation, and reads where it was trained."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from sae_utils import dictionaries, models, params, pipeline, pretrained, qualit
 from sae_utils.spec import ProfileError, build
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
-PYTHIA, GPT2, NEO, GEMMA, LLAMA = (list(tiny_hub.FAMILIES)[i] for i in (0, 2, 3, 4, 5))
+PYTHIA, GPT2, NEO, GEMMA, LLAMA = (list(tiny_hub.FAMILIES)[i] for i in (0, 2, 3, 5, 6))
 X = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
 
 
@@ -226,15 +227,14 @@ def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, 
     torch.testing.assert_close(cache[hook], expected, atol=1e-4, rtol=1e-4)
 
 
-def outputs(place, hookpoint: str, *rows: torch.Tensor) -> torch.Tensor:
-    """What a module of the base model gives for rows of tokens, by transformers and a plain hook."""
+def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
+    """What a module of the base model gives, by transformers and a plain hook."""
     network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
     seen = []
     network.base_model.get_submodule(hookpoint).register_forward_hook(lambda module, given, out: seen.append(out))
     with torch.no_grad():
-        for ids in rows:
-            network(ids)
-    return torch.cat([out[0] if isinstance(out, tuple) else out for out in seen], 1)
+        network(ids)
+    return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
 
 
 def test_another_module_is_refused(tmp_path):
@@ -313,11 +313,8 @@ def seen(tiny, name: str, hookpoint: str) -> np.ndarray:
     place = tiny_hub.folder(tiny, name)
     words = AutoTokenizer.from_pretrained(place)
     texts = [document.text for document in stories.stories(seed=8, documents=30)]
-    rows = [
-        words(text, add_special_tokens=False, truncation=False, return_tensors="pt")["input_ids"][:, :24]
-        for text in texts
-    ]
-    return outputs(place, hookpoint, *rows)[0].numpy()
+    rows = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
+    return outputs(place, hookpoint, torch.tensor(rows))[:, 1:].flatten(0, 1).numpy()
 
 
 @pytest.mark.parametrize(
@@ -335,6 +332,13 @@ def test_an_sae_is_confirmed_where_it_was_made(tiny, cached, profile, tmp_path, 
     features = pipeline.features(run, "a")
     assert features.codes.shape == (features.sites.meta["tokens"], D) and features.decoder.shape == (D, D)
     assert features.codes.nnz > features.codes.shape[0]
+
+
+def test_a_neighbour_that_is_hardly_better_is_none(tmp_path):
+    for fvu, refused in ((0.29, False), (0.26, True)):
+        found = SimpleNamespace(meta={"fvu": {"here": 0.3, "there": fvu}, "best": "there"})
+        with pytest.raises(ProfileError, match="fits there") if refused else contextlib.nullcontext():
+            quality.confirm(found, "here")
 
 
 @pytest.mark.parametrize(("trained_at", "said", "fits"), [

@@ -20,6 +20,7 @@ from tokenizers import models as algorithms
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    GemmaConfig,
     GPT2Config,
     GPTNeoConfig,
     GPTNeoXConfig,
@@ -47,6 +48,10 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
         {"hidden_size": D, "num_heads": 2, "attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
         {"class": "GPT2Tokenizer", "bos": END, "eos": END, "unk": END},
     ),
+    "google/gemma-2b": (
+        GemmaConfig, {"hidden_size": D} | HEADS,
+        {"class": "GemmaTokenizer", "bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"},
+    ),
     "google/gemma-2-2b": (
         Gemma2Config,
         {"hidden_size": D, "sliding_window": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0} | HEADS,
@@ -64,15 +69,18 @@ def folder(root: Path, name: str, revision: str = "main") -> Path:
     return root / "models" / name / revision
 
 
-def model(root: Path, name: str, texts: list[str], revision: str = "main", seed: int = 0) -> Path:
-    """Write a family's checkpoint, weights large enough for its layers to differ."""
+def model(
+    root: Path, name: str, texts: list[str], revision: str = "main", *, seed: int = 0, layers: int = LAYERS,
+    like: str = "",
+) -> Path:  # fmt: skip
+    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ."""
     logging.disable_progress_bar()
-    of, shape, words = FAMILIES[name]
+    of, shape, words = FAMILIES[like or name]
     place = folder(root, name, revision)
     place.mkdir(parents=True)
     vocabulary = tokenizer(place, words, texts)
     deep = "n_layer" if of is GPT2Config else "num_layers" if of is GPTNeoConfig else "num_hidden_layers"
-    config = of(**shape, **{deep: LAYERS, "vocab_size": vocabulary + 7, "max_position_embeddings": 64},
+    config = of(**shape, **{deep: layers, "vocab_size": vocabulary + 7, "max_position_embeddings": 64},
                 initializer_range=0.3, bos_token_id=0, eos_token_id=0, pad_token_id=None)  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
