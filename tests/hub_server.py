@@ -160,8 +160,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif route["view"] == "paths-info":
             answer = revision.paths(paths)
         else:
-            siblings = [{"rfilename": name} for name in revision.files]
-            answer = {"id": revision.id, "sha": revision.commit, "siblings": siblings, "private": False, "tags": []}
+            siblings = [{"rfilename": name, "size": file.stat().st_size} for name, file in revision.files.items()]
+            answer = {
+                "id": revision.id,
+                "sha": revision.commit,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+                "gated": "manual" if revision.id in self.gated else False,
+            }
         self._answer(HTTPStatus.OK, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _file(self, kind: str, name: str, rest: str) -> None:
