@@ -23,7 +23,7 @@ DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help paper smoke test lab notebooks format check-results clean tex
+.PHONY: help paper smoke test lab notebooks format plan check-results clean tex
 
 help: ## list the targets
 	@echo "make paper    executes every notebook and typesets the paper ($(PROFILE) profile): build/$(PROFILE)/paper.pdf"
@@ -32,6 +32,7 @@ help: ## list the targets
 	@echo "make lab      opens the notebooks in JupyterLab"
 	@echo "make notebooks      brings each .py and its .ipynb together (the one saved last wins)"
 	@echo "make format         formats code and notebooks"
+	@echo "make plan     what a profile would fetch and use, before it does (PROFILE=name)"
 	@echo "make check-results  says which committed results are older than code or parameters"
 	@echo "make clean    removes what was built (build/), the environment (.venv) stays"
 	@echo
@@ -93,6 +94,9 @@ notebooks: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	@$(MAKE) --no-print-directory notebooks
+
+plan: $(READY)
+	@HF_HUB_OFFLINE=0 $(BIN)/python -m sae_utils.plan $(PROFILE)
 
 check-results: $(READY)
 	@$(BIN)/python -m sae_utils.report $(PROFILE)

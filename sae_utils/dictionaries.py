@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -208,12 +210,42 @@ def batches(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
 
 
 def load(dictionary: Artefact) -> SAE:
-    """Read an SAE for inference."""
+    """Read an SAE for inference; it takes heads side by side.
+
+    One that was trained on centred activations (`center_writing_weights`: every weight that writes to the residual
+    stream minus its mean over d) gets them from raw ones: their mean over d passes it by.
+    """
     from sae_lens import SAE
 
-    sae = SAE.load_from_disk(dictionary.path, device=store.device())
+    with heeded():
+        sae = SAE.load_from_disk(dictionary.path, device=store.device())
+    sae.turn_off_forward_pass_hook_z_reshaping()
+    if is_centred(sae):
+        passing = torch.zeros(())
+
+        def take(x: torch.Tensor) -> torch.Tensor:
+            nonlocal passing
+            passing = x.mean(-1, keepdim=True)
+            return x - passing
+
+        sae.run_time_activation_norm_fn_in = take
+        sae.run_time_activation_norm_fn_out = lambda x: x + passing
     sae.eval()
     return sae
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Without SAELens' warning that an SAE wants its model loaded in a certain way: `load` does what it wants."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*non-empty model_from_pretrained_kwargs")
+        yield
+
+
+def is_centred(sae: Any) -> bool:
+    """Whether an SAE was trained on activations without their mean over d."""
+    asked = (sae.cfg.metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights", False)
+    return bool(asked and re.search(r"hook_(resid_(pre|mid|post)|attn_out|mlp_out)$", sae.cfg.metadata.hook_name))
 
 
 def decoder(dictionary: Artefact) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -82,11 +82,41 @@ def harvest(
         raise ValueError(f"hook {hook!r}: the model has none of that name; {nearest(hook, bridge.hook_dict)}")
     layer = re.match(r"blocks\.(\d+)\.", hook)
     stop = int(layer[1]) + 1 if layer else None
-    for chosen in batches:
+
+    def run(chosen: np.ndarray) -> Batch:
         tokens, mask = toys.take(rows, chosen)
         _, cache = bridge.run_with_cache(tokens, names_filter=[hook], return_type=None, stop_at_layer=stop)
         mask[:, :skip] = False
-        yield Batch(cache[hook], chosen, mask)
+        return Batch(cache[hook].flatten(2).float(), chosen, mask)  # heads side by side; a model may compute in less
+
+    yield from fitting(batches, run)
+
+
+Result = TypeVar("Result")
+
+
+def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) -> Iterator[Result]:
+    """`run` of batches of row numbers, in their order; those too large for the memory, and all after them, in parts.
+
+    Raises:
+        torch.OutOfMemoryError: not even one row fits.
+    """
+    most: int | None = None
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + (most or len(batch))]
+            try:
+                result = run(part)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                most = -(-len(part) // 2)
+            else:
+                start += len(part)
+                yield result
+                continue
+            torch.cuda.empty_cache()  # here, where the failed run's tensors are gone
 
 
 def stream(
@@ -116,11 +146,19 @@ def mean_loss(
     replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> float:  # fmt: skip
     """Mean next-token cross-entropy in nats, with the activations at `hook` replaced where `replace` is given."""
-    hooks = [(hook, lambda value, hook: replace(value))] if replace else []  # TransformerLens passes `hook` by name
-    total, count = 0.0, 0
-    for batch in in_order(chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]):  # little padding
+
+    def change(value: torch.Tensor, hook: Any) -> torch.Tensor:  # TransformerLens passes `hook` by name
+        assert replace is not None
+        return replace(value.flatten(2).float()).reshape(value.shape).to(value.dtype)
+
+    def run(batch: np.ndarray) -> torch.Tensor:
         tokens, mask = toys.take(rows, batch)
-        losses = next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks), tokens, mask)
+        hooks = [(hook, change)] if replace else []
+        return next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks).float(), tokens, mask)
+
+    total, count = 0.0, 0
+    ordered = chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]  # little padding
+    for losses in fitting(in_order(ordered), run):
         total, count = total + losses.double().sum().item(), count + len(losses)
     return total / count
 

@@ -72,14 +72,14 @@ class Profile(NamedTuple):
     common: Common
     corpus: corpora.Corpus
     models: dict[str, Any]
-    """name -> record of `models.KINDS`"""
+    """name -> record of `models.KINDS` or `pretrained.KINDS`"""
     dictionaries: dict[str, Any]
-    """name -> record of `dictionaries.KINDS`"""
+    """name -> record of `dictionaries.KINDS` or `releases.KINDS`"""
     sections: dict[str, dict[str, Any]]
     """notebook -> its parameters"""
 
     def training_corpus(self, model: str) -> corpora.Corpus:
-        """The corpus on which a model is trained: the profile's, but for what the toy it derives from changes."""
+        """The corpus on which a model (a pretrained one: its SAEs) is trained: the profile's, but for `trained_on`."""
         record = self.models[model]
         if hasattr(record, "of"):
             return self.training_corpus(record.of)
@@ -103,7 +103,7 @@ def load(name: str) -> Profile:
         ProfileError: file missing or malformed, unknown or missing key, wrong type, a name that nothing defines. The
             message names file, key and remedy.
     """
-    from sae_utils import dictionaries, models  # heavy
+    from sae_utils import dictionaries, models, pretrained, releases, toys  # heavy
 
     where, values = f"params/{name}.yaml", _read(name)
     sections = {key: values.pop(key) for key in list(values) if key in notebooks()}
@@ -112,19 +112,28 @@ def load(name: str) -> Profile:
         name=name,
         common=common,
         corpus=_corpus(f"{where}: corpus", common.corpus),
-        models={key: choose(models.KINDS, value, f"{where}: models.{key}") for key, value in common.models.items()},
+        models={
+            key: choose(models.KINDS | pretrained.KINDS, value, f"{where}: models.{key}")
+            for key, value in common.models.items()
+        },
         dictionaries={
-            key: choose(dictionaries.KINDS, value, f"{where}: dictionaries.{key}")
+            key: choose(dictionaries.KINDS | releases.KINDS, value, f"{where}: dictionaries.{key}")
             for key, value in common.dictionaries.items()
         },
         sections={notebook: _section(where, notebook, sections.get(notebook)) for notebook in notebooks()},
     )
     for key in profile.models:
-        _derived(key, profile.models, f"{where}: models")
+        base = _derived(key, profile.models, f"{where}: models")
+        if isinstance(profile.models[base], pretrained.Pretrained):
+            _not_kept(profile.models[key], toys.Checkpoint, f"{where}: models.{key}", "name the model's `revision`")
         profile.training_corpus(key)
     for key in profile.dictionaries:
         base = _derived(key, profile.dictionaries, f"{where}: dictionaries")
         _defined(profile.dictionaries[base].model, profile.models, f"{where}: dictionaries.{base}.model")
+        if isinstance(profile.dictionaries[base], releases.Released):
+            _not_kept(
+                profile.dictionaries[key], dictionaries.Checkpoint, f"{where}: dictionaries.{key}", "name another"
+            )
     for member in common.primary.pair:
         _defined(member, profile.dictionaries, f"{where}: primary.pair")
     return profile
@@ -159,6 +168,11 @@ def _derived(name: str, records: Mapping[str, Any], where: str) -> str:
 def _defined(name: str, names: Mapping[str, Any], where: str) -> None:
     if name not in names:
         raise ProfileError(f"{where}: nothing is called {name!r}; {nearest(name, names)}")
+
+
+def _not_kept(record: Spec, checkpoint: type[Spec], where: str, remedy: str) -> None:
+    if isinstance(record, checkpoint):
+        raise ProfileError(f"{where}.of: only what is trained here keeps checkpoints; {remedy}")
 
 
 class _Strict(yaml.SafeLoader):
@@ -256,11 +270,16 @@ def start(name: str, notebook: str) -> Profile:
     if notebook not in notebooks():
         raise ProfileError(f"no notebook is called {notebook!r}; {nearest(notebook, notebooks())}")
     profile = load(name)
-    store.use(threads=profile.common.threads, device=_device(profile))
+    store.use(threads=profile.common.threads, device=device(profile))
     return profile
 
 
-def _device(profile: Profile) -> str:
+def device(profile: Profile) -> str:
+    """Where a profile runs here.
+
+    Raises:
+        ProfileError: it wants a CUDA device, and there is none.
+    """
     import torch
 
     wanted, cuda = profile.common.device, torch.cuda.is_available()

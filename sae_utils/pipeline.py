@@ -6,26 +6,67 @@ Never: a computation of its own.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sae_utils import activations, candidates, corpora, correlation, dictionaries, models, tokenization, toys
+from sae_utils import (
+    activations,
+    candidates,
+    corpora,
+    correlation,
+    dictionaries,
+    models,
+    pretrained,
+    quality,
+    releases,
+    tokenization,
+    toys,
+)
 from sae_utils.correlation import Correlation
 from sae_utils.matching import Pairs
 from sae_utils.params import Profile
+from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
+
+CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
+
+
+@contextlib.contextmanager
+def _about(profile: Profile, key: str) -> Iterator[None]:
+    """Say in what is refused which key of the profile it is about."""
+    try:
+        yield
+    except ProfileError as error:
+        raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
+
+
+def base(profile: Profile, name: str) -> toys.Toy | pretrained.Pretrained:
+    """The toy or pretrained model that a model is, or from which it derives."""
+    record = profile.models[name]
+    return base(profile, record.of) if hasattr(record, "of") else record
 
 
 def toy(profile: Profile, name: str) -> toys.Toy:
-    """The toy that a model is, or from which it derives."""
-    record = profile.models[name]
-    return record if isinstance(record, toys.Toy) else toy(profile, record.of)
+    """The toy that a model is, or from which it derives.
+
+    Raises:
+        TypeError: it is pretrained.
+    """
+    record = base(profile, name)
+    if not isinstance(record, toys.Toy):
+        raise TypeError(f"{name} is not a toy")
+    return record
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
-    """The tokenizer of a model."""
-    record = toy(profile, name)
+    """The tokenizer of a model; models that cut text alike have one."""
+    record = base(profile, name)
+    if isinstance(record, pretrained.Pretrained):
+        with _about(profile, f"models.{name}"):
+            return pretrained.tokenizer(pretrained.words(record))
     return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
 
 
@@ -46,6 +87,10 @@ def model(profile: Profile, name: str) -> Artefact:
     match record:
         case toys.Toy():
             return toys.trained(record, training_rows(profile, name), tokenizer(profile, name))
+        case pretrained.Pretrained():
+            words = tokenizer(profile, name)
+            with _about(profile, f"models.{name}"):
+                return pretrained.linked(pretrained.locate(record), record.dtype, words)
         case toys.Checkpoint():
             return toys.checkpoint(model(profile, record.of), record.step)
         case _:
@@ -77,16 +122,27 @@ class Reader(NamedTuple):
 
 
 def reader(profile: Profile, name: str) -> Reader:
-    """A sparse autoencoder and what it reads."""
-    record = base = profile.dictionaries[name]
-    while isinstance(base, dictionaries.Checkpoint):
-        base = profile.dictionaries[base.of]
-    skip, own_rows = profile.common.skip, training_rows(profile, base.model)
-    source = model(profile, base.model)
-    made = dictionaries.trained(base, dictionaries.inputs(source, own_rows, base.hook, skip, base.samples))
-    if record is not base:
+    """A sparse autoencoder and what it reads.
+
+    Raises:
+        ProfileError: a released one that fits another hook better than the one it is said to read.
+    """
+    record = first = profile.dictionaries[name]
+    while isinstance(first, dictionaries.Checkpoint):
+        first = profile.dictionaries[first.of]
+    skip, own_rows = profile.common.skip, training_rows(profile, first.model)
+    source = model(profile, first.model)
+    if isinstance(first, releases.Released):
+        with _about(profile, f"dictionaries.{name}"):
+            made = releases.released(first, releases.locate(first), releases.hook(first, source))
+            hook, width = made.meta["hook"], made.meta["width"]
+            quality.confirm(quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
+    else:
+        hook, width = first.hook, first.width
+        made = dictionaries.trained(first, dictionaries.inputs(source, own_rows, hook, skip, first.samples))
+    if record is not first:
         made = dictionaries.checkpoint(made, record.number)
-    return Reader(made, source, rows(profile, base.model), own_rows, base.hook, skip, base.width)
+    return Reader(made, source, rows(profile, first.model), own_rows, hook, skip, width)
 
 
 class Features(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sae_utils import activations, corpora, dictionaries, models, store
+from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact, artefact
 
 
@@ -71,6 +72,9 @@ def located(
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = activations.judged(rows)[:fvu_rows]
+    width = next(models.harvest(bridge, rows, iter([chosen[:1]]), hook, skip)).activations.shape[-1]
+    if width != sae.cfg.d_in:
+        raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")
     found = {}
     for name in neighbours(bridge, hook):
         tally = _Tally(sae)
@@ -80,22 +84,42 @@ def located(
     return {"fvu": found, "best": min(found, key=lambda name: found[name])}
 
 
+CLEARLY = 0.9  # neighbours deep in the residual stream are nearly one, and few rows tell their FVU
+
+
+def confirm(found: Artefact, hook: str) -> None:
+    """Refuse a dictionary that `located` finds to fit another hook clearly better.
+
+    Raises:
+        ProfileError: which one fits.
+    """
+    fvu, best = found.meta["fvu"], found.meta["best"]
+    if fvu[best] < CLEARLY * fvu[hook]:
+        raise ProfileError(
+            f"fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), which it "
+            "is said to read; name the hook it was trained on, or check that it is of this model and revision"
+        )
+
+
 STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")  # all as wide
+BEFORE_NORM = ("attn.hook_out", "mlp.hook_out")
 
 
 def neighbours(bridge: Any, hook: str) -> list[str]:
     """The hook and those it might be confused with: in its own block and the blocks beside it.
 
     For hooks on or into the residual stream all of `STREAM`, for others the same hook of the other blocks. What is one
-    activation under two names (the output of a block is the input of the next) is listed once.
+    activation under two names (the output of a block is the input of the next) is listed once. The output of a module
+    before the norm that some families put behind it is one of its own.
     """
     found = re.match(r"blocks\.(\d+)\.(.+)", hook)
     if not found:
         return [hook]
     layer, kind = int(found[1]), found[2]
+    others = STREAM if kind in STREAM else (kind, *STREAM) if kind in BEFORE_NORM else (kind,)
     near = range(max(0, layer - 1), min(bridge.cfg.n_layers, layer + 2))
     names = {_canonical(hook): hook}
-    for name in (f"blocks.{block}.{other}" for block in near for other in (STREAM if kind in STREAM else (kind,))):
+    for name in (f"blocks.{block}.{other}" for block in near for other in others):
         if name in bridge.hook_dict:
             names.setdefault(_canonical(name), name)
     return list(names.values())
@@ -121,6 +145,8 @@ class _Tally:
 
     @torch.no_grad()
     def add(self, x: torch.Tensor) -> None:
+        if dictionaries.is_centred(self.sae):
+            x = x - x.mean(-1, keepdim=True)
         codes = self.sae.encode(x)
         self.error += (x - self.sae.decode(codes)).double().square().sum().item()
         self.square += x.double().square().sum().item()

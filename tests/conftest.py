@@ -56,3 +56,37 @@ def world(store_root, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "PARAMS", folder)
         return params.load("world")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of a hub's repositories: a tiny checkpoint of every family, Pythia's in two revisions."""
+    import tiny_hub
+
+    from sae_utils import stories
+
+    root = tmp_path_factory.mktemp("tiny")
+    texts = [document.text for document in stories.stories(seed=0, documents=40)]
+    for seed, name in enumerate(tiny_hub.FAMILIES):
+        tiny_hub.model(root, name, texts, seed=seed)
+    tiny_hub.model(root, "EleutherAI/pythia-70m", texts, "step1000", seed=9)
+    return root
+
+
+@pytest.fixture(scope="session")
+def hub_home(tiny, tmp_path_factory):
+    """A cache of huggingface_hub that holds `tiny` as it was when it was first asked for."""
+    import tiny_hub
+
+    home = tmp_path_factory.mktemp("hub_home")
+    tiny_hub.cache(tiny, home)
+    return home
+
+
+@pytest.fixture
+def cached(hub_home, monkeypatch):
+    """Make that cache the one that is read."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_home))
+    return hub_home

@@ -34,23 +34,31 @@ class Hub(NamedTuple):
     """what HF_ENDPOINT must hold"""
     requests: list[str]
     """method and path of each request so far, in order"""
+    resumed: list[str]
+    """names of files asked for from where their transfer had stopped"""
 
 
 @contextmanager
-def serve(root: Path, broken: Sequence[str] = ()) -> Iterator[Hub]:
+def serve(
+    root: Path, broken: Sequence[str] = (), gated: Sequence[str] = (), halting: Sequence[str] = ()
+) -> Iterator[Hub]:
     """Serve the repositories below `root` until the context ends.
 
     Args:
         root: the folder; revisions may be added while it is served.
         broken: names of files that are listed, but at whose transfer the connection is cut.
+        gated: ids of repositories whose files need a token; nobody has one here.
+        halting: names of files whose first transfer stops half-way.
     """
     requests: list[str] = []
-    handler = type("Handler", (_Handler,), {"root": root, "broken": broken, "requests": requests})
+    resumed: list[str] = []
+    told = {"root": root, "broken": broken, "gated": gated, "halting": list(halting)}
+    handler = type("Handler", (_Handler,), told | {"requests": requests, "resumed": resumed})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield Hub(f"http://127.0.0.1:{server.server_port}", requests)
+            yield Hub(f"http://127.0.0.1:{server.server_port}", requests, resumed)
         finally:
             server.shutdown()
             thread.join()
@@ -62,9 +70,10 @@ def commit(kind: str, name: str, revision: str) -> str:
 
 
 class _Refused(Exception):
-    """404, with the code by which clients know what is missing."""
+    """An error, with the code by which clients know what is missing."""
 
-    def __init__(self, code: str, commit: str = "") -> None:
+    def __init__(self, code: str, commit: str = "", status: HTTPStatus = HTTPStatus.NOT_FOUND) -> None:
+        self.status = status
         self.headers = {"X-Error-Code": code, "X-Error-Message": code, **({"X-Repo-Commit": commit} if commit else {})}
 
 
@@ -104,7 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     root: Path
     broken: Sequence[str]
+    gated: Sequence[str]
+    halting: list[str]
     requests: list[str]
+    resumed: list[str]
 
     def do_GET(self) -> None:
         """Answer GET, HEAD and POST: the route decides."""
@@ -120,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 raise _Refused("EntryNotFound")
         except _Refused as refused:
-            self._answer(HTTPStatus.NOT_FOUND, b"", refused.headers)
+            self._answer(refused.status, b"", refused.headers)
 
     do_HEAD = do_POST = do_GET
 
@@ -148,8 +160,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif route["view"] == "paths-info":
             answer = revision.paths(paths)
         else:
-            siblings = [{"rfilename": name} for name in revision.files]
-            answer = {"id": revision.id, "sha": revision.commit, "siblings": siblings, "private": False, "tags": []}
+            siblings = [{"rfilename": name, "size": file.stat().st_size} for name, file in revision.files.items()]
+            answer = {
+                "id": revision.id,
+                "sha": revision.commit,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+                "gated": "manual" if revision.id in self.gated else False,
+            }
         self._answer(HTTPStatus.OK, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _file(self, kind: str, name: str, rest: str) -> None:
@@ -158,15 +177,22 @@ class _Handler(BaseHTTPRequestHandler):
         file = revision.files.get(unquote(path))
         if file is None:
             raise _Refused("EntryNotFound", revision.commit)
+        if name in self.gated:
+            raise _Refused("GatedRepo", status=HTTPStatus.UNAUTHORIZED)
         if file.name in self.broken:
             self.close_connection = True
             return
         content = file.read_bytes()
         headers = {"ETag": f'"{_etag(file)}"', "X-Repo-Commit": revision.commit, "Accept-Ranges": "bytes"}
         part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if file.name in self.halting and self.command == "GET":
+            self.halting.remove(file.name)
+            self._answer(HTTPStatus.OK, content, headers, stop=len(content) // 2)
+            return
         if part is None:
             self._answer(HTTPStatus.OK, content, headers)
             return
+        self.resumed.append(file.name)
         first, last = int(part[1]), min(int(part[2] or len(content) - 1), len(content) - 1)
         if first > last:
             headers["Content-Range"] = f"bytes */{len(content)}"
@@ -175,14 +201,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._answer(HTTPStatus.PARTIAL_CONTENT, content[first : last + 1], headers)
 
-    def _answer(self, status: HTTPStatus, body: bytes, headers: dict[str, str]) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes, headers: dict[str, str], stop: int | None = None) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:stop])
+        self.close_connection = self.close_connection or stop is not None
 
     def log_message(self, *_: object) -> None:
         """Nothing: `requests` holds them."""

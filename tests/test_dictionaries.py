@@ -230,7 +230,8 @@ class Planted:
     """What `quality` asks of an SAE; `scale` of the activation comes back."""
 
     def __init__(self, scale: float) -> None:
-        self.scale, self.cfg = scale, SimpleNamespace(d_in=16, d_sae=32)
+        metadata = SimpleNamespace(model_from_pretrained_kwargs=None)
+        self.scale, self.cfg = scale, SimpleNamespace(d_in=16, d_sae=32, metadata=metadata)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.clamp(min=0), (-x).clamp(min=0)], -1) * (self.scale > 0)

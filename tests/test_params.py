@@ -315,7 +315,7 @@ def test_start_sets_threads_and_refuses_what_is_not_there(folder, monkeypatch):
 def test_the_device_is_that_of_the_profile(folder, monkeypatch, wanted, there, found):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     (folder / "edited.yaml").write_text(f"extends: smoke\ndevice: {wanted}\n")
-    assert params._device(params.load("edited")) == found
+    assert params.device(params.load("edited")) == found
 
 
 def test_a_device_that_is_not_here(folder, monkeypatch):

@@ -1,0 +1,118 @@
+"""A plan says what would be fetched, and what is missing, and fetches nothing."""
+
+import contextlib
+import io
+import re
+import sys
+
+import pytest
+import tiny_hub
+from hub_server import serve
+from huggingface_hub import constants
+
+from sae_utils import corpora, params, plan
+
+PROFILE = """
+extends: smoke
+models:
+  pythia: {kind: pretrained, source: EleutherAI/pythia-70m}
+  early: {kind: pretrained, source: EleutherAI/pythia-70m, revision: step7}
+  gemma: {kind: pretrained, source: google/gemma-2-2b}
+  pickled: {kind: pretrained, source: org/pickled}
+dictionaries:
+  pythia: {kind: sparsify, model: pythia, source: org/saes, hookpoint: layers.1}
+  lacking: {kind: sparsify, model: pythia, source: org/saes, hookpoint: layers.2}
+  unknown: {kind: saelens, model: pythia, source: gpt2-small-res-jp, id: x}
+primary: {pair: [pythia, lacking], matching: mutual, measure: rsa_spearman, permutations: 99}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("params")
+    for file in params.PARAMS.glob("*.yaml"):
+        (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    (folder / "own.yaml").write_text(PROFILE, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(folder, tiny, tmp_path_factory):
+    """What is said with a hub, what it was asked, and what is said without."""
+    home = tmp_path_factory.mktemp("home")
+    if not (tiny_hub.folder(tiny, "org/saes")).exists():
+        tiny_hub.sparsify(tiny_hub.folder(tiny, "org/saes") / "layers.1", tiny_hub.drawn(), 4)
+    pickled = tiny_hub.folder(tiny, "org/pickled")
+    pickled.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "pytorch_model.bin"):
+        (pickled / name).write_text("{}")
+
+    def run(endpoint: str, offline: bool) -> tuple[int, str]:
+        written = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(written):
+            for name, value in {"ENDPOINT": endpoint, "HF_HUB_OFFLINE": offline, "HF_HUB_CACHE": str(home)}.items():
+                patch.setattr(constants, name, value)
+            patch.setattr(params, "PARAMS", folder)
+            patch.setattr(sys, "argv", ["plan", "own"])
+            with pytest.raises(SystemExit) as left:
+                plan.main()
+        return left.value.code, written.getvalue()
+
+    with serve(tiny, gated=["google/gemma-2-2b"]) as hub:
+        return run(hub.url, False), list(hub.requests), run(hub.url, True)
+
+
+def gigabytes(said: str, key: str) -> str:
+    return re.search(rf"^ *{re.escape(key)} .*?(unknown|\d+\.\d\d)", said, re.MULTILINE)[1]
+
+
+def test_nothing_is_fetched(printed):
+    _, requests, _ = printed
+    assert requests and all(request.startswith("GET /api/") for request in requests)
+
+
+def test_what_is_missing_is_named(printed):
+    (code, said), _, _ = printed
+    assert code == 1
+    assert re.search(r"models\.early: EleutherAI/pythia-70m at step7: the repository has no such revision", said)
+    assert re.search(r"dictionaries\.lacking: org/saes at main: no layers\.2/cfg\.json, no layers\.2/sae", said)
+    assert re.search(r"dictionaries\.unknown: SAELens knows no release", said)
+    assert re.search(r"models\.pickled: .*no model\.safetensors or model\.safetensors\.index\.json", said)
+    assert "licence unknown, gated" in said
+    assert gigabytes(said, "models.pythia") == "0.00" and gigabytes(said, "models.early") == "unknown"
+
+
+def test_without_a_hub_it_says_so(printed):
+    _, _, (code, said) = printed
+    assert code == 1 and "of unknown size" in said and "at least" in said
+    assert "the hub does not answer (OfflineModeIsEnabled)" in said
+
+
+def test_a_profile_that_needs_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["plan", "smoke"])
+    with pytest.raises(SystemExit) as left:
+        plan.main()
+    assert left.value.code == 0 and "nothing is missing" in capsys.readouterr().out
+
+
+def test_a_profile_that_is_none(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["plan", "smoky"])
+    with pytest.raises(SystemExit, match=r"error: params/smoky\.yaml: no such profile; did you mean `smoke`"):
+        plan.main()
+
+
+def test_operations_grow_with_corpus_and_models():
+    small, sizes = params.load("smoke"), {}
+    work = plan.operations(small, sizes)
+    longer = small._replace(corpus=small.corpus.model_copy(update={"documents": 3 * small.corpus.documents}))
+    assert work < plan.operations(longer, sizes) < 3 * work  # the SAEs see as many activations as before
+    assert plan.tokens(longer.corpus) == 3 * plan.tokens(small.corpus)
+    assert 1e8 < plan.speed("cpu", 128) < 1e14
+
+
+def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
+    (tmp_path / "a.txt").write_text("x" * 400)
+    spec = corpora.Text(
+        kind="text", path=str(tmp_path / "a.txt"), unit="line", context=8, shares=[0.6, 0.2, 0.2], split_seed=0
+    )
+    assert plan.tokens(spec) == 100

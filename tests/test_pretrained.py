@@ -1,0 +1,318 @@
+"""A model of the hub is its own checkpoint, hooked and cut into tokens as its own libraries do it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny_hub
+import torch
+from hub_server import commit
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_utils import corpora, models, pretrained, store, tokenization, toys
+from sae_utils.pretrained import Pretrained
+from sae_utils.spec import ProfileError
+
+FAMILIES = list(tiny_hub.FAMILIES)
+PYTHIA, GPT2, GEMMA, LLAMA = (FAMILIES[i] for i in (0, 2, 5, 6))
+STORIES = corpora.Stories(kind="stories", documents=60, seed=3, context=24, shares=[0.2, 0.4, 0.4], split_seed=0)
+
+
+def record(source: str, **changes) -> Pretrained:
+    return Pretrained(kind="pretrained", source=source, **changes)
+
+
+def made(source: str, **changes) -> store.Artefact:
+    chosen = record(source, **changes)
+    words = pretrained.tokenizer(pretrained.words(chosen))
+    return pretrained.linked(pretrained.locate(chosen), chosen.dtype, words)
+
+
+def rows(source: str) -> store.Artefact:
+    return tokenization.rows(corpora.text(STORIES), pretrained.tokenizer(pretrained.words(record(source))), 24)
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To 1e-5 of the largest value: sums run in another order."""
+    torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, cached):
+    return request.param
+
+
+@pytest.fixture
+def copied(tiny, tmp_path):
+    """A copy of a checkpoint, to be spoilt."""
+
+    def copy(name: str):
+        return shutil.copytree(tiny_hub.folder(tiny, name), tmp_path / "copied")
+
+    return copy
+
+
+# --- models
+
+
+def test_activations_and_logits_are_transformers_own(family, tiny):
+    network = AutoModelForCausalLM.from_pretrained(tiny_hub.folder(tiny, family), attn_implementation="eager").eval()
+    blocks = next(part for part in network.modules() if isinstance(part, torch.nn.ModuleList))
+    seen = {}
+
+    def keep(name):
+        def hook(module, given, out):
+            seen[name] = out[0] if isinstance(out, tuple) else out
+
+        return hook
+
+    blocks[1].register_forward_hook(keep("blocks.1.hook_resid_post"))
+    blocks[1].mlp.register_forward_hook(keep("blocks.1.mlp.hook_out"))
+    bridge, tokens = models.load(made(family)), rows(family)
+    chosen = np.arange(8)
+    ids, _ = toys.take(tokens, chosen)
+    with torch.no_grad():
+        logits = network(ids).logits
+        assert_same(bridge(ids), logits)
+    for hook, expected in seen.items():
+        [batch] = models.harvest(bridge, tokens, iter([chosen]), hook, 1)
+        assert_same(batch.activations, expected)
+
+
+def test_transformerlens_and_nnsight_see_the_same(family, tiny):
+    from nnsight import TransformersModel
+
+    place, tokens = tiny_hub.folder(tiny, family), rows(family)
+    chosen = np.arange(4)
+    ids, _ = toys.take(tokens, chosen)
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
+    traced = TransformersModel(network, tokenizer=AutoTokenizer.from_pretrained(place), task="text-generation")
+    blocks = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.ModuleList))
+    block = traced.get(f"{blocks}.1")
+    with torch.no_grad(), traced.trace(ids):
+        within = block.mlp.output.save()
+        after = block.output.save()
+    after = after[0] if isinstance(after, tuple) else after
+    bridge = models.load(made(family))
+    for hook, expected in (("blocks.1.mlp.hook_out", within), ("blocks.1.hook_resid_post", after)):
+        [batch] = models.harvest(bridge, tokens, iter([chosen]), hook, 1)
+        assert_same(batch.activations, expected)
+
+
+def test_weights_are_linked_and_what_is_known_is_kept(family, cached):
+    found = made(family)
+    assert (found.path / "model.safetensors").is_symlink()
+    network = AutoModelForCausalLM.from_pretrained(found.path)
+    parameters = sum(p.numel() for p in network.parameters())
+    assert found.meta == {
+        "source": family,
+        "commit": commit("models", family, "main"),
+        "parameters": parameters,
+        "layers": tiny_hub.LAYERS,
+        "d_model": tiny_hub.FAMILIES[family][1].get("hidden_size", tiny_hub.D),
+    }
+
+
+def test_a_revision_is_its_own_model(cached):
+    main, early = made(PYTHIA), made(PYTHIA, revision="step1000")
+    by_commit = made(PYTHIA, revision=commit("models", PYTHIA, "step1000"))
+    assert main.key != early.key == by_commit.key
+    first, second = (load_file(found.path / "model.safetensors") for found in (main, early))
+    assert not torch.equal(first["gpt_neox.embed_in.weight"], second["gpt_neox.embed_in.weight"])
+
+
+def test_a_folder_is_keyed_by_what_it_holds(cached, copied, tmp_path):
+    place = copied(PYTHIA)
+    first = made(str(place))
+    moved = shutil.copytree(place, tmp_path / "moved")
+    assert made(str(moved)).key == first.key
+    weights = load_file(place / "model.safetensors")
+    weights["gpt_neox.embed_in.weight"] *= 2  # the same names, shapes and size
+    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    again = made(str(place))
+    assert again.key != first.key and again.meta["source"] == ""
+
+
+def test_a_checkpoint_in_parts_is_read_whole(cached, copied, tmp_path):
+    whole = AutoModelForCausalLM.from_pretrained(copied(PYTHIA))
+    place = tmp_path / "parts"
+    whole.save_pretrained(place, max_shard_size="8KB")
+    shutil.copy(tmp_path / "copied" / "tokenizer.json", place)
+    shutil.copy(tmp_path / "copied" / "tokenizer_config.json", place)
+    assert len(list(place.glob("*.safetensors"))) > 2
+    read = AutoModelForCausalLM.from_pretrained(made(str(place)).path)
+    for (name, value), other in zip(whole.state_dict().items(), read.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_it_computes_in_the_dtype_asked_for_and_hands_on_float32(cached, dtype):
+    bridge, tokens = models.load(made(PYTHIA, dtype=dtype)), rows(PYTHIA)
+    assert {p.dtype for p in bridge.parameters()} == {getattr(torch, dtype)}
+    hook = "blocks.1.hook_mlp_out"
+    [low] = models.harvest(bridge, tokens, iter([np.arange(4)]), hook, 1)
+    [full] = models.harvest(models.load(made(PYTHIA)), tokens, iter([np.arange(4)]), hook, 1)
+    assert low.activations.dtype == torch.float32
+    error = (low.activations - full.activations)[low.mask].norm() / full.activations[low.mask].norm()
+    assert 0 < error < 0.1
+    clean = models.mean_loss(bridge, tokens, np.arange(4))
+    assert models.mean_loss(bridge, tokens, np.arange(4), hook, lambda x: x) == clean
+
+
+def test_heads_lie_side_by_side(cached):
+    bridge, tokens = models.load(made(GPT2)), rows(GPT2)
+    [batch] = models.harvest(bridge, tokens, iter([np.arange(3)]), "blocks.1.attn.hook_z", 1)
+    assert batch.activations.shape[2:] == (tiny_hub.D,)
+    clean = models.mean_loss(bridge, tokens, np.arange(3))
+    assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", lambda x: x) == clean
+    assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", torch.zeros_like) != clean
+
+
+def test_a_random_twin_has_its_shape(cached):
+    model = made(GPT2)
+    twin = toys.twin(model, "blocks", 0)
+    trained, random = (AutoModelForCausalLM.from_pretrained(found.path).state_dict() for found in (model, twin))
+    assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in random.items()}
+    assert torch.equal(trained["transformer.wte.weight"], random["transformer.wte.weight"])
+    assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], random["transformer.h.0.mlp.c_fc.weight"])
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("fits", [1, 3, 5, 64])
+def test_what_does_not_fit_is_tried_in_parts(fits):
+    tried = []
+
+    def run(part):
+        tried.append(len(part))
+        if len(part) > fits:
+            raise torch.OutOfMemoryError
+        return part
+
+    batches = [np.arange(0, 16), np.arange(16, 23), np.arange(23, 39)]
+    found = list(models.fitting(iter(batches), run))
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(39))
+    assert max(map(len, found)) <= fits
+    assert sum(size > fits for size in tried) <= 5  # what was learnt is kept
+
+
+def test_a_row_that_does_not_fit_is_an_error():
+    def run(part):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(models.fitting(iter([np.arange(4)]), run))
+
+
+# --- tokenizers
+
+
+def test_text_is_cut_as_the_models_own_tokenizer_cuts_it(family, tiny):
+    own = AutoTokenizer.from_pretrained(tiny_hub.folder(tiny, family))
+    found, source = rows(family), corpora.text(STORIES)
+    text = next(corpora.blocks(source)).texts
+    for document in (0, 7, 59):
+        mine = np.flatnonzero(found.array("documents") == document)
+        tokens, lengths = found.array("tokens"), found.array("lengths")
+        joined = np.concatenate([tokens[row, 1 : lengths[row]] for row in mine])
+        expected = own(text[document], add_special_tokens=False, truncation=False)["input_ids"]
+        assert joined.tolist() == expected and len(mine) > 1
+        assert (tokens[mine, 0] == own.convert_tokens_to_ids(tiny_hub.FAMILIES[family][2]["bos"])).all()
+
+
+def test_models_that_cut_alike_share_rows(cached):
+    assert rows(FAMILIES[0]).key == rows(FAMILIES[1]).key  # Pythia 70m, 160m
+    assert len({rows(name).key for name in FAMILIES[1:]}) > 2
+    assert made(FAMILIES[0]).key != made(FAMILIES[1]).key
+
+
+@pytest.mark.parametrize(
+    ("name", "stands_in"), [(PYTHIA, ["bos"]), (GPT2, ["bos", "pad"]), (GEMMA, []), (LLAMA, ["pad"])]
+)
+def test_the_end_of_text_stands_in_where_the_family_has_no_other(cached, name, stands_in):
+    assert pretrained.tokenizer(pretrained.words(record(name))).meta["stands_in"] == stands_in
+    found = rows(name)
+    tokens, lengths = found.array("tokens"), found.array("lengths")
+    outside = np.arange(tokens.shape[1]) >= lengths[:, None]
+    words = AutoTokenizer.from_pretrained(made(name).path)
+    assert outside.any() and (tokens[outside] == words.pad_token_id).all()
+    assert (words.pad_token == words.eos_token) == ("pad" in stands_in)
+
+
+def test_a_tokenizer_without_any_is_refused(cached, copied):
+    place = copied(PYTHIA)
+    (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    with pytest.raises(ProfileError, match=r"copied: the tokenizer has no bos token, .* tokenizer_config\.json"):
+        pretrained.words(record(str(place)))
+
+
+def test_a_folder_without_tokenizer_is_refused(cached, copied):
+    place = copied(PYTHIA)
+    (place / "tokenizer.json").unlink()
+    with pytest.raises(ProfileError, match=r"copied: there is no tokenizer\.json or tokenizer\.model or vocab\.json"):
+        pretrained.words(record(str(place)))
+
+
+def test_a_damaged_tokenizer_is_refused(cached, copied):
+    place = copied(PYTHIA)
+    (place / "tokenizer.json").write_text("{")
+    with pytest.raises(ProfileError, match="no fast tokenizer can be read"):
+        pretrained.words(record(str(place)))
+
+
+def test_a_token_that_the_model_does_not_know_is_refused(cached, copied):
+    place = copied(GPT2)
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    (place / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "<new>"}))
+    spoil(place, lambda weights: weights.update({"transformer.wte.weight": weights["transformer.wte.weight"][:320]}))
+    shape = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(shape | {"vocab_size": 320}))
+    with pytest.raises(ProfileError, match=r"<new> \(320\), and the model knows 320 tokens"):
+        made(str(place))
+
+
+# --- what is refused
+
+
+def spoil(place, change) -> None:
+    weights = load_file(place / "model.safetensors")
+    change(weights)
+    save_file({name: value.contiguous() for name, value in weights.items()}, place / "model.safetensors")
+
+
+def test_other_keys_are_named(cached, copied):
+    place = copied(PYTHIA)
+    key = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
+    spoil(place, lambda weights: weights.update({"other.weight": weights.pop(key)}))
+    with pytest.raises(ProfileError, match=rf"missing {key}; found instead other\.weight"):
+        made(str(place))
+
+
+def test_other_shapes_are_named(cached, copied):
+    place = copied(PYTHIA)
+    key = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
+    spoil(place, lambda weights: weights.update({key: weights[key][:, :8]}))
+    with pytest.raises(ProfileError, match=rf"{key}: \(32, 8\) where \(32, 16\) is expected"):
+        made(str(place))
+
+
+def test_what_is_no_language_model_is_refused(cached, copied):
+    place = copied(PYTHIA)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+    with pytest.raises(ProfileError, match="transformers cannot load it as a causal language model"):
+        made(str(place))
+
+
+def test_code_of_a_repository_is_not_run(cached, copied, tmp_path):
+    place = copied(PYTHIA)
+    (place / "modeling_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = json.loads((place / "config.json").read_text())
+    own = {"AutoModelForCausalLM": "modeling_own.Own", "AutoConfig": "modeling_own.OwnConfig"}
+    (place / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
+    with pytest.raises(ProfileError):
+        made(str(place))
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,170 @@
+"""Tiny checkpoints laid out as the hub has them: Pythia, GPT-2, TinyStories, Gemma-2 and Llama, and SAEs for them.
+
+In: a folder. Out: repositories as `hub_server` serves them, and a cache as huggingface_hub fills it.
+Never: a network; weights that mean anything.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hub_server import commit
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors, trainers
+from tokenizers import models as algorithms
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+)
+from transformers.utils import logging
+
+D, WIDTH, LAYERS = 16, 24, 3
+END = "<|endoftext|>"
+HEADS = {"num_key_value_heads": 1, "num_attention_heads": 2, "head_dim": 8, "intermediate_size": 32}
+FAMILIES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
+    "EleutherAI/pythia-70m": (
+        GPTNeoXConfig, {"hidden_size": D, "num_attention_heads": 2, "intermediate_size": 32},
+        {"class": "GPTNeoXTokenizer", "bos": END, "eos": END, "unk": END, "pad": "<|padding|>"},
+    ),
+    "EleutherAI/pythia-160m": (
+        GPTNeoXConfig, {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 48},
+        {"class": "GPTNeoXTokenizer", "bos": END, "eos": END, "unk": END, "pad": "<|padding|>"},
+    ),
+    "openai-community/gpt2": (
+        GPT2Config, {"n_embd": D, "n_head": 2}, {"class": "GPT2Tokenizer", "bos": END, "eos": END, "unk": END},
+    ),
+    "roneneldan/TinyStories-1Layer-21M": (
+        GPTNeoConfig,
+        {"hidden_size": D, "num_heads": 2, "attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
+        {"class": "GPT2Tokenizer", "bos": END, "eos": END, "unk": END},
+    ),
+    "google/gemma-2b": (
+        GemmaConfig, {"hidden_size": D} | HEADS,
+        {"class": "GemmaTokenizer", "bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"},
+    ),
+    "google/gemma-2-2b": (
+        Gemma2Config,
+        {"hidden_size": D, "sliding_window": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0} | HEADS,
+        {"class": "GemmaTokenizer", "bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"},
+    ),
+    "meta-llama/Llama-3.1-8B": (
+        LlamaConfig, {"hidden_size": D} | HEADS,
+        {"class": "PreTrainedTokenizerFast", "bos": "<|begin_of_text|>", "eos": "<|end_of_text|>"},
+    ),
+}  # fmt: skip
+
+
+def folder(root: Path, name: str, revision: str = "main") -> Path:
+    """Where a revision of a repository lies."""
+    return root / "models" / name / revision
+
+
+def model(
+    root: Path, name: str, texts: list[str], revision: str = "main", *, seed: int = 0, layers: int = LAYERS,
+    like: str = "",
+) -> Path:  # fmt: skip
+    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ."""
+    logging.disable_progress_bar()
+    of, shape, words = FAMILIES[like or name]
+    place = folder(root, name, revision)
+    place.mkdir(parents=True)
+    vocabulary = tokenizer(place, words, texts)
+    deep = "n_layer" if of is GPT2Config else "num_layers" if of is GPTNeoConfig else "num_hidden_layers"
+    config = of(**shape, **{deep: layers, "vocab_size": vocabulary + 7, "max_position_embeddings": 64},
+                initializer_range=0.3, bos_token_id=0, eos_token_id=0, pad_token_id=None)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = AutoModelForCausalLM.from_config(config)
+        for parameter in network.parameters():  # biases and norms too
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    network.save_pretrained(place)
+    return place
+
+
+def tokenizer(place: Path, words: dict[str, str], texts: list[str]) -> int:
+    """A byte-level BPE with a post-processor and a truncation that no row may see; the number of its tokens."""
+    raw = Tokenizer(algorithms.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = list(dict.fromkeys(words[key] for key in ("bos", "eos", "pad", "unk") if key in words))
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=[AddedToken(token, special=True) for token in special], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    raw.train_from_iterator(texts, trainer)
+    raw.post_processor = processors.TemplateProcessing(
+        single=f"{words['bos']} $A", special_tokens=[(words["bos"], raw.token_to_id(words["bos"]))]
+    )
+    raw.enable_truncation(12)
+    raw.save(str(place / "tokenizer.json"))
+    if words["class"] == "GPT2Tokenizer":
+        raw.model.save(str(place))
+    named = {f"{key}_token": words[key] for key in ("bos", "eos", "unk") if key in words}  # no family names its padding
+    (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": words["class"]} | named))
+    return raw.get_vocab_size()
+
+
+def planted(x: np.ndarray) -> dict[str, torch.Tensor]:
+    """An SAE that fits where `x` (tokens, d) comes from: half of its principal directions, each way a feature."""
+    mean = x.mean(0)
+    directions = np.linalg.svd(x - mean, full_matrices=False)[2][: x.shape[1] // 2]
+    rows = torch.from_numpy(np.concatenate([directions, -directions]).astype(np.float32))
+    return {"W_enc": rows.T.contiguous(), "W_dec": rows, "b_enc": torch.zeros(len(rows)),
+            "b_dec": torch.from_numpy(mean.astype(np.float32))}  # fmt: skip
+
+
+def drawn(d: int = D, n: int = WIDTH, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random weights of an SAE."""
+    made = torch.Generator().manual_seed(seed)
+    shapes = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,)}
+    return {name: torch.randn(shape, generator=made) for name, shape in shapes.items()}
+
+
+def sparsify(place: Path, weights: dict[str, torch.Tensor], k: int, **changes: Any) -> None:
+    """An SAE as EleutherAI's repositories hold it, in the folder of its hookpoint."""
+    place.mkdir(parents=True)
+    n, d = weights["W_dec"].shape
+    config = {"expansion_factor": 32, "normalize_decoder": True, "num_latents": n, "k": k, "signed": False, "d_in": d}
+    (place / "cfg.json").write_text(json.dumps(config | changes))
+    save_file(
+        {"encoder.weight": weights["W_enc"].T.contiguous(), "encoder.bias": weights["b_enc"],
+         "W_dec": weights["W_dec"], "b_dec": weights["b_dec"]}, place / "sae.safetensors",
+    )  # fmt: skip
+
+
+def saelens(place: Path, weights: dict[str, torch.Tensor], hook: str, **changes: Any) -> None:
+    """An SAE as SAELens releases before version 6 hold it."""
+    place.mkdir(parents=True)
+    d, n = weights["W_enc"].shape
+    config = {"architecture": "standard", "d_in": d, "d_sae": n, "dtype": "torch.float32", "hook_point": hook,
+              "model_name": "gpt2-small", "activation_fn_str": "relu", "apply_b_dec_to_input": True,
+              "normalize_activations": "none", "context_size": 64}  # fmt: skip
+    (place / "cfg.json").write_text(json.dumps(config | changes))
+    save_file(weights, place / "sae_weights.safetensors")
+
+
+def gemma_scope(place: Path, weights: dict[str, torch.Tensor], threshold: float) -> None:
+    """An SAE as Gemma Scope's repositories hold it."""
+    place.mkdir(parents=True)
+    arrays = {name: value.numpy() for name, value in weights.items()}
+    np.savez(place / "params.npz", threshold=np.full(len(arrays["b_enc"]), threshold, np.float32), **arrays)
+
+
+def cache(root: Path, home: Path) -> None:
+    """Fill a cache with all that `root` holds."""
+    for place in (root / "models").glob("*/*/*"):
+        name = "/".join(place.parts[-3:-1])
+        store = home / f"models--{name.replace('/', '--')}"
+        shutil.copytree(place, store / "snapshots" / commit("models", name, place.name))
+        (store / "refs").mkdir(exist_ok=True)
+        (store / "refs" / place.name).write_text(commit("models", name, place.name))
