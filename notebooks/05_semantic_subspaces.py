@@ -670,6 +670,8 @@ for axis, how in zip(axes, matchings, strict=True):
     axis.tick_params(axis="y", rotation=0)
     axis.set(title=how)
 out.figure("layers", figure)
+
+# %%
 for side, layers_ in layers.items():
     numbered = ", ".join(f"{side.upper()}{i} {name.replace('_', ' ')}" for i, name in enumerate(layers_, 1))
     out.text(f"layers {side}", numbered)
