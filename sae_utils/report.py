@@ -116,9 +116,7 @@ class Report:
 
 
 def _header(profile: params.Profile, notebook: str) -> str:
-    code = hashlib.sha256(
-        (code_digest(params.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()
-    ).hexdigest()[:12]
+    code = hashlib.sha256((code_digest(params.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 
 
