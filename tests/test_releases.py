@@ -492,3 +492,11 @@ def test_checkpoints_are_those_of_what_is_trained_here(profile, cached):
 def test_every_kind_is_documented():
     for name, kind in releases.KINDS.items():
         assert get_args(kind.model_fields["kind"].annotation) == (name,) and kind.__doc__
+
+
+def test_an_sae_is_trained_on_a_pretrained_model(cached, profile):
+    fields = "kind: trained, model: m, hook: blocks.1.hook_resid_post, width: 20, k: 3, samples: 640, batch: 64"
+    run = profile(GPT2, f"{{{fields}, seed: 0, learning_rate: 0.01}}", f"{{{fields}, seed: 1, learning_rate: 0.01}}")
+    features = pipeline.features(run, "a")
+    assert features.codes.shape == (features.sites.meta["tokens"], 20) and features.decoder.shape == (20, D)
+    assert np.isfinite(pipeline.losses(run, "m", 8).meta["bigram"])
