@@ -8,12 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_hub
-import torch
-from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import tiny_profile
 
-from sae_utils import params, pipeline, plan, pretrained, releases, store, stories
+from sae_utils import params, pipeline, plan, store
 
 LIKE = {
     "EleutherAI/pythia-70m": ("EleutherAI/pythia-70m", 4),
@@ -46,51 +43,8 @@ def profile(tmp_path_factory):
 def home(profile, tmp_path_factory):
     """A cache that holds every repository of the profile."""
     root, home = tmp_path_factory.mktemp("paper"), tmp_path_factory.mktemp("home")
-    texts = [document.text for document in stories.stories(seed=0, documents=40)]
-    wanted = {record.source for record in profile.models.values() if isinstance(record, pretrained.Pretrained)}
-    assert wanted == set(LIKE)
-    for seed, name in enumerate(sorted(wanted)):
-        like, layers = LIKE[name]
-        tiny_hub.model(root, name, texts, seed=seed, layers=layers, like=like)
-    for record in profile.dictionaries.values():
-        if isinstance(record, releases.Released):
-            release(root, profile.models[record.model].source, record)
-    tiny_hub.cache(root, home)
+    tiny_profile.cached(profile, LIKE, root, home)
     return home
-
-
-def release(root, model: str, record) -> None:
-    """An SAE that fits where its record says, in its own format and place."""
-    match record:
-        case releases.Sparsify():
-            block = int(record.hookpoint.split(".")[1])
-        case _:
-            block = int((record.hook or record.id).split(".")[1])
-    weights = tiny_hub.planted(outputs(tiny_hub.folder(root, model), block))
-    match record:
-        case releases.Sparsify():
-            place = tiny_hub.folder(root, record.source) / record.hookpoint
-            tiny_hub.sparsify(place, weights, len(weights["W_dec"]) // 2)
-        case releases.Saelens():
-            repository, folder = get_repo_id_and_folder_name(record.source, record.id)
-            tiny_hub.saelens(tiny_hub.folder(root, repository) / folder, weights, record.id)
-        case releases.GemmaScope():
-            bias = weights["b_enc"] - weights["b_dec"] @ weights["W_enc"]
-            tiny_hub.gemma_scope(tiny_hub.folder(root, record.source) / record.path, weights | {"b_enc": bias}, 0.0)
-
-
-def outputs(place, block: int) -> np.ndarray:
-    """What a block gives for stories, (tokens, d), by transformers."""
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
-    words, seen = AutoTokenizer.from_pretrained(place), []
-    network.base_model.layers[block].register_forward_hook(
-        lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)
-    )
-    texts = [document.text for document in stories.stories(seed=8, documents=30)]
-    ids = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
-    with torch.no_grad():
-        network(torch.tensor(ids))
-    return seen[0][:, 1:].flatten(0, 1).numpy()
 
 
 @pytest.fixture
