@@ -31,7 +31,7 @@ STORIES = {
 
 @pytest.fixture(params=LIKE)
 def profile(request, tmp_path, monkeypatch):
-    """An example at a tenth of a thousandth of its size, its repositories in the cache, and a store of its own."""
+    """An example at a tiny size, its repositories in the cache, and a store of its own."""
     from huggingface_hub import constants
 
     shutil.copytree(params.PARAMS, tmp_path / "params")
