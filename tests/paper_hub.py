@@ -23,6 +23,7 @@ from sae_utils import corpora, params, pretrained, releases, stories
 LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
         "pythia-70m": "EleutherAI/pythia-70m", "gpt2": "openai-community/gpt2",
         "TinyStories-1Layer": "roneneldan/TinyStories-1Layer-21M"}  # fmt: skip
+PYTHIA = {"EleutherAI/pythia-70m": 32, "EleutherAI/pythia-160m": 48}  # wide enough for ten pairs of planted features
 DOCUMENTS = 200
 # of the paper's own keys those that only say how much
 SIZES: dict[str, Any] = {
@@ -58,7 +59,8 @@ def build(root: Path, profile: params.Profile) -> None:
     for seed, (name, revision) in enumerate(names):
         like = next(full for part, full in LIKE.items() if part in name)
         deepest = max(map(block, reading(profile, name)), default=0)
-        tiny_hub.model(root, name, texts, revision, seed=seed, layers=deepest + 1, like=like)
+        wider = {"hidden_size": PYTHIA[like]} if like in PYTHIA else {}
+        tiny_hub.model(root, name, texts, revision, seed=seed, layers=deepest + 1, like=like, **wider)
     for record in profile.dictionaries.values():
         if isinstance(record, releases.Released):
             release(root, profile.models[record.model].source, record)

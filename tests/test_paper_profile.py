@@ -69,7 +69,7 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
     found = training.checkpoints(profile, "pythia_70m")
     assert list(found) == [64, 512, 4000, 32000, 143000]
     assert len({x.key for x in found.values()}) == 5
-    assert training.size(profile, "pythia_70m_step512") == (6, tiny_hub.D, training.size(profile, "random_70m")[2], 512)
+    assert training.size(profile, "pythia_70m_step512") == (6, 32, training.size(profile, "random_70m")[2], 512)
     assert np.isnan(training.size(profile, "pythia_70m").steps) and training.size(profile, "random_70m").steps == 0
     with pytest.raises(
         params.ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"

@@ -71,11 +71,15 @@ def folder(root: Path, name: str, revision: str = "main") -> Path:
 
 def model(
     root: Path, name: str, texts: list[str], revision: str = "main", *, seed: int = 0, layers: int = LAYERS,
-    like: str = "",
+    like: str = "", **wider: int,
 ) -> Path:  # fmt: skip
-    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ."""
+    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ.
+
+    `wider`: keys of its configuration that differ.
+    """
     logging.disable_progress_bar()
     of, shape, words = FAMILIES[like or name]
+    shape = shape | wider
     place = folder(root, name, revision)
     place.mkdir(parents=True)
     vocabulary = tokenizer(place, words, texts)
