@@ -40,7 +40,7 @@ def read(name: str) -> dict[str, tuple[str, ...]]:
         ProfileError: malformed YAML (with its line), no such set, an empty list, a word twice in a list, no single
             word, or in two lists of a set that is disjoint.
     """
-    values = params._read("concepts")  # as strict as a profile: no key twice, and the line of what is not YAML
+    values = params.read("concepts")  # as strict as a profile: no key twice, and the line of what is not YAML
     if name not in values:
         raise ProfileError(f"{FILE}: no set is called {name!r}; {nearest(name, values)}")
     found = build(ConceptSet, values[name], f"{FILE}: {name}")

@@ -105,7 +105,7 @@ def load(name: str) -> Profile:
     """
     from sae_utils import dictionaries, models, pretrained, releases, toys  # heavy
 
-    where, values = f"params/{name}.yaml", _read(name)
+    where, values = f"params/{name}.yaml", read(name)
     sections = {key: values.pop(key) for key in list(values) if key in notebooks()}
     common = _common(where, values)
     profile = Profile(
@@ -187,7 +187,12 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of `params/<name>.yaml`, those of what it extends included.
+
+    Raises:
+        ProfileError: no such file, not YAML (with the line), a key twice, a circle of `extends`.
+    """
     file = PARAMS / f"{name}.yaml"
     if not file.exists():
         valid = [f.relative_to(PARAMS).with_suffix("").as_posix() for f in PARAMS.rglob("*.yaml")]
@@ -205,7 +210,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ProfileError(f"params/{name}.yaml: expected keys with values, found {values!r}")
     if "extends" not in values:
         return values
-    base = _read(str(values.pop("extends")), (*seen, name))
+    base = read(str(values.pop("extends")), (*seen, name))
     for key, value in values.items():
         inherited = base.get(key)
         if key in ("models", "dictionaries") and isinstance(value, dict) and "*" in value:

@@ -60,8 +60,9 @@ def drawn(
 ) -> Placebos:
     """For `m` random lists of other words, label the features, pair them again, keep n pairs like the concept's.
 
-    A list is a placebo (`concepts.placebo`), made longer until its `way` gives SURPLUS x n pairs or no word is left; of
-    these, the n nearest to the concept's pairs in firings, correlation and in how many share a partner are kept.
+    A list is a placebo (`concepts.placebo`), made longer until its `way` gives SURPLUS x n pairs, or half way from n to
+    what all other words give; of these, the n nearest to the concept's pairs in firings, correlation and in how many
+    share a partner are kept.
     `found`: what the features of a and b fire on, over the same words. `live`: features that may be about anything.
     `listed`: the concept's own words.
     """
@@ -69,10 +70,12 @@ def drawn(
     wanted = _covariates(chosen, found)
     spread = np.maximum(wanted.std(0), FLOOR)
     pairs, alike, failed = [], [], 0
+    # half way to what all other words give, so that lists differ
+    most = len(_pairs(~listed, found, live, rule, way).a)
+    target = min(SURPLUS * n, (n + most) // 2)
     for _ in tqdm(range(m), desc="placebo lists", leave=False, disable=None, delay=2):
-        order = placebo(found[0], listed, rng)
-        pool = _grown(order, int(listed.sum()), found, live, rule, way, n)
-        if pool is None:
+        pool = _grown(placebo(found[0], listed, rng), int(listed.sum()), target, found, live, rule, way)
+        if len(pool.a) < n:
             failed += 1
             continue
         like = _covariates(pool, found)
@@ -86,24 +89,32 @@ def drawn(
 def _grown(
     order: Ints,
     length: int,
+    target: int,
     found: tuple[Evidence, Evidence],
     live: tuple[Mask, Mask],
     rule: Rule,
     way: Way,
-    n: int,
-) -> Chosen | None:
-    """The pairs of the shortest placebo of at least `length` words that gives SURPLUS x n; of all words, if they are n.
-
-    None where all words together give fewer than n.
-    """
-    while length:
+) -> Chosen:
+    """The pairs of the shortest placebo of at least `length` words that gives `target` of them, or of all words."""
+    lengths = [min(length, len(order))]
+    while lengths[-1] < len(order):
+        lengths.append(min(len(order), lengths[-1] + max(1, lengths[-1] // 5)))
+    low, high, best = 0, len(lengths) - 1, None
+    while low <= high:  # more words give more pairs
+        middle = (low + high) // 2
         listed = np.zeros(len(found[0].words), bool)
-        listed[order[:length]] = True
-        pool = way(*(about(side, listed, rule) & fires for side, fires in zip(found, live, strict=True)))
-        if len(pool.a) >= SURPLUS * n or length >= len(order):
-            return pool if len(pool.a) >= n else None
-        length += max(1, length // 5)
-    return None
+        listed[order[: lengths[middle]]] = True
+        pool = _pairs(listed, found, live, rule, way)
+        if len(pool.a) >= target or middle == len(lengths) - 1:
+            best, high = pool, middle - 1
+        else:
+            low = middle + 1
+    assert best is not None  # the last of the lengths always ends the search
+    return best
+
+
+def _pairs(listed: Mask, found: tuple[Evidence, Evidence], live: tuple[Mask, Mask], rule: Rule, way: Way) -> Chosen:
+    return way(*(about(side, listed, rule) & fires for side, fires in zip(found, live, strict=True)))
 
 
 def against(

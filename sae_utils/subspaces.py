@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sae_utils import comparison, matching, nulls, significance, subsets
 from sae_utils.concepts import Judged, Mask
@@ -195,14 +196,15 @@ def aligned(a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows
         [~(np.isin(pool.a, i) | np.isin(pool.b, j)) for i, j in zip(a, b, strict=True)], np.float64
     )  # (m, pairs)
     alone = np.unique(outside, axis=0, return_inverse=True)
-    for number, weight in enumerate(alone[0]):
-        total = max(weight.sum(), 1)
-        x_mean, y_mean = weight @ x / total, weight @ y / total
-        left, _, right = np.linalg.svd(((x - x_mean) * weight[:, None]).T @ (y - y_mean), full_matrices=False)
-        turn = left @ right
-        for s in np.flatnonzero(alone[1].ravel() == number):
-            u, v = (rows_a[a[s]] - x_mean) @ turn, rows_b[b[s]] - y_mean
-            scores[s] = (u * v).sum() / (np.linalg.norm(rows_a[a[s]] - x_mean) * np.linalg.norm(v))
+    with threadpool_limits(1):  # threads wait for each other longer than such small matrices take
+        for number, weight in enumerate(alone[0]):
+            total = max(weight.sum(), 1)
+            x_mean, y_mean = weight @ x / total, weight @ y / total
+            left, _, right = np.linalg.svd(((x - x_mean) * weight[:, None]).T @ (y - y_mean), full_matrices=False)
+            turn = left @ right
+            for s in np.flatnonzero(alone[1].ravel() == number):
+                u, v = (rows_a[a[s]] - x_mean) @ turn, rows_b[b[s]] - y_mean
+                scores[s] = (u * v).sum() / (np.linalg.norm(rows_a[a[s]] - x_mean) * np.linalg.norm(v))
     return scores
 
 

@@ -28,8 +28,8 @@ HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
 
 
 def test_every_set_of_the_repository_can_be_read():
-    assert {"stories", "published", "published_2024"} <= set(params._read("concepts"))
-    for name in params._read("concepts"):
+    assert {"stories", "published", "published_2024"} <= set(params.read("concepts"))
+    for name in params.read("concepts"):
         assert all(concepts.read(name).values())
 
 

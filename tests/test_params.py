@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 def whole() -> dict:
     """The smoke profile with all that it inherits."""
-    return copy.deepcopy(params._read("smoke"))
+    return copy.deepcopy(params.read("smoke"))
 
 
 def complaint(name: str = "edited") -> str:
@@ -178,7 +178,7 @@ def test_a_refusal_names_file_key_and_remedy(folder, path, value, expected):
 
 
 def test_the_text_profile_says_what_a_text_lacks(folder):
-    values = copy.deepcopy(params._read("text"))
+    values = copy.deepcopy(params.read("text"))
     values["corpus"]["unit"] = "sentence"
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     assert all(part in complaint() for part in ("params/edited.yaml: corpus.unit:", "'paragraph'", "found 'sentence'"))
