@@ -38,7 +38,7 @@ def sized(name: str) -> dict[str, Any]:
 
     Of the smoke profile only what `name` has as the demo has it, so that all that `name` itself says is kept.
     """
-    own, demo, smoke = (params._read(file) for file in (name, "demo", "smoke"))
+    own, demo, smoke = (params.read(file) for file in (name, "demo", "smoke"))
     sections = {
         section: {key: value for key, value in smoke[section].items() if own[section][key] == demo[section][key]}
         for section in params.notebooks()

@@ -79,8 +79,8 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
 
 def test_only_sizes_differ(profile):
     """What the profile itself says of each notebook is what is run."""
-    said = params._read("paper")
-    demo = params._read("demo")
+    said = params.read("paper")
+    demo = params.read("demo")
     kept = {
         (section, key): profile.sections[section][key]
         for section in params.notebooks()
