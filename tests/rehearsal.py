@@ -57,7 +57,8 @@ def main() -> None:
                 "HF_HOME": str(into / "home"), "PYTHONPATH": str(work), "MPLBACKEND": "Agg",
                 "TQDM_DISABLE": "1"}  # fmt: skip
         steps = [["execute", PROFILE, notebook] for notebook in given.only or params.notebooks()]
-        for step in steps if given.only else [["plan", PROFILE], *steps, ["typeset", PROFILE]]:
+        begin = [["params", PROFILE], ["plan", PROFILE]]
+        for step in steps if given.only else [*begin, *steps, ["typeset", PROFILE]]:
             began = time.perf_counter()
             command = [sys.executable, "-m", f"sae_utils.{step[0]}", *step[1:]]
             status = subprocess.run(command, cwd=work, env=os.environ | told).returncode
