@@ -70,10 +70,14 @@ def saelens(files: Files, release: str, name: str) -> Any:
             return SAE.load_from_disk(files[CONFIG].parent, dtype="float32")
         # so that the pinned files are read: SAELens asks for no revision, and asks again
         with mock.patch.object(pretrained_sae_loaders, "hf_hub_download", found):
-            return SAE.from_pretrained(release, name)
+            sae = SAE.from_pretrained(release, name)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of torch, safetensors and SAELens
         said = " ".join(str(error).split())
         raise ProfileError(f"{release} {name}: weights and configuration do not fit ({said})") from error
+    sae.cfg.dtype = "float32"  # Llama Scope's are bfloat16, and transposed views
+    for weight in sae.parameters():
+        weight.data = weight.data.float().contiguous()
+    return sae
 
 
 def sparsify(files: Files, hookpoint: str) -> Any:

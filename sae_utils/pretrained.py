@@ -50,7 +50,7 @@ class Words(Spec):
     """A tokenizer by what it does."""
 
     sha256: str
-    """of all that says how text becomes tokens"""
+    """of all that says how text becomes tokens, but for the names of special tokens that are not among `special`"""
     special: dict[str, str]
     """bos, eos, pad, unk -> the token; what stands in for another is there twice"""
     content: str = Field(exclude=True)
@@ -110,7 +110,13 @@ def _words(folder: Path, commit: str) -> Words:
                 "name one in its tokenizer_config.json"
             )
         special.setdefault(key, special.get("eos", ""))
-    sha256 = hashlib.sha256(json.dumps([text, special], sort_keys=True).encode()).hexdigest()
+    # they stand in no row, and a release may rename them, as Llama 3.1 did some of Llama 3's
+    added = [
+        token if not token["special"] or token["content"] in special.values() else token | {"content": ""}
+        for token in content["added_tokens"]
+    ]
+    cut = json.dumps([content | {"added_tokens": added}, special], sort_keys=True)
+    sha256 = hashlib.sha256(cut.encode()).hexdigest()
     return Words(sha256=sha256, special=special, content=text)
 
 

@@ -9,6 +9,7 @@ import tiny_hub
 import torch
 from hub_server import commit
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_utils import corpora, models, pretrained, store, tokenization, toys
@@ -316,3 +317,20 @@ def test_code_of_a_repository_is_not_run(cached, copied, tmp_path):
     with pytest.raises(ProfileError):
         made(str(place))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("special", "same"), [(True, True), (False, False)])
+def test_a_special_token_that_stands_in_no_row_may_have_another_name(tmp_path, special, same):
+    found = []
+    for name in ("<|reserved_special_token_2|>", "<|finetune_right_pad_id|>"):
+        place = tmp_path / name
+        place.mkdir()
+        tiny_hub.tokenizer(place, tiny_hub.FAMILIES[LLAMA][2], ["once upon a time there was a fox"])
+        (place / "config.json").write_text('{"model_type": "llama"}')
+        save_file({"x": torch.zeros(1)}, place / "model.safetensors")
+        words = Tokenizer.from_file(str(place / "tokenizer.json"))
+        words.add_tokens([AddedToken(name, special=special)])
+        words.save(str(place / "tokenizer.json"))
+        found.append(pretrained.words(record(str(place))))
+    assert found[0].content != found[1].content
+    assert (found[0].sha256 == found[1].sha256) is same

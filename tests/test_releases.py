@@ -14,6 +14,7 @@ import tiny_hub
 import torch
 from sae_lens import SAE
 from sae_lens.loading import pretrained_sae_loaders
+from sae_lens.loading.pretrained_saes_directory import get_norm_scaling_factor, get_repo_id_and_folder_name
 from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -98,6 +99,22 @@ def test_gemma_scope_encodes_as_published(tmp_path, tiny):
         torch.testing.assert_close(sae.decode(acts), acts @ weights["W_dec"] + weights["b_dec"])
     relu, _ = read(tmp_path, **fields, hook="blocks.1.hook_mlp_out", codes="pre_acts")
     torch.testing.assert_close(codes(relu), torch.relu(before))
+
+
+def test_llama_scope_encodes_as_saelens(tmp_path, cached):
+    release, name = "llama_scope_lxr_8x", "l16r_8x"
+    repository, folder = get_repo_id_and_folder_name(release, name)
+    scale = get_norm_scaling_factor(release, name)
+    in_cache(
+        cached, repository, folder,
+        lambda place: tiny_hub.llama_scope(place, tiny_hub.drawn(), "blocks.16.hook_resid_post", scale),
+    )  # fmt: skip
+    sae, meta = read(tmp_path, kind="saelens", source=release, id=name)
+    assert meta["hook"] == "blocks.16.hook_resid_post" and {w.dtype for w in sae.parameters()} == {torch.float32}
+    reference = SAE.from_pretrained(release, name)  # in bfloat16, which is not ours to round to
+    expected = X @ reference.W_enc.float() + reference.b_enc.float()
+    torch.testing.assert_close(codes(sae), torch.relu(expected))
+    torch.testing.assert_close(sae.W_dec.data, reference.W_dec.data.float())
 
 
 def in_cache(home, repository: str, folder: str, write) -> None:

@@ -166,6 +166,21 @@ def gemma_scope(place: Path, weights: dict[str, torch.Tensor], threshold: float)
     np.savez(place / "params.npz", threshold=np.full(len(arrays["b_enc"]), threshold, np.float32), **arrays)
 
 
+def llama_scope(place: Path, weights: dict[str, torch.Tensor], hook: str, scale: float) -> None:
+    """An SAE as Llama Scope's repositories hold it: it reads activations times `scale`, which its mean norm tells."""
+    (place / "checkpoints").mkdir(parents=True)
+    d, n = weights["W_enc"].shape
+    config = {"d_model": d, "d_sae": n, "hook_point_in": hook, "jump_relu_threshold": 0.0,
+              "dataset_average_activation_norm": {"in": d**0.5 / scale}}  # fmt: skip
+    (place / "hyperparams.json").write_text(json.dumps(config))
+    save_file(
+        {"encoder.weight": (weights["W_enc"].T / scale).contiguous(),
+         "encoder.bias": weights["b_enc"] - weights["b_dec"] @ weights["W_enc"],
+         "decoder.weight": (weights["W_dec"].T * scale).contiguous(), "decoder.bias": weights["b_dec"] * scale},
+        place / "checkpoints" / "final.safetensors",
+    )  # fmt: skip
+
+
 def cache(root: Path, home: Path) -> None:
     """Fill a cache with all that `root` holds."""
     for place in (root / "models").glob("*/*/*"):
