@@ -48,7 +48,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import activations, controls, corpora, models, params, pipeline
-from sae_utils import quality, report, stories, sweep, toys, truth
+from sae_utils import quality, report, stories, sweep, training, truth
 
 # %%
 run = params.start(profile, "00_models_and_dictionaries")
@@ -73,19 +73,17 @@ split
 
 # %% [markdown]
 # ## Language models
-# Each is trained here and read back by the call that reads Pythia. Its loss on held-out documents of its own world
+# Each is trained here, or of the hub, and read by one call. Its loss on held-out documents of its own world
 # stands beside a unigram and a bigram fitted on the same training documents. Twins with random weights should do no
 # better than the unigram.
 
 # %%
 losses = sweep.sweep(lambda name: pipeline.losses(run, name, judged_rows), run.models, "language models")
+sizes = {name: training.size(run, name) for name in losses}
 language_models = pd.DataFrame(
     {
         "model": name,
-        "layers": pipeline.toy(run, name).layers,
-        "d": pipeline.toy(run, name).d_model,
-        "parameters": pipeline.model(run, name).meta["parameters"],
-        "steps": pipeline.model(run, name).meta["steps"],
+        **sizes[name]._asdict(),
         "loss": found.meta["model"],
         "bigram": found.meta["bigram"],
         "unigram": found.meta["unigram"],
@@ -93,10 +91,10 @@ language_models = pd.DataFrame(
     for name, found in losses.items()
 )
 nats = dict.fromkeys(["loss", "bigram", "unigram"], "{:.3f}")
-out.table("models", language_models, {"parameters": "{:,}", **nats})
+out.table("models", language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats})
 
 # %%
-trained = language_models[language_models.steps > 0]
+trained = language_models[language_models.steps != 0]
 beating = (trained.loss < trained.bigram).sum()
 out.number("trained models", len(trained), "{:d}")
 out.number("models beating the bigram", beating, "{:d}")
@@ -108,15 +106,14 @@ f"{beating} of {len(trained)} trained models beat the bigram"
 # One model's loss at its checkpoints: when does it pass the baselines?
 
 # %%
-steps = pipeline.model(run, curve).meta["checkpoints"]
 rows = pipeline.training_rows(run, curve)
-learning = [
-    models.losses(toys.checkpoint(pipeline.model(run, curve), step), rows, judged_rows).meta["model"] for step in steps
-]
+learning = {
+    step: models.losses(x, rows, judged_rows).meta["model"] for step, x in training.checkpoints(run, curve).items()
+}
 
 # %%
 figure, axes = plt.subplots(figsize=(3.4, 1.9))
-axes.plot(steps, learning, marker="o", markersize=3, color=report.PAIRED, label=curve)
+axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, color=report.PAIRED, label=curve)
 for baseline, line in (("unigram", ":"), ("bigram", "-")):
     axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
 axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")

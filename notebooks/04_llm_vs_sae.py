@@ -194,14 +194,17 @@ spread = {
     for kind in (SAE, NEURONS)
 }
 difference = pd.DataFrame(
-    {
-        "blocks": grid[pair],
-        SAE: at_n[*pair, SAE].excess,
-        NEURONS: at_n[*pair, NEURONS].excess,
-        "difference": at_n[*pair, SAE].excess - at_n[*pair, NEURONS].excess,
-        "SE": np.hypot(spread[*pair, SAE], spread[*pair, NEURONS]),
-    }
-    for pair in duels
+    [
+        {
+            "blocks": grid[pair],
+            SAE: at_n[*pair, SAE].excess,
+            NEURONS: at_n[*pair, NEURONS].excess,
+            "difference": at_n[*pair, SAE].excess - at_n[*pair, NEURONS].excess,
+            "SE": np.hypot(spread[*pair, SAE], spread[*pair, NEURONS]),
+        }
+        for pair in duels
+    ],
+    columns=["blocks", SAE, NEURONS, "difference", "SE"],
 )
 
 # %%

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import activations, bases, matching, pipeline
+from sae_utils import activations, bases, matching, pipeline, releases
 from sae_utils.correlation import Candidates, Correlation
 from sae_utils.matching import Pairs
 from sae_utils.params import Profile
@@ -201,4 +201,6 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
     record = profile.dictionaries[name]
     while hasattr(record, "of"):
         record = profile.dictionaries[record.of]
-    return record.model, block_of(record.hook)
+    # only its own files may tell where a released one reads
+    hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
+    return record.model, block_of(hook)

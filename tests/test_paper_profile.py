@@ -1,39 +1,30 @@
 """The profile of the hub's models goes through the real loaders, from records to correlated pairs; only sizes differ.
 
 Every repository that `params/paper.yaml` names is built in its true layout, with few and narrow layers, and served from
-a cache. What the profile needs of the network is one corpus, for which stories stand in here.
+a cache. What the profile needs of the network is its corpora, for which stories stand in here; `tests/rehearsal.py`
+serves these too, and runs all notebooks.
 """
 
 import shutil
 
 import numpy as np
+import paper_hub
 import pytest
-import tiny_profile
+import tiny_hub
+import yaml
 
-from sae_utils import params, pipeline, plan, store
+from sae_utils import params, pipeline, plan, releases, store, training
 
-LIKE = {
-    "EleutherAI/pythia-70m": ("EleutherAI/pythia-70m", 4),
-    "EleutherAI/pythia-70m-deduped": ("EleutherAI/pythia-70m", 4),
-    "EleutherAI/pythia-160m": ("EleutherAI/pythia-160m", 6), "google/gemma-2b": ("google/gemma-2b", 13),
-    "google/gemma-2-2b": ("google/gemma-2-2b", 13),
-}  # fmt: skip
-SIZES = """
-extends: paper
-device: cpu
-corpus: {kind: stories, documents: 60, seed: 3, context: 24, shares: [0.2, 0.4, 0.4], split_seed: 0}
-models:
-  "*": {dtype: float32}
-dictionaries:
-  "*": {width: 48, k: 4, samples: 512, batch: 64}
-"""
+STORIES = {"kind": "stories", "documents": 60, "seed": 3, "context": 24, "shares": [0.2, 0.4, 0.4], "split_seed": 0}
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
     shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
-    (folder / "sized.yaml").write_text(SIZES, "utf-8")
+    told = paper_hub.sized("paper") | {"corpus": STORIES}
+    told["models"] = {"*": {"dtype": "float32", "trained_on": {}}}
+    (folder / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "PARAMS", folder)
         return params.load("sized")
@@ -43,7 +34,8 @@ def profile(tmp_path_factory):
 def home(profile, tmp_path_factory):
     """A cache that holds every repository of the profile."""
     root, home = tmp_path_factory.mktemp("paper"), tmp_path_factory.mktemp("home")
-    tiny_profile.cached(profile, LIKE, root, home)
+    paper_hub.build(root, profile)
+    tiny_hub.cache(root, home)
     return home
 
 
@@ -56,12 +48,14 @@ def cached(home, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
 
 
-def test_every_sae_is_read_confirmed_and_encoded(profile, cached):
-    features = {name: pipeline.features(profile, name) for name in profile.dictionaries}
+def test_an_sae_of_every_repository_is_read_confirmed_and_encoded(profile, cached):
+    released = {x.source: name for name, x in profile.dictionaries.items() if isinstance(x, releases.Released)}
+    names = {*released.values(), *profile.common.primary.pair, "tinystories", "random_70m"}
+    features = {name: pipeline.features(profile, name) for name in names}
     for name, found in features.items():
         assert found.codes.nnz > 0 and found.decoder.shape[0] == found.codes.shape[1], name
-    pythias = {found.sites.key for name, found in features.items() if "gemma" not in name}
-    assert len(pythias) == 1  # one tokenizer
+    for family in (("pythia", "random"), ("gpt2", "tinystories"), ("gemma",)):  # one tokenizer each
+        assert len({found.sites.key for name, found in features.items() if name.startswith(family)}) == 1
     a, b = (features[name] for name in profile.common.primary.pair)
     assert pipeline.pair(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
 
@@ -69,6 +63,37 @@ def test_every_sae_is_read_confirmed_and_encoded(profile, cached):
 def test_models_have_losses_and_random_twins(profile, cached):
     for name in ("pythia_70m", "random_70m", "gemma_2_2b"):
         assert np.isfinite(pipeline.losses(profile, name, 8).meta["model"])
+
+
+def test_training_steps_are_those_of_the_revisions(profile, cached):
+    found = training.checkpoints(profile, "pythia_70m")
+    assert list(found) == [64, 512, 4000, 32000, 143000]
+    assert len({x.key for x in found.values()}) == 5
+    assert training.size(profile, "pythia_70m_step512") == (6, 32, training.size(profile, "random_70m")[2], 512)
+    assert np.isnan(training.size(profile, "pythia_70m").steps) and training.size(profile, "random_70m").steps == 0
+    with pytest.raises(
+        params.ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"
+    ):
+        training.checkpoints(profile, "gpt2")
+
+
+def test_only_sizes_differ(profile):
+    """What the profile itself says of each notebook is what is run."""
+    said = params.read("paper")
+    demo = params.read("demo")
+    kept = {
+        (section, key): profile.sections[section][key]
+        for section in params.notebooks()
+        for key in said[section]
+        if said[section][key] != demo[section][key]
+    }
+    assert len(kept) > 20 and all(value == said[section][key] for (section, key), value in kept.items())
+    assert profile.models.keys() == said["models"].keys()
+    assert profile.dictionaries.keys() == said["dictionaries"].keys()
+
+
+def test_a_profile_that_extends_it_can_be_opened():
+    assert params.load("tinystories").common.primary.pair == ["gpt2", "tinystories"]
 
 
 def test_the_plan_finds_all_of_it_in_the_cache(profile, cached):

@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
     ),
     "roneneldan/TinyStories-1Layer-21M": (
         GPTNeoConfig,
-        {"hidden_size": D, "num_heads": 2, "attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
+        {"hidden_size": D, "num_heads": 2, "window_size": 8},
         {"class": "GPT2Tokenizer", "bos": END, "eos": END, "unk": END},
     ),
     "google/gemma-2b": (
@@ -71,14 +71,20 @@ def folder(root: Path, name: str, revision: str = "main") -> Path:
 
 def model(
     root: Path, name: str, texts: list[str], revision: str = "main", *, seed: int = 0, layers: int = LAYERS,
-    like: str = "",
+    like: str = "", **wider: int,
 ) -> Path:  # fmt: skip
-    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ."""
+    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ.
+
+    `wider`: keys of its configuration that differ.
+    """
     logging.disable_progress_bar()
     of, shape, words = FAMILIES[like or name]
+    shape = shape | wider
     place = folder(root, name, revision)
     place.mkdir(parents=True)
     vocabulary = tokenizer(place, words, texts)
+    if of is GPTNeoConfig:
+        shape = shape | {"attention_types": [[(["global", "local"] * layers)[:layers], 1]]}
     deep = "n_layer" if of is GPT2Config else "num_layers" if of is GPTNeoConfig else "num_hidden_layers"
     config = of(**shape, **{deep: layers, "vocab_size": vocabulary + 7, "max_position_embeddings": 64},
                 initializer_range=0.3, bos_token_id=0, eos_token_id=0, pad_token_id=None)  # fmt: skip

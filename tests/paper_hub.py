@@ -1,0 +1,124 @@
+"""Every repository that a profile names, tiny and in its true layout: models, SAEs, datasets.
+
+In: a checked profile and a folder. Out: repositories as `hub_server` serves them; a profile in which sizes differ from
+`params/paper.yaml`, and nothing else.
+Never: a network; weights that mean anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_hub
+import torch
+from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_utils import corpora, params, pretrained, releases, stories
+
+LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
+        "pythia-70m": "EleutherAI/pythia-70m", "gpt2": "openai-community/gpt2",
+        "TinyStories-1Layer": "roneneldan/TinyStories-1Layer-21M"}  # fmt: skip
+PYTHIA = {"EleutherAI/pythia-70m": 32, "EleutherAI/pythia-160m": 48}  # wide enough for ten pairs of planted features
+DOCUMENTS = 200
+# of the paper's own keys those that only say how much
+SIZES: dict[str, Any] = {
+    "device": "cpu",
+    "models": {"*": {"dtype": "float32"}},
+    "dictionaries": {"*": {"width": 48, "k": 4, "samples": 2048, "batch": 64}},
+}
+
+
+def sized(name: str) -> dict[str, Any]:
+    """What a profile is given that extends `name`: fewer documents, narrow SAEs, and the smoke profile's sizes.
+
+    Of the smoke profile only what `name` has as the demo has it, so that all that `name` itself says is kept.
+    """
+    own, demo, smoke = (params.read(file) for file in (name, "demo", "smoke"))
+    sections = {
+        section: {key: value for key, value in smoke[section].items() if own[section][key] == demo[section][key]}
+        for section in params.notebooks()
+    }
+    return (
+        SIZES
+        | {"extends": name}
+        | {"corpus": own["corpus"] | {"documents": DOCUMENTS, "context": 48, "shares": [0.4, 0.3, 0.3]}}
+        | {"primary": own["primary"] | {"permutations": 199}}
+        | sections
+    )
+
+
+def build(root: Path, profile: params.Profile) -> None:
+    """Write every repository of a profile; a model is as deep as the deepest hook that is read of it."""
+    texts = [document.text for document in stories.stories(seed=0, documents=40)]
+    names = sorted({(x.source, x.revision) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)})
+    for seed, (name, revision) in enumerate(names):
+        like = next(full for part, full in LIKE.items() if part in name)
+        deepest = max(map(block, reading(profile, name)), default=0)
+        wider = {"hidden_size": PYTHIA[like]} if like in PYTHIA else {}
+        tiny_hub.model(root, name, texts, revision, seed=seed, layers=deepest + 1, like=like, **wider)
+    for record in profile.dictionaries.values():
+        if isinstance(record, releases.Released):
+            release(root, profile.models[record.model].source, record)
+    read = [profile.corpus, *map(profile.training_corpus, profile.models)]
+    for corpus in {x.name: x for x in read if isinstance(x, corpora.Hub)}.values():
+        dataset(root, corpus)
+
+
+def reading(profile: params.Profile, source: str) -> list[Any]:
+    """The dictionaries that read a repository's model, or a twin of it."""
+
+    def of(model: str) -> Any:
+        record = profile.models[model]
+        return of(record.of) if hasattr(record, "of") else record.source
+
+    return [record for record in profile.dictionaries.values() if of(record.model) == source]
+
+
+def block(record: Any) -> int:
+    """Number of the block that a dictionary reads, as its record says."""
+    said = getattr(record, "hookpoint", "") or getattr(record, "hook", "") or record.id
+    return int(re.match(r"(?:layers|blocks)\.(\d+)", said)[1])  # type: ignore[index]
+
+
+def dataset(root: Path, corpus: corpora.Hub) -> None:
+    """Stories in the place of a dataset's documents."""
+    place = root / "datasets" / corpus.name / corpus.revision
+    place.mkdir(parents=True)
+    seed = sum(map(ord, corpus.name))
+    lines = [json.dumps({corpus.field: x.text}) for x in stories.stories(seed=seed, documents=DOCUMENTS)]
+    (place / "train.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def release(root: Path, model: str, record: Any) -> None:
+    """An SAE that fits where its record says, in its own format and place."""
+    weights = tiny_hub.planted(outputs(tiny_hub.folder(root, model), block(record)))
+    match record:
+        case releases.Sparsify():
+            place = tiny_hub.folder(root, record.source) / record.hookpoint
+            tiny_hub.sparsify(place, weights, len(weights["W_dec"]) // 2)
+        case releases.Saelens():
+            repository, folder = get_repo_id_and_folder_name(record.source, record.id)
+            tiny_hub.saelens(tiny_hub.folder(root, repository) / folder, weights, record.id)
+        case releases.GemmaScope():
+            bias = weights["b_enc"] - weights["b_dec"] @ weights["W_enc"]
+            tiny_hub.gemma_scope(tiny_hub.folder(root, record.source) / record.path, weights | {"b_enc": bias}, 0.0)
+
+
+def outputs(place: Path, number: int) -> np.ndarray:
+    """What a block gives for stories, (tokens, d), by transformers."""
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
+    words, seen = AutoTokenizer.from_pretrained(place), []
+    blocks = next(part for part in network.base_model.children() if isinstance(part, torch.nn.ModuleList) and len(part))
+    blocks[number].register_forward_hook(
+        lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    texts = [document.text for document in stories.stories(seed=8, documents=30)]
+    ids = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
+    with torch.no_grad():
+        network(torch.tensor(ids))
+    return seen[0][:, 1:].flatten(0, 1).numpy()
