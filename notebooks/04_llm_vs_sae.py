@@ -93,7 +93,8 @@ labels = {pair: label.replace("_", " ") for pair, label in (grid | beside).items
 figure, axes = plt.subplots(figsize=(6.4, 3.2))
 for kind, shift in ((SAE, -0.18), (NEURONS, 0.18)):
     at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for x, pair in enumerate(labels)}
-    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields)
+    # the last bits of a null may differ between runs, and a pixel with them
+    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields).round(4)
     axes.vlines(list(at), floor, score.high.clip(floor), color=report.NULL, linewidth=7, alpha=0.5)
     edge, face = colours[kind], np.where(score.observed > floor, colours[kind], "white")
     axes.scatter(
