@@ -208,7 +208,8 @@ for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
     for measure, (marker, color, shift) in marks.items():
         at = [number for number, x in enumerate(rungs) if measure in x.scores]
         found = [rungs[number].scores[measure] for number in at]
-        low, high, value = ([getattr(x, part) for x in found] for part in ("low", "high", "value"))
+        # rounded: the last bits of a null may differ between runs
+        low, high, value = (np.round([getattr(x, part) for x in found], 4) for part in ("low", "high", "value"))
         axis.hlines(place[at] + shift, low, high, color=report.NULL, linewidth=3.5, alpha=0.6)
         axis.scatter(value, place[at] + shift, s=14, marker=marker, color=color, zorder=2, label=named[measure])
     for height, text in [(-1, "n"), *((number, f"{len(x.pairs.a):,}") for number, x in enumerate(rungs))]:
