@@ -12,11 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tiny_hub
-import torch
-from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import tiny_profile
 
 from sae_utils import corpora, params, pretrained, releases, stories
 
@@ -65,7 +62,7 @@ def build(root: Path, profile: params.Profile) -> None:
         tiny_hub.model(root, name, texts, revision, seed=seed, layers=deepest + 1, like=like, **wider)
     for record in profile.dictionaries.values():
         if isinstance(record, releases.Released):
-            release(root, profile.models[record.model].source, record)
+            tiny_profile.release(root, profile.models[record.model].source, record)
     read = [profile.corpus, *map(profile.training_corpus, profile.models)]
     for corpus in {x.name: x for x in read if isinstance(x, corpora.Hub)}.values():
         dataset(root, corpus)
@@ -94,33 +91,3 @@ def dataset(root: Path, corpus: corpora.Hub) -> None:
     seed = sum(map(ord, corpus.name))
     lines = [json.dumps({corpus.field: x.text}) for x in stories.stories(seed=seed, documents=DOCUMENTS)]
     (place / "train.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def release(root: Path, model: str, record: Any) -> None:
-    """An SAE that fits where its record says, in its own format and place."""
-    weights = tiny_hub.planted(outputs(tiny_hub.folder(root, model), block(record)))
-    match record:
-        case releases.Sparsify():
-            place = tiny_hub.folder(root, record.source) / record.hookpoint
-            tiny_hub.sparsify(place, weights, len(weights["W_dec"]) // 2)
-        case releases.Saelens():
-            repository, folder = get_repo_id_and_folder_name(record.source, record.id)
-            tiny_hub.saelens(tiny_hub.folder(root, repository) / folder, weights, record.id)
-        case releases.GemmaScope():
-            bias = weights["b_enc"] - weights["b_dec"] @ weights["W_enc"]
-            tiny_hub.gemma_scope(tiny_hub.folder(root, record.source) / record.path, weights | {"b_enc": bias}, 0.0)
-
-
-def outputs(place: Path, number: int) -> np.ndarray:
-    """What a block gives for stories, (tokens, d), by transformers."""
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
-    words, seen = AutoTokenizer.from_pretrained(place), []
-    blocks = next(part for part in network.base_model.children() if isinstance(part, torch.nn.ModuleList) and len(part))
-    blocks[number].register_forward_hook(
-        lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)
-    )
-    texts = [document.text for document in stories.stories(seed=8, documents=30)]
-    ids = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
-    with torch.no_grad():
-        network(torch.tensor(ids))
-    return seen[0][:, 1:].flatten(0, 1).numpy()
