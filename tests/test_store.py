@@ -276,6 +276,7 @@ def test_a_full_disk_is_said_and_costs_nothing_else(error, root):
     assert finished(root) == [kept.path] and contents(kept.path) == before
 
 
+# a device that is truly full; where there is none, the test above raises the same error by hand
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has this device")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_disk_that_fills_up_in_mid_write(root):
