@@ -4,6 +4,7 @@ In: results of `significance.test`, or sampled p-values. Out: adjusted p-values 
 of z wherever draws are at hand, Holm or Benjamini-Hochberg only where the draws are many enough for the family.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,8 @@ def maximum_of_z(pair_sets: Sequence[Mapping[str, Result]]) -> list[dict[str, fl
 
     `pair_sets`: one mapping by measure a set, as `significance.test` returns it. Permutations are shared within a set
     and must be independent across sets (a seed each). Every score is standardised by its own null, the observed one
-    counted in, so that observed and draws are exchangeable. O(tests x m). Single step: Westfall & Young 1993, ch. 2.
+    counted in, so that observed and draws are exchangeable. What is undefined is NaN and no test of the family.
+    O(tests x m). Single step: Westfall & Young 1993, ch. 2.
     Raises ValueError where the numbers of draws differ.
     """
     flat = [(s, name, result) for s, results in enumerate(pair_sets) for name, result in results.items()]
@@ -27,6 +29,8 @@ def maximum_of_z(pair_sets: Sequence[Mapping[str, Result]]) -> list[dict[str, fl
     counts = {len(result.draws) for *_, result in flat}
     if len(counts) > 1:
         raise ValueError(f"the family's tests have {sorted(counts)} draws: draw all of them equally often")
+    adjusted: list[dict[str, float]] = [dict.fromkeys(results, math.nan) for results in pair_sets]
+    flat = [test for test in flat if not test[-1].undefined]
     largest = np.full(counts.pop(), -np.inf)
     reached = []
     for *_, result in flat:
@@ -35,7 +39,6 @@ def maximum_of_z(pair_sets: Sequence[Mapping[str, Result]]) -> list[dict[str, fl
         standard = (everything - everything.mean()) / sd
         largest = np.maximum(largest, standard[:-1])
         reached.append(standard[-1] - ROUNDING / sd)
-    adjusted: list[dict[str, float]] = [{} for _ in pair_sets]
     for (s, name, _), z in zip(flat, reached, strict=True):
         adjusted[s][name] = float((largest >= z).sum() + 1) / (len(largest) + 1)
     return adjusted
