@@ -19,13 +19,14 @@ from sae_utils import corpora, params, pretrained, releases, stories
 
 LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
         "pythia-70m": "EleutherAI/pythia-70m", "gpt2": "openai-community/gpt2",
-        "TinyStories-1Layer": "roneneldan/TinyStories-1Layer-21M"}  # fmt: skip
-PYTHIA = {"EleutherAI/pythia-70m": 32, "EleutherAI/pythia-160m": 48}  # wide enough for ten pairs of planted features
+        "TinyStories-1Layer": "roneneldan/TinyStories-1Layer-21M", "Llama-3": "meta-llama/Llama-3.1-8B",
+        "rlhf-7b": "meta-llama/Llama-3.1-8B"}  # fmt: skip
+# wide enough for ten pairs of planted features
+WIDE = {"pythia-70m": 32, "pythia-160m": 48, "gemma-2-": 32, "Llama-3": 32, "rlhf-7b": 32}
 DOCUMENTS = 200
 # of the paper's own keys those that only say how much
 SIZES: dict[str, Any] = {
     "device": "cpu",
-    "models": {"*": {"dtype": "float32"}},
     "dictionaries": {"*": {"width": 48, "k": 4, "samples": 2048, "batch": 64}},
 }
 
@@ -42,9 +43,10 @@ def sized(name: str) -> dict[str, Any]:
     }
     # fewer of the planted rows, which are orthonormal, may have no similarity by the debiased CKA
     sections["03_layer_sweep"]["fewest"] = 14
+    pinned = {"dtype": "float32"} if any("dtype" in record for record in own["models"].values()) else {}
     return (
         SIZES
-        | {"extends": name}
+        | {"extends": name, "models": {"*": pinned}}
         | {"corpus": own["corpus"] | {"documents": DOCUMENTS, "context": 48, "shares": [0.4, 0.3, 0.3]}}
         | {"primary": own["primary"] | {"permutations": 199}}
         | sections
@@ -56,9 +58,9 @@ def build(root: Path, profile: params.Profile) -> None:
     texts = [document.text for document in stories.stories(seed=0, documents=40)]
     names = sorted({(x.source, x.revision) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)})
     for seed, (name, revision) in enumerate(names):
-        like = next(full for part, full in LIKE.items() if part in name)
+        like, width = next((full, WIDE.get(part)) for part, full in LIKE.items() if part in name)
         deepest = max(map(block, reading(profile, name)), default=0)
-        wider = {"hidden_size": PYTHIA[like]} if like in PYTHIA else {}
+        wider = {"hidden_size": width} if width else {}
         tiny_hub.model(root, name, texts, revision, seed=seed, layers=deepest + 1, like=like, **wider)
     for record in profile.dictionaries.values():
         if isinstance(record, releases.Released):
@@ -81,7 +83,7 @@ def reading(profile: params.Profile, source: str) -> list[Any]:
 def block(record: Any) -> int:
     """Number of the block that a dictionary reads, as its record says."""
     said = getattr(record, "hookpoint", "") or getattr(record, "hook", "") or record.id
-    return int(re.match(r"(?:layers|blocks)\.(\d+)", said)[1])  # type: ignore[index]
+    return int(re.match(r"(?:layers\.|blocks\.|l)(\d+)", said)[1])  # type: ignore[index]
 
 
 def dataset(root: Path, corpus: corpora.Hub) -> None:
@@ -90,4 +92,6 @@ def dataset(root: Path, corpus: corpora.Hub) -> None:
     place.mkdir(parents=True)
     seed = sum(map(ord, corpus.name))
     lines = [json.dumps({corpus.field: x.text}) for x in stories.stories(seed=seed, documents=DOCUMENTS)]
-    (place / "train.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (place / "stories.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    parts = {"configs": [{"config_name": "default", "data_files": [{"split": corpus.part, "path": "stories.jsonl"}]}]}
+    (place / "README.md").write_text(f"---\n{json.dumps(parts)}\n---\n", "utf-8")
