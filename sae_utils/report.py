@@ -115,7 +115,7 @@ class Report:
         said = f"{self.notebook}: not part of this profile ({why})."
         self._define(f"{part} absent", escape(said))
         source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
-        for name in re.findall(r'out\.figure\("([^"]+)"', source):
+        for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
             if name.startswith(part):
                 figure = plt.figure(figsize=(3.4, 0.5))
                 figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
