@@ -11,7 +11,8 @@ import pytest
 import tiny_profile
 import yaml
 
-from sae_utils import layers, params, pipeline, plan, published, store
+from sae_utils import params, pipeline, plan, store
+from sae_utils.studies import layers, published
 
 LLAMA, GEMMA, PYTHIA = "meta-llama/Llama-3.1-8B", "google/gemma-2-2b", "EleutherAI/pythia-70m"
 LIKE = {
