@@ -220,6 +220,7 @@ partners = {
     "random blocks": list(itertools.product(control_seeds, control_random_blocks)),
     "random weights": list(itertools.product(control_seeds, control_random)),
 }
+partners = {label: pairs for label, pairs in partners.items() if pairs}
 cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
@@ -240,7 +241,6 @@ control = pd.DataFrame(
         "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
     }
     for label, pairs in partners.items()
-    if pairs
 )
 out.table("control", control, {"n": "{:.0f}", **dict.fromkeys(control.columns[3:], "{:.2f}")})
 
@@ -268,9 +268,9 @@ gaps
 # %%
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
-against = control.set_index("against")["with a counterpart"].reindex(list(partners))
+against = control.set_index("against")["with a counterpart"]
 for name, kind in (("seeds", "another seed"), ("negative", "negative control"), ("random", "random weights")):
-    out.number(f"share {name}", 100 * against[kind], "{:.0f}")
+    out.number(f"share {name}", 100 * against.get(kind, np.nan), "{:.0f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 1.9), sharey=True)

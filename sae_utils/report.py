@@ -118,7 +118,7 @@ class Report:
         source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
         for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
             if name.startswith(part):
-                figure = plt.figure(figsize=(3.4, 0.5))
+                figure = plt.figure(figsize=(4.5, 0.4))
                 figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
                 self.figure(name, figure)
                 plt.close(figure)
