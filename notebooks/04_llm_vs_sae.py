@@ -33,8 +33,7 @@ layers = [["two_layer_0"], ["three_layer_block1", "three_layer"]]
 seeds = {"two_layer_0": "two_layer_1", "three_layer": "three_layer_1"}
 controls = {"scrambled world": ["scrambled_0", "three_layer"], "random weights": ["random", "three_layer"]}
 by_index = {"two_layer_0": ["two_layer_0_start", "two_layer_1"]}
-candidates = 16
-counterpart = 0.5
+partners = {"candidates": 16, "counterpart": 0.5}
 permuted = 3
 permutations = 99
 fewest = 12
@@ -60,6 +59,7 @@ from sae_utils.studies import baselines, concepts, counterparts, indexed, matche
 run = params.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
+candidates, counterpart = partners["candidates"], partners["counterpart"]
 SAE, NEURONS, OUTPUTS = baselines.SAE, baselines.NEURONS, baselines.OUTPUTS
 grid = {
     (a, b): f"{baselines.place(run, a)[1]} x {baselines.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
