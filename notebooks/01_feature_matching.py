@@ -80,7 +80,7 @@ both = pipeline.pair(a, b, candidates)
 
 # %%
 found, on_matching, on_held_out = both.found, both.on_matching, both.on_held_out
-live_a, live_b = int(found.a.live.sum()), int(found.b.live.sum())
+live_a, live_b = found.live
 
 # %%
 out.number("matching tokens", on_matching.sum(), "{:,}")

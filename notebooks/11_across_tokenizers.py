@@ -245,10 +245,9 @@ tested = {
     key: significance.test(*x, [measure], m=permutations, seed=(seed, number))
     for number, (key, x) in enumerate(scored.items())
 }
-family = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True))
-at_n = {
-    key: matched.at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) if key in scored else matched.UNSCORED
-    for key, x in rows.items()
+family = corrections.maximum_of_z(tested)
+at_n = dict.fromkeys(rows, comparison.UNSCORED) | {
+    key: comparison.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }
 error = {key: matched.excess_interval(x, measure, families).se for key, x in scored.items()}
 

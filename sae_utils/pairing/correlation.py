@@ -53,6 +53,11 @@ class Correlation(NamedTuple):
     b_to_a: Candidates  # candidates of b's features among a's
     price: Price  # price(rows, columns): exact correlations of a block, see ``pricer``
 
+    @property
+    def live(self) -> tuple[int, int]:
+        """How many features of a and of b are live."""
+        return int(self.a.live.sum()), int(self.b.live.sum())
+
 
 class Paired(NamedTuple):
     """Given pairs measured; every field (pairs,)."""
