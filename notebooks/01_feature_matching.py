@@ -62,8 +62,7 @@ import pandas as pd
 from sae_utils import params, pipeline, report, store
 from sae_utils.chance import comparison, nulls, significance
 from sae_utils.geometry import similarity
-from sae_utils.pairing import correlation, filters, matching
-from sae_utils.saes import labels
+from sae_utils.pairing import correlation, filters, labels, matching
 from sae_utils.studies import contexts, counterparts
 
 # %%

@@ -67,7 +67,7 @@ import seaborn as sns
 
 from sae_utils import params, pipeline, report
 from sae_utils.chance import comparison, corrections, nulls, significance
-from sae_utils.saes import labels
+from sae_utils.pairing import labels
 from sae_utils.studies import concepts, contexts, placebos, relatedness, relations, subspaces, unsupervised, words
 
 # %%

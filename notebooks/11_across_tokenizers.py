@@ -55,8 +55,7 @@ import pandas as pd
 
 from sae_utils import params, pipeline, report
 from sae_utils.chance import comparison, corrections, significance
-from sae_utils.pairing import correlation, matching
-from sae_utils.saes import labels
+from sae_utils.pairing import correlation, labels, matching
 from sae_utils.studies import aligned, cells, contexts, counterparts, matched
 from sae_utils.text import alignment, corpora, tokenization
 

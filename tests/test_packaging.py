@@ -21,14 +21,21 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def imports(tree: ast.Module) -> set[str]:
+    """Dotted names of all that is imported, at the top and inside functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
 def imported() -> set[str]:
     """Distributions that modules and notebooks import, by the name under which they are installed."""
-    found = set()
-    for file in (*PACKAGE.rglob("*.py"), *NOTEBOOKS.glob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            found |= {name.split(".")[0] for name in names}
+    files = (*PACKAGE.rglob("*.py"), *NOTEBOOKS.glob("*.py"))
+    found = {name.split(".")[0] for file in files for name in imports(ast.parse(file.read_text("utf-8")))}
     return {canonical(INSTALLED_AS.get(name, name)) for name in found - sys.stdlib_module_names - {PACKAGE.name}}
 
 
@@ -52,3 +59,17 @@ def test_one_version():
     changes = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
     releases = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)
     assert releases[0] == version and len(set(releases)) == len(releases)
+
+
+ORDER = ("text", "lms", "saes", "pairing", "geometry", "chance", "studies")
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_a_package_imports_from_those_before_it(package):
+    """And of the modules beside the packages only what knows of no profile, but for the studies."""
+    later = {f"{PACKAGE.name}.{name}" for name in ORDER[ORDER.index(package) + 1 :]}
+    if package != "studies":
+        later |= {f"{PACKAGE.name}.{name}" for name in ("params", "pipeline", "report", "plan", "execute", "notebooks")}
+    for file in (PACKAGE / package).glob("*.py"):
+        for name in imports(ast.parse(file.read_text("utf-8"))):
+            assert not any(name == other or name.startswith(f"{other}.") for other in later), f"{file.name}: {name}"

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sae_utils import pipeline
+from sae_utils.pairing import labels
+from sae_utils.pairing.labels import Labels
 from sae_utils.params import Profile
-from sae_utils.saes import labels
-from sae_utils.saes.labels import Labels
 
 
 def vocabulary(profile: Profile, dictionary: str) -> list[str]:
