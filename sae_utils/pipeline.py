@@ -7,7 +7,7 @@ Never: a computation of its own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,31 +34,24 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
         raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
 
 
-def base(profile: Profile, name: str) -> toys.Toy | pretrained.Pretrained:
-    """The toy or pretrained model that a model is, or from which it derives."""
-    record = profile.models[name]
-    return base(profile, record.of) if hasattr(record, "of") else record
-
-
-def toy(profile: Profile, name: str) -> toys.Toy:
-    """The toy that a model is, or from which it derives.
-
-    Raises:
-        TypeError: it is pretrained.
-    """
-    record = base(profile, name)
-    if not isinstance(record, toys.Toy):
-        raise TypeError(f"{name} is not a toy")
-    return record
+def origin(records: Mapping[str, Any], name: str) -> Any:
+    """The record of a model or dictionary, or of that from which it derives (`of`)."""
+    record = records[name]
+    return origin(records, record.of) if hasattr(record, "of") else record
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
     """The tokenizer of a model; models that cut text alike have one."""
-    record = base(profile, name)
+    record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
             return pretrained.tokenizer(pretrained.words(record))
     return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
+
+
+def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
+    """The tokenizer of the model that a dictionary reads."""
+    return tokenizer(profile, origin(profile.dictionaries, dictionary).model)
 
 
 def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
@@ -118,9 +111,7 @@ def reader(profile: Profile, name: str) -> Reader:
     Raises:
         ProfileError: a released one that fits another hook better than the one it is said to read.
     """
-    record = first = profile.dictionaries[name]
-    while isinstance(first, dictionaries.Checkpoint):
-        first = profile.dictionaries[first.of]
+    record, first = profile.dictionaries[name], origin(profile.dictionaries, name)
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
