@@ -238,11 +238,11 @@ def test_no_flipped_bit_changes_a_reported_number(monkeypatch):
     for position in range(len(good)):
         flip(file, position)
         forget(monkeypatch)
-        found = store._open(whole.path, whole.key)
+        found = store._open(store._Slot(whole.path, whole.key, {}))
         assert found is None or found.meta == expected, good[position - 20 : position + 20]
         file.write_bytes(good)
     forget(monkeypatch)
-    assert store._open(whole.path, whole.key) is not None
+    assert store._open(store._Slot(whole.path, whole.key, {})) is not None
 
 
 def test_another_artefact_in_its_place_is_not_believed(monkeypatch):

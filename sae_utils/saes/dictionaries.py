@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import safe_open
 from tqdm import tqdm
 
 from sae_utils import store
@@ -251,9 +252,20 @@ def is_centred(sae: Any) -> bool:
 
 
 def decoder(dictionary: Artefact) -> np.ndarray:
-    """Decoder rows of an SAE, float32 (features, d)."""
-    rows: np.ndarray = load(dictionary).W_dec.detach().float().cpu().numpy()
-    return rows
+    """Decoder rows of an SAE, float32 (features, d): what each feature writes."""
+    return _weights(dictionary, "W_dec")
+
+
+def encoder(dictionary: Artefact) -> np.ndarray:
+    """Encoder rows of an SAE, float32 (features, d): what each feature reads."""
+    return np.ascontiguousarray(_weights(dictionary, "W_enc").T)
+
+
+def _weights(dictionary: Artefact, name: str) -> np.ndarray:
+    # without SAELens, whose import takes longer than most of what reads rows
+    with safe_open(dictionary.path / "sae_weights.safetensors", "numpy") as file:
+        found: np.ndarray = file.get_tensor(name)
+    return found
 
 
 @artefact
