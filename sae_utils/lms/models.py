@@ -156,16 +156,16 @@ def stream(
 def passes(bridge: TransformerBridge, rows: Artefact, hooks: Iterable[str]) -> Iterator[list[str]]:
     """Hooks in their order, in groups of which `stream` holds up to `HELD` bytes: a pass over the rows for each."""
     names = list(dict.fromkeys(hooks))
-    (first,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)
-    each = WINDOW * rows.array("tokens").shape[1] * 4
-    group: list[str] = []
-    size = 0
-    for name in names:
-        width = each * first.activations[name].shape[-1]
-        if group and size + width > HELD:
+    if len(names) > 1:
+        (look,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)
+        row = WINDOW * rows.array("tokens").shape[1] * 4
+        size = {name: row * x.shape[-1] for name, x in look.activations.items()}
+    group = names[:1]
+    for name in names[1:]:
+        if sum(size[held] for held in [*group, name]) > HELD:
             yield group
-            group, size = [], 0
-        group, size = [*group, name], size + width
+            group = []
+        group.append(name)
     yield group
 
 
