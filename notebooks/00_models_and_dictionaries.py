@@ -131,7 +131,7 @@ out.figure("learning", figure)
 
 
 # %%
-readers = sweep.sweep(lambda name: pipeline.reader(run, name), run.dictionaries, "dictionaries")
+readers = pipeline.readers(run, run.dictionaries)
 judged = {name: quality.quality(*x.judge(), judged_rows).meta for name, x in readers.items()}
 located = {name: quality.located(*x.judge(), fvu_rows).meta for name, x in readers.items()}
 
@@ -170,8 +170,8 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # %%
 name = run.common.primary.pair[0]
 x, features = readers[name], pipeline.features(run, name)
-layer = x.hook.split(".")[1]
-neurons = activations.neurons(x.model, x.rows, features.sites, f"blocks.{layer}.mlp.hook_post", x.skip).array("values")
+post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
+neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
 
@@ -217,7 +217,7 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
 names = sorted({name for pair in cells for name in pair})
-known = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+known = pipeline.features_of(run, names)
 correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}

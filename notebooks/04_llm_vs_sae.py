@@ -69,6 +69,7 @@ for name in itertools.chain(*beside):
     baselines.place(run, name)  # complains of a name that nothing defines before anything runs
 cells = [(*pair, kind) for pair in grid for kind in baselines.KINDS]
 cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
+baselines.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
 found = sweep.sweep(
     lambda cell: baselines.compare(baselines.pair(run, *cell, candidates), cell[2]), cells, "layer pairs"
 )
