@@ -33,7 +33,8 @@ LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-16
         "TinyStories-1Layer": "roneneldan/TinyStories-1Layer-21M", "Llama-3": "meta-llama/Llama-3.1-8B",
         "rlhf-7b": "meta-llama/Llama-3.1-8B"}  # fmt: skip
 # wide enough for ten pairs of planted features
-WIDE = {"pythia-70m": 32, "pythia-160m": 48, "gemma-2-": 64, "Llama-3": 64, "rlhf-7b": 64}
+WIDE = {"pythia-70m": 32, "pythia-160m": 48, "gpt2": 40, "TinyStories-1Layer": 32, "gemma-2-": 64, "Llama-3": 64,
+        "rlhf-7b": 64}  # fmt: skip
 DOCUMENTS = 200
 # of the paper's own keys those that only say how much
 SIZES: dict[str, Any] = {

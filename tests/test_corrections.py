@@ -59,6 +59,15 @@ def test_benjamini_hochberg_equals_scipy():
     assert corrections.benjamini_hochberg(p, m=999) == pytest.approx(false_discovery_control(p))
 
 
+@pytest.mark.parametrize("rule", [corrections.holm, corrections.benjamini_hochberg])
+def test_a_p_that_is_undefined_is_no_test_of_the_family(rule):
+    p = np.array([0.01, np.nan, 0.04, 0.03, np.nan, 0.005])
+    known = ~np.isnan(p)
+    found = rule(p, m=80)  # for 4 tests and not for 6
+    np.testing.assert_array_equal(found[known], rule(p[known], m=80))
+    assert np.isnan(found[~known]).all() and np.isnan(rule([np.nan], m=1)).all()
+
+
 def test_bad_families_are_named():
     with pytest.raises(ValueError, match="m = 59 draws for 3 tests: at least 60"):
         corrections.holm([0.1, 0.2, 0.3], m=59)

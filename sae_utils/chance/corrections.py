@@ -5,7 +5,7 @@ of z wherever draws are at hand, Holm or Benjamini-Hochberg only where the draws
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -47,35 +47,33 @@ def maximum_of_z(pair_sets: Sequence[Mapping[str, Result]]) -> list[dict[str, fl
 def holm(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray:
     """Holm's step-down family-wise p (tests,) of sampled `p` with `m` draws each (Holm 1979).
 
-    Raises ValueError where m < 20 x tests: the least p then cannot survive its own family.
+    NaN is no test of the family, and stays. Raises ValueError where m < 20 x tests: the least p then cannot survive its
+    own family.
     """
-    p, order = _sorted(p, m)
-    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    return _restored(stepped, order)
+    return _corrected(p, m, lambda least_first: np.maximum.accumulate(least_first * np.arange(len(least_first), 0, -1)))
 
 
 def benjamini_hochberg(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray:
     """False discovery rate at which every test is found (tests,), from sampled `p` with `m` draws each (1995).
 
-    Valid under independence or positive dependence. Raises ValueError where m < 20 x tests.
+    Valid under independence or positive dependence. NaN and ValueError as in `holm`.
     """
-    p, order = _sorted(p, m)
-    stepped = np.minimum.accumulate((p[order] * len(p) / (1 + np.arange(len(p))))[::-1])[::-1]
-    return _restored(stepped, order)
+
+    def stepped(least_first: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = least_first * len(least_first) / (1 + np.arange(len(least_first)))
+        return np.minimum.accumulate(scaled[::-1])[::-1]
+
+    return _corrected(p, m, stepped)
 
 
-def _sorted(p: Sequence[float] | np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+def _corrected(p: Sequence[float] | np.ndarray, m: int, step: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`step` of the tests that there are, the least p first, in the places of `p`."""
     p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or len(p) == 0 or not ((p > 0) & (p <= 1)).all():
+    if p.ndim != 1 or len(p) == 0 or ((p <= 0) | (p > 1)).any():
         raise ValueError(f"p-values of shape {p.shape}: give at least one, each above 0 and at most 1")
-    if m < _DRAWS_A_TEST * len(p):
-        raise ValueError(
-            f"m = {m} draws for {len(p)} tests: at least {_DRAWS_A_TEST * len(p)} are needed, or use maximum_of_z"
-        )
-    return p, np.argsort(p, kind="stable")
-
-
-def _restored(stepped: np.ndarray, order: np.ndarray) -> np.ndarray:
-    adjusted = np.empty_like(stepped)
-    adjusted[order] = np.minimum(stepped, 1.0)
+    order = np.argsort(p, kind="stable")[: (~np.isnan(p)).sum()]  # NaN last
+    if m < (least := _DRAWS_A_TEST * len(order)):
+        raise ValueError(f"m = {m} draws for {len(order)} tests: at least {least} are needed, or use maximum_of_z")
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(step(p[order]), 1.0)
     return adjusted
