@@ -86,7 +86,7 @@ found = sweep.sweep(
 scored = {cell: x for cell, x in found.items() if cell[2] in (SAE, NEURONS)}
 n = min([x.n for x in scored.values() if x.n >= fewest], default=fewest)
 settings = {"subsets": subsets, "m": permutations, "seed": seed}
-at_n = {cell: matched.at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
+at_n = {cell: comparison.rows_at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
 for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs": len(grid)}.items():
     out.number(name, value, "{:d}")
 
@@ -95,9 +95,9 @@ floor, colours = 0.01, {SAE: report.PAIRED, NEURONS: "#de8f05"}
 labels = {pair: label.replace("_", " ") for pair, label in (grid | beside).items()}
 figure, axes = plt.subplots(figsize=(6.4, 3.2))
 for kind, shift in ((SAE, -0.18), (NEURONS, 0.18)):
-    at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for x, pair in enumerate(labels)}
+    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for x, pair in enumerate(labels)}
     # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields).round(4)
+    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
     axes.vlines(list(at), floor, score.high.clip(floor), color=report.NULL, linewidth=7, alpha=0.5)
     edge, face = colours[kind], np.where(score.observed > floor, colours[kind], "white")
     axes.scatter(
@@ -129,9 +129,9 @@ tested = {
     cell: significance.test(*x.rows, [measure], m=permutations, seed=(seed, number))
     for number, (cell, x) in enumerate(sets.items())
 }
-family = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True))
+family = corrections.maximum_of_z(tested)
 small = min([x.n for cell, x in sets.items() if cell[2] == OUTPUTS], default=n)
-at_small = {cell: matched.at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
+at_small = {cell: comparison.rows_at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
 ceiling = {(name, cell[2]): x.excess for cell, x in at_n.items() for name in seeds if cell[:2] == (name, seeds[name])}
 relative = {
     (a, b, kind): significance.relative(x.excess, ceiling.get((a, kind)), ceiling.get((b, kind)))
@@ -147,8 +147,8 @@ similarity = pd.DataFrame(
         | {"held out": comparison.average(found[cell].held_out)}
         | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
-            "at one n": at_n.get(cell, matched.UNSCORED).excess,
-            "at small n": at_small.get(cell, matched.UNSCORED).excess,
+            "at one n": at_n.get(cell, comparison.UNSCORED).excess,
+            "at small n": at_small.get(cell, comparison.UNSCORED).excess,
         }
         | {"relative": relative.get(cell, np.nan)}
         for cell in there
@@ -281,7 +281,7 @@ other = {
 measured = pd.DataFrame(
     {"matching": how, "units": kind, "n": x.n, "measure": name}
     | matched.columns(result)
-    | {"at one n": matched.at_n(x.rows, name, n, **settings).excess}
+    | {"at one n": comparison.rows_at_n(x.rows, name, n, **settings).excess}
     for number, ((how, kind), x) in enumerate(other.items())
     for name, result in significance.test(*x.rows, names, m=permutations, seed=(seed, 2, number)).items()
 )
@@ -468,16 +468,16 @@ within = {
     key: significance.test(*those, [measure], m=permutations, seed=(seed, 3, number))
     for number, (key, those) in enumerate(rows.items())
 }
-within_family = dict(zip(within, corrections.maximum_of_z(list(within.values())) if within else [], strict=True))
+within_family = corrections.maximum_of_z(within)
 least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept) for concept, _ in rows}
 
 # %%
-within_n = {key: matched.at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
+within_n = {key: comparison.rows_at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
 spaces = pd.DataFrame(
     {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
-    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), matched.UNSCORED).excess}
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
 out.table("concepts", spaces, matched.formats(spaces))
