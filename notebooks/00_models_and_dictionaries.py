@@ -48,7 +48,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import activations, controls, corpora, models, params, pipeline
-from sae_utils import quality, report, stories, sweep, training, truth
+from sae_utils import quality, report, stories, sweep, training, truth, wording
 
 # %%
 run = params.start(profile, "00_models_and_dictionaries")
@@ -57,7 +57,7 @@ out = report.Report(run, "00_models_and_dictionaries")
 # %% [markdown]
 # ## The corpus
 # Its documents are dealt to three splits once and for all: one trains models and SAEs, one pairs features, one judges
-# the pairs.
+# the pairs. What the paper may say of its models depends on the profile: small ones trained here, or released ones.
 
 # %%
 text = corpora.text(run.corpus)
@@ -66,6 +66,14 @@ print(next(corpora.blocks(text)).texts[0])
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
 out.text("corpus", corpora.describe(run.corpus))
+out.text("toys", wording.yes(wording.toys(run)))
+out.text("classes known", wording.yes(wording.classes_known(run)))
+out.text("models are", wording.models(run))
+out.text("dictionaries are", wording.dictionaries(run))
+out.text("released", ", ".join(wording.released(run)))
+out.text("scope", wording.scope(run))
+out.text("pair", wording.pair(run, *run.common.primary.pair))
+out.text("negative is", wording.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -117,7 +125,7 @@ axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, col
 for baseline, line in (("unigram", ":"), ("bigram", "-")):
     axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
 axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")
-axes.legend()
+axes.legend(loc="center left")
 out.figure("learning", figure)
 
 # %% [markdown]
@@ -154,7 +162,9 @@ main = dictionaries[dictionaries.dictionary.isin([*control_seeds, *control_depth
 out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
 out.number("judged tokens", judged[run.common.primary.pair[0]]["tokens"], "{:,}")
-out.number("features", readers[run.common.primary.pair[0]].width, "{:d}")
+for letter, name in zip("ab", run.common.primary.pair, strict=True):
+    out.text(f"side {letter}", wording.side(run, name, readers[name].width))
+out.text("site", wording.site(readers[run.common.primary.pair[0]].hook))
 out.number("worst fvu", main.FVU.max(), "{:.3f}")
 out.number("least recovered", main.recovered.min(), "{:.3f}")
 out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
@@ -246,10 +256,11 @@ for quantity, interval in gaps.items():
     out.number(f"control {quantity}", interval.estimate)
     out.number(f"control {quantity} low", interval.low)
     out.number(f"control {quantity} high", interval.high)
-    out.text(f"control {quantity} verdict", "excludes 0" if interval.low > 0 else "does not exclude 0")
+    out.text(f"control {quantity} verdict", wording.against_zero(interval.low, interval.high))
 gaps
 
 # %%
+out.number("content", 100 * controls.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 out.number("share seeds", 100 * control["with a counterpart"].iloc[0], "{:.0f}")

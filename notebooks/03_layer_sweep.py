@@ -370,6 +370,11 @@ elif apart:
 else:
     than = "not every pair of layers is more alike than all of the negative control"
 out.text("negative verdict", than)
+despite = any(cell in holding for cell in grid if cell.pair in negatives)
+lesson = (
+    "what exceeds a shuffled pairing need not be shared meaning" if despite else "nothing of the control exceeds chance"
+)
+out.text("negative lesson", lesson)
 sum(holds), apart
 
 # %%
