@@ -141,7 +141,7 @@ own = {x: f"{side}{baselines.place(run, x)[1]}" for side, names in zip("AB", lay
 ticks = {pair: label.partition(",")[0].replace(" x ", "-") for pair, label in grid.items()}
 ticks |= {pair: own.get(pair[0], pair[0]) for pair in seeds.items()}
 ticks |= {tuple(pair): name.replace(" ", "\n", 1) for name, pair in controls.items()}
-groups = {"two models, block by block": [*grid], "one model, another seed": [*seeds.items()]}
+groups = {"two models, block by block": [*grid], "same model, other seed": [*seeds.items()]}
 groups |= {"controls": [tuple(pair) for pair in controls.values()]}
 groups = {group: pairs for group, pairs in groups.items() if pairs}
 room = {group: 1.8 if group == "controls" else 1 for group in groups}  # its names are long

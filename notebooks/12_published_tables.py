@@ -199,6 +199,7 @@ figure, axes = plt.subplots(1, len(ladders), figsize=(5.5, 3.2), sharex=True, sh
 figure.set_layout_engine("constrained", rect=(0, 0, 0.98, 1))  # a PDF's letters are wider than a PNG's
 place = np.arange(len(ladder.STEPS))
 for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
+    axis.tick_params(left=axis is axes[0])
     axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
     axis.barh(place[1::2], 2.2, left=-0.6, height=1, color="#f2f2f2", zorder=-1)
     sizes_of = [f"{len(x.pairs.a):,}" for x in rungs]
