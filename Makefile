@@ -18,6 +18,7 @@ endif
 BUILD := build/$(PROFILE)
 NOTEBOOKS := $(patsubst notebooks/%.py,%,$(wildcard notebooks/*.py))
 EXECUTED := $(NOTEBOOKS:%=$(BUILD)/%.ipynb)
+CODE := $(wildcard sae_utils/*.py sae_utils/*/*.py)
 DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.csv
 
 .DEFAULT_GOAL := help
@@ -60,13 +61,13 @@ smoke:
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
-$(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml notebooks/*.py sae_utils/*.py)
+$(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml notebooks/*.py) $(CODE)
 	@$(BIN)/python -m sae_utils.params $(PROFILE)
 	@touch $@
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(wildcard sae_utils/*.py) $(DATA)
+$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(CODE) $(DATA)
 	@echo "== $* ($(PROFILE))"
 	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
 

@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 from benchmarks.correlation import ONE_THREAD, codes
-from sae_utils import concepts, words
+from sae_utils.studies import concepts, words
 
 VOCABULARY = 50_000  # tokens, as many as Pythia has
 RULES = ({"kind": "top", "top": 5, "least": 1}, {"kind": "mass", "share": 0.5})

@@ -20,7 +20,7 @@ import time
 import numpy as np
 from scipy import sparse
 
-from sae_utils import accumulate, correlation, sides
+from sae_utils.pairing import accumulate, correlation, sides
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 ACTIVE = 32  # features that fire on a token

@@ -27,7 +27,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from sae_utils import activations, dictionaries, formats, models, store, toys
+from sae_utils import store
+from sae_utils.lms import models, toys
+from sae_utils.saes import activations, dictionaries, formats
 from sae_utils.store import Artefact, artefact
 
 BLOCK, SKIP, WIDTH, K = 3, 1, 32_768, 16

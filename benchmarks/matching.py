@@ -21,8 +21,8 @@ import time
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils import directions, matching
-from sae_utils.correlation import Correlation
+from sae_utils.pairing import directions, matching
+from sae_utils.pairing.correlation import Correlation
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 WIDTH = 64  # coordinates of a planted vector

@@ -14,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from sae_utils import corpora, dictionaries, params, pipeline, store
+from sae_utils import params, pipeline, store
+from sae_utils.saes import dictionaries
+from sae_utils.text import corpora
 
 
 def main() -> None:

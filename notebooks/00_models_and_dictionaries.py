@@ -47,8 +47,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import activations, controls, corpora, models, params, pipeline
-from sae_utils import quality, report, stories, sweep, training, truth, wording
+from sae_utils import params, pipeline, report, sweep, wording
+from sae_utils.lms import models
+from sae_utils.saes import activations, quality
+from sae_utils.studies import controls, training, truth
+from sae_utils.text import corpora, stories
 
 # %%
 run = params.start(profile, "00_models_and_dictionaries")

@@ -59,8 +59,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import comparison, contexts, correlation, counterparts, filters, labels, matching
-from sae_utils import nulls, params, pipeline, report, significance, similarity, store
+from sae_utils import params, pipeline, report, store
+from sae_utils.chance import comparison, nulls, significance
+from sae_utils.geometry import similarity
+from sae_utils.pairing import correlation, filters, matching
+from sae_utils.saes import labels
+from sae_utils.studies import contexts, counterparts
 
 # %%
 run = params.start(profile, "01_feature_matching")

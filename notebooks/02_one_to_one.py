@@ -43,7 +43,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import comparison, corrections, filters, matching, params, pipeline, report
+from sae_utils import params, pipeline, report
+from sae_utils.chance import comparison, corrections
+from sae_utils.pairing import filters, matching
 
 # %%
 run = params.start(profile, "02_one_to_one")

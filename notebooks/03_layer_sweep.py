@@ -58,7 +58,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import cells, comparison, layers, params, pipeline, report, sweep
+from sae_utils import params, pipeline, report, sweep
+from sae_utils.chance import comparison
+from sae_utils.studies import cells, layers
 
 # %%
 run = params.start(profile, "03_layer_sweep")

@@ -51,8 +51,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import baselines, comparison, concepts, corrections, counterparts, matched
-from sae_utils import params, report, significance, subspaces, sweep, words
+from sae_utils import params, report, sweep
+from sae_utils.chance import comparison, corrections, significance
+from sae_utils.studies import baselines, concepts, counterparts, matched, subspaces, words
 
 # %%
 run = params.start(profile, "04_llm_vs_sae")

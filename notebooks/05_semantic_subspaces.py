@@ -65,8 +65,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import comparison, concepts, contexts, corrections, labels, nulls, params, pipeline, placebos
-from sae_utils import relatedness, relations, report, significance, subspaces, unsupervised, words
+from sae_utils import params, pipeline, report
+from sae_utils.chance import comparison, corrections, nulls, significance
+from sae_utils.saes import labels
+from sae_utils.studies import concepts, contexts, placebos, relatedness, relations, subspaces, unsupervised, words
 
 # %%
 run = params.start(profile, "05_semantic_subspaces")

@@ -60,7 +60,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import calibration, comparison, params, published, report, similarity, sweep, synthetic
+from sae_utils import params, report, sweep
+from sae_utils.chance import comparison
+from sae_utils.geometry import similarity
+from sae_utils.studies import calibration, published, synthetic
 
 # %%
 run = params.start(profile, "06_known_truth")

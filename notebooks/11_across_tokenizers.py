@@ -53,8 +53,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import aligned, alignment, cells, comparison, contexts, corpora, correlation, corrections
-from sae_utils import counterparts, labels, matched, matching, params, pipeline, report, significance, tokenization
+from sae_utils import params, pipeline, report
+from sae_utils.chance import comparison, corrections, significance
+from sae_utils.pairing import correlation, matching
+from sae_utils.saes import labels
+from sae_utils.studies import aligned, cells, contexts, counterparts, matched
+from sae_utils.text import alignment, corpora, tokenization
 
 # %%
 run = params.start(profile, "11_across_tokenizers")

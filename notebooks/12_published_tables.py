@@ -60,8 +60,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import calibration, comparison, ladder, params, pipeline, planted, published, quality, report
-from sae_utils import spec, sweep, synthetic, unmasked
+from sae_utils import params, pipeline, report, spec, sweep
+from sae_utils.chance import comparison
+from sae_utils.saes import quality
+from sae_utils.studies import calibration, ladder, planted, published, synthetic, unmasked
 
 # %%
 run = params.start(profile, "12_published_tables")

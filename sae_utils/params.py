@@ -23,9 +23,10 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import Field, create_model
 
-from sae_utils import corpora, store
+from sae_utils import store
 from sae_utils.sources import REPOSITORY
 from sae_utils.spec import ProfileError, Spec, build, choose, nearest
+from sae_utils.text import corpora
 
 PARAMS = REPOSITORY / "params"
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -103,7 +104,8 @@ def load(name: str) -> Profile:
         ProfileError: file missing or malformed, unknown or missing key, wrong type, a name that nothing defines. The
             message names file, key and remedy.
     """
-    from sae_utils import dictionaries, models, pretrained, releases, toys  # heavy
+    from sae_utils.lms import models, pretrained, toys
+    from sae_utils.saes import dictionaries, releases  # heavy
 
     where, values = f"params/{name}.yaml", read(name)
     sections = {key: values.pop(key) for key in list(values) if key in notebooks()}

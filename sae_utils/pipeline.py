@@ -12,24 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sae_utils import (
-    activations,
-    candidates,
-    corpora,
-    correlation,
-    dictionaries,
-    models,
-    pretrained,
-    quality,
-    releases,
-    tokenization,
-    toys,
-)
-from sae_utils.correlation import Correlation
-from sae_utils.matching import Pairs
+from sae_utils.lms import models, pretrained, toys
+from sae_utils.pairing import candidates, correlation
+from sae_utils.pairing.correlation import Correlation
+from sae_utils.pairing.matching import Pairs
 from sae_utils.params import Profile
+from sae_utils.saes import activations, dictionaries, quality, releases
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
+from sae_utils.text import corpora, tokenization
 
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
 

@@ -17,9 +17,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sae_utils import corpora, dictionaries, hub, params, pretrained, releases, toys
+from sae_utils import hub, params
+from sae_utils.lms import pretrained, toys
 from sae_utils.params import Profile
+from sae_utils.saes import dictionaries, releases
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora
 
 SHARE = 1 / 3  # of a matrix product's speed that a small model's pass reaches
 PASSES = 4  # over the corpus for an SAE: codes, its quality and hook, its inputs where it is trained here

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import matplotlib
 import pandas as pd
 
-from sae_utils import lexicon, params
+from sae_utils import params
 from sae_utils.latex import camel, escape, minus
 from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import ProfileError
+from sae_utils.text import lexicon
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

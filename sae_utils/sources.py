@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parent
 INSTALLED_AS = {"ot": "POT", "sklearn": "scikit-learn", "yaml": "PyYAML"}  # where the import has another name
 
 
@@ -38,13 +39,14 @@ def code_digest(file: Path) -> str:
     queue = [file]
     while queue:
         file = queue.pop()
-        if file.stem in trees or not file.exists():
+        name = str(file.relative_to(PACKAGE)) if file.is_relative_to(PACKAGE) else file.name
+        if name in trees:
             continue
         tree = _without_docstrings(ast.parse(file.read_text("utf-8")))
-        trees[file.stem] = ast.unparse(tree)
+        trees[name] = ast.unparse(tree)
         for imported in _imports(tree):
-            if imported.startswith("sae_utils."):
-                queue.append(Path(__file__).with_name(f"{imported.removeprefix('sae_utils.')}.py"))
+            if imported.startswith(f"{PACKAGE.name}."):
+                queue += [found for found in _module(imported) if found.exists()]
             else:
                 libraries.setdefault(imported, _version(imported))
     return hashlib.sha256(json.dumps([trees, libraries], sort_keys=True).encode()).hexdigest()
@@ -67,15 +69,21 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
+    """Names of modules of the package, dotted (or of what they hold), and of libraries."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (
-                alias.name if alias.name.startswith("sae_utils") else alias.name.split(".")[0] for alias in node.names
-            )
-        elif isinstance(node, ast.ImportFrom) and node.module == "sae_utils":
-            yield from (f"sae_utils.{alias.name}" for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module if node.module.startswith("sae_utils") else node.module.split(".")[0]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name if name.startswith(f"{PACKAGE.name}.") else name.split(".")[0] for name in names)
+
+
+def _module(name: str) -> list[Path]:
+    """Where the module `name` may be, or the one that holds what has that name."""
+    file = PACKAGE.parent.joinpath(*name.split("."))
+    return [file.with_suffix(".py"), file.parent.with_suffix(".py")]
 
 
 @functools.cache

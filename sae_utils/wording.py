@@ -6,8 +6,12 @@ Never: an outcome; a word on models that the profile does not have.
 
 from __future__ import annotations
 
-from sae_utils import corpora, pipeline, pretrained, releases, training
+from sae_utils import pipeline
+from sae_utils.lms import pretrained
 from sae_utils.params import Profile
+from sae_utils.saes import releases
+from sae_utils.studies import training
+from sae_utils.text import corpora
 
 SITES = {
     "hook_mlp_out": "the output of the MLP of a block",

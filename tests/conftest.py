@@ -63,7 +63,7 @@ def tiny(tmp_path_factory):
     """The folder of a hub's repositories: a tiny checkpoint of every family, Pythia's in two revisions."""
     import tiny_hub
 
-    from sae_utils import stories
+    from sae_utils.text import stories
 
     root = tmp_path_factory.mktemp("tiny")
     texts = [document.text for document in stories.stories(seed=0, documents=40)]

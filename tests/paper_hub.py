@@ -15,7 +15,10 @@ from typing import Any
 import tiny_hub
 import tiny_profile
 
-from sae_utils import corpora, params, pretrained, releases, stories
+from sae_utils import params
+from sae_utils.lms import pretrained
+from sae_utils.saes import releases
+from sae_utils.text import corpora, stories
 
 LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
         "pythia-70m": "EleutherAI/pythia-70m", "gpt2": "openai-community/gpt2",

@@ -8,7 +8,10 @@ import torch
 from sae_lens import SAE
 from transformers import AutoTokenizer
 
-from sae_utils import activations, corpora, dictionaries, models, pipeline
+from sae_utils import pipeline
+from sae_utils.lms import models
+from sae_utils.saes import activations, dictionaries
+from sae_utils.text import corpora
 
 NAMES = ("one_layer", "two_layer")
 

@@ -5,19 +5,12 @@ import pytest
 from scipy import sparse
 from transformers import AutoTokenizer
 
-from sae_utils import (
-    activations,
-    aligned,
-    alignment,
-    cells,
-    corpora,
-    dictionaries,
-    matching,
-    pipeline,
-    store,
-    tokenization,
-)  # fmt: skip
+from sae_utils import pipeline, store
+from sae_utils.pairing import matching
+from sae_utils.saes import activations, dictionaries
 from sae_utils.spec import ProfileError
+from sae_utils.studies import aligned, cells  # fmt: skip
+from sae_utils.text import alignment, corpora, tokenization
 
 STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0.3, 0.3], "split_seed": 0}
 

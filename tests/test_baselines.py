@@ -6,9 +6,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
-from sae_utils import activations, baselines, correlation, matching, models, pipeline, significance
-from sae_utils.baselines import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
+from sae_utils import pipeline
+from sae_utils.chance import significance
+from sae_utils.lms import models
+from sae_utils.pairing import correlation, matching
+from sae_utils.saes import activations
 from sae_utils.spec import ProfileError
+from sae_utils.studies import baselines
+from sae_utils.studies.baselines import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
 
 NAMES = ("one_layer", "two_layer")
 BASES = (EITHER, RESIDUAL, RANDOM, PRINCIPAL)

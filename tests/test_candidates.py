@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from sae_utils import activations, candidates, correlation, matching, pipeline
+from sae_utils import pipeline
+from sae_utils.pairing import candidates, correlation, matching
+from sae_utils.saes import activations
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import concepts, params
+from sae_utils import params
 from sae_utils.spec import ProfileError
-from sae_utils.words import Words
+from sae_utils.studies import concepts
+from sae_utils.studies.words import Words
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +35,7 @@ def test_every_set_of_the_repository_can_be_read():
 
 
 def test_the_lists_of_the_stories_are_words_of_several_classes():
-    from sae_utils import stories
+    from sae_utils.text import stories
 
     classes = {word.casefold(): place[0] for word, place in stories.membership().items()}
     owner: dict[str, str] = {}

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import contexts, labels, params
+from sae_utils import params
+from sae_utils.saes import labels
+from sae_utils.studies import contexts
 
 WORDS = ["the", "cat", "sat", "down", "there"]
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import controls, correlation
-from sae_utils.controls import Shared
+from sae_utils.pairing import correlation
 from sae_utils.pipeline import Features, Pair
+from sae_utils.studies import controls
+from sae_utils.studies.controls import Shared
 
 
 def test_content_features_by_mass_and_firings():

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from sae_utils import corpora, pipeline, stories
+from sae_utils import pipeline
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora, stories
 
 SHARES = [0.6, 0.2, 0.2]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from sae_utils import corrections, nulls, significance
+from sae_utils.chance import corrections, nulls, significance
 from tests.test_similarity import related
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import correlation, device, sides, tiles
+from sae_utils.pairing import correlation, device, sides, tiles
 
 
 def sparse_codes(tokens, features, active, seed, *, dead=()):

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import correlation, counterparts, matching, nulls
+from sae_utils.chance import nulls
+from sae_utils.pairing import correlation, matching
+from sae_utils.studies import counterparts
 
 
 def codes(generator, tokens, width, density=0.1):

@@ -8,8 +8,11 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM
 
-from sae_utils import corpora, dictionaries, models, pipeline, quality, toys
+from sae_utils import pipeline
+from sae_utils.lms import models, toys
+from sae_utils.saes import dictionaries, quality
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora
 
 NAMES = ("one_layer", "two_layer")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils import directions, matching
+from sae_utils.pairing import directions, matching
 
 
 def rows(n, d, seed):

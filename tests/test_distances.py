@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import correlation, distances
+from sae_utils.pairing import correlation, distances
 
 
 def codes(features, seed, tokens=200):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_utils import draws, significance, similarity
+from sae_utils.chance import draws, significance
+from sae_utils.geometry import similarity
 from tests.test_similarity import related
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import labels, sides
+from sae_utils.pairing import sides
+from sae_utils.saes import labels
 
 
 def store(seed, tokens=500, features=20):

@@ -7,18 +7,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from sae_utils import (
-    activations,
-    correlation,
-    dictionaries,
-    ladder,
-    matching,
-    models,
-    pipeline,
-    published,
-    significance,
-    unmasked,
-)
+from sae_utils import pipeline
+from sae_utils.chance import significance
+from sae_utils.lms import models
+from sae_utils.pairing import correlation, matching
+from sae_utils.saes import activations, dictionaries
+from sae_utils.studies import ladder, published, unmasked
 
 WORDS = ["<pad>", "<bos>", ".", *(f"w{number}" for number in range(12))]
 SETTINGS = ladder.Settings(tokens=(".", "<pad>", "<bos>"), top=3, least_r=0.1, draws=20, permutations=99, seed=0)

@@ -4,11 +4,14 @@ import math
 import numpy as np
 import pytest
 
-from sae_utils import cells, correlation, layers, matching, pipeline, significance, store
-from sae_utils.cells import ROWS, Battery, Scores
-from sae_utils.comparison import AtOneN
-from sae_utils.layers import Cell
+from sae_utils import pipeline, store
+from sae_utils.chance import significance
+from sae_utils.chance.comparison import AtOneN
+from sae_utils.pairing import correlation, matching
 from sae_utils.spec import ProfileError
+from sae_utils.studies import cells, layers
+from sae_utils.studies.cells import ROWS, Battery, Scores
+from sae_utils.studies.layers import Cell
 
 MEASURES = ["rsa_pearson", "procrustes", "mutual_knn", "svcca"]
 

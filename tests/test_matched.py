@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_utils import matched, significance
+from sae_utils.chance import significance
+from sae_utils.studies import matched
 
 
 def rows(seed, n=60, d=8, noise=1.0):

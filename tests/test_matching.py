@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils import correlation, directions, matching
-from sae_utils.correlation import Candidates, Correlation, Moments
+from sae_utils.pairing import correlation, directions, matching
+from sae_utils.pairing.correlation import Candidates, Correlation, Moments
 
 
 def from_matrix(r, k=None, dead_a=(), dead_b=()):

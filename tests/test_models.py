@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import corpora, models, pipeline, toys
+from sae_utils import pipeline
+from sae_utils.lms import models, toys
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora
 
 NAMES = ("one_layer", "two_layer")
 

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from sae_utils import nulls, significance
+from sae_utils.chance import nulls, significance
 
 
 def drawn(null: nulls.Null, n: int, m: int = 200, seed: int = 0) -> np.ndarray:

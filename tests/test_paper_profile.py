@@ -13,7 +13,9 @@ import pytest
 import tiny_hub
 import yaml
 
-from sae_utils import params, pipeline, plan, releases, store, training
+from sae_utils import params, pipeline, plan, store
+from sae_utils.saes import releases
+from sae_utils.studies import training
 
 STORIES = {"kind": "stories", "documents": 60, "seed": 3, "context": 24, "shares": [0.2, 0.4, 0.4], "split_seed": 0}
 

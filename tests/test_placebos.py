@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import concepts, placebos, subspaces
-from sae_utils.words import Words
+from sae_utils.studies import concepts, placebos, subspaces
+from sae_utils.studies.words import Words
 
 WORDS, FEATURES = 120, 90
 LIVE = np.ones(FEATURES, bool)

@@ -10,7 +10,8 @@ import tiny_hub
 from hub_server import serve
 from huggingface_hub import constants
 
-from sae_utils import corpora, params, plan
+from sae_utils import params, plan
+from sae_utils.text import corpora
 
 PROFILE = """
 extends: smoke

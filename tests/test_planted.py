@@ -5,7 +5,9 @@ import functools
 import numpy as np
 import pytest
 
-from sae_utils import ladder, planted, similarity, spec, synthetic
+from sae_utils import spec
+from sae_utils.geometry import similarity
+from sae_utils.studies import ladder, planted, synthetic
 
 SIZES = planted.Sizes(concepts=80, kept=0.75, words=160, expressed=3, documents=40, length=40, d_a=16, d_b=24)
 SHARED, NOTHING = (synthetic.Copies(kind="copies", shared=shared) for shared in (1.0, 0.0))

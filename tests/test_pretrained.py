@@ -12,9 +12,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import corpora, models, pretrained, store, tokenization, toys
-from sae_utils.pretrained import Pretrained
+from sae_utils import store
+from sae_utils.lms import models, pretrained, toys
+from sae_utils.lms.pretrained import Pretrained
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora, tokenization
 
 FAMILIES = list(tiny_hub.FAMILIES)
 PYTHIA, GPT2, GEMMA, LLAMA = (FAMILIES[i] for i in (0, 2, 5, 6))

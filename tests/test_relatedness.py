@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors, Word2Vec
 
-from sae_utils import corpora, relatedness
 from sae_utils.spec import ProfileError
+from sae_utils.studies import relatedness
+from sae_utils.text import corpora
 
 WORDS = [f"w{i}" for i in range(40)]
 TRAINED = {"kind": "corpus", "size": 8, "window": 3, "epochs": 1, "seed": 0}

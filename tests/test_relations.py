@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import concepts, relations
-from sae_utils.subspaces import Chosen
-from sae_utils.words import Words
+from sae_utils.studies import concepts, relations
+from sae_utils.studies.subspaces import Chosen
+from sae_utils.studies.words import Words
 
 PAIRS = [["king", "queen"], ["man", "woman"], ["duke", "duchess"], ["boy", "girl"], ["lord", "lady"], ["he", "she"]]
 FLAT = [word for pair in PAIRS for word in pair]

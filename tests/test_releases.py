@@ -19,8 +19,11 @@ from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import dictionaries, models, params, pipeline, pretrained, quality, releases, stories
+from sae_utils import params, pipeline
+from sae_utils.lms import models, pretrained
+from sae_utils.saes import dictionaries, quality, releases
 from sae_utils.spec import ProfileError, build
+from sae_utils.text import stories
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 PYTHIA, GPT2, NEO, GEMMA, LLAMA = (list(tiny_hub.FAMILIES)[i] for i in (0, 2, 3, 5, 6))

@@ -1,6 +1,7 @@
 """What reaches the paper is what was computed, printed as LaTeX prints it, and known when it is old."""
 
 import re
+import shutil
 import sys
 
 import matplotlib
@@ -240,12 +241,10 @@ def test_a_changed_parameter_makes_its_notebook_stale(saved):
 
 def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
     """In copies of notebooks and package: prose does not count, a notebook's cell and an imported module do."""
-    for source in (params.NOTEBOOKS, sources.Path(sources.__file__).parent):
-        (tmp_path / source.name).mkdir()
-        for file in source.glob("*.py"):
-            (tmp_path / source.name / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    for source in (params.NOTEBOOKS, sources.PACKAGE):
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr(sources, "__file__", str(tmp_path / "sae_utils" / "sources.py"))
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path / "sae_utils")
     assert report.stale(saved) == []
 
     def append(file: str, text: str) -> list[str]:
@@ -256,7 +255,7 @@ def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
     assert append(f"notebooks/{SECOND}.py", "\n# %% [markdown]\n# More prose.\n") == []
     assert append("sae_utils/typeset.py", "\nx = 1\n") == []  # no notebook imports it
     assert append(f"notebooks/{SECOND}.py", "\n# %%\n1 + 1\n") == [SECOND]
-    assert SECOND in append("sae_utils/matching.py", "\nx = 1\n")
+    assert SECOND in append("sae_utils/pairing/matching.py", "\nx = 1\n")
     assert append("sae_utils/store.py", "\nx = 1\n") == list(saved.sections)
 
 

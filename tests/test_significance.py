@@ -5,7 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from sae_utils import draws, moments, nulls, significance, similarity
+from sae_utils.chance import draws, nulls, significance
+from sae_utils.geometry import moments, similarity
 from tests.test_similarity import related
 
 

@@ -11,6 +11,7 @@ from sae_utils import sources
 ALPHA = '''"""Sums."""
 
 from sae_utils import beta
+from sae_utils.rooms import zeta
 from sae_utils.gamma import three
 
 
@@ -24,7 +25,7 @@ class Shape:
 def total(x):
     """Add three."""
     # why
-    return beta.two() + three() + x
+    return beta.two() + three() + zeta.four() + x
 '''
 
 
@@ -37,10 +38,14 @@ def package(tmp_path, monkeypatch):
         "gamma": "import numpy as np\n\n\ndef three():\n    return int(np.sum([3]))\n",
         "delta": "from sae_utils import beta  # a circle\n\n\ndef one():\n    return 1\n",
         "epsilon": "x = 1\n",
+        "rooms/zeta": "from sae_utils.rooms.beta import two\n\n\ndef four():\n    return two()\n",
+        "rooms/beta": "def two():\n    return 4\n",  # not the other beta
     }.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    monkeypatch.setattr(sources, "__file__", str(tmp_path / "sources.py"))
-    return tmp_path
+        file = tmp_path / "sae_utils" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path / "sae_utils")
+    return tmp_path / "sae_utils"
 
 
 def edit(file: Path, old: str, new: str) -> None:
@@ -59,7 +64,7 @@ def edit(file: Path, old: str, new: str) -> None:
         ('"""how many sides"""', '"""number of sides"""'),
         ('    """how many sides"""\n', ""),
         ("    # why\n", "    # because\n\n"),
-        ("beta.two() + three() + x", "(beta.two()\n            + three() + x)"),
+        ("beta.two() + three() + zeta.four() + x", "(beta.two()\n            + three() + zeta.four() + x)"),
     ],
 )
 def test_words_and_layout_leave_the_digest_alone(package, old, new):
@@ -76,6 +81,8 @@ def test_words_and_layout_leave_the_digest_alone(package, old, new):
         ("beta", "+ 1", "+ 2"),
         ("gamma", "[3]", "[4]"),
         ("delta", "return 1", "return 2"),
+        ("rooms/zeta", "return two()", "return -two()"),
+        ("rooms/beta", "return 4", "return 5"),
     ],
 )
 def test_code_of_the_module_and_of_all_it_imports_changes_the_digest(package, module, old, new):
@@ -109,7 +116,7 @@ def test_the_version_of_a_library_counts_its_build_does_not(package, monkeypatch
 
 
 def test_every_library_of_the_package_has_a_version():
-    for file in Path(sources.__file__).parent.glob("*.py"):
+    for file in sources.PACKAGE.rglob("*.py"):
         for name in sources._imports(sources.ast.parse(file.read_text("utf-8"))):
             known = name in sys.stdlib_module_names or name == "__future__" or name.startswith("sae_utils")
             assert known or sources._version(name), f"{file.name} imports {name}"
@@ -126,7 +133,7 @@ def test_the_real_package_is_followed(monkeypatch):
     monkeypatch.setattr(sources, "_version", lambda library: "")
     original = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: read.append(self.stem) or original(self, *a, **k))
-    sources.code_digest(Path(sources.__file__).with_name("corpora.py"))
+    sources.code_digest(sources.PACKAGE / "text" / "corpora.py")
     assert {"corpora", "store", "spec", "sources", "stories", "lexicon"} <= set(read)
     assert not {"report", "models", "pipeline"} & set(read)
     assert len(read) == len(set(read))

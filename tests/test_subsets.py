@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sae_utils import measures, nulls, similarity, subsets
+from sae_utils.chance import nulls, subsets
+from sae_utils.geometry import measures, similarity
 
 
 def rows(seed=0):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import comparison, correlation, matching, measures, significance, subspaces
-from sae_utils.subspaces import Chosen
+from sae_utils.chance import comparison, significance
+from sae_utils.geometry import measures
+from sae_utils.pairing import correlation, matching
+from sae_utils.studies import subspaces
+from sae_utils.studies.subspaces import Chosen
 
 N = 40
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from sae_utils import corpora, stories, tokenization
 from sae_utils.spec import ProfileError
+from sae_utils.text import corpora, stories, tokenization
 
 STORIES = corpora.Stories(kind="stories", documents=200, seed=3, context=112, shares=[0.6, 0.2, 0.2], split_seed=0)
 PLAIN = "The fox, it's said,  ran!\nÜber den Fluß; 日本語 \U0001f98a e\u0301 \t<pad>.\r"

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sae_utils import pipeline, training
+from sae_utils import pipeline
 from sae_utils.spec import ProfileError
+from sae_utils.studies import training
 
 
 def test_the_checkpoints_of_a_toy(world):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sae_utils import params, training, wording
+from sae_utils import params, wording
+from sae_utils.studies import training
 
 
 @pytest.fixture

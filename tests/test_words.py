@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sae_utils import pipeline, words
+from sae_utils import pipeline
+from sae_utils.studies import words
 
 TEXT = (
     "The queen said: she'd seen the sheen of a shed. She, Éloïse, and Zoë 😀 ate naïve “crêpes”; SHE laughed in 1984!"

@@ -19,7 +19,10 @@ from sae_lens.loading.pretrained_saes_directory import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import params, pretrained, releases, stories
+from sae_utils import params
+from sae_utils.lms import pretrained
+from sae_utils.saes import releases
+from sae_utils.text import stories
 
 
 def cached(profile: params.Profile, like: dict[str, tuple[str, int]], root: Path, home: Path) -> None:

@@ -1,0 +1,1 @@
+"""What chance would give: nulls, p-values, corrections, intervals, and scores at one n."""

@@ -1,0 +1,142 @@
+"""Representational similarity: how alike two sets of paired rows arrange their pairwise dissimilarities.
+
+In: rows, or two dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
+Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows `z` their similarities
+are `Z Z^T`, and `sum_ij S_ij S'_ij = |Z^T Z'|^2`. All others hold one float matrix a side.
+This module never draws permutations.
+"""
+
+import os
+from typing import Literal, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
+from torch import Tensor
+
+from sae_utils.geometry.linear import product_of_rows
+
+Dissimilarity = Literal["pearson", "cosine", "euclidean"]
+Comparison = Literal["pearson", "spearman"]
+
+
+class Unit(NamedTuple):
+    """Rows whose inner products are the similarities, without the (n, n) matrix.
+
+    `rows` (n, r) of length one; `mean` of the off-diagonal similarities; `norm` of their deviations from it,
+    over ordered pairs.
+    """
+
+    rows: Tensor
+    mean: float
+    norm: float
+
+
+class Relation(NamedTuple):
+    """Off-diagonal dissimilarities or their ranks: `matrix` (n, n), diagonal 0, the rest with sum 0 and norm 1."""
+
+    matrix: Tensor
+
+
+def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+    """Rows of length one, centred within themselves for Pearson. Raises ValueError where a row has no direction."""
+    centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
+    length = np.linalg.norm(centred, axis=1)
+    flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
+    if len(flat):
+        kind = "constant" if dissimilarity == "pearson" else "zero"
+        raise ValueError(
+            f"{len(flat)} of {len(rows)} rows are {kind} (first: row {flat[0]}), so their {dissimilarity} "
+            "dissimilarity is undefined: leave these pairs out"
+        )
+    return centred / length[:, None]
+
+
+def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
+    """Low-rank side for Pearson or cosine dissimilarities of `rows` (n, d); O(n d min(n, d)), no (n, n) matrix."""
+    unit = unit_rows(rows, dissimilarity)
+    n, d = unit.shape
+    if d > n:  # the same inner products in n columns
+        unit = np.asarray(np.linalg.qr(unit.T, mode="r")).T
+    total = unit.sum(axis=0)
+    pairs = n * (n - 1)
+    mean = (total @ total - n) / pairs
+    squares = float(np.sum((unit.T @ unit) ** 2)) - n - pairs * mean**2
+    _refuse_flat(squares, n)
+    return Unit(torch.from_numpy(np.ascontiguousarray(unit)), float(mean), float(np.sqrt(squares)))
+
+
+def unit_scores(a: Unit, b: Unit, permutations: Tensor) -> Tensor:
+    """Pearson RSA (batch,) of `permutations` (batch, n) of side b; O(n r_a r_b) each."""
+    n = permutations.shape[1]
+    products = product_of_rows(a.rows, b.rows, permutations)
+    together = products.double().square().sum((-2, -1)) - n - n * (n - 1) * a.mean * b.mean
+    return together / (a.norm * b.norm)
+
+
+def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+    """Pairwise dissimilarities (n, n) float64: 1 - Pearson, 1 - cosine or Euclidean distance over the largest.
+
+    Rounded to 12 decimals, so that equal rows tie. Raises ValueError where such matrices do not fit in memory.
+    """
+    need, memory = 48 * len(rows) ** 2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > memory:
+        raise ValueError(
+            f"dissimilarities of n = {len(rows)} rows take {need / 1e9:.0f} GB of this machine's {memory / 1e9:.0f}: "
+            "compare Pearson or cosine dissimilarities by Pearson, which needs no matrix, or take fewer pairs"
+        )
+    if dissimilarity == "euclidean":
+        centred = rows - rows.mean(axis=0)
+        energy = (centred**2).sum(axis=1)
+        squares = energy[:, None] + energy - 2 * centred @ centred.T
+        squares[squares < 1e-12 * energy.max(initial=0.0)] = 0.0
+        matrix = np.sqrt(squares)
+        matrix = np.round(matrix / max(matrix.max(), np.finfo(float).tiny), 12)
+    else:
+        unit = unit_rows(rows, dissimilarity)
+        matrix = np.round(1 - unit @ unit.T, 12)
+    np.fill_diagonal(matrix, 0.0)
+    return matrix
+
+
+def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
+    """Standardise a symmetric dissimilarity matrix (n, n), ranked for Spearman (ties share their mean rank)."""
+    values = squareform(matrix, checks=False).astype(np.float64)
+    if comparison == "spearman":
+        values = rankdata(values)
+    values -= values.mean()
+    squares = 2 * float(values @ values)
+    _refuse_flat(squares, len(matrix))
+    return Relation(torch.from_numpy(squareform(values / np.sqrt(squares), checks=False)))
+
+
+def _refuse_flat(squares: float, n: int) -> None:
+    if squares <= 1e-12 * n:
+        raise ValueError(
+            f"all pairs of the {n} rows are equally dissimilar, so a correlation over them is undefined: "
+            "leave this set of rows out"
+        )
+
+
+def relation_scores(a: Relation, b: Relation, permutations: Tensor) -> Tensor:
+    """Correlation (batch,) of the standardised matrices under `permutations` (batch, n); O(n^2) each."""
+    if a.matrix.is_cuda:
+        return torch.stack([(a.matrix * b.matrix[p][:, p]).sum(dtype=torch.float64) for p in permutations])
+    found = _mantel(a.matrix.numpy(), b.matrix.numpy(), permutations.numpy().astype(np.int32))
+    return torch.from_numpy(found)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _mantel(a: np.ndarray, b: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """Twice the sum over i > j of `a[i, j] b[p_i, p_j]`: a row of b stays in cache while it is gathered from."""
+    scores = np.zeros(len(permutations))
+    for s, p in enumerate(permutations):
+        for i in range(len(a)):
+            row_a, row_b = a[i], b[p[i]]
+            partial = row_a[0] * 0
+            for j in range(i):
+                partial += row_a[j] * row_b[p[j]]
+            scores[s] += 2 * partial
+    return scores

@@ -1,0 +1,1 @@
+"""Language models: trained on the spot, or read from the hub or a folder; hooked by name."""

@@ -1,0 +1,56 @@
+"""The correlation of two sets of activations, kept in the store: every notebook that compares the two reads one.
+
+In: two codes or neurons artefacts over the same sites, the split whose documents choose. Out: a `Correlation`.
+Never: the whole matrix features by features.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae_utils import store
+from sae_utils.pairing import correlation
+from sae_utils.pairing.correlation import Candidates, Correlation, Moments, Price
+from sae_utils.saes import activations
+from sae_utils.store import Artefact, artefact
+from sae_utils.text import corpora
+
+
+@artefact
+def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
+    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side."""
+    one, two = activations.matrix(a), activations.matrix(b)
+    k = min(k, one.shape[1], two.shape[1])
+    found = correlation.correlate(one, two, k=k, rows=on(sites, split), threads=store.threads(), device=store.device())
+    for side in ("a", "b", "a_to_b", "b_to_a"):
+        for field, values in getattr(found, side)._asdict().items():
+            np.save(folder / f"{side}-{field}.npy", values)
+    return {"k": k}
+
+
+def on(sites: Artefact, split: str) -> np.ndarray:
+    """Which sites are in documents of `split`: a mask (tokens,)."""
+    return np.asarray(sites.array("split") == corpora.SPLITS.index(split))
+
+
+def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
+    """`correlation.correlate` of two artefacts on the documents of `split`, made once."""
+    kept = correlated(a, b, sites, split, k)
+    arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}
+
+    @functools.cache
+    def pricer() -> Price:  # most readers price nothing, and preparing it passes over both sides
+        one, two = activations.matrix(a), activations.matrix(b)
+        return correlation.pricer(one, two, rows=on(sites, split), threads=store.threads(), device=store.device())
+
+    return Correlation(
+        a=Moments(*(arrays[f"a-{field}"] for field in Moments._fields)),
+        b=Moments(*(arrays[f"b-{field}"] for field in Moments._fields)),
+        a_to_b=Candidates(*(arrays[f"a_to_b-{field}"] for field in Candidates._fields)),
+        b_to_a=Candidates(*(arrays[f"b_to_a-{field}"] for field in Candidates._fields)),
+        price=lambda rows=None, columns=None: pricer()(rows, columns),
+    )

@@ -1,0 +1,70 @@
+"""What a feature fires on: the tokens that activate it most, with their contexts.
+
+In: sparse codes (tokens, features) or dense activations (tokens, neurons), and the token and document of every row.
+Out: the top positions of every feature, their tokens, activations and contexts, and firing counts, from one pass over
+the store. It never ranks by chance (equal activations: the earlier position), counts only activations above 0, and
+never lets a context run into another document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from tqdm import tqdm
+
+from sae_utils.pairing import keys, sides
+from sae_utils.pairing.sides import Codes
+
+
+class Labels(NamedTuple):
+    """Top tokens of every feature, strongest first; -1 (activation 0) where a feature fires on fewer."""
+
+    position: NDArray[np.int64]  # (features, k) row of the store
+    token: NDArray[np.int32]  # (features, k) token there
+    activation: NDArray[np.float32]  # (features, k)
+    context: NDArray[np.int32]  # (features, k, 2 * window + 1) tokens around it, -1 outside its document
+    firings: NDArray[np.int64]  # (features,) tokens on which the feature fires
+
+
+def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, window: int = 8) -> Labels:
+    """Top ``k`` tokens of every feature of ``codes`` (tokens, features) with ``window`` tokens either side.
+
+    ``tokens`` (tokens,) are token ids, ``document`` (tokens,) the nondecreasing document of every row.
+    Raises ValueError where their lengths differ, k is not positive, or an activation is not finite.
+    """
+    token, home = np.asarray(tokens), np.asarray(document)
+    n, width = codes.shape
+    if token.shape != (n,) or home.shape != (n,):
+        raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
+    if k < 1 or window < 0:
+        raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
+    heaps, firings = np.full((width, k), keys.EMPTY, np.int64), np.zeros(width, np.int64)
+    for first in tqdm(range(0, n, sides.BLOCK), desc="labels", leave=False, disable=None, delay=2):
+        block = codes[first : first + sides.BLOCK]
+        if not sparse.issparse(block):
+            block = sparse.csr_array(np.maximum(block.astype(np.float32), 0))
+        if not np.isfinite(block.data).all():
+            raise ValueError(f"NaN or infinite activations between rows {first} and {first + sides.BLOCK}")
+        keys.strongest(*sides.raw(block), first, heaps, firings)
+    place, activation = keys.decode(heaps)
+    position = place.astype(np.int64)
+    none = position < 0
+    around = position[..., None] + np.arange(-window, window + 1)
+    inside = np.clip(around, 0, n - 1)
+    elsewhere = none[..., None] | (around != inside) | (home[inside] != home[position][..., None])
+    return Labels(
+        position,
+        np.where(none, -1, token[position]).astype(np.int32),
+        np.where(none, np.float32(0), activation),
+        np.where(elsewhere, -1, token[inside]).astype(np.int32),
+        firings,
+    )
+
+
+def spell(token: NDArray[np.integer], vocabulary: Sequence[str]) -> NDArray[np.str_]:
+    """Token ids of any shape as text, "" for -1; two models' tokens compare only as text."""
+    return np.array([*vocabulary, ""])[token]

@@ -1,0 +1,162 @@
+"""How good a dictionary is, and whether it reads where it says.
+
+In: a dictionary, its model, token rows. Out: FVU, L0, dead share, cross-entropy recovered; FVU at neighbouring hooks.
+Never: training documents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_utils import store
+from sae_utils.lms import models
+from sae_utils.saes import activations, dictionaries
+from sae_utils.spec import ProfileError
+from sae_utils.store import Artefact, artefact
+from sae_utils.text import corpora
+
+
+@artefact
+def quality(
+    folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, judged_rows: int
+) -> dict[str, Any]:
+    """How well an SAE describes its activations on documents that neither it nor the model was trained on.
+
+    Args:
+        folder: stays empty.
+        dictionary: the SAE.
+        model: the language model.
+        rows: token artefact; its held-out rows are used.
+        hook: where the SAE reads.
+        skip: masked positions at the start of each row; they are left alone in the losses too.
+        judged_rows: at most so many held-out rows.
+
+    Returns:
+        fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. l0: features active a token. dead:
+        share of features that never fire. recovered: (zero - sae) / (zero - clean), the cross-entropies with the
+        activations set to zero, replaced by the reconstruction, and left alone. tokens: how many were seen.
+    """
+    bridge, sae = models.load(model), dictionaries.load(dictionary)
+    chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:judged_rows]
+    tally = _Tally(sae)
+    for x in _segments(bridge, rows, chosen, hook, skip):
+        tally.add(x)
+
+    def loss(change: Any) -> float:
+        def replace(x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x[:, :skip], change(x[:, skip:])], dim=1)
+
+        return models.mean_loss(bridge, rows, chosen, hook, replace)
+
+    clean, zero, replaced = loss(lambda x: x), loss(torch.zeros_like), loss(lambda x: sae.decode(sae.encode(x)))
+    return {
+        "fvu": tally.fvu(),
+        "l0": tally.active / tally.count,
+        "dead": 1 - tally.fired.float().mean().item(),
+        "recovered": (zero - replaced) / (zero - clean),
+        "tokens": tally.count,
+    }
+
+
+@artefact
+def located(
+    folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, fvu_rows: int
+) -> dict[str, Any]:
+    """FVU of a dictionary at its hook and at the neighbours it might be confused with.
+
+    Returns:
+        fvu: hook name -> FVU on `fvu_rows` judged rows. best: the hook with the lowest.
+    """
+    bridge, sae = models.load(model), dictionaries.load(dictionary)
+    chosen = activations.judged(rows)[:fvu_rows]
+    width = next(models.harvest(bridge, rows, iter([chosen[:1]]), hook, skip)).activations.shape[-1]
+    if width != sae.cfg.d_in:
+        raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")
+    found = {}
+    for name in neighbours(bridge, hook):
+        tally = _Tally(sae)
+        for x in _segments(bridge, rows, chosen, name, skip):
+            tally.add(x)
+        found[name] = tally.fvu()
+    return {"fvu": found, "best": min(found, key=lambda name: found[name])}
+
+
+CLEARLY = 0.9  # neighbours deep in the residual stream are nearly one, and few rows tell their FVU
+
+
+def confirm(found: Artefact, hook: str) -> None:
+    """Refuse a dictionary that `located` finds to fit another hook clearly better.
+
+    Raises:
+        ProfileError: which one fits.
+    """
+    fvu, best = found.meta["fvu"], found.meta["best"]
+    if fvu[best] < CLEARLY * fvu[hook]:
+        raise ProfileError(
+            f"fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), which it "
+            "is said to read; name the hook it was trained on, or check that it is of this model and revision"
+        )
+
+
+STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")  # all as wide
+BEFORE_NORM = ("attn.hook_out", "mlp.hook_out")
+
+
+def neighbours(bridge: Any, hook: str) -> list[str]:
+    """The hook and those it might be confused with: in its own block and the blocks beside it.
+
+    For hooks on or into the residual stream all of `STREAM`, for others the same hook of the other blocks. What is one
+    activation under two names (the output of a block is the input of the next) is listed once. The output of a module
+    before the norm that some families put behind it is one of its own.
+    """
+    found = re.match(r"blocks\.(\d+)\.(.+)", hook)
+    if not found:
+        return [hook]
+    layer, kind = int(found[1]), found[2]
+    others = STREAM if kind in STREAM else (kind, *STREAM) if kind in BEFORE_NORM else (kind,)
+    near = range(max(0, layer - 1), min(bridge.cfg.n_layers, layer + 2))
+    names = {_canonical(hook): hook}
+    for name in (f"blocks.{block}.{other}" for block in near for other in others):
+        if name in bridge.hook_dict:
+            names.setdefault(_canonical(name), name)
+    return list(names.values())
+
+
+def _canonical(hook: str) -> str:
+    layer, _, kind = hook.removeprefix("blocks.").partition(".")
+    return f"blocks.{int(layer) - 1}.hook_resid_post" if kind == "hook_resid_pre" and layer != "0" else hook
+
+
+def _segments(bridge: Any, rows: Artefact, chosen: np.ndarray, hook: str, skip: int) -> Iterator[torch.Tensor]:
+    for window in models.stream(bridge, rows, chosen, hook, skip):
+        yield from window.split(dictionaries.SEGMENT)
+
+
+class _Tally:
+    """Sums over tokens from which FVU, L0 and the dead follow, in double precision."""
+
+    def __init__(self, sae: Any) -> None:
+        self.sae, self.count, self.error, self.square, self.active = sae, 0, 0.0, 0.0, 0.0
+        self.total = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=store.device())
+        self.fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=store.device())
+
+    @torch.no_grad()
+    def add(self, x: torch.Tensor) -> None:
+        if dictionaries.is_centred(self.sae):
+            x = x - x.mean(-1, keepdim=True)
+        codes = self.sae.encode(x)
+        self.error += (x - self.sae.decode(codes)).double().square().sum().item()
+        self.square += x.double().square().sum().item()
+        self.total += x.double().sum(0)
+        self.active += (codes > 0).sum().item()
+        self.fired |= (codes > 0).any(0)
+        self.count += len(x)
+
+    def fvu(self) -> float:
+        return float(self.error / (self.square - (self.total.square().sum() / self.count).item()))

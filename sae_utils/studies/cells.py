@@ -1,0 +1,173 @@
+"""One cell of a sweep: two dictionaries over the same tokens, matched, and the rows of their pairs compared.
+
+In: codes and dictionaries as artefacts, what is measured. Out: artefacts, and `Scores` read from one.
+Never: a choice of cells, a correction over several of them (`layers` does both).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from sae_utils.chance import comparison, significance
+from sae_utils.chance.comparison import AtOneN
+from sae_utils.chance.significance import Result
+from sae_utils.geometry import similarity
+from sae_utils.geometry.measures import Measure
+from sae_utils.pairing import candidates, correlation, matching
+from sae_utils.saes import activations, dictionaries
+from sae_utils.spec import Spec
+from sae_utils.store import Artefact, artefact
+
+Rows = Literal["decoder", "encoder"]
+ROWS: tuple[Rows, ...] = ("decoder", "encoder")
+
+
+class Battery(Spec):
+    """What is measured in every cell; all cells have the same, so that they can be compared and corrected."""
+
+    measures: list[str] = Field(min_length=1)
+    """names of `similarity.measure`"""
+    neighbours: int = Field(gt=0)
+    """of the kNN measures"""
+    permutations: int = Field(ge=19)
+    """shuffled pairings of all pairs, shared by measures and kinds of rows"""
+    subsets: int = Field(gt=0)
+    """random subsets of the common n"""
+    subset_draws: int = Field(ge=2)
+    """shuffled pairings of each subset, where the null mean is not known in closed form"""
+
+    def chosen(self) -> list[Measure]:
+        """The measures, ready to be scored; ValueError for an unknown name."""
+        local = {"mutual_knn", "jaccard_knn", "second_order_cosine"}
+        return [similarity.measure(name, **({"k": self.neighbours} if name in local else {})) for name in self.measures]
+
+
+class Scores(NamedTuple):
+    """What a cell's pairs score; by kind of rows, then by name of the measure in the battery."""
+
+    results: dict[str, dict[str, Result]]
+    """all pairs against shuffled pairings"""
+    at_one_n: dict[str, dict[str, AtOneN]]
+    """excess at the common n"""
+
+
+@artefact
+def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, counterpart: float) -> dict[str, Any]:
+    """Mutual pairs of two codes artefacts, found on the matching documents: `a`, `b`, `r`, each (pairs,).
+
+    Args:
+        folder: where they go.
+        a: codes.
+        b: codes over the same sites.
+        sites: of both.
+        k: candidates of every feature.
+        counterpart: held-out r from which a partner is called a counterpart.
+
+    Returns:
+        pairs, live_a, live_b: on the matching documents. r, held_out: mean correlation of the pairs on the documents
+        that chose them and on those that did not. counterparts: share of the live features of the side with fewer that
+        have a mutual partner with a held-out r of at least `counterpart`. These three are means over both roles of the
+        documents.
+
+    Raises:
+        ValueError: the codes are over different tokens.
+    """
+    if not a.meta["sites"] == b.meta["sites"] == sites.key:
+        raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
+    both = activations.matrix(a), activations.matrix(b)
+    means, values = [], {}
+    for choose, judge in (("matching", "held_out"), ("held_out", "matching")):
+        found = candidates.read(a, b, sites, choose, k)
+        pairs = matching.mutual(found)
+        held_out = correlation.paired(*both, pairs.a, pairs.b, rows=candidates.on(sites, judge)).r
+        live = int(found.a.live.sum()), int(found.b.live.sum())
+        reached = int((np.nan_to_num(held_out) >= counterpart).sum())
+        means.append((comparison.average(pairs.r), comparison.average(held_out), reached / min(live)))
+        if choose == "matching":  # whose pairs are compared
+            for name in ("a", "b", "r"):
+                np.save(folder / f"{name}.npy", getattr(pairs, name))
+            values = {"pairs": len(pairs.a), "live_a": live[0], "live_b": live[1]}
+    r, out, share = np.mean(means, axis=0)
+    return values | {"r": float(r), "held_out": float(out), "counterparts": float(share)}
+
+
+def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
+    """A direction a feature, float32 (features, d): what it writes (decoder) or what it reads (encoder)."""
+    if kind == "decoder":
+        return dictionaries.decoder(dictionary)
+    columns: np.ndarray = dictionaries.load(dictionary).W_enc.detach().float().cpu().numpy()
+    return np.ascontiguousarray(columns.T)
+
+
+@artefact
+def scored(
+    folder: Path, pairs: Artefact, a: Artefact, b: Artefact, battery: Battery, n: int, seed: list[int]
+) -> dict[str, Any]:
+    """Similarity of the rows of matched features: of all pairs, and as excess over random subsets of `n` pairs.
+
+    Args:
+        folder: where the draws go, float64 (kinds of rows x measures, permutations).
+        pairs: of `matched`.
+        a: the dictionary of one side.
+        b: of the other.
+        battery: what is measured.
+        n: pairs of a subset; the same in all cells that are compared.
+        seed: the cell's own, so that permutations are shared within a cell and independent across cells.
+
+    Raises:
+        ValueError: fewer pairs than `n`, or than a measure needs.
+    """
+    at_a, at_b = pairs.array("a"), pairs.array("b")
+    results, one_n, draws = {}, {}, []
+    for kind in ROWS:
+        x, y = rows(a, kind)[at_a], rows(b, kind)[at_b]
+        tested = significance.test(x, y, battery.chosen(), m=battery.permutations, seed=seed)
+        named = dict(zip(battery.measures, tested.values(), strict=True))
+        draws += [result.draws for result in named.values()]
+        results[kind] = {
+            name: {field: value for field, value in result._asdict().items() if field != "draws"}
+            for name, result in named.items()
+        }
+        alike = at_one_n(x, y, battery, n, seed=seed)
+        one_n[kind] = {name: alike[name]._asdict() for name in battery.measures}
+    np.save(folder / "draws.npy", np.array(draws))
+    return {"measures": battery.measures, "results": results, "at_one_n": one_n}
+
+
+def at_one_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtOneN]:
+    """Excess of every measure over random subsets of `n` of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
+
+    NaN where a measure says that nothing can be learnt from so few rows (canonical correlations that are 1 whatever
+    the rows hold). Raises ValueError for fewer than `n` pairs.
+    """
+    if len(x) < n:
+        raise ValueError(f"{len(x)} pairs cannot be cut to n = {n}: choose the common n within all cells")
+    generator = np.random.default_rng([*seed, 1])
+    chosen = battery.chosen()
+    exact = {measure.name: 0 for measure in chosen if measure.moments}
+    scores: dict[str, list[float]] = {name: [] for name in battery.measures}
+    for number in range(1 if len(x) == n else battery.subsets):
+        part = np.sort(generator.choice(len(x), n, replace=False))
+        tested = significance.test(
+            x[part], y[part], chosen, m=battery.subset_draws, m_of=exact, seed=[*seed, 2, number]
+        )
+        for name, result in zip(battery.measures, tested.values(), strict=True):
+            scores[name].append(math.nan if result.note else result.excess)
+    return {name: AtOneN(float(np.mean(found)), float(np.std(found)), n) for name, found in scores.items()}
+
+
+def read(kept: Artefact) -> Scores:
+    """The scores that `scored` left in the store."""
+    draws, measures = iter(kept.array("draws")), kept.meta["measures"]  # meta's own keys are sorted
+    results: dict[str, dict[str, Result]] = {kind: {} for kind in ROWS}
+    for kind in ROWS:
+        for name in measures:
+            fields = kept.meta["results"][kind][name]
+            results[kind][name] = Result(**fields | {"k": tuple(fields["k"]), "draws": np.array(next(draws))})
+    at_n = kept.meta["at_one_n"]
+    return Scores(results, {kind: {name: AtOneN(**at_n[kind][name]) for name in measures} for kind in results})

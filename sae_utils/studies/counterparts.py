@@ -1,0 +1,153 @@
+"""Who has a counterpart on the other side, how stable the choice is, and what chance would give.
+
+In: sparse codes of two sides at the same tokens, pairs chosen elsewhere, documents. Out: the share of features with a
+counterpart as a curve over the threshold; correlations of what does not belong together; agreement of two matchings.
+Never: a choice of pairs; a correlation on the documents that chose them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from sae_utils.chance import significance
+from sae_utils.chance.nulls import Null, Rng
+from sae_utils.chance.significance import Result
+from sae_utils.pairing import correlation
+from sae_utils.pairing.matching import Pairs
+from sae_utils.pairing.sides import Codes
+
+
+class Curve(NamedTuple):
+    """Share of features with a counterpart; every array (thresholds,)."""
+
+    threshold: NDArray[np.float64]  # r0: from this held-out correlation on, a partner is a counterpart
+    share: NDArray[np.float64]  # of the features given, those with r >= r0
+    low: NDArray[np.float64]  # percentile interval of the bootstrap over documents, the pairs being fixed
+    high: NDArray[np.float64]
+    features: int
+    documents: int
+
+
+def curve(
+    a: Codes,
+    b: Codes,
+    pairs: Pairs,
+    document: ArrayLike,
+    rows: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    m: int,
+    seed: int,
+    level: float = 0.95,
+) -> Curve:
+    """Share of the ``pairs`` whose correlation on ``rows`` reaches each threshold, with an interval over documents.
+
+    ``pairs`` hold one pair a feature of the side that chooses (``matching.many_to_one``). ``document`` (tokens,) int;
+    ``rows`` are positions or a mask of the judging tokens, whose documents are drawn ``m`` times with replacement. A
+    feature that is dead there has no counterpart. Raises ValueError for no pairs, or below 10 documents.
+    """
+    r0, home = np.asarray(thresholds, np.float64), np.asarray(document)
+    labels, number = np.unique(home[np.asarray(rows)], return_inverse=True)
+    if len(labels) < 10 or not len(pairs.a):
+        raise ValueError(f"{len(pairs.a)} pairs, {len(labels)} documents: give some pairs, and at least 10 documents")
+    numbered = np.full(len(home), -1)
+    numbered[np.asarray(rows)] = number
+    weights = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), m).T
+    r = correlation.paired(a, b, pairs.a, pairs.b, rows=rows).r
+    drawn = correlation.resampled(a, b, pairs.a, pairs.b, numbered, weights, rows=rows)  # (pairs, m)
+    shares = np.stack([(drawn >= x).mean(axis=0) for x in r0])  # NaN reaches nothing
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return Curve(r0, np.array([(r >= x).mean() for x in r0]), low, high, len(r), len(labels))
+
+
+def documents_permuted(document: ArrayLike) -> Null:
+    """Whole documents in another order: what follows what within them stays, what they are about no longer agrees.
+
+    ``document`` (tokens,) int, nondecreasing. Its draws are for ``rows_b`` of ``correlation``: documents differ in
+    length, so that a document of b falls on parts of documents of a.
+    """
+    home = np.asarray(document)
+    starts = np.flatnonzero(np.diff(home, prepend=home[0] - 1))
+    if (np.diff(home) < 0).any() or len(starts) < 2:
+        raise ValueError(f"{len(starts)} documents: give at least 2, in nondecreasing order of token rows")
+    lengths = np.diff(starts, append=len(home))
+
+    def draw(rng: Rng, m: int, n: int) -> np.ndarray:
+        if n != len(home):
+            raise ValueError(f"the null was built from {len(home)} tokens, but there are {n}: give the same tokens")
+        index = np.empty((m, n), np.int64)
+        for row in index:
+            order = rng.permutation(len(starts))
+            ends = np.cumsum(lengths[order])
+            row[:] = np.repeat(starts[order] - ends + lengths[order], lengths[order]) + np.arange(n)
+        return index
+
+    return Null("documents permuted", draw)
+
+
+class Maxima(NamedTuple):
+    """The largest correlations of every feature with a side that does not belong to it."""
+
+    a: NDArray[np.float32]  # (m, features_a) with any feature of b; NaN where not live
+    b: NDArray[np.float32]  # (m, features_b) with any feature of a
+
+
+def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int, threads: int = 1) -> Maxima:
+    """Largest correlations of every feature when the tokens of b are permuted ``m`` times, both ways.
+
+    ``rows``: positions of the tokens (n,); ``null``: of these n tokens (``documents_permuted``,
+    ``nulls.within_documents``). A maximum over many candidates is above 0 by chance, the more so the rarer a feature.
+    """
+    at, generator = np.asarray(rows), np.random.default_rng(seed)
+    of_a, of_b = np.empty((m, a.shape[1]), np.float32), np.empty((m, b.shape[1]), np.float32)
+    for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
+        moved = at[null.draw(generator, 1, len(at))[0]]
+        found = correlation.correlate(a, b, k=1, rows=at, rows_b=moved, threads=threads)
+        of_a[s], of_b[s] = found.a_to_b.r[:, 0], found.b_to_a.r[:, 0]
+    return Maxima(of_a, of_b)
+
+
+def unrelated(
+    a: Codes, b: Codes, pairs: Pairs, rows: ArrayLike, null: Null, *, m: int, seed: int
+) -> NDArray[np.float32]:
+    """Correlations (m, pairs) of given pairs when the tokens of b are permuted: the ordinary null of a held-out r."""
+    at, generator = np.asarray(rows), np.random.default_rng(seed)
+    drawn = np.empty((m, len(pairs.a)), np.float32)
+    for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
+        moved = at[null.draw(generator, 1, len(at))[0]]
+        drawn[s] = correlation.paired(a, b, pairs.a, pairs.b, rows=at, rows_b=moved).r
+    return drawn
+
+
+def document_halves(document: ArrayLike, rows: ArrayLike, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of ``rows`` (positions) in two random halves of their documents."""
+    at = np.asarray(rows)
+    labels, number = np.unique(np.asarray(document)[at], return_inverse=True)
+    first = np.random.default_rng(seed).permutation(len(labels))[number] < len(labels) // 2
+    return at[first], at[~first]
+
+
+def agreement(first: Pairs, second: Pairs, chooser: Literal["a", "b"], *, m: int, seed: int) -> Result:
+    """Share of features of ``chooser`` that have the same partner in two matchings, against shuffled partners.
+
+    Counted are the features that both matchings pair, each once in either. Shuffling the partners of the second keeps
+    its hubs: where all choose one feature, they agree by chance. Raises ValueError where no feature is in both.
+    """
+    (own, partner), (own_too, partner_too) = (
+        (pairs.a, pairs.b) if chooser == "a" else (pairs.b, pairs.a) for pairs in (first, second)
+    )
+    if len(np.unique(own)) < len(own) or len(np.unique(own_too)) < len(own_too):
+        raise ValueError(f"features of {chooser} have several partners: compare matchings in which {chooser} chooses")
+    shared, at, at_too = np.intersect1d(own, own_too, return_indices=True)
+    if not len(shared):
+        raise ValueError(f"no feature of {chooser} is paired in both matchings: nothing can agree")
+    x, y = partner[at], partner_too[at_too]
+    generator = np.random.default_rng(seed)
+    drawn = np.array([np.mean(x == generator.permutation(y)) for _ in range(m)])
+    return significance.summarise(
+        float(np.mean(x == y)), drawn, measure="agreement", null="partners shuffled", n=len(shared)
+    )

@@ -1,0 +1,296 @@
+"""Subspaces of features about one concept: how their pairs are chosen, and what other pairs score.
+
+In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: `Pairs` of a subspace,
+its scores against nulls that shuffle its pairing or draw other pairs, the power of such a test. Never: a choice of
+what the features are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from sae_utils.chance import comparison, nulls, significance, subsets
+from sae_utils.chance.significance import ROUNDING, Result
+from sae_utils.pairing import matching
+from sae_utils.pairing.correlation import Correlation
+from sae_utils.pairing.matching import Pairs
+from sae_utils.studies.concepts import Judged, Mask
+
+Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
+Ints: TypeAlias = NDArray[np.int64]
+Way: TypeAlias = Callable[[Mask, Mask], "Chosen"]
+OUTSIDE = "procrustes_outside"  # the measure of `aligned`
+
+
+class Chosen(NamedTuple):
+    """Pairs of a subspace."""
+
+    a: Ints
+    """(n,) features of side a; repeats never"""
+    b: Ints
+    """(n,) their partners; repeat where many share one"""
+    r: NDArray[np.float32]
+    """(n,) correlation on the documents that chose"""
+
+
+def everything(correlation: Correlation, how: Matching, least: float) -> Pairs:
+    """All features paired, at a correlation of at least `least`: greedily one-to-one, or each of a with its best."""
+    if how == "one-to-one":
+        return matching.greedy(correlation, least)
+    pairs = matching.many_to_one(correlation)
+    return comparison.chosen(pairs, np.flatnonzero(pairs.r >= least))
+
+
+# --- the first two ways to a subspace
+
+
+def kept(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Chosen:
+    """Way 1: of all pairs, those whose features are about the concept on both sides, or on either."""
+    of_a, of_b = about_a[pairs.a], about_b[pairs.b]
+    at = np.flatnonzero(of_a & of_b if sides == "both" else of_a | of_b)
+    return Chosen(pairs.a[at].astype(np.int64), pairs.b[at].astype(np.int64), pairs.r[at])
+
+
+def within(r: np.ndarray, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
+    """Way 2: the features about the concept on either side, paired among themselves.
+
+    `r` (features_a, features_b): their correlations, see `block`. Pairs below `least` are left out.
+    """
+    a, b = np.flatnonzero(about_a), np.flatnonzero(about_b)
+    inside = r[np.ix_(a, b)].copy()
+    if not inside.size:
+        return Chosen(a[:0], b[:0], np.zeros(0, np.float32))
+    if how == "many-to-one":
+        i, j = np.arange(len(a)), inside.argmax(1)
+    else:
+        i, j = (np.full(min(inside.shape), -1) for _ in range(2))
+        left = inside.copy()
+        for taken in range(len(i)):  # the best that is left; of equals the first
+            i[taken], j[taken] = np.unravel_index(left.argmax(), left.shape)
+            left[i[taken]], left[:, j[taken]] = -np.inf, -np.inf
+        order = np.argsort(i)
+        i, j = i[order], j[order]
+    good = inside[i, j] >= least
+    return Chosen(a[i[good]], b[j[good]], inside[i, j][good])
+
+
+def block(correlation: Correlation) -> NDArray[np.float32]:
+    """(features_a, features_b) all correlations, -1 where a feature is not live. Raises ValueError where too many."""
+    live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
+    r = np.full((len(correlation.a.live), len(correlation.b.live)), -1, np.float32)
+    r[np.ix_(live_a, live_b)] = correlation.price(live_a, live_b)
+    return r
+
+
+def recovered(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Judged:
+    """How well the pairs recover the features that are truly about the concept, masks of both sides.
+
+    Precision: pairs of which both features are. Recall: features of a that are, and are in a pair. NaN where the truth
+    is not known.
+    """
+    n = len(chosen.a)
+    if true_a is None or true_b is None:
+        return Judged(n, float("nan"), float("nan"))
+    right, of = int((true_a[chosen.a] & true_b[chosen.b]).sum()), int(true_a.sum())
+    in_pair = len(np.intersect1d(chosen.a, np.flatnonzero(true_a)))
+    return Judged(n, right / n if n else float("nan"), in_pair / of if of else float("nan"))
+
+
+def enough(chosen: Chosen, fewest: int) -> bool:
+    """Whether a subspace has at least `fewest` pairs, and features enough on either side to be rearranged."""
+    return len(chosen.a) >= fewest and len(np.unique(chosen.b)) >= comparison.FEWEST
+
+
+def union(parts: Sequence[Chosen]) -> Chosen:
+    """Pairs of several subspaces, each pair once."""
+    a, b, r = (np.concatenate(side) for side in zip(*parts, strict=True))
+    first = np.unique(np.stack([a, b]), axis=1, return_index=True)[1]
+    return Chosen(a[first], b[first], r[first])
+
+
+def without(pool: Chosen, chosen: Chosen) -> Chosen:
+    """The pairs of a pool that have no feature in common with a subspace."""
+    at = np.flatnonzero(~(np.isin(pool.a, chosen.a) | np.isin(pool.b, chosen.b)))
+    return Chosen(pool.a[at], pool.b[at], pool.r[at])
+
+
+# --- tests
+
+
+def arranged(
+    chosen: Chosen,
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+    measures: Sequence[str],
+    *,
+    neighbours: int,
+    m: int,
+    seed: int | Sequence[int],
+) -> dict[str, Result]:
+    """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
+
+    Where pairs share a partner, all that share one are given another together. Primary test of a subspace.
+    """
+    null = nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
+    drawn_b = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
+    a = chosen.a[None]
+    observed = subsets.score(rows_a, rows_b, a, chosen.b[None], measures, neighbours)
+    drawn = subsets.score(rows_a, rows_b, a, drawn_b, measures, neighbours)
+    return {name: against(name, null.name, float(observed[name][0]), drawn[name], len(chosen.a)) for name in measures}
+
+
+def against(measure: str, null: str, observed: float, drawn: np.ndarray, n: int) -> Result:
+    """One score of n pairs held against draws of a null."""
+    return significance.summarise(observed, drawn, measure=measure, null=null, n=n)
+
+
+def two_sided(found: Result) -> float:
+    """p of a score as far from the mean of its draws as this one, on either side."""
+    far = np.abs(found.draws - found.null_mean) >= abs(found.observed - found.null_mean) - ROUNDING
+    return float(far.sum() + 1) / (found.m + 1)
+
+
+def random_subsets(
+    chosen: Chosen,
+    pool: Chosen,
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+    measures: Sequence[str],
+    *,
+    name: str,
+    neighbours: int,
+    m: int,
+    seed: int | Sequence[int],
+) -> dict[str, Result]:
+    """Scores of the subspace against as many pairs drawn at random from a `pool`: all pairs, or other concepts'.
+
+    It changes the rows as well as their pairing: the question is whether the subspace is special, in either direction.
+    Raises ValueError where the pool holds fewer pairs.
+    """
+    n = len(chosen.a)
+    if len(pool.a) < n:
+        raise ValueError(f"{len(pool.a)} pairs to draw {n} from: no null of this size")
+    rng = np.random.default_rng(seed)
+    places = np.array([rng.choice(len(pool.a), n, replace=False) for _ in range(m)])
+    observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
+    drawn = subsets.score(rows_a, rows_b, pool.a[places], pool.b[places], measures, neighbours)
+    return {x: against(x, name, float(observed[x][0]), drawn[x], n) for x in measures}
+
+
+# --- a rotation fitted on pairs outside the subspace
+
+
+def aligned(a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray) -> NDArray[np.float64]:
+    """Cosines (m,) of the rows of a, rotated, with those of b; the rotation is fitted on the pool without them.
+
+    `a`, `b` (m, n): features of every draw. Of the `pool` those pairs are fitted that have no feature in common with
+    the draw; rows are centred by their means. The score of Procrustes (`linear.halves_cross`), on other rows.
+    """
+    x, y = (rows[side].astype(np.float64) for rows, side in ((rows_a, pool.a), (rows_b, pool.b)))
+    scores = np.empty(len(a))
+    outside = np.array(
+        [~(np.isin(pool.a, i) | np.isin(pool.b, j)) for i, j in zip(a, b, strict=True)], np.float64
+    )  # (m, pairs)
+    alone = np.unique(outside, axis=0, return_inverse=True)
+    with threadpool_limits(1):  # threads wait for each other longer than such small matrices take
+        for number, weight in enumerate(alone[0]):
+            total = max(weight.sum(), 1)
+            x_mean, y_mean = weight @ x / total, weight @ y / total
+            left, _, right = np.linalg.svd(((x - x_mean) * weight[:, None]).T @ (y - y_mean), full_matrices=False)
+            turn = left @ right
+            for s in np.flatnonzero(alone[1].ravel() == number):
+                u, v = (rows_a[a[s]] - x_mean) @ turn, rows_b[b[s]] - y_mean
+                scores[s] = (u * v).sum() / (np.linalg.norm(rows_a[a[s]] - x_mean) * np.linalg.norm(v))
+    return scores
+
+
+def aligned_test(
+    chosen: Chosen, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray, *, m: int, seed: int | Sequence[int]
+) -> Result:
+    """`aligned` against a shuffled pairing inside the subspace, as in `arranged`; the fitted pairs stay."""
+    null = nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
+    moved = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
+    b = np.concatenate([chosen.b[None], moved])
+    scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
+    return against(OUTSIDE, null.name, float(scores[0]), scores[1:], len(chosen.a))
+
+
+# --- how many pairs it takes
+
+
+def power(
+    pool: Chosen,
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+    measure: str,
+    sizes: Sequence[int],
+    *,
+    neighbours: int,
+    trials: int,
+    m: int,
+    level: float,
+    seed: int,
+) -> NDArray[np.float64]:
+    """(sizes,) how often `arranged` finds p <= `level` in random subsets of a pool of pairs, by their size.
+
+    The pool's own similarity is the effect that is to be found. NaN for sizes above the pool's.
+    """
+    found = np.full(len(sizes), np.nan)
+    rng = np.random.default_rng(seed)
+    for s, n in enumerate(sizes):
+        if n > len(pool.a):
+            continue
+        p = []
+        for trial in range(trials):
+            at = rng.choice(len(pool.a), n, replace=False)
+            part = Chosen(pool.a[at], pool.b[at], pool.r[at])
+            if len(np.unique(part.b)) == 1:  # one partner for all: nothing is arranged
+                p.append(1.0)
+                continue
+            result = arranged(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])
+            p.append(result[measure].p)
+        found[s] = np.mean(np.array(p) <= level)
+    return found
+
+
+def fewest(sizes: Sequence[int], found: np.ndarray, enough: float) -> int:
+    """The size from which on the power is at least `enough`; one more than the largest tried, if there is none."""
+    good = np.nan_to_num(found, nan=0.0) >= enough
+    tried = [n for n, value in zip(sizes, found, strict=True) if np.isfinite(value)]
+    for n, rest in zip(sizes, range(len(sizes)), strict=True):
+        if n in tried and good[rest : len(tried)].all():
+            return int(n)
+    return int(max(tried, default=0)) + 1
+
+
+# --- in tables
+
+
+def told(chosen: Chosen, found: Result | None) -> dict[str, str]:
+    """n, score, null and p of a subspace as text; "too few" where it was not scored."""
+    n = f"{len(chosen.a):,}"
+    if found is None:
+        return {"n": n, "score": "too few", "null": "", "p": ""}
+    return {
+        "n": n,
+        "score": f"{found.observed:.2f}",
+        "null": f"{found.null_mean:.2f} \u00b1 {found.null_sd:.2f}",
+        "p": f"{found.p:.3f}",
+    }
+
+
+def outcome(about_a: Mask, about_b: Mask, *tested: Result | None) -> str:
+    """What became of a concept: tests of its one-to-one and many-to-one pairs, None where there were too few."""
+    if not (about_a.any() and about_b.any()):
+        return "no feature in " + " and ".join(
+            side for side, mask in (("A", about_a), ("B", about_b)) if not mask.any()
+        )
+    found = [x for x in tested if x is not None]
+    if not found:
+        return "too few pairs"
+    return "alike" if any(x.p < 0.05 for x in found) else "not alike"
