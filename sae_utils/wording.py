@@ -109,7 +109,7 @@ def negative(profile: Profile, name: str) -> str:
     """What the model of a negative control is, and what it shares with the others at most."""
     model = read_by(profile, name)
     record, corpus = profile.models[model], profile.training_corpus(model)
-    if isinstance(corpus, corpora.Stories) and corpus.world != profile.corpus.world:
+    if len({x.world for x in (corpus, profile.corpus) if isinstance(x, corpora.Stories)}) == 2:
         return "a model of scrambled stories: the same words, equally frequent, their membership in classes permuted"
     if getattr(record, "random", None) == "all":
         return "a model of the same shape with random weights"
