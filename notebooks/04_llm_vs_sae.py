@@ -349,7 +349,7 @@ for axis, (value, title) in zip(axes, titles.items(), strict=True):
     for (i, j), number in np.ndenumerate(shown.to_numpy()):
         axis.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=7, color="w" if number < 0.55 else "k")
     axis.set(title=title, xlabel="block of A x block of B", xticks=range(len(grid)), yticks=range(len(shown)))
-    axis.set_xticklabels([label.partition(",")[0] for label in grid.values()])
+    axis.set_xticklabels([ticks[pair] for pair in grid], fontsize=7)
     axis.set_yticklabels(shown.index)
 out.figure("pairing", figure)
 
