@@ -142,7 +142,7 @@ own = {x: f"{side}{baselines.place(run, x)[1]}" for side, names in zip("AB", lay
 ticks = {pair: label.partition(",")[0].replace(" x ", "-") for pair, label in grid.items()}
 ticks |= {pair: own.get(pair[0], pair[0]) for pair in seeds.items()}
 ticks |= {tuple(pair): name.replace(" ", "\n", 1) for name, pair in controls.items()}
-groups = {"two models, block by block": [*grid], "same model, other seed": [*seeds.items()]}
+groups = {"two models": [*grid], "another seed": [*seeds.items()]}
 groups |= {"controls": [tuple(pair) for pair in controls.values()]}
 groups = {group: pairs for group, pairs in groups.items() if pairs}
 room = {group: 1.8 if group == "controls" else 1 for group in groups}  # its names are long
@@ -173,8 +173,7 @@ for group, pairs in groups.items():
     axes.text(left, 1, group, weight="bold", **place)
     for line, (kind, (_, colour, _)) in enumerate(looks.items()):
         said = comparison.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
-        said = f"{kind} above chance: {said}" if left < 0 else said
-        axes.text(left, 0.93 - 0.07 * line, said, color=colour, fontsize=7, **place)
+        axes.text(left, 0.93 - 0.07 * line, f"{said} above chance", color=colour, fontsize=7, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
 axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
 axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
