@@ -167,7 +167,7 @@ out.number("holm asks", 20 * family, "{:,}")
 label = [f"{x.pair}  {x.i}-{x.j}  n {x.n}" for x in lines.itertuples()]
 overview = lines.assign(label=label, stars=np.where(lines.family < 0.05, "*", ""))
 heat["vmax"] = lines.one_n.max()  # one scale for all excesses
-figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(5.5, 1.4 + 0.17 * len(scores)), sharey=True)
+figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(5.5, max(2.0, 1.4 + 0.17 * len(scores))), sharey=True)
 for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict=True):
     shape = {"index": "label", "columns": "measure", "sort": False}
     values, stars = (part.pivot_table(values=x, aggfunc="first", dropna=False, **shape) for x in ("one_n", "stars"))
@@ -175,7 +175,7 @@ for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict
     sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5.5}})
     axis.set(xlabel="", ylabel="", title=f"{kind} rows", facecolor="0.93")
     axis.set_xticklabels([x.replace("_", " ") for x in values.columns], rotation=60, ha="right", fontsize=6)
-    axis.tick_params(axis="y", labelsize=6)
+    axis.tick_params(axis="y", labelsize=6, rotation=0)
 out.figure("measures", figure)
 lines.drop(columns=["cell", "note"]).round(3)
 

@@ -32,8 +32,8 @@ profile = "smoke"
 layers = [["two_layer_0"], ["three_layer_block1", "three_layer"]]
 seeds = {"two_layer_0": "two_layer_1", "three_layer": "three_layer_1"}
 controls = {"scrambled world": ["scrambled_0", "three_layer"], "random weights": ["random", "three_layer"]}
-candidates = 16
-counterpart = 0.5
+by_index = {"two_layer_0": ["two_layer_0_start", "two_layer_1"]}
+partners = {"candidates": 16, "counterpart": 0.5}
 permuted = 3
 permutations = 99
 fewest = 12
@@ -53,12 +53,13 @@ import pandas as pd
 
 from sae_utils import params, report, sweep
 from sae_utils.chance import comparison, corrections, significance
-from sae_utils.studies import baselines, concepts, counterparts, matched, subspaces, words
+from sae_utils.studies import baselines, concepts, counterparts, indexed, matched, subspaces, words
 
 # %%
 run = params.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
+candidates, counterpart = partners["candidates"], partners["counterpart"]
 SAE, NEURONS, OUTPUTS = baselines.SAE, baselines.NEURONS, baselines.OUTPUTS
 grid = {
     (a, b): f"{baselines.place(run, a)[1]} x {baselines.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
@@ -121,8 +122,8 @@ similarity = pd.DataFrame(
         | {"held out": comparison.average(found[cell].held_out)}
         | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
-            "at one n": at_n.get(cell, matched.UNSCORED).excess,
-            "at small n": at_small.get(cell, matched.UNSCORED).excess,
+            "at one n": at_n.get(cell, comparison.UNSCORED).excess,
+            "at small n": at_small.get(cell, comparison.UNSCORED).excess,
         }
         | {"relative": relative.get(cell, np.nan)}
         for cell in there
@@ -155,9 +156,9 @@ beyond = {cell for cell in family if family[cell][measure] < 0.05}
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
 axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
 for kind, (marker, colour, shift) in looks.items():
-    at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for pair, x in where.items()}
+    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for pair, x in where.items()}
     # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields).round(4)
+    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
     axes.vlines(list(at), score.low, score.high, color=report.NULL, linewidth=6, alpha=0.5)
     face = [colour if (*pair, kind) in beyond else "w" for pair in where]
     axes.scatter(list(at), score.observed, s=20, marker=marker, c=face, edgecolors=colour, label=kind, zorder=2)
@@ -404,6 +405,54 @@ out.number("counterpart threshold", counterpart, "{:.1f}")
 kept
 
 # %% [markdown]
+# ## Units by their index
+# Two trainings of one architecture that began with the same weights may keep unit i as unit i, for which no correlation
+# is needed. A layer of A beside that layer in another model of its shape, both ways of pairing their neurons: by index,
+# and by correlation as above. *Shuffled* is the mean held-out r with a shuffled index; *own* the share of units whose
+# best partner on the matching documents has their index (of pairs by correlation: the share that have one index). The
+# similarity is that of output weights against a shuffled pairing, p not corrected, and its excess at the n of the
+# smaller set. Where weights began apart, an index should say nothing.
+
+# %%
+beginnings = indexed.layers(run, "04_llm_vs_sae", by_index)
+layers_of = {names: indexed.pair(run, *names, candidates) for names in beginnings}
+units = {names: indexed.compare(x, m=permutations, seed=seed) for names, x in layers_of.items()}
+ways = {
+    (*names, how): (x, a, b)
+    for names, x in units.items()
+    for how, (a, b) in {"index": (x.unit, x.unit), "correlation": x.mutual}.items()
+}
+sides = {cell: (layers_of[cell[:2]].a.decoder[a], layers_of[cell[:2]].b.decoder[b]) for cell, (_, a, b) in ways.items()}
+sides = {cell: rows for cell, rows in sides.items() if len(rows[0]) >= comparison.FEWEST}
+geometry = {
+    cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))[measure]
+    for number, (cell, rows) in enumerate(sides.items())
+}
+both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
+index_n = {cell: matched.at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
+
+# %%
+numbered = pd.DataFrame(
+    {"layer of A": name, "model B": other, "paired by": how, "n": len(a)}
+    | {"r": comparison.average(x.r if how == "index" else x.mutual_r)}
+    | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
+    | {"own": x.own if how == "index" else x.mutual_own}
+    | matched.columns(geometry.get((name, other, how)))
+    | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
+    for (name, other, how), (x, a, _) in ways.items()
+)
+beyond = {names for names, x in units.items() if x.shuffled.p < 0.05}
+alike = {cell[:2] for cell, x in geometry.items() if cell[2] == "index" and x.p < 0.05}
+verdict = f"Neurons of one index correlate beyond a shuffled index in {comparison.among(beginnings, beyond)} layers"
+verdict += f", and their output weights are arranged alike in {comparison.among(beginnings, alike)}"
+if by_index:
+    out.table("by index", numbered, matched.formats(numbered) | dict.fromkeys(["r", "shuffled", "own"], "{:.2f}"))
+    out.text("by index verdict", verdict)
+else:
+    out.absent("by index", "no two models that may have begun with the same weights")
+numbered
+
+# %% [markdown]
 # ## Subspaces of concepts
 # A unit is about a concept if one of its words is among the strongest tokens of the unit on the matching documents. Of
 # an SAE feature the top few are looked at. A neuron is said to entangle several features, so that of a neuron as many
@@ -450,7 +499,7 @@ spaces = pd.DataFrame(
     {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
-    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), matched.UNSCORED).excess}
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
 out.table("concepts", spaces, matched.formats(spaces))

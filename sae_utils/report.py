@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,6 +127,32 @@ class Report:
             draft = folder / f".{self.notebook}-{name}.{ending}"
             figure.savefig(draft, format=ending, metadata=metadata)
             os.replace(draft, folder / f"{self.notebook}-{name}.{ending}")
+
+    def absent(self, part: str, why: str) -> None:
+        """Say that this profile leaves out a part of the study: one sentence, as macro `...<Part>Absent`.
+
+        Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a dash
+        for whatever else the paper asks for. `part` is "" for the whole study.
+        """
+        import matplotlib.pyplot as plt
+
+        said = f"{self.notebook}: not part of this profile ({why})."
+        self._define(f"{part} absent", escape(said))
+        source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
+        for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
+            if name.startswith(part):
+                figure = plt.figure(figsize=(4.5, 0.4))
+                figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
+                self.figure(name, figure)
+                plt.close(figure)
+
+    def needs(self, given: object, why: str) -> None:
+        """End the notebook here, as a success, if nothing is `given`: the profile leaves out the whole study."""
+        if not given:
+            self.absent("", why)
+            self.save()
+            print(f"not part of this profile ({why})")
+            raise SystemExit
 
     def save(self) -> Path:
         """Write the LaTeX file; the notebook's last act."""

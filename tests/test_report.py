@@ -182,6 +182,36 @@ def test_saving_is_repeatable_and_whole(smoke):
     assert all(line.endswith("%") for line in file.read_text().splitlines())
 
 
+# --- what a profile leaves out
+
+
+def test_a_part_that_is_left_out_says_so_in_a_sentence_and_in_its_figures(smoke):
+    out = report.Report(smoke, FIRST)
+    out.absent("learning", "no steps, & no runs")
+    assert macros(out.save()) == {
+        "ModelsAndDictionariesLearningAbsent": r"00\_models\_and\_dictionaries: not part of this profile "
+        r"(no steps, \& no runs)."
+    }
+    assert {file.name for file in (report.FIGURES / "smoke").iterdir()} == {
+        f"{FIRST}-learning.{ending}" for ending in ("pdf", "png")
+    }
+
+
+def test_a_study_that_is_left_out_ends_its_notebook(capsys):
+    last = "11_across_tokenizers"
+    out = report.Report(params.load("smoke"), last)
+    out.needs([["a", "b"]], "nothing")
+    assert not (report.GENERATED / "smoke").exists()
+    with pytest.raises(SystemExit) as ended:
+        out.needs([], "one tokenizer")
+    assert ended.value.code is None  # a success
+    assert capsys.readouterr().out == "not part of this profile (one tokenizer)\n"
+    assert list(macros(report.GENERATED / "smoke" / f"{last}.tex")) == ["AcrossTokenizersAbsent"]
+    text = (params.NOTEBOOKS / f"{last}.py").read_text("utf-8")
+    drawn = {f"{last}-{name}.pdf" for name in re.findall(r'out\.figure\(\s*"([^"]+)"', text)}
+    assert {file.name for file in (report.FIGURES / "smoke").glob("*.pdf")} == drawn and len(drawn) > 1
+
+
 # --- figures
 
 
