@@ -122,8 +122,8 @@ similarity = pd.DataFrame(
         | {"held out": comparison.average(found[cell].held_out)}
         | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
-            "at one n": at_n.get(cell, comparison.UNSCORED).excess,
-            "at small n": at_small.get(cell, comparison.UNSCORED).excess,
+            "at one n": at_n.get(cell, matched.UNSCORED).excess,
+            "at small n": at_small.get(cell, matched.UNSCORED).excess,
         }
         | {"relative": relative.get(cell, np.nan)}
         for cell in there
@@ -156,9 +156,9 @@ beyond = {cell for cell in family if family[cell][measure] < 0.05}
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
 axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
 for kind, (marker, colour, shift) in looks.items():
-    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for pair, x in where.items()}
+    at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for pair, x in where.items()}
     # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
+    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields).round(4)
     axes.vlines(list(at), score.low, score.high, color=report.NULL, linewidth=6, alpha=0.5)
     face = [colour if (*pair, kind) in beyond else "w" for pair in where]
     axes.scatter(list(at), score.observed, s=20, marker=marker, c=face, edgecolors=colour, label=kind, zorder=2)
@@ -438,7 +438,7 @@ numbered = pd.DataFrame(
     | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
     | {"own": x.own if how == "index" else x.mutual_own}
     | matched.columns(geometry.get((name, other, how)))
-    | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
+    | {"at one n": index_n.get((name, other, how), matched.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
 beyond = {names for names, x in units.items() if x.shuffled.p < 0.05}
@@ -499,7 +499,7 @@ spaces = pd.DataFrame(
     {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
-    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), matched.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
 out.table("concepts", spaces, matched.formats(spaces))
