@@ -174,7 +174,7 @@ for group, pairs in groups.items():
     axes.text(left, 1, group, weight="bold", **place)
     for line, (kind, (_, colour, _)) in enumerate(looks.items()):
         said = comparison.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
-        axes.text(left, 0.93 - 0.07 * line, f"{said} above chance", color=colour, fontsize=7, **place)
+        axes.text(left, 0.93 - 0.07 * line, f"{said} above chance", color=colour, fontsize=6.5, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
 axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
 axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
