@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, sweep
+from sae_utils import params, pipeline, report, sweep, wording
 from sae_utils.lms import models
 from sae_utils.saes import activations, quality
 from sae_utils.studies import controls, training, truth
@@ -60,7 +60,7 @@ out = report.Report(run, "00_models_and_dictionaries")
 # %% [markdown]
 # ## The corpus
 # Its documents are dealt to three splits once and for all: one trains models and SAEs, one pairs features, one judges
-# the pairs.
+# the pairs. What the paper may say of its models depends on the profile: small ones trained here, or released ones.
 
 # %%
 text = corpora.text(run.corpus)
@@ -69,6 +69,14 @@ print(next(corpora.blocks(text)).texts[0])
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
 out.text("corpus", corpora.describe(run.corpus))
+out.text("toys", wording.yes(wording.toys(run)))
+out.text("classes known", wording.yes(wording.classes_known(run)))
+out.text("models are", wording.models(run))
+out.text("dictionaries are", wording.dictionaries(run))
+out.text("released", ", ".join(wording.released(run)))
+out.text("scope", wording.scope(run))
+out.text("pair", wording.pair(run, *run.common.primary.pair))
+out.text("negative is", wording.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -120,7 +128,7 @@ if curve:
     for baseline, line in (("unigram", ":"), ("bigram", "-")):
         axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
     axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")
-    axes.legend()
+    axes.legend(loc="center left")
     out.figure("learning", figure)
 else:
     out.absent("learning", "no model at several training steps")
@@ -133,7 +141,7 @@ else:
 
 
 # %%
-readers = sweep.sweep(lambda name: pipeline.reader(run, name), run.dictionaries, "dictionaries")
+readers = pipeline.readers(run, run.dictionaries)
 judged = {name: quality.quality(*x.judge(), judged_rows).meta for name, x in readers.items()}
 located = {name: quality.located(*x.judge(), fvu_rows).meta for name, x in readers.items()}
 
@@ -159,7 +167,9 @@ main = dictionaries[dictionaries.dictionary.isin([*control_seeds, *control_depth
 out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
 out.number("judged tokens", judged[run.common.primary.pair[0]]["tokens"], "{:,}")
-out.number("features", readers[run.common.primary.pair[0]].width, "{:d}")
+for letter, name in zip("ab", run.common.primary.pair, strict=True):
+    out.text(f"side {letter}", wording.side(run, name, readers[name].width))
+out.text("site", wording.site(readers[run.common.primary.pair[0]].hook))
 out.number("worst fvu", main.FVU.max(), "{:.3f}")
 out.number("least recovered", main.recovered.min(), "{:.3f}")
 out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
@@ -172,7 +182,7 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # %%
 name = run.common.primary.pair[0]
 x, features = readers[name], pipeline.features(run, name)
-layer = x.hook.split(".")[1]
+post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
 classed = bool((classes >= 0).any())
@@ -182,8 +192,7 @@ if not classed:
 # %%
 by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
 if classed:
-    hook = f"blocks.{layer}.mlp.hook_post"
-    neurons = activations.neurons(x.model, x.rows, features.sites, hook, x.skip).array("values")
+    neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
     singled = [truth.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
     by_class = pd.merge(*singled, on="class", suffixes=(" feature", " neuron"))
 
@@ -225,7 +234,7 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
 names = sorted({name for pair in cells for name in pair})
-known = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+known = pipeline.features_of(run, names)
 correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}
@@ -262,10 +271,11 @@ for quantity, interval in gaps.items():
     out.number(f"control {quantity}", interval.estimate)
     out.number(f"control {quantity} low", interval.low)
     out.number(f"control {quantity} high", interval.high)
-    out.text(f"control {quantity} verdict", "excludes 0" if interval.low > 0 else "does not exclude 0")
+    out.text(f"control {quantity} verdict", wording.against_zero(interval.low, interval.high))
 gaps
 
 # %%
+out.number("content", 100 * controls.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 against = control.set_index("against")["with a counterpart"]

@@ -14,8 +14,9 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
@@ -54,6 +55,28 @@ def style() -> None:
 
     sns.set_palette("colorblind")
     matplotlib.rcParams.update(STYLE)
+
+
+def bands(widths: Mapping[str, int], *, across: int = 4) -> tuple[Figure, dict[str, Any]]:
+    """A figure of two panels a name, one above the other; more than `across` names go on in a further band below.
+
+    `widths`: name -> relative width of its panels. Returns the figure and, by name, its upper and lower axes.
+    """
+    import matplotlib.pyplot as plt
+
+    names = list(widths)
+    rows = [names[start : start + across] for start in range(0, len(names), across)]
+    widest = max(sum(widths[name] for name in row) for row in rows)
+    figure = plt.figure(figsize=(6.0, 2.9 * len(rows)))
+    axes: dict[str, Any] = {}
+    for row, part in zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):
+        rest = widest - sum(widths[name] for name in row)
+        ratios = [*(widths[name] for name in row), *([rest] if rest else [])]
+        made = part.subplots(2, len(ratios), width_ratios=ratios, squeeze=False)
+        for axis in made[:, len(row) :].ravel():
+            axis.set_axis_off()
+        axes |= dict(zip(row, made.T, strict=False))
+    return figure, axes
 
 
 class Report:

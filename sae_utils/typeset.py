@@ -57,7 +57,7 @@ def wrapper(profile: str, stamp: str, anonymous: bool) -> str:
 def left_out(profile: str) -> list[str]:
     """Definitions of the macros that the paper asks for, of studies that the profile leaves out: a dash each."""
     written = "".join(file.read_text("utf-8") for file in (PAPER / "generated" / profile).glob("*.tex"))
-    asked = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/*.tex")])
+    asked = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/**/*.tex")])
     defined = set(re.findall(r"\\newcommand\{\\([A-Za-z]+)\}", written))
     absent = tuple(macro.removesuffix("Absent") for macro in defined if macro.endswith("Absent"))
     dashes = {macro for macro in re.findall(r"\\([A-Za-z]+)", asked) if macro.startswith(absent)} - defined

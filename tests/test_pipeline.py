@@ -1,59 +1,80 @@
-"""From a name in a profile to its artefact: what derives from another reads what that one reads."""
+"""Many are made in fewer passes, and are what they are one by one."""
 
 import numpy as np
 import pytest
 
 from sae_utils import pipeline
-from sae_utils.lms import toys
-from sae_utils.saes import dictionaries
-
-NAMES = ("one_layer", "two_layer")
-
-
-@pytest.fixture(scope="module")
-def grown(world):
-    """The small world with a model and a dictionary as they were on the way."""
-    kept = pipeline.model(world, "one_layer").meta["checkpoints"]
-    several = world.dictionaries["one_layer"].model_copy(update={"checkpoints": 3})
-    return world._replace(
-        models=world.models | {"early": toys.Checkpoint(kind="checkpoint", of="one_layer", step=kept[0])},
-        dictionaries=world.dictionaries
-        | {"several": several, "first": dictionaries.Checkpoint(kind="checkpoint", of="several", number=0)},
-    )
+from sae_utils.lms import models
+from sae_utils.saes import activations
+from sae_utils.studies import baselines
 
 
-def test_the_origin_of_what_derives_and_of_what_does_not(grown):
-    assert pipeline.origin(grown.models, "early") is pipeline.origin(grown.models, "one_layer")
-    assert pipeline.origin(grown.dictionaries, "first") is grown.dictionaries["several"]
-    records = {"a": grown.models["early"].model_copy(update={"of": "b"}), "b": grown.models["early"]} | grown.models
-    assert pipeline.origin(records, "a") is grown.models["one_layer"]
+@pytest.fixture
+def wide(world, request):
+    """The world with more dictionaries of its two-layer model, masked as in no other test: nothing is there yet."""
+    first = world.dictionaries["two_layer"]
+    more = {
+        "below": first.model_copy(update={"hook": "blocks.0.hook_mlp_out"}),
+        "again": first.model_copy(update={"seed": 1}),
+    }
+    common = world.common.model_copy(update={"skip": request.param})
+    return world._replace(common=common, dictionaries=world.dictionaries | more)
 
 
-def test_a_checkpoint_of_a_dictionary_reads_the_same_and_has_other_rows(grown):
-    whole, early = (pipeline.reader(grown, name) for name in ("several", "first"))
-    assert early.dictionary.key != whole.dictionary.key
-    assert early._replace(dictionary=None) == whole._replace(dictionary=None)
-    of_whole, of_early = (pipeline.features(grown, name) for name in ("several", "first"))
-    assert of_early.sites.key == of_whole.sites.key and of_early.decoder.shape == of_whole.decoder.shape
-    assert not np.allclose(of_early.decoder, of_whole.decoder)
-    samples = early.dictionary.meta["samples"]
-    assert samples == whole.dictionary.meta["checkpoints"][0] < grown.dictionaries["several"].samples
+@pytest.fixture
+def passes(monkeypatch):
+    """The hooks of every pass over a model."""
+    seen, harvest = [], models.harvest
+
+    def counted(bridge, rows, batches, hooks, skip):
+        batches = list(batches)
+        if len(batches) > 1 or len(batches[0]) > 1:  # not the look at one row
+            seen.append(sorted(hooks))
+        return harvest(bridge, rows, iter(batches), hooks, skip)
+
+    monkeypatch.setattr(models, "harvest", counted)
+    return seen
 
 
-def test_a_checkpoint_of_a_model_has_its_tokens_and_is_worse(grown):
-    assert pipeline.tokenizer(grown, "early").key == pipeline.tokenizer(grown, "one_layer").key
-    assert pipeline.training_rows(grown, "early").key == pipeline.training_rows(grown, "one_layer").key
-    early, trained = (pipeline.losses(grown, name, 50).meta for name in ("early", "one_layer"))
-    assert early["model"] > trained["model"] and early["unigram"] == trained["unigram"]
+BOTH = ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
 
 
-def test_a_dictionary_has_the_tokenizer_of_its_model(grown):
-    for name in (*NAMES, "first"):
-        model = pipeline.origin(grown.dictionaries, name).model
-        assert pipeline.tokenizer_of(grown, name).key == pipeline.tokenizer(grown, model).key
+@pytest.mark.parametrize("wide", [7], indirect=True)
+def test_dictionaries_of_one_model_share_a_pass(wide, passes):
+    found = pipeline.readers(wide, ["below", "again", "two_layer"])
+    assert passes == [BOTH]
+    for name, made in found.items():
+        assert pipeline.reader(wide, name).dictionary is made.dictionary
+    assert passes == [BOTH]
 
 
-def test_features_of_other_tokens_are_not_paired(grown):
-    one, two = (pipeline.features(grown, name) for name in NAMES)
-    with pytest.raises(ValueError, match="look at different tokens: their models need one tokenizer"):
-        pipeline.pair(one, two._replace(sites=two.kept), 4)
+@pytest.mark.parametrize("wide", [8], indirect=True)
+def test_codes_of_one_model_share_a_pass(wide, passes):
+    names = ["again", "below", "two_layer"]
+    pipeline.readers(wide, names)
+    passes.clear()
+    found = pipeline.features_of(wide, names)
+    assert list(found) == names and passes and all(hooks == BOTH for hooks in passes)
+    for name in names:
+        source = pipeline.reader(wide, name)
+        bridge, sae = models.load(source.model), activations.dictionaries.load(source.dictionary)
+        rows = activations.judged(source.rows)[:20]
+        x = next(models.stream(bridge, source.rows, rows, [source.hook], source.skip))[source.hook]
+        expected = sae.encode(x).detach().numpy()
+        np.testing.assert_allclose(found[name].codes[: len(x)].toarray(), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("wide", [9], indirect=True)
+def test_units_of_one_model_share_a_pass(wide, passes):
+    kinds = [baselines.NEURONS, baselines.RESIDUAL, baselines.RANDOM]
+    units = [(name, kind) for name in ("below", "two_layer") for kind in kinds]
+    pipeline.readers(wide, ["below", "two_layer", "one_layer"])
+    passes.clear()
+    baselines.prepare(wide, [*units, ("one_layer", baselines.SAE)])
+    kinds_of_hook = ("hook_mlp_out", "hook_resid_post", "mlp.hook_post")
+    every = sorted(f"blocks.{block}.{kind}" for block in (0, 1) for kind in kinds_of_hook)
+    assert every in passes and {tuple(hooks) for hooks in passes} == {tuple(every), (BOTH[0],)}
+    passes.clear()
+    for name, kind in units:
+        assert baselines.features(wide, name, kind).codes.shape[0] > 0
+    assert passes == []

@@ -234,6 +234,21 @@ def test_equal_figures_are_equal_bytes(smoke):
     assert not list((report.FIGURES / "smoke").glob(".*"))
 
 
+def test_panels_go_on_in_a_further_band_where_there_are_many():
+    widths = {f"pair {number}": 1 + number % 3 for number in range(7)}
+    figure, axes = report.bands(widths, across=4)
+    figure.canvas.draw()
+    assert list(axes) == list(widths) and all(len(column) == 2 for column in axes.values())
+    spots = {name: [axis.get_position() for axis in column] for name, column in axes.items()}
+    for upper, lower in spots.values():
+        assert upper.y0 > lower.y1 and upper.x0 == pytest.approx(lower.x0)
+    first = [name for name, column in axes.items() if column[0].get_subplotspec().is_first_col()]
+    assert first == ["pair 0", "pair 4"]
+    height = figure.get_size_inches()[1]
+    assert height == 2 * report.bands({"one": 3})[0].get_size_inches()[1]
+    plt.close("all")
+
+
 def test_a_figure_embeds_its_fonts_and_says_what_drew_it(smoke):
     made = drawn(smoke)
     pdf = made[".pdf"]

@@ -171,6 +171,8 @@ def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
 
 
 def among(names: Sequence[str], holding: Collection[str]) -> str:
-    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6"."""
+    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6", "1 of 1"."""
     n = sum(name in holding for name in names)
-    return f"all {n}" if n == len(names) else f"none of {len(names)}" if n == 0 else f"{n} of {len(names)}"
+    if n == 0:
+        return f"none of {len(names)}"
+    return f"all {n}" if n == len(names) > 1 else f"{n} of {len(names)}"

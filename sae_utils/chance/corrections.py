@@ -21,15 +21,15 @@ def maximum_of_z(pair_sets: Mapping[Key, Mapping[str, Result]]) -> dict[Key, dic
 
     `pair_sets`: for every set of pairs its results by measure, as `significance.test` returns them. Permutations are
     shared within a set and must be independent across sets (a seed each). Every score is standardised by its own null,
-    the observed one counted in, so that observed and draws are exchangeable. What is undefined is NaN, and no test of
-    the family. O(tests x m). Single step: Westfall & Young 1993, ch. 2. Raises ValueError where the numbers of draws
-    differ.
+    the observed one counted in, so that observed and draws are exchangeable. What is undefined is NaN and no test of
+    the family. O(tests x m). Single step: Westfall & Young 1993, ch. 2.
+    Raises ValueError where the numbers of draws differ.
     """
     flat = [(s, name, result) for s, results in pair_sets.items() for name, result in results.items()]
     counts = {len(result.draws) for *_, result in flat}
     if len(counts) > 1:
         raise ValueError(f"the family's tests have {sorted(counts)} draws: draw all of them equally often")
-    adjusted: dict[Key, dict[str, float]] = {s: dict.fromkeys(results, math.nan) for s, results in pair_sets.items()}
+    adjusted = {s: dict.fromkeys(results, math.nan) for s, results in pair_sets.items()}
     flat = [test for test in flat if not test[-1].undefined]
     largest = np.full(counts.pop() if counts else 0, -np.inf)
     reached = []
