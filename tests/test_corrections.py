@@ -43,10 +43,10 @@ def test_a_null_that_does_not_vary_is_never_found():
 def test_what_is_undefined_is_no_test_of_the_family():
     sets = [significance.test(*related(s), ["cka", "rsa_pearson"], m=99, seed=s) for s in range(2)]
     nothing = significance.undefined("no rows", measure="svcca", null="x", n=60, m=99)
-    with_it = corrections.maximum_of_z([sets[0] | {"svcca": nothing}, sets[1]])
+    with_it = corrections.maximum_of_z({0: sets[0] | {"svcca": nothing}, 1: sets[1]})
     assert np.isnan(with_it[0].pop("svcca"))
-    assert with_it == corrections.maximum_of_z(sets)
-    assert np.isnan(corrections.maximum_of_z([{"svcca": nothing}])[0]["svcca"])
+    assert with_it == corrections.maximum_of_z(dict(enumerate(sets)))
+    assert np.isnan(corrections.maximum_of_z({0: {"svcca": nothing}})[0]["svcca"])
 
 
 def test_holm_of_a_worked_example():
