@@ -126,6 +126,23 @@ def test_no_excess_where_canonical_correlations_are_one_whatever_the_rows_hold()
     assert math.isfinite(cells.at_n(x, y, battery(), 40, seed=[0])["svcca"].excess)
 
 
+def test_an_undefined_measure_leaves_the_others_as_they_are():
+    """Of orthonormal rows nothing is left that the debiased CKA could divide by."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
+    x, y = np.eye(12) @ turn, planted(0, 12, 0.5)[1]
+    asked = battery(measures=["cka_debiased", "rsa_pearson", "rsa_spearman"])
+    found = cells.at_n(x, y, asked, 11, seed=[0])
+    assert found["cka_debiased"] is UNSCORED and all(math.isfinite(found[name].excess) for name in asked.measures[1:])
+    results = significance.test(x, y, asked.measures, m=39)
+    cell = Cell("x", 0, 0, "a", "b")
+    lines = layers.table({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))}, {})
+    told = lines[lines.rows == "decoder"].set_index("measure")
+    assert told.note["cka_debiased"] == "undefined: the score is not finite" and math.isnan(told.family["cka_debiased"])
+    assert told.drop(index="cka_debiased")[["p", "family", "one_n"]].notna().all(axis=None)
+    most = layers.maxima({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))})
+    assert most[most.measure == "cka_debiased"].p.isna().all() and most[most.measure != "cka_debiased"].p.notna().all()
+
+
 def test_a_subset_larger_than_the_pairs_is_refused():
     with pytest.raises(ValueError, match="12 pairs cannot be cut to n = 13"):
         cells.at_n(*planted(0, 12, 0.5), battery(), 13, seed=[0])

@@ -90,9 +90,9 @@ def at_n(
 ) -> dict[str, AtN]:
     """Scores of random ``n`` of so many ``pairs``, drawn ``subsets`` times, by what ``test`` names them.
 
-    ``test(places, number)`` holds the pairs at ``places`` against their own null; ``number`` counts the subsets. What
-    it leaves out of a subset does not enter the mean. All pairs are tested once where there are just ``n``.
-    Raises ValueError where there are fewer.
+    ``test(places, number)`` holds the pairs at ``places`` against their own null; ``number`` counts the subsets. A
+    subset in which a score is undefined does not enter its mean: `UNSCORED` where it is in all. All pairs are tested
+    once where there are just ``n``. Raises ValueError where there are fewer.
     """
     if n > pairs:
         raise ValueError(f"{pairs} pairs cannot be cut to n = {n}: choose at most as many as there are")
@@ -100,8 +100,8 @@ def at_n(
     found: dict[str, list[Result]] = {}
     for number in range(1 if n == pairs else subsets):
         for name, result in test(np.sort(generator.choice(pairs, n, replace=False)), number).items():
-            found.setdefault(name, []).append(result)
-    return {name: _mean(n, results) for name, results in found.items()}
+            found.setdefault(name, []).extend([] if result.undefined else [result])
+    return {name: _mean(n, results) if results else UNSCORED for name, results in found.items()}
 
 
 def _mean(n: int, results: Sequence[Result]) -> AtN:
@@ -137,10 +137,9 @@ def pairs_at_n(
     """`at_n` of the pairs of any matching, each subset by `geometry`; `UNSCORED` where none has enough features."""
 
     def test(places: NDArray[np.int64], number: int) -> dict[str, Result]:
-        part = chosen(pairs, places)
-        return {measure: geometry(part, rows_a, rows_b, measure, m=m, seed=seed)} if enough(part) else {}
+        return {measure: geometry(chosen(pairs, places), rows_a, rows_b, measure, m=m, seed=seed)}
 
-    return at_n(len(pairs.a), n, test, subsets=subsets, seed=seed).get(measure, UNSCORED)
+    return at_n(len(pairs.a), n, test, subsets=subsets, seed=seed)[measure]
 
 
 def chosen(pairs: Pairs, places: np.ndarray) -> Pairs:

@@ -134,9 +134,7 @@ def test(
         for c in chosen
     }
     return {
-        c.name: undefined(without[c.name], measure=c.name, null=null.name, n=n, m=wanted[c.name])
-        if c.name in without
-        else found[c.name]
+        c.name: found.get(c.name) or undefined(without[c.name], measure=c.name, null=null.name, n=n, m=wanted[c.name])
         for c in asked
     }
 
@@ -214,23 +212,10 @@ def summarise(
 
 def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:
     """A score that there is not, for the place of one: NaN throughout, and the note says why."""
-    nan, draws_of_none = math.nan, np.full(m, math.nan)
-    numbers = dict.fromkeys(
-        ("observed", "null_mean", "null_sd", "skew", "z", "p", "p_approximate", "excess", "cantelli", "wachter"), nan
-    )
-    return Result(
-        measure=measure,
-        null=null,
-        n=n,
-        k=(),
-        **numbers,
-        closed_form=False,
-        movable=1.0,
-        stuck=0,
-        m=m,
-        note=f"undefined: {why}",
-        draws=draws_of_none,
-    )
+    names = "observed null_mean null_sd skew z p p_approximate excess cantelli wachter"
+    told: dict[str, Any] = {"measure": measure, "null": null, "n": n, "m": m, "note": f"undefined: {why}"}
+    told |= {"k": (), "closed_form": False, "movable": 1.0, "stuck": 0, "draws": np.full(m, math.nan)}
+    return Result(**told, **dict.fromkeys(names.split(), math.nan))
 
 
 def excess(observed: float, null_mean: float) -> float:
