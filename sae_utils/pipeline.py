@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,31 +36,24 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
         raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
 
 
-def base(profile: Profile, name: str) -> toys.Toy | pretrained.Pretrained:
-    """The toy or pretrained model that a model is, or from which it derives."""
-    record = profile.models[name]
-    return base(profile, record.of) if hasattr(record, "of") else record
-
-
-def toy(profile: Profile, name: str) -> toys.Toy:
-    """The toy that a model is, or from which it derives.
-
-    Raises:
-        TypeError: it is pretrained.
-    """
-    record = base(profile, name)
-    if not isinstance(record, toys.Toy):
-        raise TypeError(f"{name} is not a toy")
-    return record
+def origin(records: Mapping[str, Any], name: str) -> Any:
+    """The record of a model or dictionary, or of that from which it derives (`of`)."""
+    record = records[name]
+    return origin(records, record.of) if hasattr(record, "of") else record
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
     """The tokenizer of a model; models that cut text alike have one."""
-    record = base(profile, name)
+    record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
             return pretrained.tokenizer(pretrained.words(record))
     return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
+
+
+def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
+    """The tokenizer of the model that a dictionary reads."""
+    return tokenizer(profile, origin(profile.dictionaries, dictionary).model)
 
 
 def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
@@ -114,12 +107,6 @@ class Reader(NamedTuple):
         return self.dictionary, self.model, self.own_rows, self.hook, self.skip
 
 
-def _first(profile: Profile, name: str) -> Any:
-    """The record of a dictionary, or of the one that it is a checkpoint of."""
-    record = profile.dictionaries[name]
-    return _first(profile, record.of) if isinstance(record, dictionaries.Checkpoint) else record
-
-
 def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[str, Artefact]:
     return dictionaries.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
 
@@ -130,7 +117,7 @@ def reader(profile: Profile, name: str) -> Reader:
     Raises:
         ProfileError: a released one that fits another hook better than the one it is said to read.
     """
-    record, first = profile.dictionaries[name], _first(profile, name)
+    record, first = profile.dictionaries[name], origin(profile.dictionaries, name)
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
@@ -149,7 +136,7 @@ def reader(profile: Profile, name: str) -> Reader:
 def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
     """`reader` of many: one pass over a model gives what all that are trained on it read."""
     names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
-    for first in (_first(profile, name) for name in names):
+    for first in (origin(profile.dictionaries, name) for name in names):
         if isinstance(first, dictionaries.Trained):
             hooks[first.model, first.samples].append(first.hook)
     sweep.sweep(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
@@ -188,7 +175,7 @@ def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
     """`features` of many: one pass over a model encodes for all that read it."""
     found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
     for name, source in found.items():
-        of[_first(profile, name).model].append(source)
+        of[origin(profile.dictionaries, name).model].append(source)
     sweep.sweep(lambda model: _codes(of[model]), of, "codes")
     return {name: features(profile, name) for name in found}
 

@@ -38,6 +38,10 @@ for _ in tqdm(range(size)):
 print(profile, size, os.environ["OMP_NUM_THREADS"], os.path.basename(os.getcwd()))
 
 # %%
+if not size:
+    raise SystemExit  # as `Report.needs` does
+
+# %%
 if fail:
     raise ValueError("no such " + "luck")
 size + 1
@@ -105,6 +109,14 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     assert (repository / "notebooks" / "toy.py").read_text() == TOY
 
 
+def test_a_notebook_that_ends_early_is_finished(repository, smoke, monkeypatch, capsys):
+    run_main(monkeypatch, told(smoke, size=0, fail=True))
+    assert capsys.readouterr().out == "wrote build/smoke/toy.ipynb\n"
+    assert [file.name for file in (repository / "build" / "smoke").iterdir()] == ["toy.ipynb"]
+    last = nbformat.read(repository / "build" / "smoke" / "toy.ipynb", as_version=4).cells[-1]
+    assert last.source.startswith("if fail") and last.execution_count is None and not last.outputs
+
+
 def test_no_kernel_is_said(repository, smoke, monkeypatch):
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -122,3 +134,14 @@ def test_no_kernel_is_said(repository, smoke, monkeypatch):
 def test_main_names_the_notebooks_that_there_are(smoke, monkeypatch):
     with pytest.raises(SystemExit, match="error: no such notebook: tpy; there are toy"):
         run_main(monkeypatch, told(smoke), "tpy")
+
+
+def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, monkeypatch):
+    from nbclient.exceptions import DeadKernelError
+
+    def die(profile, notebook):
+        raise DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(execute, "execute", die)
+    with pytest.raises(SystemExit, match=r"the kernel of notebooks/toy\.py died, most often for lack of memory"):
+        run_main(monkeypatch, told(smoke))

@@ -448,3 +448,11 @@ def test_blocks_of_another_type_or_order_are_converted(tmp_path):
         out.append(block)
         out.append(block[::-1])
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), np.concatenate([block, block[::-1]]))
+
+
+def test_rows_of_another_shape_do_not_grow_a_file(tmp_path):
+    with store.Appender(tmp_path / "x.npy", np.float32, (3,)) as out:
+        out.append(np.ones((2, 3)))
+        with pytest.raises(ValueError, match=r"rows of shape \(4,\) do not belong in a file of rows \(3,\)"):
+            out.append(np.ones((2, 4)))
+    assert np.load(tmp_path / "x.npy").shape == (2, 3)

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from sae_utils import pipeline
 from sae_utils.params import Profile
-from sae_utils.saes import activations, dictionaries
+from sae_utils.saes import activations
 from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Appender, Artefact, artefact
 from sae_utils.text import alignment, corpora
@@ -161,7 +161,7 @@ def aggregate(codes: Any, first: NDArray[np.int64], last: NDArray[np.int64], how
 def align(profile: Profile, a: str, b: str, at: alignment.At) -> Artefact:
     """The positions that the models of two dictionaries share on the text of a profile."""
     source = corpora.text(profile.corpus)
-    spans_a, spans_b = (alignment.spans(source, tokenizer(profile, name)) for name in (a, b))
+    spans_a, spans_b = (alignment.spans(source, pipeline.tokenizer_of(profile, name)) for name in (a, b))
     one, two = (pipeline.reader(profile, name) for name in (a, b))
     sites_a, sites_b = (activations.sites(reader.rows, reader.skip) for reader in (one, two))
     return positions(spans_a, spans_b, one.rows, two.rows, sites_a, sites_b, at)
@@ -181,14 +181,6 @@ def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipe
     raise ValueError(f"{name} reads other tokens than the two models that were aligned: align it with one of them")
 
 
-def tokenizer(profile: Profile, dictionary: str) -> Artefact:
-    """The tokenizer of the model that a dictionary reads."""
-    record = profile.dictionaries[dictionary]
-    while isinstance(record, dictionaries.Checkpoint):
-        record = profile.dictionaries[record.of]
-    return pipeline.tokenizer(profile, record.model)
-
-
 class Comparison(NamedTuple):
     """Two dictionaries of models with different tokenizers, and two that show how much alike they could be."""
 
@@ -205,11 +197,9 @@ def comparisons(profile: Profile, notebook: str, listed: Sequence[Any]) -> list[
     """The comparisons that a profile lists, each as [a, across, within, negative].
 
     Raises:
-        ProfileError: none, one that is not four names of dictionaries, or whose tokenizers are not as they should.
+        ProfileError: one that is not four names of dictionaries, or whose tokenizers are not as they should.
     """
     where, found = f"params/{profile.name}.yaml: {notebook}.comparisons", []
-    if not listed:
-        raise ProfileError(f"{where}: none; list [a, across, within, negative]")
     for names in listed:
         if not (isinstance(names, list) and len(names) == 4):
             raise ProfileError(f"{where}: expected four dictionaries [a, across, within, negative], found {names!r}")
@@ -217,7 +207,7 @@ def comparisons(profile: Profile, notebook: str, listed: Sequence[Any]) -> list[
             if name not in list(profile.dictionaries):  # it may be anything
                 remedy = nearest(str(name), profile.dictionaries)
                 raise ProfileError(f"{where}: no dictionary is called {name!r}; {remedy}")
-        a, across, *others = (tokenizer(profile, name).key for name in names)
+        a, across, *others = (pipeline.tokenizer_of(profile, name).key for name in names)
         if a == across or others != [a, a]:
             raise ProfileError(
                 f"{where}: {names!r}: the second must be of a model with another tokenizer than that of the first, "

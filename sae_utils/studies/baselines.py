@@ -214,7 +214,7 @@ def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] =
         pairs,
         held_out,
         (np.array(both.a.decoder[pairs.a]), np.array(both.b.decoder[pairs.b])),
-        (int(both.found.a.live.sum()), int(both.found.b.live.sum())),
+        both.found.live,
     )
 
 
@@ -229,9 +229,7 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
         raise ProfileError(
             f"params/{profile.name}.yaml: no dictionary is called {name!r}; {nearest(name, profile.dictionaries)}"
         )
-    record = profile.dictionaries[name]
-    while hasattr(record, "of"):
-        record = profile.dictionaries[record.of]
+    record = pipeline.origin(profile.dictionaries, name)
     # only its own files may tell where a released one reads
     hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
     return record.model, block_of(hook)

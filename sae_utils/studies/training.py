@@ -30,13 +30,23 @@ class Size(NamedTuple):
 
 def size(profile: Profile, name: str) -> Size:
     """The size of a model; random weights have taken no steps, pretrained ones those that their revision names."""
-    made, first = pipeline.model(profile, name).meta, pipeline.base(profile, name)
+    made, first = pipeline.model(profile, name).meta, pipeline.origin(profile.models, name)
     if isinstance(first, toys.Toy):
         return Size(first.layers, first.d_model, made["parameters"], made["steps"])
     record = profile.models[name]
     if record is first:
         return Size(made["layers"], made["d_model"], made["parameters"], _step(first))
     return size(profile, record.of)._replace(steps=made["steps"])
+
+
+def finished(profile: Profile, name: str) -> bool:
+    """Whether a model was trained, and is not one that the profile also has at a later step."""
+    record = profile.models[name]
+    if isinstance(record, pretrained.Pretrained):
+        others = (x for x in profile.models.values() if isinstance(x, pretrained.Pretrained))
+        steps, own = [_step(x) for x in others if x.source == record.source], _step(record)
+        return math.isnan(own) or not any(math.isnan(step) or step > own for step in steps)
+    return not isinstance(record, toys.Checkpoint) and size(profile, name).steps > 0
 
 
 def checkpoints(profile: Profile, name: str) -> dict[int, Artefact]:

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.lms import models
-from sae_utils.pairing import correlation, matching
+from sae_utils.pairing import correlation, labels, matching
 from sae_utils.pairing.filters import Facts
 from sae_utils.pairing.matching import Pairs
 from sae_utils.pairing.sides import Codes
-from sae_utils.saes import activations, dictionaries, labels
+from sae_utils.saes import activations, dictionaries
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.baselines import block_of
 from sae_utils.text import corpora
