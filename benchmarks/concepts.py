@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 
 import numpy as np
 
-from benchmarks.correlation import ONE_THREAD, codes
+from benchmarks import _apart
+from benchmarks.correlation import codes
 from sae_utils.studies import concepts, words
 
 VOCABULARY = 50_000  # tokens, as many as Pythia has
@@ -47,7 +44,7 @@ def measure(tokens: int, features: int) -> dict[str, float]:
     before = time.process_time()
     work(tokens)
     spent = time.process_time() - before
-    return {"cpu_s": spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"cpu_s": spent, "peak_mb": _apart.peak_mb()}
 
 
 def main() -> None:
@@ -60,9 +57,7 @@ def main() -> None:
         print(json.dumps(measure(int(chosen.part[0]), int(chosen.part[1]))))
         return
     tokens, features = (50_000, 4096) if chosen.quick else (500_000, 32_768)
-    command = [sys.executable, "-m", "benchmarks.concepts", "--part", str(tokens), str(features)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = _apart.run("concepts", "--part", tokens, features)
     print(f"{tokens:,} tokens x {features:,}: {found['cpu_s']:.2f} CPU-s, {found['peak_mb']:.0f} MB")
     result = {"tokens": tokens, "features": features, **found}
     print(json.dumps({name: round(value, 3) for name, value in result.items()}))

@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 
 import numpy as np
 from scipy import sparse
 
+from benchmarks import _apart
 from sae_utils.pairing import accumulate, correlation, sides
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 ACTIVE = 32  # features that fire on a token
 
 
@@ -70,14 +66,12 @@ def measure(part: str, tokens: int, features: int) -> dict[str, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-    return spent | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return spent | {"peak_mb": _apart.peak_mb()}
 
 
 def apart(part: str, tokens: int, features: int) -> dict[str, float]:
     """``measure`` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.correlation", "--part", part, str(tokens), str(features)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = _apart.run("correlation", "--part", part, tokens, features)
     print(
         f"{part:8s} {tokens:>9,} tokens x {features:,}^2: {found['cpu_s']:8.2f} CPU-s, {found['wall_s']:8.2f} s, "
         f"{found['peak_mb']:6.0f} MB",

@@ -14,10 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks import _apart
 from sae_utils import store
 from sae_utils.lms import models, toys
 from sae_utils.saes import activations, dictionaries, formats
@@ -59,7 +57,7 @@ def dictionary(folder: Path) -> dict[str, Any]:
     made = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(WIDTH, 512, generator=made), dim=1)
     weights = {"W_enc": rows.T, "W_dec": rows, "b_enc": torch.zeros(WIDTH), "b_dec": torch.zeros(512)}
-    formats._build("topk", weights, True, k=K).save_model(folder)
+    formats.build("topk", weights, True, k=K).save_model(folder)
     return {}
 
 
@@ -105,7 +103,8 @@ def ours(bridge: Any, sae: Any, given: Artefact, root: Path) -> None:
         mock.patch.object(models, "load", lambda _: bridge),
         mock.patch.object(dictionaries, "load", lambda _: sae),
     ):
-        activations.codes.__wrapped__(Path(place), dictionary(), model(), given, sites, HOOK, SKIP)  # type: ignore[attr-defined]
+        made = activations.codes.__wrapped__({(dictionary(), HOOK): Path(place)}, model(), given, sites, SKIP)  # type: ignore[attr-defined]
+        list(made)
 
 
 def speed(root: Path, device: str, count: int, repeats: int) -> tuple[float, float]:
@@ -139,14 +138,7 @@ def peak(root: Path, count: int) -> None:
     """Harvest in this process and print its peak memory in MB."""
     store.use(threads=1, root=root)
     ours(models.load(model()), dictionaries.load(dictionary()), rows(count), root)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def apart(root: Path, count: int) -> int:
-    """`peak` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.harvest", "--peak", str(root), str(count)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return round(float(done.stdout.splitlines()[-1]))
+    print(round(_apart.peak_mb()))
 
 
 def main() -> None:
@@ -163,7 +155,7 @@ def main() -> None:
         root = Path(folder)
         ratio, rate = speed(root, "cpu", count, repeats)
         found: dict[str, Any] = {"ratio_bare": round(ratio, 3), "tokens_per_s": round(rate)}
-        found["peak_mb"] = {str(n): apart(root, n) for n in (2 * count, 4 * count)}
+        found["peak_mb"] = {str(n): _apart.run("harvest", "--peak", root, n) for n in (2 * count, 4 * count)}
         if torch.cuda.is_available():
             ratio, rate = speed(root, "cuda", 64 * count, repeats)
             found |= {"cuda_ratio_bare": round(ratio, 3), "cuda_tokens_per_s": round(rate)}

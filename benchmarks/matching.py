@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks import _apart
 from sae_utils.pairing import directions, matching
 from sae_utils.pairing.correlation import Correlation
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 WIDTH = 64  # coordinates of a planted vector
 NOISE = 2.0  # of a partner, in units of the vector: partners have a cosine of about 0.45
 
@@ -52,7 +49,7 @@ def measure(features: int, peer: bool) -> dict[str, float]:
     best, proof = matching.optimal(found)
     marks.append(time.process_time())
     spent = dict(zip(("candidates_s", "greedy_s", "optimal_s"), np.diff(marks), strict=True))
-    spent |= {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "certified": proof.certified}
+    spent |= {"peak_mb": _apart.peak_mb(), "certified": proof.certified}
     print(
         f"{features:,} features: greedy {len(greedy.r):,} pairs, sum {greedy.r.sum(dtype=np.float64):.4f}; "
         f"optimal {len(best.r):,}, sum {proof.primal:.4f}, gap {proof.gap:.1e} after {proof.rounds} rounds",
@@ -69,9 +66,7 @@ def measure(features: int, peer: bool) -> dict[str, float]:
 
 def apart(features: int, peer: bool) -> dict[str, float]:
     """``measure`` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.matching", "--part", str(features), str(int(peer))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = _apart.run("matching", "--part", features, int(peer))
     print(f"{features:,} features: {found}", flush=True)
     return found
 

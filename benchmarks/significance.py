@@ -11,14 +11,12 @@ battery_s     eight measures, 1,000 shared permutations, 5,000 pairs of 512 dime
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+
+from benchmarks import _apart
 
 BATTERY = ("svcca", "pwcca", "cka", "rsa_pearson", "rsa_spearman", "procrustes", "mutual_knn", "jaccard_knn")
 
@@ -102,7 +100,7 @@ def rsa32k(quick: bool) -> dict[str, float]:
     a, b = related(n, 512)
     significance.test(a[:2100], b[:2100], ["rsa_pearson"], m=2)  # compiled once and kept on disk
     took = seconds(lambda: significance.test(a, b, ["rsa_pearson"], m=m))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = _apart.peak_mb()
     print(f"Pearson RSA n = {n}, exact moments and {m} permutations: {took:.1f} s, {peak:.0f} MB")
     return {"rsa32k_s": took, "rsa32k_mb": peak}
 
@@ -130,12 +128,7 @@ def main() -> None:
         return
     found: dict[str, float] = {}
     for part, (_, threads) in PARTS.items():
-        command = [sys.executable, "-m", "benchmarks.significance", "--part", part, *["--quick"] * chosen.quick]
-        limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
-        done = subprocess.run(command, env=os.environ | limits, stdout=subprocess.PIPE, text=True, check=True)
-        *lines, last = done.stdout.strip().splitlines()
-        print(*lines, sep="\n", flush=True)
-        found |= json.loads(last)
+        found |= _apart.run("significance", "--part", part, *["--quick"] * chosen.quick, threads=threads)
     print(json.dumps({name: round(value, 2) for name, value in found.items()}))
 
 

@@ -141,7 +141,7 @@ else:
 
 
 # %%
-readers = sweep.sweep(lambda name: pipeline.reader(run, name), run.dictionaries, "dictionaries")
+readers = pipeline.readers(run, run.dictionaries)
 judged = {name: quality.quality(*x.judge(), judged_rows).meta for name, x in readers.items()}
 located = {name: quality.located(*x.judge(), fvu_rows).meta for name, x in readers.items()}
 
@@ -182,7 +182,7 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # %%
 name = run.common.primary.pair[0]
 x, features = readers[name], pipeline.features(run, name)
-layer = x.hook.split(".")[1]
+post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
 classed = bool((classes >= 0).any())
@@ -192,8 +192,7 @@ if not classed:
 # %%
 by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
 if classed:
-    hook = f"blocks.{layer}.mlp.hook_post"
-    neurons = activations.neurons(x.model, x.rows, features.sites, hook, x.skip).array("values")
+    neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
     singled = [truth.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
     by_class = pd.merge(*singled, on="class", suffixes=(" feature", " neuron"))
 
@@ -235,7 +234,7 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
 names = sorted({name for pair in cells for name in pair})
-known = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+known = pipeline.features_of(run, names)
 correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}

@@ -62,8 +62,7 @@ import pandas as pd
 from sae_utils import params, pipeline, report, store
 from sae_utils.chance import comparison, nulls, significance
 from sae_utils.geometry import similarity
-from sae_utils.pairing import correlation, filters, matching
-from sae_utils.saes import labels
+from sae_utils.pairing import correlation, filters, labels, matching
 from sae_utils.studies import contexts, counterparts
 
 # %%
@@ -80,7 +79,7 @@ both = pipeline.pair(a, b, candidates)
 
 # %%
 found, on_matching, on_held_out = both.found, both.on_matching, both.on_held_out
-live_a, live_b = int(found.a.live.sum()), int(found.b.live.sum())
+live_a, live_b = found.live
 
 # %%
 out.number("matching tokens", on_matching.sum(), "{:,}")

@@ -54,7 +54,7 @@ primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
 both = pipeline.pair(a, b, candidates)
 found = both.found
-live_a, live_b = int(found.a.live.sum()), int(found.b.live.sum())
+live_a, live_b = found.live
 
 # %% [markdown]
 # ## The matchings
@@ -136,7 +136,7 @@ family_wise = corrections.holm([x.p for x in results.values()], m=permutations)
 # %%
 smallest = min(len(p.a) for p in scored.values())
 alike_n = {
-    name: comparison.at_one_n(p, *rows, primary.measure, smallest, subsets=subsets, m=curve_draws, seed=seed)
+    name: comparison.pairs_at_n(p, *rows, primary.measure, smallest, subsets=subsets, m=curve_draws, seed=seed)
     for name, p in scored.items()
 }
 
@@ -149,7 +149,7 @@ geometry = pd.DataFrame(
         "null": x.null_mean,
         "null SD": x.null_sd,
         "excess": x.excess,
-        "at one n": alike_n[name].mean,
+        "at one n": alike_n[name].excess,
         "z": x.z,
         "p": x.p,
         "Holm": p,
@@ -171,7 +171,7 @@ out.figure("geometry", figure)
 
 # %%
 holding = {name for name, p in zip(results, family_wise, strict=True) if p < 0.05 and results[name].excess > 0}
-excesses = [x.mean for x in alike_n.values()]
+excesses = [x.excess for x in alike_n.values()]
 out.number("smallest n", smallest, "{:,}")
 out.number("least excess at one n", np.nanmin(excesses))
 out.number("largest excess at one n", np.nanmax(excesses))
@@ -204,11 +204,11 @@ curves = pd.DataFrame(
 # %%
 best = scored["optimal"]
 at_random = {
-    r: comparison.at_one_n(best, *rows, primary.measure, len(p.a), subsets=subsets, m=curve_draws, seed=seed)
+    r: comparison.pairs_at_n(best, *rows, primary.measure, len(p.a), subsets=subsets, m=curve_draws, seed=seed)
     for (name, r), p in cut.items()
     if name == "optimal" and comparison.enough(p)
 }
-mean, sd = (np.array([getattr(x, field) for x in at_random.values()]) for field in ("mean", "sd"))
+mean, sd = (np.array([getattr(x, field) for x in at_random.values()]) for field in ("excess", "excess_sd"))
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.4), sharex=True)
@@ -229,9 +229,9 @@ strict = max(at_random)
 out.number("strictest r", strict, "{:.1f}")
 out.number("strictest n", by_r.n[strict], "{:,}")
 out.number("strictest excess", by_r.excess[strict])
-out.number("strictest at random", at_random[strict].mean)
-out.number("strictest at random sd", at_random[strict].sd)
-gained = by_r.excess[strict] > at_random[strict].mean + 2 * at_random[strict].sd
+out.number("strictest at random", at_random[strict].excess)
+out.number("strictest at random sd", at_random[strict].excess_sd)
+gained = by_r.excess[strict] > at_random[strict].excess + 2 * at_random[strict].excess_sd
 out.text("least r verdict", "are better aligned" if gained else "are not clearly better aligned")
 curves.pivot(index="least r", columns="matching", values="n")
 

@@ -80,7 +80,7 @@ names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
 # threshold; its share is of the live features of the side that has fewer.
 
 # %%
-codes = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+codes = pipeline.features_of(run, names)
 matched = sweep.sweep(
     lambda x: cells.matched(codes[x.a].kept, codes[x.b].kept, codes[x.a].sites, candidates, counterpart), grid, "pairs"
 )

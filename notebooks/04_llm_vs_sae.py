@@ -70,6 +70,7 @@ for name in itertools.chain(*beside):
     baselines.place(run, name)  # complains of a name that nothing defines before anything runs
 cells = [(*pair, kind) for pair in grid for kind in baselines.KINDS]
 cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
+baselines.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
 found = sweep.sweep(
     lambda cell: baselines.compare(baselines.pair(run, *cell, candidates), cell[2]), cells, "layer pairs"
 )
@@ -85,7 +86,7 @@ found = sweep.sweep(
 scored = {cell: x for cell, x in found.items() if cell[2] in (SAE, NEURONS)}
 n = min([x.n for x in scored.values() if x.n >= fewest], default=fewest)
 settings = {"subsets": subsets, "m": permutations, "seed": seed}
-at_n = {cell: matched.at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
+at_n = {cell: comparison.rows_at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
 for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs": len(grid)}.items():
     out.number(name, value, "{:d}")
 
@@ -103,9 +104,9 @@ tested = {
     cell: significance.test(*x.rows, [measure], m=permutations, seed=(seed, number))
     for number, (cell, x) in enumerate(sets.items())
 }
-family = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True))
+family = corrections.maximum_of_z(tested)
 small = min([x.n for cell, x in sets.items() if cell[2] == OUTPUTS], default=n)
-at_small = {cell: matched.at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
+at_small = {cell: comparison.rows_at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
 ceiling = {(name, cell[2]): x.excess for cell, x in at_n.items() for name in seeds if cell[:2] == (name, seeds[name])}
 relative = {
     (a, b, kind): significance.relative(x.excess, ceiling.get((a, kind)), ceiling.get((b, kind)))
@@ -122,8 +123,8 @@ similarity = pd.DataFrame(
         | {"held out": comparison.average(found[cell].held_out)}
         | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
-            "at one n": at_n.get(cell, matched.UNSCORED).excess,
-            "at small n": at_small.get(cell, matched.UNSCORED).excess,
+            "at one n": at_n.get(cell, comparison.UNSCORED).excess,
+            "at small n": at_small.get(cell, comparison.UNSCORED).excess,
         }
         | {"relative": relative.get(cell, np.nan)}
         for cell in there
@@ -156,9 +157,9 @@ beyond = {cell for cell in family if family[cell][measure] < 0.05}
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
 axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
 for kind, (marker, colour, shift) in looks.items():
-    at = {x + shift: at_n.get((*pair, kind), matched.UNSCORED) for pair, x in where.items()}
+    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for pair, x in where.items()}
     # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=matched.AtN._fields).round(4)
+    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
     axes.vlines(list(at), score.low, score.high, color=report.NULL, linewidth=6, alpha=0.5)
     face = [colour if (*pair, kind) in beyond else "w" for pair in where]
     axes.scatter(list(at), score.observed, s=20, marker=marker, c=face, edgecolors=colour, label=kind, zorder=2)
@@ -303,7 +304,7 @@ other = {
 measured = pd.DataFrame(
     {"matching": how, "units": kind, "n": x.n, "measure": name}
     | matched.columns(result)
-    | {"at one n": matched.at_n(x.rows, name, n, **settings).excess}
+    | {"at one n": comparison.rows_at_n(x.rows, name, n, **settings).excess}
     for number, ((how, kind), x) in enumerate(other.items())
     for name, result in significance.test(*x.rows, names, m=permutations, seed=(seed, 2, number)).items()
 )
@@ -438,7 +439,7 @@ numbered = pd.DataFrame(
     | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
     | {"own": x.own if how == "index" else x.mutual_own}
     | matched.columns(geometry.get((name, other, how)))
-    | {"at one n": index_n.get((name, other, how), matched.UNSCORED).excess}
+    | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
 beyond = {names for names, x in units.items() if x.shuffled.p < 0.05}
@@ -490,16 +491,16 @@ within = {
     key: significance.test(*those, [measure], m=permutations, seed=(seed, 3, number))
     for number, (key, those) in enumerate(rows.items())
 }
-within_family = dict(zip(within, corrections.maximum_of_z(list(within.values())) if within else [], strict=True))
+within_family = corrections.maximum_of_z(within)
 least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept) for concept, _ in rows}
 
 # %%
-within_n = {key: matched.at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
+within_n = {key: comparison.rows_at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
 spaces = pd.DataFrame(
     {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
-    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), matched.UNSCORED).excess}
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
 out.table("concepts", spaces, matched.formats(spaces))

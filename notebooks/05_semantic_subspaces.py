@@ -67,7 +67,7 @@ import seaborn as sns
 
 from sae_utils import params, pipeline, report
 from sae_utils.chance import comparison, corrections, nulls, significance
-from sae_utils.saes import labels
+from sae_utils.pairing import labels
 from sae_utils.studies import concepts, contexts, placebos, relatedness, relations, subspaces, unsupervised, words
 
 # %%
@@ -75,7 +75,7 @@ run = params.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
 primary = run.common.primary
 name_a, name_b = primary.pair
-features = {name: pipeline.features(run, name) for name in dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b])}
+features = pipeline.features_of(run, dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b]))
 both = pipeline.pair(features[name_a], features[name_b], pairing["candidates"])
 a, b = both.a, both.b
 
@@ -383,7 +383,7 @@ for number, key in enumerate(subspace):
             subspace[key], pool["one-to-one"], *rows, m=draws["permutations"], seed=[seed, number]
         )
         tested[key] |= {fitted.measure: fitted}
-adjusted = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True)) if tested else {}
+adjusted = corrections.maximum_of_z(tested)
 
 # %%
 by_way = pd.DataFrame(
@@ -643,7 +643,7 @@ by_layer = {
     for number, (key, pairs) in enumerate(cells.items())
     if subspaces.enough(pairs, fewest[key[1]])
 }
-corrected = dict(zip(by_layer, corrections.maximum_of_z(list(by_layer.values())), strict=True)) if by_layer else {}
+corrected = corrections.maximum_of_z(by_layer)
 
 # %%
 columns = [f"A{x + 1} x B{y + 1}" for x, y in np.ndindex(len(layers["a"]), len(layers["b"]))]

@@ -55,8 +55,7 @@ import pandas as pd
 
 from sae_utils import params, pipeline, report
 from sae_utils.chance import comparison, corrections, significance
-from sae_utils.pairing import correlation, matching
-from sae_utils.saes import labels
+from sae_utils.pairing import correlation, labels, matching
 from sae_utils.studies import aligned, cells, contexts, counterparts, matched
 from sae_utils.text import alignment, corpora, tokenization
 
@@ -246,10 +245,9 @@ tested = {
     key: significance.test(*x, [measure], m=permutations, seed=(seed, number))
     for number, (key, x) in enumerate(scored.items())
 }
-family = dict(zip(tested, corrections.maximum_of_z(list(tested.values())), strict=True))
-at_n = {
-    key: matched.at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) if key in scored else matched.UNSCORED
-    for key, x in rows.items()
+family = corrections.maximum_of_z(tested)
+at_n = dict.fromkeys(rows, comparison.UNSCORED) | {
+    key: comparison.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }
 error = {key: matched.excess_interval(x, measure, families).se for key, x in scored.items()}
 

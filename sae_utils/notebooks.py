@@ -3,11 +3,13 @@
 In: `notebooks/*.py` and `*.ipynb`. Out: both, with the same cells.
 Never: execution; an edit lost (of two files that differ, the one saved last is kept).
 
-`python -m sae_utils.notebooks` writes what differs.
+`python -m sae_utils.notebooks` writes what differs; with `--check` it only says so.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 
 import jupytext
@@ -34,8 +36,14 @@ def differ(source: Path) -> bool:
     return [(c.cell_type, c.source) for c in mine.cells] != [(c.cell_type, c.source) for c in yours.cells]
 
 
-def main() -> None:
-    """Bring every pair together."""
+def apart(source: Path) -> bool:
+    """Whether the .ipynb of a percent script is missing, or anything but what `clean` gives."""
+    pair = source.with_suffix(".ipynb")
+    return not pair.exists() or pair.read_text("utf-8") != clean(source)
+
+
+def together() -> None:
+    """Write of every pair what differs, from the one saved last."""
     for source in sorted(params.NOTEBOOKS.glob("*.py")):
         pair = source.with_suffix(".ipynb")
         if pair.exists() and differ(source) and pair.stat().st_mtime > source.stat().st_mtime:
@@ -44,9 +52,19 @@ def main() -> None:
             taken = jupytext.writes(jupytext.read(pair), fmt="py:percent").partition(first)[2]
             source.write_text(header + first + taken, "utf-8")
             print(f"{source.name}: taken from {pair.name}, which was saved later")
-        if not pair.exists() or pair.read_text("utf-8") != clean(source):
+        if apart(source):
             pair.write_text(clean(source), "utf-8")
             print(f"{pair.name}: written")
+
+
+def main() -> None:
+    """Bring the two files of every notebook together."""
+    parser = argparse.ArgumentParser(prog="python -m sae_utils.notebooks", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a pair is apart")
+    if not parser.parse_args().check:
+        together()
+    elif names := [source.stem for source in sorted(params.NOTEBOOKS.glob("*.py")) if apart(source)]:
+        sys.exit(f"error: apart, or with outputs: {', '.join(names)}; `make notebooks` brings both files together")
 
 
 if __name__ == "__main__":

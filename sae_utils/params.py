@@ -3,10 +3,8 @@
 In: the name of a file in `params/`. Out: a checked `Profile`; one parameter file a notebook for the build.
 Never: a default that stands in code and in a profile; a value that is silently ignored.
 
-Keys: `extends` (another profile), the common ones of `Common`, and a section a notebook, whose keys and types are those
-of the notebook's own parameters cell. With `extends`, a common key replaces the inherited one whole, but the keys of a
-notebook's section replace one by one; and `"*"` among models or dictionaries keeps the inherited ones and sets its
-values in each that has such a key.
+Keys: `extends` (another profile, see `inherit`), the common ones of `Common`, and a section a notebook, whose keys and
+types are those of the notebook's own parameters cell.
 
 `python -m sae_utils.params PROFILE` checks a profile and rewrites `build/PROFILE/params/`.
 """
@@ -16,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -23,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import Field, create_model
 
-from sae_utils import store
+from sae_utils import inherit, store
 from sae_utils.sources import REPOSITORY
 from sae_utils.spec import ProfileError, Spec, build, choose, nearest
 from sae_utils.text import corpora
@@ -177,54 +176,13 @@ def _not_kept(record: Spec, checkpoint: type[Spec], where: str, remedy: str) -> 
         raise ProfileError(f"{where}.of: only what is trained here keeps checkpoints; {remedy}")
 
 
-class _Strict(yaml.SafeLoader):
-    """YAML in which no key may stand twice: the first would be silently ignored."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
     """The keys of `params/<name>.yaml`, those of what it extends included.
 
     Raises:
-        ProfileError: no such file, not YAML (with the line), a key twice, a circle of `extends`.
+        ProfileError: as `inherit.read`.
     """
-    file = PARAMS / f"{name}.yaml"
-    if not file.exists():
-        valid = [f.relative_to(PARAMS).with_suffix("").as_posix() for f in PARAMS.rglob("*.yaml")]
-        by = f" (params/{seen[-1]}.yaml: extends)" if seen else ""
-        raise ProfileError(f"params/{name}.yaml: no such profile{by}; {nearest(name, valid)}")
-    if name in seen:
-        raise ProfileError(f"params/{name}.yaml: extends: goes in a circle: {' -> '.join([*seen, name])}")
-    try:
-        values = yaml.load(file.read_text("utf-8"), _Strict)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ProfileError(f"params/{name}.yaml{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(values, dict):
-        raise ProfileError(f"params/{name}.yaml: expected keys with values, found {values!r}")
-    if "extends" not in values:
-        return values
-    base = read(str(values.pop("extends")), (*seen, name))
-    for key, value in values.items():
-        inherited = base.get(key)
-        if key in ("models", "dictionaries") and isinstance(value, dict) and "*" in value:
-            everywhere, known = value.pop("*"), {a for v in (inherited or {}).values() for a in v}
-            for unknown in everywhere.keys() - known:
-                raise ProfileError(f"params/{name}.yaml: {key}.*.{unknown}: unknown key; {nearest(unknown, known)}")
-            kept = {k: v | {a: b for a, b in everywhere.items() if a in v} for k, v in (inherited or {}).items()}
-            base[key] = kept | value
-            continue
-        is_section = key in notebooks() and isinstance(value, dict) and isinstance(inherited, dict)
-        base[key] = dict(inherited or {}, **value) if is_section else value
-    return base
+    return inherit.read(PARAMS, name, notebooks())
 
 
 def cell(notebook: str) -> dict[str, Any]:
@@ -233,14 +191,13 @@ def cell(notebook: str) -> dict[str, Any]:
     Raises:
         ProfileError: there is no such cell, or it holds something else than `name = literal`.
     """
-    import jupytext
-
-    for part in jupytext.read(NOTEBOOKS / f"{notebook}.py").cells:
-        if "parameters" in part.metadata.get("tags", []):
+    text = (NOTEBOOKS / f"{notebook}.py").read_text("utf-8")
+    for head, body in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n?)*)", text, re.MULTILINE):
+        if "parameters" in re.findall(r'"(.*?)"', head):  # its tags; jupytext would read them too, in seconds
             try:
                 return {
                     statement.targets[0].id: ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-                    for statement in ast.parse(part.source).body
+                    for statement in ast.parse(body).body
                 }
             except (AttributeError, ValueError):
                 raise ProfileError(

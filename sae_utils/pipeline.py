@@ -7,11 +7,13 @@ Never: a computation of its own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sae_utils import sweep
 from sae_utils.lms import models, pretrained, toys
 from sae_utils.pairing import candidates, correlation
 from sae_utils.pairing.correlation import Correlation
@@ -34,31 +36,24 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
         raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
 
 
-def base(profile: Profile, name: str) -> toys.Toy | pretrained.Pretrained:
-    """The toy or pretrained model that a model is, or from which it derives."""
-    record = profile.models[name]
-    return base(profile, record.of) if hasattr(record, "of") else record
-
-
-def toy(profile: Profile, name: str) -> toys.Toy:
-    """The toy that a model is, or from which it derives.
-
-    Raises:
-        TypeError: it is pretrained.
-    """
-    record = base(profile, name)
-    if not isinstance(record, toys.Toy):
-        raise TypeError(f"{name} is not a toy")
-    return record
+def origin(records: Mapping[str, Any], name: str) -> Any:
+    """The record of a model or dictionary, or of that from which it derives (`of`)."""
+    record = records[name]
+    return origin(records, record.of) if hasattr(record, "of") else record
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
     """The tokenizer of a model; models that cut text alike have one."""
-    record = base(profile, name)
+    record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
             return pretrained.tokenizer(pretrained.words(record))
     return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
+
+
+def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
+    """The tokenizer of the model that a dictionary reads."""
+    return tokenizer(profile, origin(profile.dictionaries, dictionary).model)
 
 
 def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
@@ -112,15 +107,17 @@ class Reader(NamedTuple):
         return self.dictionary, self.model, self.own_rows, self.hook, self.skip
 
 
+def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[str, Artefact]:
+    return dictionaries.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
+
+
 def reader(profile: Profile, name: str) -> Reader:
     """A sparse autoencoder and what it reads.
 
     Raises:
         ProfileError: a released one that fits another hook better than the one it is said to read.
     """
-    record = first = profile.dictionaries[name]
-    while isinstance(first, dictionaries.Checkpoint):
-        first = profile.dictionaries[first.of]
+    record, first = profile.dictionaries[name], origin(profile.dictionaries, name)
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
@@ -130,10 +127,20 @@ def reader(profile: Profile, name: str) -> Reader:
             quality.confirm(quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:
         hook, width = first.hook, first.width
-        made = dictionaries.trained(first, dictionaries.inputs(source, own_rows, hook, skip, first.samples))
+        made = dictionaries.trained(first, _inputs(profile, first.model, first.samples, [hook])[hook])
     if record is not first:
         made = dictionaries.checkpoint(made, record.number)
     return Reader(made, source, rows(profile, first.model), own_rows, hook, skip, width)
+
+
+def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
+    """`reader` of many: one pass over a model gives what all that are trained on it read."""
+    names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
+    for first in (origin(profile.dictionaries, name) for name in names):
+        if isinstance(first, dictionaries.Trained):
+            hooks[first.model, first.samples].append(first.hook)
+    sweep.sweep(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
+    return sweep.sweep(lambda name: reader(profile, name), names, "dictionaries")
 
 
 class Features(NamedTuple):
@@ -149,12 +156,28 @@ class Features(NamedTuple):
     """where the codes lie in the store"""
 
 
+def _codes(sources: list[Reader]) -> dict[activations.Source, Artefact]:
+    """Codes of dictionaries of one model."""
+    first = sources[0]
+    sites = activations.sites(first.rows, first.skip)
+    return activations.codes([(x.dictionary, x.hook) for x in sources], first.model, first.rows, sites, first.skip)
+
+
 def features(profile: Profile, name: str) -> Features:
     """The codes and decoder rows of a dictionary."""
     source = reader(profile, name)
+    (codes,) = _codes([source]).values()
     sites = activations.sites(source.rows, source.skip)
-    codes = activations.codes(source.dictionary, source.model, source.rows, sites, source.hook, source.skip)
     return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites, codes)
+
+
+def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
+    """`features` of many: one pass over a model encodes for all that read it."""
+    found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
+    for name, source in found.items():
+        of[origin(profile.dictionaries, name).model].append(source)
+    sweep.sweep(lambda model: _codes(of[model]), of, "codes")
+    return {name: features(profile, name) for name in found}
 
 
 class Pair(NamedTuple):

@@ -53,7 +53,9 @@ def models(profile: Profile) -> str:
     """What the models are: "the models are ..."."""
     if toys(profile):
         return "small ones, trained on the spot"
-    trained_here = any(not isinstance(pipeline.base(profile, name), pretrained.Pretrained) for name in profile.models)
+    trained_here = any(
+        not isinstance(pipeline.origin(profile.models, name), pretrained.Pretrained) for name in profile.models
+    )
     return "released ones" + (", and small ones trained on the spot" if trained_here else "")
 
 

@@ -8,6 +8,7 @@ from sae_utils import params
 from sae_utils.spec import ProfileError
 from sae_utils.studies import concepts
 from sae_utils.studies.words import Words
+from sae_utils.text import stories
 
 RNG = np.random.default_rng(0)
 
@@ -239,3 +240,15 @@ def test_placebos_are_drawn_by_seed(text):
 def test_a_placebo_of_nothing_is_nothing(text):
     found, listed = text
     assert concepts.placebo(found, listed & ~listed, np.random.default_rng(0)).size == 0
+
+
+def test_true_classes_are_those_of_any_listed_word():
+    membership = stories.membership()
+    one, other = (next(word for word, (name, _) in membership.items() if name == stories.CLASSES[c]) for c in (0, 3))
+    assert concepts.true_classes([one.upper(), other, "nowhere"]) == [0, 3]
+    assert concepts.true_classes(["nowhere"]) == []
+
+
+def test_where_the_truth_is_not_known_a_set_has_a_size_only():
+    judged = concepts.judge(np.array([True, False, True]), None)
+    assert judged.n == 2 and np.isnan([judged.precision, judged.recall]).all()

@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 from sae_utils import params
-from sae_utils.saes import labels
+from sae_utils.pairing import labels
 from sae_utils.studies import contexts
 
 WORDS = ["the", "cat", "sat", "down", "there"]

@@ -67,3 +67,15 @@ def test_gap_leaves_out_whole_seeds():
     without = np.array([0.9 - 0.1, 0.7 - 0.15, 0.8 - 0.05])  # s0, s1, s2 left out: one pair of seeds remains
     assert found.estimate == pytest.approx(0.8 - 0.1)
     assert found.se == pytest.approx(np.sqrt(2 / 3 * ((without - without.mean()) ** 2).sum()))
+
+
+def test_fewer_content_features_than_ten_are_not_scored():
+    generator = np.random.default_rng(0)
+    codes = np.where(generator.random((400, 9)) < 0.2, 1.0, 0)
+    sites = Sites(np.repeat([1, 2], 200), np.zeros(400, int))
+    side = features(codes, generator.normal(size=(9, 4)), sites)
+    both = Pair(
+        side, side, correlation.correlate(side.codes, side.codes, k=4), np.arange(400) < 200, np.arange(400) > 199
+    )
+    found = controls.shared(both, counterpart=0.5, minimum=1, measure="rsa_pearson")
+    assert found.n == 9 and np.isnan([found.share, found.r, found.geometry]).all()

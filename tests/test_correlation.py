@@ -279,3 +279,15 @@ def test_a_matrix_that_does_not_fit_is_refused(monkeypatch):
     assert price([0, 1], [0, 1]).shape == (2, 2)
     with pytest.raises(ValueError, match="a block of 10 x 12 correlations takes"):
         price()
+
+
+def test_pairs_threads_and_sides_that_do_not_fit_are_refused():
+    codes = sparse.random_array((40, 6), density=0.3, rng=0, format="csr", dtype=np.float32)
+    with pytest.raises(ValueError, match="2 features of a, 1 of b: a pair needs one of each"):
+        correlation.paired(codes, codes, [0, 1], [0])
+    with pytest.raises(ValueError, match="threads = 0: at least 1"):
+        correlation.correlate(codes, codes, k=2, threads=0)
+    with pytest.raises(ValueError, match="needs two sparse sides"):
+        correlation.resampled(codes, codes.toarray(), [0], [0], np.arange(40), np.ones((40, 2)))
+    with pytest.raises(ValueError, match="a mask or a list of positions, found float64"):
+        correlation.correlate(codes, codes, k=2, rows=np.linspace(0, 1, 5))

@@ -65,3 +65,12 @@ def test_bad_input_is_named():
     few = matching.Pairs(*(np.arange(2, dtype=np.int32),) * 2, np.ones(2), np.zeros(5, np.int8), np.zeros(5, np.int8))
     with pytest.raises(ValueError, match="2 pairs for a map"):
         directions.align(rows(5, 3, 6), rows(5, 3, 7), few)
+
+
+def test_unit_rows_keep_their_direction_and_zeros_stay():
+    given = rows(6, 4, 0)
+    given[2] = 0
+    made = directions.unit(given.astype(np.float32))
+    assert made.dtype == np.float64 and (made[2] == 0).all()
+    assert np.linalg.norm(np.delete(made, 2, 0), axis=1) == pytest.approx(np.ones(5))
+    assert np.einsum("ij,ij->i", made, given) == pytest.approx(np.linalg.norm(given, axis=1), rel=1e-6)

@@ -134,3 +134,14 @@ def test_no_kernel_is_said(repository, smoke, monkeypatch):
 def test_main_names_the_notebooks_that_there_are(smoke, monkeypatch):
     with pytest.raises(SystemExit, match="error: no such notebook: tpy; there are toy"):
         run_main(monkeypatch, told(smoke), "tpy")
+
+
+def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, monkeypatch):
+    from nbclient.exceptions import DeadKernelError
+
+    def die(profile, notebook):
+        raise DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(execute, "execute", die)
+    with pytest.raises(SystemExit, match=r"the kernel of notebooks/toy\.py died, most often for lack of memory"):
+        run_main(monkeypatch, told(smoke))

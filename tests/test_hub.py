@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny_hub
 from hub_server import commit, serve
@@ -204,3 +205,20 @@ def test_tensors_of_the_right_shape_come_in_float32(tmp_path):
     for wrong in ({"W_dec": ("d", "n")}, {"b_dec": (3,)}, {"b_dec": (tiny_hub.D, 1)}, {"more": ()}):
         with pytest.raises(ProfileError, match=r"a\.safetensors: expected .*; found W_dec \(24, 16\)"):
             hub.tensors(tmp_path / "a.safetensors", shapes | wrong)
+
+
+def test_a_folder_is_asked_about_like_a_repository(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    known = hub.ask(str(tmp_path), "", ["config.json", "model.safetensors"])
+    assert known.sizes == {"config.json": 2} and list(known.cached) == ["config.json"] and not known.refusal
+    assert hub.ask(str(tmp_path / "gone"), "", ["config.json"]).refusal.endswith("no such folder")
+    assert "no such repository" in hub.ask("a b", "main", []).refusal
+
+
+def test_an_archive_that_is_cut_off_is_refused(tmp_path):
+    np.savez(tmp_path / "params.npz", W_enc=np.zeros((30, 30)))
+    assert "params.npz" in hub.find(str(tmp_path), "", [["params.npz"]])
+    whole = (tmp_path / "params.npz").read_bytes()
+    (tmp_path / "params.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ProfileError, match=r"params\.npz: cut off or not an npz archive; delete it"):
+        hub.find(str(tmp_path), "", [["params.npz"]])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.pairing import sides
-from sae_utils.saes import labels
+from sae_utils.pairing import labels, sides
 
 
 def store(seed, tokens=500, features=20):

@@ -6,7 +6,7 @@ import pytest
 
 from sae_utils import pipeline, store
 from sae_utils.chance import significance
-from sae_utils.chance.comparison import AtOneN
+from sae_utils.chance.comparison import UNSCORED
 from sae_utils.pairing import correlation, matching
 from sae_utils.spec import ProfileError
 from sae_utils.studies import cells, layers
@@ -31,7 +31,7 @@ def planted(seed, n, noise, d=6):
 
 def found(x, y, seed, measures=("rsa_pearson", "procrustes"), m=99, one_n=math.nan) -> Scores:
     results = significance.test(x, y, measures, m=m, seed=seed)
-    alike = {name: AtOneN(one_n, 0.0, 10) for name in measures}
+    alike = {name: UNSCORED._replace(n=10, excess=one_n, excess_sd=0.0) for name in measures}
     return Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, alike))
 
 
@@ -67,7 +67,7 @@ def test_a_cell_of_the_small_world(world):
     r.append(swapped.r.mean())
     assert made.meta["r"] == pytest.approx(np.mean(r), abs=1e-6)
     assert made.meta["held_out"] == pytest.approx(np.mean([np.nanmean(x) for x in held]), abs=1e-6)
-    fewer = [min(x.found.a.live.sum(), x.found.b.live.sum()) for x in (both, back)]
+    fewer = [min(x.found.live) for x in (both, back)]
     shares = [np.sum(x >= 0.3) / live for x, live in zip(held, fewer, strict=True)]
     assert made.meta["counterparts"] == pytest.approx(np.mean(shares))
     assert (made.meta["pairs"], made.meta["live_a"]) == (len(pairs.a), both.found.a.live.sum())
@@ -85,7 +85,9 @@ def test_scores_come_back_from_the_store_as_they_were(world):
             mine = kept.results[kind][name]
             np.testing.assert_array_equal(mine.draws, result.draws)
             np.testing.assert_equal(mine._replace(draws=None), result._replace(draws=None))
-        assert kept.at_one_n[kind] == cells.at_one_n(x, y, asked, n, seed=[0, 7])
+        alike = cells.at_n(x, y, asked, n, seed=[0, 7])
+        np.testing.assert_equal(kept.at_one_n[kind], alike)
+        assert list(alike) == asked.measures and math.isnan(alike["cka"].p), "known in closed form: no draws"
     decoder, encoder = (cells.rows(readers[0], kind) for kind in ROWS)
     assert encoder.shape == decoder.shape and not np.allclose(encoder, decoder)
 
@@ -104,29 +106,29 @@ def test_excess_at_one_n_depends_on_the_pairs_and_not_on_how_many_there_are():
     asked = battery(measures=["mutual_knn", "procrustes"], subsets=30)
     raw = [significance.test(x, y, ["procrustes"], m=9)["procrustes"].null_mean for x, y in (small, large)]
     assert raw[0] - raw[1] > 0.1
-    alike = [cells.at_one_n(x, y, asked, 30, seed=[0]) for x, y in (small, large)]
+    alike = [cells.at_n(x, y, asked, 30, seed=[0]) for x, y in (small, large)]
     for name in asked.measures:
-        assert alike[0][name].mean == pytest.approx(alike[1][name].mean, abs=0.1)
-        assert alike[0][name].n == 30 and alike[1][name].sd > 0
+        assert alike[0][name].excess == pytest.approx(alike[1][name].excess, abs=0.1)
+        assert alike[0][name].n == 30 and alike[1][name].excess_sd > 0
 
 
 def test_at_n_of_all_pairs_it_is_the_excess_of_all_pairs():
     x, y = planted(0, 40, 0.5)
     asked = battery(measures=["rsa_pearson"])
-    whole = cells.at_one_n(x, y, asked, 40, seed=[0])["rsa_pearson"]
-    assert whole.mean == pytest.approx(significance.test(x, y, ["rsa_pearson"], m=9)["rsa_pearson"].excess)
-    assert whole.sd == 0
+    whole = cells.at_n(x, y, asked, 40, seed=[0])["rsa_pearson"]
+    assert whole.excess == pytest.approx(significance.test(x, y, ["rsa_pearson"], m=9)["rsa_pearson"].excess)
+    assert whole.excess_sd == 0
 
 
 def test_no_excess_where_canonical_correlations_are_one_whatever_the_rows_hold():
     x, y = planted(0, 60, 0.5)
-    assert math.isnan(cells.at_one_n(x, y, battery(), 10, seed=[0])["svcca"].mean)
-    assert math.isfinite(cells.at_one_n(x, y, battery(), 40, seed=[0])["svcca"].mean)
+    assert math.isnan(cells.at_n(x, y, battery(), 10, seed=[0])["svcca"].excess)
+    assert math.isfinite(cells.at_n(x, y, battery(), 40, seed=[0])["svcca"].excess)
 
 
 def test_a_subset_larger_than_the_pairs_is_refused():
     with pytest.raises(ValueError, match="12 pairs cannot be cut to n = 13"):
-        cells.at_one_n(*planted(0, 12, 0.5), battery(), 13, seed=[0])
+        cells.at_n(*planted(0, 12, 0.5), battery(), 13, seed=[0])
 
 
 def test_a_battery_refuses_what_it_does_not_know():

@@ -1,4 +1,4 @@
-"""Scores are compared at one n, and at equal correlation."""
+"""Pairs at equal correlation, intervals over families, and what tables say."""
 
 import numpy as np
 import pandas as pd
@@ -6,13 +6,7 @@ import pytest
 
 from sae_utils.chance import significance
 from sae_utils.studies import matched
-
-
-def rows(seed, n=60, d=8, noise=1.0):
-    """Paired rows that share an arrangement, the less the larger the noise."""
-    generator = np.random.default_rng(seed)
-    x = generator.normal(size=(n, d))
-    return x, x @ np.linalg.qr(generator.normal(size=(d, d)))[0] + noise * generator.normal(size=(n, d))
+from tests.test_comparison import shared
 
 
 def brute(r_one, r_two, caliper):
@@ -53,43 +47,11 @@ def test_what_correlates_otherwise_or_not_at_all_has_no_neighbour():
     assert [len(side) for side in matched.alike_in_r(np.array([0.9]), np.zeros(0), 0.05)] == [0, 0]
 
 
-def test_all_pairs_are_scored_once():
-    x, y = rows(0)
-    found = matched.at_n((x, y), "rsa_pearson", 60, subsets=5, m=49, seed=3)
-    expected = significance.test(x, y, ["rsa_pearson"], m=49, seed=(3, 0))["rsa_pearson"]
-    for field in ("n", "observed", "null_mean", "null_sd", "excess", "z", "p"):
-        assert getattr(found, field) == pytest.approx(getattr(expected, field))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(expected.draws, [0.025, 0.975])))
-    assert found.excess_sd == 0
-
-
-def test_subsets_have_the_size_asked_for_and_are_averaged():
-    x, y = rows(0)
-    found = matched.at_n((x, y), "mutual_knn", 25, subsets=8, m=19, seed=0)
-    assert found.n == 25 and found.excess_sd > 0
-    whole = matched.at_n((x, y), "mutual_knn", 60, subsets=8, m=19, seed=0)
-    assert found.null_mean == pytest.approx(10 / 24) and whole.null_mean == pytest.approx(10 / 59)
-    assert found.low < found.null_mean < found.high
-    copied = matched.at_n((x, x), "rsa_pearson", 25, subsets=4, m=19, seed=0)
-    assert copied.excess == pytest.approx(1) and copied.p == pytest.approx(2 / 20)
-    with pytest.raises(ValueError, match="61 of 60 pairs"):
-        matched.at_n((x, y), "rsa_pearson", 61, subsets=2, m=9, seed=0)
-
-
-def test_twice_the_mean_p_holds_its_level():
-    p = []
-    for seed in range(40):
-        generator = np.random.default_rng(seed)
-        unrelated = generator.normal(size=(40, 6)), generator.normal(size=(40, 6))
-        p.append(matched.at_n(unrelated, "rsa_pearson", 20, subsets=4, m=19, seed=seed).p)
-    assert np.mean(np.array(p) <= 0.1) <= 0.15 and max(p) <= 1
-
-
 def test_whole_families_are_left_out():
     """Near-duplicates are one family, found by their directions whatever their lengths."""
     generator = np.random.default_rng(1)
     family = generator.permutation(np.repeat(np.arange(12), 5))
-    x, y = (side[:12][family] + 0.02 * generator.normal(size=(60, 8)) for side in rows(0, noise=0.5))
+    x, y = (side[:12][family] + 0.02 * generator.normal(size=(60, 8)) for side in shared(0, noise=0.5))
     x *= generator.uniform(0.5, 2, size=(60, 1))
     found = matched.excess_interval((x, y), "rsa_pearson", 12)
     excess = [
@@ -103,13 +65,13 @@ def test_whole_families_are_left_out():
 
 def test_an_excess_that_would_be_sampled_is_refused():
     with pytest.raises(ValueError, match="svcca_first_component with m = 0"):
-        matched.excess_interval(rows(0), "svcca_first_component", 6)
+        matched.excess_interval(shared(0), "svcca_first_component", 6)
     with pytest.raises(ValueError, match="too few to leave one out"):
-        matched.excess_interval(rows(0), "rsa_pearson", 2)
+        matched.excess_interval(shared(0), "rsa_pearson", 2)
 
 
 def test_what_a_table_says():
-    x, y = rows(0)
+    x, y = shared(0)
     result = significance.test(x, y, ["rsa_pearson"], m=19)["rsa_pearson"]
     told = matched.columns(result)
     assert (told["observed"], told["null SD"], told["z"], told["p"]) == (
@@ -121,7 +83,3 @@ def test_what_a_table_says():
     frame = pd.DataFrame([{"n": 1200, "units": "neurons", **told}])
     assert matched.formats(frame).keys() == {"n", *told}
     assert matched.formats(frame)["n"].format(1200) == "1,200"
-
-
-def test_a_set_that_is_not_scored_has_no_number():
-    assert matched.UNSCORED.n == 0 and np.isnan(matched.UNSCORED[1:]).all()

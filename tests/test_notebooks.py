@@ -33,7 +33,7 @@ def tree(source) -> ast.Module:
 @every
 def test_the_pair_is_the_source_without_outputs(source):
     pair = source.with_suffix(".ipynb")
-    assert pair.read_text("utf-8") == notebooks.clean(source), "`make notebooks` brings the two together"
+    assert not notebooks.apart(source), "`make notebooks` brings the two together"
     notebook = nbformat.read(pair, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
@@ -126,7 +126,7 @@ def pair(tmp_path, monkeypatch):
     """One notebook, both files, saved long ago."""
     monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
     shutil.copy(SOURCES[0], tmp_path / "toy.py")
-    notebooks.main()
+    notebooks.together()
     source, copy = tmp_path / "toy.py", tmp_path / "toy.ipynb"
     for file in (source, copy):
         os.utime(file, (1000, 1000))
@@ -155,7 +155,7 @@ def test_together_they_are_left_alone(pair, capsys):
     source, copy = pair
     before = source.read_bytes(), copy.read_bytes()
     capsys.readouterr()
-    notebooks.main()
+    notebooks.together()
     assert (source.read_bytes(), copy.read_bytes()) == before and capsys.readouterr().out == ""
     assert source.stat().st_mtime == copy.stat().st_mtime == 1000
 
@@ -165,7 +165,7 @@ def test_the_source_saved_last_wins(pair):
     edit_cell(copy, "# Edited in Jupyter", 2000)
     edit(source, "# # Models and dictionaries", "# # Edited as text", 3000)
     text = source.read_bytes()
-    notebooks.main()
+    notebooks.together()
     assert source.read_bytes() == text
     assert cells(copy)[0].source.startswith("# Edited as text") and not notebooks.differ(source)
 
@@ -175,7 +175,7 @@ def test_the_notebook_saved_last_wins(pair):
     edit(source, "# # Models and dictionaries", "# # Edited as text", 2000)
     edit_cell(copy, "# Edited in Jupyter\n\nTwo lines.", 3000, output="secret")
     rest = cells(source)[1:]
-    notebooks.main()
+    notebooks.together()
     assert cells(source)[0].source == "# Edited in Jupyter\n\nTwo lines."
     assert [(c.source, c.metadata) for c in cells(source)[1:]] == [(c.source, c.metadata) for c in rest]
     assert copy.read_text("utf-8") == notebooks.clean(source) and "secret" not in copy.read_text("utf-8")
@@ -188,7 +188,7 @@ def test_the_header_survives_a_notebook_that_wins(pair):
     before = source.read_text("utf-8").splitlines()
     first = cells(copy)[0].source
     edit_cell(copy, first + "\n\nOne more line.", 3000)
-    notebooks.main()
+    notebooks.together()
     after = source.read_text("utf-8").splitlines()
     assert [line for line in after if line not in before] == ["# One more line."]
     assert [line for line in before if line not in after] == []
@@ -200,7 +200,7 @@ def test_outputs_alone_are_cleared(pair):
     edit_cell(copy, cells(source)[0].source, 3000, output="a result")
     assert copy.read_bytes() != before
     text = source.read_bytes()
-    notebooks.main()
+    notebooks.together()
     assert copy.read_bytes() == before and source.read_bytes() == text
 
 
@@ -209,5 +209,16 @@ def test_a_missing_notebook_is_written(pair):
     before = copy.read_bytes()
     copy.unlink()
     assert notebooks.differ(source)
-    notebooks.main()
+    notebooks.together()
     assert copy.read_bytes() == before
+
+
+def test_a_check_says_what_is_apart_and_writes_nothing(pair, monkeypatch):
+    source, copy = pair
+    monkeypatch.setattr("sys.argv", ["notebooks", "--check"])
+    notebooks.main()
+    edit_cell(copy, cells(source)[0].source, 3000, output="a result")  # the same cells
+    before = source.read_bytes(), copy.read_bytes()
+    with pytest.raises(SystemExit, match="apart, or with outputs: toy; `make notebooks`"):
+        notebooks.main()
+    assert (source.read_bytes(), copy.read_bytes()) == before

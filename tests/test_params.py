@@ -323,3 +323,20 @@ def test_a_device_that_is_not_here(folder, monkeypatch):
     (folder / "edited.yaml").write_text("extends: smoke\ndevice: cuda\n")
     with pytest.raises(ProfileError, match=r"params/edited\.yaml: device: no CUDA device is here"):
         params.start("edited", FIRST)
+
+
+def test_a_circle_of_derived_models_is_shown_whole(folder):
+    twin = "{kind: twin, random: all, seed: 0, of: "
+    values = whole()
+    (folder / "edited.yaml").write_text(yaml.safe_dump(values))
+    (folder / "around.yaml").write_text(
+        f"extends: edited\nmodels:\n  '*': {{}}\n  one: {twin}two}}\n  two: {twin}one}}\n"
+    )
+    assert complaint("around") == "params/around.yaml: models.two.of: goes in a circle: one -> two -> one"
+
+
+def test_heads_that_do_not_divide_the_width(folder):
+    values = whole()
+    values["models"]["one_layer"]["heads"] = 3
+    (folder / "edited.yaml").write_text(yaml.safe_dump(values))
+    assert "models.one_layer: value error, heads must divide d_model" in complaint()

@@ -10,7 +10,8 @@ import tiny_hub
 from hub_server import serve
 from huggingface_hub import constants
 
-from sae_utils import params, plan
+from sae_utils import hub, params, plan
+from sae_utils.lms import pretrained
 from sae_utils.text import corpora
 
 PROFILE = """
@@ -117,3 +118,13 @@ def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
         kind="text", path=str(tmp_path / "a.txt"), unit="line", context=8, shares=[0.6, 0.2, 0.2], split_seed=0
     )
     assert plan.tokens(spec) == 100
+
+
+def test_a_checkpoint_in_parts_is_counted_whole(monkeypatch):
+    sizes = {"config.json": 10, pretrained.INDEX: 20, "model-00001-of-00002.safetensors": 400, "tokenizer.json": 30}
+    sizes |= {"model-00002-of-00002.safetensors": 600, "pytorch_model.bin": 5000}
+    cached = {"model-00001-of-00002.safetensors": "here"}
+    monkeypatch.setattr(plan.hub, "ask", lambda *_: hub.Known(sizes, cached, "mit", 0, ""))
+    record = pretrained.Pretrained(kind="pretrained", source="org/large")
+    found = plan._source("models.large", pretrained.wanted(record))
+    assert (found.fetch, found.cached, found.parameters) == (10 + 20 + 30 + 600, 400, 1000 // 4)

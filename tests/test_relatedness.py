@@ -136,3 +136,8 @@ def test_words_nobody_knows_give_no_score(known):
 def test_words_of_features():
     top = np.array([[0, 0, 2], [-1, 1, -1], [-1, -1, -1]])
     assert relatedness.words_of(top, ("a", "b", "c")) == [{"a", "c"}, {"b"}, frozenset()]
+
+
+def test_sets_drawn_at_random_that_nobody_knows_give_no_score(known):
+    words = [frozenset({"w1", "w2"}), frozenset({"w3", "w4"}), *[frozenset({"nobody"})] * 6]
+    assert relatedness.related(np.array([0, 1]), np.arange(2, 8), words, known, m=9, seed=0) is None

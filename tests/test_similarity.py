@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm, compare
 from scipy.spatial import procrustes
@@ -11,7 +12,7 @@ from skbio.stats.distance import DistanceMatrix
 from skbio.stats.distance import mantel as skbio_mantel
 from sklearn.neighbors import NearestNeighbors
 
-from sae_utils.geometry import similarity
+from sae_utils.geometry import linear, similarity
 
 X = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
 Y = np.array([[0, 2, 7], [2, 0, 6], [7, 6, 0]])
@@ -271,3 +272,20 @@ def test_too_few_rows_for_the_components_is_said():
     a, b = related(0, n=20)
     with pytest.warns(UserWarning, match=r"n = 20 rows for k = 12 \+ 9 components: 2 canonical correlations are 1"):
         similarity.svcca(a, b, variance=1.0)
+
+
+def test_rows_and_estimators_that_are_none():
+    rows = np.ones((4, 3))
+    with pytest.raises(ValueError, match=r"side b has shape \(4,\): give rows as a matrix"):
+        similarity.paired(rows, rows[:, 0])
+    with pytest.raises(ValueError, match="unknown estimator 'first'"):
+        similarity.svcca(rows, rows, estimator="first")
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+def test_sums_of_singular_values_in_either_precision(shape):
+    """In float32 by the smaller Gram matrix, whichever side that is."""
+    whole = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][: shape[0], : shape[1]]
+    exact = np.linalg.svd(whole, compute_uv=False).sum()
+    for dtype, off in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        assert linear.nuclear(torch.tensor(whole[None], dtype=dtype)).item() == pytest.approx(exact, abs=off)

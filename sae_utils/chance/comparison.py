@@ -1,14 +1,14 @@
 """Matchings side by side: each set of pairs scored against the null that fits it, and at one n.
 
-In: pairs and the decoder rows of both sides. Out: `significance.Result`s and excesses.
-Never: a matching of its own; a shuffle of many-to-one pairs, which would take features that chose the same partner for
-shared geometry.
+In: pairs and the decoder rows of both sides. Out: `significance.Result`s, and their means over subsets of one size.
+Never: a matching of its own; scores of different n compared; a shuffle of many-to-one pairs, which would take features
+that chose the same partner for shared geometry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from sae_utils.chance.significance import Result
 from sae_utils.pairing import filters
 from sae_utils.pairing.matching import Pairs, Soft
 
+Rows = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
 FEWEST = 10  # distinct features of either side; with fewer, no score
 
 
@@ -54,22 +55,92 @@ def excess(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *
     return geometry(pairs, rows_a, rows_b, measure, m=m, seed=seed).excess
 
 
-class AtOneN(NamedTuple):
-    """Excess over random subsets of one size: what is left of a difference when n is the same."""
+class AtN(NamedTuple):
+    """A score at `n` pairs; all but p are means over random subsets of that size. NaN of what was not computed."""
 
-    mean: float  # of the subsets with enough features to be scored; NaN if there is none
-    sd: float  # over subsets; they overlap, so that it is no standard error
     n: int
+    observed: float
+    null_mean: float
+    null_sd: float
+    """of the score of one subset, of which the mean over subsets varies less"""
+    low: float
+    """lowest 2.5% of the null of one subset"""
+    high: float
+    """highest 2.5% of it"""
+    excess: float
+    excess_sd: float
+    """over subsets; they overlap, so that it is no standard error"""
+    z: float
+    p: float
+    """twice the mean of the subsets' p, at most 1: valid however they depend (Rueschendorf 1982); with one subset its
+    own p"""
 
 
-def at_one_n(
-    pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, n: int, *, subsets: int, m: int, seed: int
-) -> AtOneN:
-    """Mean excess of ``subsets`` random ``n`` of the pairs, each against its own null of ``m`` draws."""
+UNSCORED = AtN(0, *[math.nan] * 9)
+"""of a set that has too few pairs"""
+
+
+def at_n(
+    pairs: int,
+    n: int,
+    test: Callable[[NDArray[np.int64], int], Mapping[str, Result]],
+    *,
+    subsets: int,
+    seed: int | Sequence[int],
+) -> dict[str, AtN]:
+    """Scores of random ``n`` of so many ``pairs``, drawn ``subsets`` times, by what ``test`` names them.
+
+    ``test(places, number)`` holds the pairs at ``places`` against their own null; ``number`` counts the subsets. What
+    it leaves out of a subset does not enter the mean. All pairs are tested once where there are just ``n``.
+    Raises ValueError where there are fewer.
+    """
+    if n > pairs:
+        raise ValueError(f"{pairs} pairs cannot be cut to n = {n}: choose at most as many as there are")
     generator = np.random.default_rng(seed)
-    drawn = [chosen(pairs, np.sort(generator.choice(len(pairs.a), n, replace=False))) for _ in range(subsets)]
-    scores = np.array([excess(part, rows_a, rows_b, measure, m=m, seed=seed) for part in drawn if enough(part)])
-    return AtOneN(average(scores), float(scores.std()) if len(scores) else math.nan, n)
+    found: dict[str, list[Result]] = {}
+    for number in range(1 if n == pairs else subsets):
+        for name, result in test(np.sort(generator.choice(pairs, n, replace=False)), number).items():
+            found.setdefault(name, []).append(result)
+    return {name: _mean(n, results) for name, results in found.items()}
+
+
+def _mean(n: int, results: Sequence[Result]) -> AtN:
+    spans = [np.quantile(x.draws, [0.025, 0.975]) if x.m else np.full(2, np.nan) for x in results]
+    low, high = np.mean(spans, axis=0)
+    excesses, p = np.array([x.excess for x in results]), np.array([x.p for x in results])
+    return AtN(
+        n=n,
+        observed=float(np.mean([x.observed for x in results])),
+        null_mean=float(np.mean([x.null_mean for x in results])),
+        null_sd=float(np.mean([x.null_sd for x in results])),
+        low=float(low),
+        high=float(high),
+        excess=float(excesses.mean()),
+        excess_sd=float(excesses.std()),
+        z=float(np.mean([x.z for x in results])),
+        p=float(np.minimum(1.0, (2 if len(p) > 1 else 1) * p.mean())),
+    )
+
+
+def rows_at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:
+    """`at_n` of paired rows, each subset against ``m`` shuffled pairings of its own."""
+
+    def test(places: NDArray[np.int64], number: int) -> dict[str, Result]:
+        return significance.test(rows[0][places], rows[1][places], [measure], m=m, seed=(seed, number))
+
+    return at_n(len(rows[0]), n, test, subsets=subsets, seed=seed)[measure]
+
+
+def pairs_at_n(
+    pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, n: int, *, subsets: int, m: int, seed: int
+) -> AtN:
+    """`at_n` of the pairs of any matching, each subset by `geometry`; `UNSCORED` where none has enough features."""
+
+    def test(places: NDArray[np.int64], number: int) -> dict[str, Result]:
+        part = chosen(pairs, places)
+        return {measure: geometry(part, rows_a, rows_b, measure, m=m, seed=seed)} if enough(part) else {}
+
+    return at_n(len(pairs.a), n, test, subsets=subsets, seed=seed).get(measure, UNSCORED)
 
 
 def chosen(pairs: Pairs, places: np.ndarray) -> Pairs:

@@ -5,33 +5,33 @@ of z wherever draws are at hand, Holm or Benjamini-Hochberg only where the draws
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from sae_utils.chance.significance import FLAT, ROUNDING, Result
 
+Key = TypeVar("Key", bound=Hashable)
 _DRAWS_A_TEST = 20
 
 
-def maximum_of_z(pair_sets: Sequence[Mapping[str, Result]]) -> list[dict[str, float]]:
+def maximum_of_z(pair_sets: Mapping[Key, Mapping[str, Result]]) -> dict[Key, dict[str, float]]:
     """Family-wise p of every measure of every pair set: how often chance's largest z of the whole family reaches its z.
 
-    `pair_sets`: one mapping by measure a set, as `significance.test` returns it. Permutations are shared within a set
-    and must be independent across sets (a seed each). Every score is standardised by its own null, the observed one
-    counted in, so that observed and draws are exchangeable. What is undefined is NaN and no test of the family.
-    O(tests x m). Single step: Westfall & Young 1993, ch. 2.
+    `pair_sets`: for every set of pairs its results by measure, as `significance.test` returns them. Permutations are
+    shared within a set and must be independent across sets (a seed each). Every score is standardised by its own null,
+    the observed one counted in, so that observed and draws are exchangeable. What is undefined is NaN and no test of
+    the family. O(tests x m). Single step: Westfall & Young 1993, ch. 2.
     Raises ValueError where the numbers of draws differ.
     """
-    flat = [(s, name, result) for s, results in enumerate(pair_sets) for name, result in results.items()]
-    if not flat:
-        raise ValueError("no results: a family needs at least one test")
+    flat = [(s, name, result) for s, results in pair_sets.items() for name, result in results.items()]
     counts = {len(result.draws) for *_, result in flat}
     if len(counts) > 1:
         raise ValueError(f"the family's tests have {sorted(counts)} draws: draw all of them equally often")
-    adjusted: list[dict[str, float]] = [dict.fromkeys(results, math.nan) for results in pair_sets]
+    adjusted = {s: dict.fromkeys(results, math.nan) for s, results in pair_sets.items()}
     flat = [test for test in flat if not test[-1].undefined]
-    largest = np.full(counts.pop(), -np.inf)
+    largest = np.full(counts.pop() if counts else 0, -np.inf)
     reached = []
     for *_, result in flat:
         everything = np.append(result.draws, result.observed)

@@ -13,9 +13,11 @@ import numpy as np
 from scipy.stats import t as student
 from tqdm import tqdm
 
+LEVEL = 0.95
+
 
 class Interval(NamedTuple):
-    """`estimate` of the statistic on everything, its `se`, and a two-sided interval `low` to `high` from `units`."""
+    """`estimate` of the statistic on everything, its `se`, and a 95% interval, `low` to `high`, from `units`."""
 
     estimate: float
     se: float
@@ -24,7 +26,7 @@ class Interval(NamedTuple):
     units: int
 
 
-def jackknife(statistic: Callable[[np.ndarray], float], families: np.ndarray, *, level: float = 0.95) -> Interval:
+def jackknife(statistic: Callable[[np.ndarray], float], families: np.ndarray) -> Interval:
     """Delete-one-family jackknife (Efron & Tibshirani 1993, ch. 11), the families being what was sampled.
 
     `statistic(rows)`: of the pairs at `rows`, an excess for example. `families` (n,): label of every pair. The interval
@@ -40,7 +42,7 @@ def jackknife(statistic: Callable[[np.ndarray], float], families: np.ndarray, *,
         [statistic(np.flatnonzero(family != f)) for f in tqdm(range(count), "jackknife", leave=False, disable=None)]
     )
     se = math.sqrt((count - 1) / count * ((deleted - deleted.mean()) ** 2).sum())
-    reach = student.ppf((1 + level) / 2, count - 1) * se
+    reach = student.ppf((1 + LEVEL) / 2, count - 1) * se
     return Interval(estimate, se, estimate - reach, estimate + reach, count)
 
 
@@ -50,7 +52,6 @@ def bootstrap_documents(
     *,
     m: int = 200,
     seed: int | Sequence[int] = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Percentile bootstrap over documents drawn with replacement.
 
@@ -69,5 +70,5 @@ def bootstrap_documents(
         drawn = np.sort(rng.integers(len(starts), size=len(starts)))
         first = np.repeat(starts[drawn] - np.cumsum(lengths[drawn]) + lengths[drawn], lengths[drawn])
         draws[s] = statistic(first + np.arange(len(first)))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(estimate, float(draws.std(ddof=1)), float(low), float(high), len(starts))

@@ -28,7 +28,7 @@ Component = tuple[tuple[int, int], ...]  # arcs of a connected graph on vertices
 Sums = Callable[[Component], float]
 
 LOOP, LOOP2, LOOP3 = ((0, 0),), ((0, 0),) * 2, ((0, 0),) * 3
-EDGE, EDGE2, EDGE3 = ((0, 1),), ((0, 1),) * 2, ((0, 1),) * 3
+EDGE2, EDGE3 = ((0, 1),) * 2, ((0, 1),) * 3
 LOOP_EDGE2, LOOP_EDGE_LOOP = ((0, 0), (0, 1), (0, 1)), ((0, 0), (0, 1), (1, 1))
 PATH, PENDANT, TRIANGLE = ((0, 1), (0, 2)), ((0, 1), (0, 1), (0, 2)), ((0, 1), (0, 2), (1, 2))
 _DOUBLE_UP_TO = 2048  # rows

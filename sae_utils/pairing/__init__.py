@@ -1,1 +1,1 @@
-"""Correlation of two sets of features, and who is paired with whom. Arrays in, arrays out."""
+"""Top tokens of features, correlation of two sets of them, and who is paired with whom. Arrays in, arrays out."""

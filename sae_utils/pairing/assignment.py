@@ -129,7 +129,8 @@ def optimal(edges: Edges, price: Price, rows: int, columns: int) -> tuple[Array,
     """The column of every row (rows <= columns) with the largest sum of weights in [-1, 1], these, and the proof.
 
     Solved on the edges; then the full matrix is priced in tiles against the duals, edges that break them are added,
-    and it XX"""
+    and it is solved again, until none does. Raises ValueError for more rows than columns.
+    """
     if rows > columns:
         raise ValueError(f"{rows} rows, {columns} columns: exchange the sides")
     rounds = 0

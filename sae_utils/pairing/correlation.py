@@ -53,6 +53,11 @@ class Correlation(NamedTuple):
     b_to_a: Candidates  # candidates of b's features among a's
     price: Price  # price(rows, columns): exact correlations of a block, see ``pricer``
 
+    @property
+    def live(self) -> tuple[int, int]:
+        """How many features of a and of b are live."""
+        return int(self.a.live.sum()), int(self.b.live.sum())
+
 
 class Paired(NamedTuple):
     """Given pairs measured; every field (pairs,)."""
@@ -96,7 +101,6 @@ def pricer(
     b: Codes,
     *,
     rows: ArrayLike | None = None,
-    rows_b: ArrayLike | None = None,
     threads: int = 1,
     device: str = "cpu",
 ) -> Price:
@@ -105,7 +109,7 @@ def pricer(
     ``price(rows, columns)`` gives the float32 correlations (rows, columns) of a's features ``rows`` with b's features
     ``columns`` (None: all), NaN where either is not live; of sparse sides the very bits that ``correlate`` ranks.
     """
-    return price_of(*_sides(a, b, rows, rows_b), threads, device)
+    return price_of(*_sides(a, b, rows, None), threads, device)
 
 
 def paired(

@@ -46,7 +46,7 @@ def align(a: Array, b: Array, pairs: Pairs) -> NDArray[np.float32]:
     The map is the orthogonal Procrustes solution on unit rows (P. Schoenemann, Psychometrika 31, 1966); where the
     spaces differ in d it is the best map with orthonormal rows or columns. Fit it on other pairs than those scored.
     """
-    x, y = _unit(a[pairs.a]), _unit(b[pairs.b])
+    x, y = unit(a[pairs.a]), unit(b[pairs.b])
     if len(x) < min(x.shape[1], y.shape[1]):
         raise ValueError(f"{len(x)} pairs for a map between {x.shape[1]} and {y.shape[1]} dimensions: give more pairs")
     left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
@@ -69,7 +69,8 @@ def pw_mcc(found: Correlation) -> float:
     return float(np.mean(matching.optimal(found).pairs.r, dtype=np.float64))
 
 
-def _unit(rows: Array) -> NDArray[np.float64]:
+def unit(rows: Array) -> NDArray[np.float64]:
+    """Rows (n, d) of length one; a row of zeros stays as it is."""
     wide = rows.astype(np.float64)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 

@@ -1,1 +1,1 @@
-"""Sparse autoencoders: trained here or released by others, how good they are, and what their features fire on."""
+"""Sparse autoencoders: trained here or released by others, what they fire on, and how good they are."""

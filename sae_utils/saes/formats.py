@@ -27,7 +27,7 @@ from sae_utils.spec import ProfileError
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 
-def _build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec: bool, **options: Any) -> Any:
+def build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec: bool, **options: Any) -> Any:
     """SAELens' class of an architecture with weights W_enc (d, n), W_dec (n, d), b_enc (n,), b_dec (d,)."""
     from sae_lens.registry import get_sae_class
 
@@ -46,7 +46,7 @@ def before_selection(sae: Any) -> Any:
         sae.fold_W_dec_norm()
     weights = {name: getattr(sae, name).data for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     kept = {name: getattr(sae.cfg, name) for name in ("normalize_activations", "metadata")}
-    return _build("standard", weights, sae.cfg.apply_b_dec_to_input, **kept)
+    return build("standard", weights, sae.cfg.apply_b_dec_to_input, **kept)
 
 
 def saelens(files: Files, release: str, name: str) -> Any:
@@ -102,7 +102,7 @@ def sparsify(files: Files, hookpoint: str) -> Any:
     shapes = {"encoder.weight": (n, d), "encoder.bias": (n,), "W_dec": (n, d), "b_dec": (d,)}
     found = hub.tensors(files[f"{hookpoint}/sae.safetensors"], shapes)
     encoder = {"W_enc": found["encoder.weight"].T, "b_enc": found["encoder.bias"]}
-    return _build("topk", encoder | {name: found[name] for name in ("W_dec", "b_dec")}, True, k=config["k"])
+    return build("topk", encoder | {name: found[name] for name in ("W_dec", "b_dec")}, True, k=config["k"])
 
 
 def gemma_scope(file: Path) -> Any:
@@ -118,7 +118,7 @@ def gemma_scope(file: Path) -> Any:
     expected = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
     if shapes != expected:
         raise ProfileError(f"{file}: expected {_listed(expected)}; found {_listed(shapes)}")
-    return _build("jumprelu", found, False)
+    return build("jumprelu", found, False)
 
 
 def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtract_b_dec: bool) -> Any:
@@ -147,11 +147,11 @@ def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtr
     match architecture:
         case "jumprelu":
             weights["threshold"] = given["threshold"].expand(n)
-            return _build("jumprelu", weights, subtract_b_dec)
+            return build("jumprelu", weights, subtract_b_dec)
         case "topk":
-            return _build("topk", weights, subtract_b_dec, k=k)
+            return build("topk", weights, subtract_b_dec, k=k)
         case _:
-            return _build("standard", weights, subtract_b_dec)
+            return build("standard", weights, subtract_b_dec)
 
 
 def _listed(shapes: Mapping[str, tuple[Any, ...]]) -> str:

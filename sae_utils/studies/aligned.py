@@ -18,7 +18,7 @@ from scipy import sparse
 
 from sae_utils import pipeline
 from sae_utils.params import Profile
-from sae_utils.saes import activations, dictionaries
+from sae_utils.saes import activations
 from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Appender, Artefact, artefact
 from sae_utils.text import alignment, corpora
@@ -161,7 +161,7 @@ def aggregate(codes: Any, first: NDArray[np.int64], last: NDArray[np.int64], how
 def align(profile: Profile, a: str, b: str, at: alignment.At) -> Artefact:
     """The positions that the models of two dictionaries share on the text of a profile."""
     source = corpora.text(profile.corpus)
-    spans_a, spans_b = (alignment.spans(source, tokenizer(profile, name)) for name in (a, b))
+    spans_a, spans_b = (alignment.spans(source, pipeline.tokenizer_of(profile, name)) for name in (a, b))
     one, two = (pipeline.reader(profile, name) for name in (a, b))
     sites_a, sites_b = (activations.sites(reader.rows, reader.skip) for reader in (one, two))
     return positions(spans_a, spans_b, one.rows, two.rows, sites_a, sites_b, at)
@@ -179,14 +179,6 @@ def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipe
             kept = aggregated(own.kept, positions, side, how)
             return pipeline.Features(activations.matrix(kept), own.decoder, positions, kept)
     raise ValueError(f"{name} reads other tokens than the two models that were aligned: align it with one of them")
-
-
-def tokenizer(profile: Profile, dictionary: str) -> Artefact:
-    """The tokenizer of the model that a dictionary reads."""
-    record = profile.dictionaries[dictionary]
-    while isinstance(record, dictionaries.Checkpoint):
-        record = profile.dictionaries[record.of]
-    return pipeline.tokenizer(profile, record.model)
 
 
 class Comparison(NamedTuple):
@@ -215,7 +207,7 @@ def comparisons(profile: Profile, notebook: str, listed: Sequence[Any]) -> list[
             if name not in list(profile.dictionaries):  # it may be anything
                 remedy = nearest(str(name), profile.dictionaries)
                 raise ProfileError(f"{where}: no dictionary is called {name!r}; {remedy}")
-        a, across, *others = (tokenizer(profile, name).key for name in names)
+        a, across, *others = (pipeline.tokenizer_of(profile, name).key for name in names)
         if a == across or others != [a, a]:
             raise ProfileError(
                 f"{where}: {names!r}: the second must be of a model with another tokenizer than that of the first, "

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from sae_utils.chance import comparison, significance
-from sae_utils.chance.comparison import AtOneN
+from sae_utils.chance.comparison import AtN
 from sae_utils.chance.significance import Result
 from sae_utils.geometry import similarity
 from sae_utils.geometry.measures import Measure
@@ -52,8 +52,8 @@ class Scores(NamedTuple):
 
     results: dict[str, dict[str, Result]]
     """all pairs against shuffled pairings"""
-    at_one_n: dict[str, dict[str, AtOneN]]
-    """excess at the common n"""
+    at_one_n: dict[str, dict[str, AtN]]
+    """the same at the common n"""
 
 
 @artefact
@@ -85,23 +85,19 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
         found = candidates.read(a, b, sites, choose, k)
         pairs = matching.mutual(found)
         held_out = correlation.paired(*both, pairs.a, pairs.b, rows=candidates.on(sites, judge)).r
-        live = int(found.a.live.sum()), int(found.b.live.sum())
         reached = int((np.nan_to_num(held_out) >= counterpart).sum())
-        means.append((comparison.average(pairs.r), comparison.average(held_out), reached / min(live)))
+        means.append((comparison.average(pairs.r), comparison.average(held_out), reached / min(found.live)))
         if choose == "matching":  # whose pairs are compared
             for name in ("a", "b", "r"):
                 np.save(folder / f"{name}.npy", getattr(pairs, name))
-            values = {"pairs": len(pairs.a), "live_a": live[0], "live_b": live[1]}
+            values = {"pairs": len(pairs.a), "live_a": found.live[0], "live_b": found.live[1]}
     r, out, share = np.mean(means, axis=0)
     return values | {"r": float(r), "held_out": float(out), "counterparts": float(share)}
 
 
 def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
     """A direction a feature, float32 (features, d): what it writes (decoder) or what it reads (encoder)."""
-    if kind == "decoder":
-        return dictionaries.decoder(dictionary)
-    columns: np.ndarray = dictionaries.load(dictionary).W_enc.detach().float().cpu().numpy()
-    return np.ascontiguousarray(columns.T)
+    return dictionaries.decoder(dictionary) if kind == "decoder" else dictionaries.encoder(dictionary)
 
 
 @artefact
@@ -133,32 +129,28 @@ def scored(
             name: {field: value for field, value in result._asdict().items() if field != "draws"}
             for name, result in named.items()
         }
-        alike = at_one_n(x, y, battery, n, seed=seed)
-        one_n[kind] = {name: alike[name]._asdict() for name in battery.measures}
+        one_n[kind] = {name: alike._asdict() for name, alike in at_n(x, y, battery, n, seed=seed).items()}
     np.save(folder / "draws.npy", np.array(draws))
     return {"measures": battery.measures, "results": results, "at_one_n": one_n}
 
 
-def at_one_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtOneN]:
-    """Excess of every measure over random subsets of `n` of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
+def at_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtN]:
+    """`comparison.at_n` of every measure, of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
 
-    NaN where a measure says that nothing can be learnt from so few rows (canonical correlations that are 1 whatever
-    the rows hold). Raises ValueError for fewer than `n` pairs.
+    No excess where a measure says that nothing can be learnt from so few rows (canonical correlations that are 1
+    whatever the rows hold). Raises ValueError for fewer than `n` pairs.
     """
-    if len(x) < n:
-        raise ValueError(f"{len(x)} pairs cannot be cut to n = {n}: choose the common n within all cells")
-    generator = np.random.default_rng([*seed, 1])
-    chosen = battery.chosen()
-    exact = {measure.name: 0 for measure in chosen if measure.moments}
-    scores: dict[str, list[float]] = {name: [] for name in battery.measures}
-    for number in range(1 if len(x) == n else battery.subsets):
-        part = np.sort(generator.choice(len(x), n, replace=False))
-        tested = significance.test(
-            x[part], y[part], chosen, m=battery.subset_draws, m_of=exact, seed=[*seed, 2, number]
+    measures = battery.chosen()
+    exact = {measure.name: 0 for measure in measures if measure.moments}
+
+    def test(places: np.ndarray, number: int) -> dict[str, Result]:
+        found = significance.test(
+            x[places], y[places], measures, m=battery.subset_draws, m_of=exact, seed=[*seed, 2, number]
         )
-        for name, result in zip(battery.measures, tested.values(), strict=True):
-            scores[name].append(math.nan if result.note else result.excess)
-    return {name: AtOneN(float(np.mean(found)), float(np.std(found)), n) for name, found in scores.items()}
+        named = zip(battery.measures, found.values(), strict=True)
+        return {name: result._replace(excess=math.nan) if result.note else result for name, result in named}
+
+    return comparison.at_n(len(x), n, test, subsets=battery.subsets, seed=[*seed, 1])
 
 
 def read(kept: Artefact) -> Scores:
@@ -170,4 +162,4 @@ def read(kept: Artefact) -> Scores:
             fields = kept.meta["results"][kind][name]
             results[kind][name] = Result(**fields | {"k": tuple(fields["k"]), "draws": np.array(next(draws))})
     at_n = kept.meta["at_one_n"]
-    return Scores(results, {kind: {name: AtOneN(**at_n[kind][name]) for name in measures} for kind in results})
+    return Scores(results, {kind: {name: AtN(**at_n[kind][name]) for name in measures} for kind in results})

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import sparse
 
 from sae_utils import params
-from sae_utils.saes import labels
+from sae_utils.pairing import labels
 from sae_utils.spec import ProfileError, Spec, build, choose, nearest
 from sae_utils.studies.words import Words
 from sae_utils.text import stories

@@ -13,19 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sae_utils import pipeline
+from sae_utils.pairing import labels
+from sae_utils.pairing.labels import Labels
 from sae_utils.params import Profile
-from sae_utils.saes import labels
-from sae_utils.saes.labels import Labels
 
 
 def vocabulary(profile: Profile, dictionary: str) -> list[str]:
     """Text of every token that the model of a dictionary reads, without spaces around it; newlines show as \\n."""
     from transformers import AutoTokenizer
 
-    record = profile.dictionaries[dictionary]
-    while hasattr(record, "of"):
-        record = profile.dictionaries[record.of]
-    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer(profile, record.model).path)
+    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path)
     names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     texts = [tokenizer.decode([token]).strip(" ").replace("\n", r"\n") for token in range(len(names))]
     return [text or name for text, name in zip(texts, names, strict=True)]  # a token of nothing but space by its name

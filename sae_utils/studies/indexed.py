@@ -87,7 +87,7 @@ def pair(profile: Profile, name: str, other: str, k: int) -> Pair:
         shapes = " and ".join(f"{len(rows)} neurons of width {rows.shape[1]}" for rows in (a.decoder, weights))
         raise ProfileError(f"{key}: block {block} of {name} and of {other} have {shapes}: an index needs one shape")
     hook = f"blocks.{block}.{baselines.KINDS[baselines.NEURONS].activations}"
-    kept = activations.neurons(model, rows, sites, hook, skip)
+    kept = activations.neurons([hook], model, rows, sites, skip)[hook]
     return pipeline.pair(a, Features(activations.matrix(kept), weights, sites, kept), k)
 
 

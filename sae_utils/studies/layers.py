@@ -134,11 +134,11 @@ def family_wise(scores: Mapping[Cell, Scores]) -> Family:
     """p of every score, corrected over all layers, kinds of rows and measures of its pair of models (maximum of z)."""
     adjusted: Family = {}
     for members in _by_pair(scores).values():
-        sets = [
-            {f"{kind} {name}": result for kind in ROWS for name, result in scores[cell].results[kind].items()}
+        sets = {
+            cell: {f"{kind} {name}": result for kind in ROWS for name, result in scores[cell].results[kind].items()}
             for cell in members
-        ]
-        for cell, p in zip(members, corrections.maximum_of_z(sets), strict=True):
+        }
+        for cell, p in corrections.maximum_of_z(sets).items():
             adjusted[cell] = {kind: {name: p[f"{kind} {name}"] for name in scores[cell].results[kind]} for kind in ROWS}
     return adjusted
 
@@ -155,8 +155,8 @@ def maxima(scores: Mapping[Cell, Scores]) -> pd.DataFrame:
             for name in scores[members[0]].results[kind]:
                 results = {cell: scores[cell].results[kind][name] for cell in members}
                 best = max(members, key=lambda cell: _number(results[cell].z))
-                p = corrections.maximum_of_z([{name: result} for result in results.values()])
-                least = min((x[name] for x in p if math.isfinite(x[name])), default=math.nan)
+                p = corrections.maximum_of_z({cell: {name: result} for cell, result in results.items()})
+                least = min((x[name] for x in p.values() if math.isfinite(x[name])), default=math.nan)
                 lines.append((pair, kind, name, best.i, best.j, results[best].z, least))
     return pd.DataFrame(lines, columns=["pair", "rows", "measure", "a", "b", "z", "p"])
 
@@ -170,7 +170,7 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
     """
     adjusted = family_wise(scores)
     at = {
-        (cell.pair, cell.i, cell.j, kind, name): found.mean
+        (cell.pair, cell.i, cell.j, kind, name): found.excess
         for cell, score in scores.items()
         for kind in ROWS
         for name, found in score.at_one_n[kind].items()
@@ -197,9 +197,9 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
                         "p": x.p,
                         "family": adjusted[cell][kind][name],
                         "excess": x.excess,
-                        "one_n": alike.mean,
-                        "one_n_sd": alike.sd,
-                        "relative": significance.relative(alike.mean, *tops),
+                        "one_n": alike.excess,
+                        "one_n_sd": alike.excess_sd,
+                        "relative": significance.relative(alike.excess, *tops),
                         "note": x.note,
                     }
                 )

@@ -1,87 +1,29 @@
-"""Scores of several sets of pairs made comparable: at one number of pairs, and at equal correlation.
+"""Several sets of pairs made comparable: at equal correlation, with how sure an excess is, and in one table.
 
-In: paired rows, or held-out correlations of two sets of pairs. Out: a score averaged over random subsets of one size;
-places of pairs that correlate alike; how sure an excess is; tables of all that.
-Never: a matching of features; a comparison of scores at different n.
+In: held-out correlations of two sets of pairs; paired rows; results. Out: places of pairs that correlate alike; an
+interval of an excess; columns of tables.
+Never: a matching of features; a score (`comparison.at_n` has those at one n).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from sae_utils.chance import intervals, significance
+from sae_utils.chance.comparison import Rows
 from sae_utils.chance.intervals import Interval
 from sae_utils.chance.significance import Result
 
-Rows = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
 FORMATS = (
     dict.fromkeys(("observed", "null", "null SD", "excess", "p"), "{:.3f}")
     | dict.fromkeys(("held out", "at one n", "at small n", "relative", "both"), "{:.2f}")
     | {"n": "{:,}", "z": "{:.1f}"}
 )
 """how the columns of tables are printed"""
-
-
-class AtN(NamedTuple):
-    """A score at `n` pairs; all but p are means over random subsets of that size."""
-
-    n: int
-    observed: float
-    null_mean: float
-    null_sd: float
-    """of the score of one subset, of which the mean over subsets varies less"""
-    low: float
-    """lowest 2.5% of the null of one subset"""
-    high: float
-    """highest 2.5% of it"""
-    excess: float
-    excess_sd: float
-    """over subsets; they overlap, so that it is no standard error"""
-    z: float
-    p: float
-    """twice the mean of the subsets' p, at most 1: valid however they depend (Rueschendorf 1982); with one subset its
-    own p"""
-
-
-UNSCORED = AtN(0, *[math.nan] * 9)
-"""of a set that has too few pairs"""
-
-
-def at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:
-    """Score random `n` of the pairs, `subsets` times, each against its own `m` shuffled pairings.
-
-    All pairs are scored once where there are just `n`. Raises ValueError where there are fewer.
-    """
-    if n > len(rows[0]):
-        raise ValueError(f"{n} of {len(rows[0])} pairs: choose at most as many as there are")
-    generator = np.random.default_rng(seed)
-    if n == len(rows[0]):
-        chosen = [np.arange(n)]
-    else:
-        chosen = [np.sort(generator.choice(len(rows[0]), n, replace=False)) for _ in range(subsets)]
-    results = [
-        significance.test(rows[0][places], rows[1][places], [measure], m=m, seed=(seed, number))[measure]
-        for number, places in enumerate(chosen)
-    ]
-    low, high = np.mean([np.quantile(x.draws, [0.025, 0.975]) for x in results], axis=0)
-    excesses, p = np.array([x.excess for x in results]), np.array([x.p for x in results])
-    return AtN(
-        n=n,
-        observed=float(np.mean([x.observed for x in results])),
-        null_mean=float(np.mean([x.null_mean for x in results])),
-        null_sd=float(np.mean([x.null_sd for x in results])),
-        low=float(low),
-        high=float(high),
-        excess=float(excesses.mean()),
-        excess_sd=float(excesses.std()),
-        z=float(np.mean([x.z for x in results])),
-        p=float(min(1.0, (2 if len(p) > 1 else 1) * p.mean())),
-    )
 
 
 def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

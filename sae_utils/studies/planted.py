@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
+from sae_utils.pairing.directions import unit
 from sae_utils.pairing.matching import Pairs
 from sae_utils.spec import Spec
 from sae_utils.store import artefact
@@ -79,8 +80,8 @@ def draw(world: World, sizes: Sizes, top: int, seed: int) -> Planted:
     directions = world.draw(rng, sizes.concepts, sizes.d_a, sizes.d_b)
     number = int(sizes.kept * sizes.concepts)
     held_a, held_b = (rng.permutation(sizes.concepts)[:number] for _ in range(2))
-    a = _codes(rng, _unit(directions.a), held_a, text, express, sizes.expressed)
-    b = _codes(rng, _unit(directions.b), held_b, text, express, sizes.expressed)
+    a = _codes(rng, unit(directions.a), held_a, text, express, sizes.expressed)
+    b = _codes(rng, unit(directions.b), held_b, text, express, sizes.expressed)
     everywhere, inside = np.arange(len(text.tokens)), np.flatnonzero(text.inside)
     seen = {
         step: unmasked.see(a[of], b[of], at, text.tokens, text.documents, top)
@@ -94,15 +95,15 @@ def draw(world: World, sizes: Sizes, top: int, seed: int) -> Planted:
     words = [*SPECIAL, *(f"w{number}" for number in range(len(SPECIAL), sizes.words))]
     place = np.full(sizes.concepts, -1)
     place[held_b] = np.arange(number)
-    return Planted(Sides(seen, words, (_unit(directions.a)[held_a], _unit(directions.b)[held_b])), place[held_a])
+    return Planted(Sides(seen, words, (unit(directions.a)[held_a], unit(directions.b)[held_b])), place[held_a])
 
 
 def _codes(
     rng: np.random.Generator, output: np.ndarray, held: np.ndarray, text: Text, express: sparse.csr_array, k: int
 ) -> dict[str, sparse.csr_array]:
     """Codes of one model's SAE at every position: at the wrong hook, at the right one, and after TopK."""
-    before = _unit(TURNED * output + np.sqrt(1 - TURNED**2) * _unit(rng.normal(size=output.shape)))
-    constant = MASSIVE * _unit(rng.normal(size=(1, output.shape[1])))
+    before = unit(TURNED * output + np.sqrt(1 - TURNED**2) * unit(rng.normal(size=output.shape)))
+    constant = MASSIVE * unit(rng.normal(size=(1, output.shape[1])))
     found = []
     for along in (before, output):
         noise = NOISE / np.sqrt(output.shape[1]) * rng.normal(size=(len(text.tokens), output.shape[1]))
@@ -161,7 +162,3 @@ def _expressed(rng: np.random.Generator, sizes: Sizes) -> sparse.csr_array:
     concepts = np.argsort(rng.random((sizes.words, sizes.concepts)), axis=1)[:, : sizes.expressed]
     word = np.repeat(np.arange(sizes.words), sizes.expressed)
     return sparse.csr_array((np.ones(len(word)), (word, concepts.ravel())), (sizes.words, sizes.concepts))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

@@ -19,6 +19,7 @@ from sae_utils.spec import ProfileError, nearest
 
 SOURCE = PARAMS / "published_layer_scores.csv"
 _PAIR = ["model_a", "model_b", "pairing", "direction", "layer_a", "layer_b"]
+MOST = 20  # draws that are tried
 _N = ["num_feat_kept", "num_feat_A_kept"]  # one of the two is given
 
 
@@ -90,15 +91,15 @@ def checks(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def resolution(p: pd.Series, *, most: int = 20) -> int:
-    """The fewest draws, up to `most`, of which all these shares of draws can be: p of 0 and 1 alone need one.
+def resolution(p: pd.Series) -> int:
+    """The fewest draws, up to `MOST`, of which all these shares of draws can be: p of 0 and 1 alone need one.
 
     Raises ValueError where no such number is: shares are then of different draws.
     """
-    for m in range(1, most + 1):
+    for m in range(1, MOST + 1):
         if np.allclose(np.round(p * m) / m, p, atol=5e-4):
             return m
-    raise ValueError(f"no number of draws up to {most} has the shares {sorted(set(p))}")
+    raise ValueError(f"no number of draws up to {MOST} has the shares {sorted(set(p))}")
 
 
 def p_of_one_component(r: pd.Series, n: pd.Series) -> np.ndarray:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sae_utils.chance import significance
 from sae_utils.chance.significance import Result
+from sae_utils.pairing import directions
 from sae_utils.studies.concepts import Evidence, member
 from sae_utils.studies.subspaces import Chosen
 
@@ -96,9 +97,8 @@ def test(
 
 def _cosines(rows: Floats, first: np.ndarray, second: np.ndarray) -> Floats:
     """(relations (relations - 1) / 2,) cosines of the differences."""
-    difference = rows[first] - rows[second]
-    unit = difference / np.maximum(np.linalg.norm(difference, axis=1, keepdims=True), 1e-12)
-    return np.asarray((unit @ unit.T)[np.triu_indices(len(first), 1)])
+    along = directions.unit(rows[first] - rows[second])
+    return np.asarray((along @ along.T)[np.triu_indices(len(first), 1)])
 
 
 def _correlation(one: Floats, other: Floats) -> float:

@@ -30,7 +30,7 @@ class Size(NamedTuple):
 
 def size(profile: Profile, name: str) -> Size:
     """The size of a model; random weights have taken no steps, pretrained ones those that their revision names."""
-    made, first = pipeline.model(profile, name).meta, pipeline.base(profile, name)
+    made, first = pipeline.model(profile, name).meta, pipeline.origin(profile.models, name)
     if isinstance(first, toys.Toy):
         return Size(first.layers, first.d_model, made["parameters"], made["steps"])
     record = profile.models[name]

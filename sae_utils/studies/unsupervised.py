@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_utils.chance.significance import Result, summarise
+from sae_utils.pairing import directions
 from sae_utils.studies.subspaces import Chosen, Ints
 
 
@@ -20,7 +21,7 @@ def kmeans(rows: np.ndarray, clusters: int, seed: int) -> Ints:
     """(features,) cluster of every row by direction, 0 to `clusters` - 1; fewer where there are fewer rows."""
     from sklearn.cluster import KMeans
 
-    made = KMeans(min(clusters, len(rows)), n_init=10, random_state=seed).fit(_unit(rows))
+    made = KMeans(min(clusters, len(rows)), n_init=10, random_state=seed).fit(directions.unit(rows))
     return np.asarray(made.labels_, np.int64)
 
 
@@ -30,7 +31,7 @@ def hdbscan(rows: np.ndarray, least: int) -> Ints:
 
     if len(rows) <= least:
         return np.full(len(rows), -1, np.int64)
-    made = HDBSCAN(min_cluster_size=least, min_samples=2, copy=True).fit(_unit(rows))
+    made = HDBSCAN(min_cluster_size=least, min_samples=2, copy=True).fit(directions.unit(rows))
     return np.asarray(made.labels_, np.int64)
 
 
@@ -52,7 +53,7 @@ def lda(rows: np.ndarray, labels: Ints, folds: int, seed: int) -> Ints:
     strata = np.where(taught, labels, -1)
     if (strata == -1).sum() < folds:  # too few to be dealt to all folds
         strata[strata == -1] = classes[count.argmax()]
-    unit = _unit(rows)
+    unit = directions.unit(rows)
     for learn, judge in StratifiedKFold(folds, shuffle=True, random_state=seed).split(unit, strata):
         learn = learn[taught[learn]]
         made = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(unit[learn], labels[learn])
@@ -84,18 +85,13 @@ def compact(cluster: Ints, pool: Ints, rows: np.ndarray, *, m: int, seed: int | 
 
     `cluster` and `pool` are features, each counted once. None for fewer than two, or a pool that is smaller.
     """
-    mine, others, unit = np.unique(cluster), np.unique(pool), _unit(rows)
+    mine, others, unit = np.unique(cluster), np.unique(pool), directions.unit(rows)
     n = len(mine)
     if n < 2 or len(others) <= n:
         return None
     rng = np.random.default_rng(seed)
     draws = np.array([_mean_cosine(unit[rng.choice(others, n, replace=False)]) for _ in range(m)])
     return summarise(_mean_cosine(unit[mine]), draws, measure="mean cosine", null="random features", n=n)
-
-
-def _unit(rows: np.ndarray) -> NDArray[np.float64]:
-    rows = np.asarray(rows, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _mean_cosine(unit: NDArray[np.float64]) -> float:

@@ -37,10 +37,7 @@ def read(profile: Profile, dictionary: str, sites: Artefact) -> Words:
     """The words at the sites over which a dictionary of the profile is looked at."""
     from transformers import AutoTokenizer
 
-    record = profile.dictionaries[dictionary]
-    while hasattr(record, "of"):
-        record = profile.dictionaries[record.of]
-    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer(profile, record.model).path)
+    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path)
     return spelt(pieces(tokenizer), sites.array("tokens"), sites.array("rows"), sites.array("positions"))
 
 
