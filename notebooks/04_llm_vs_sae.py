@@ -430,7 +430,7 @@ geometry = {
     for number, (cell, rows) in enumerate(sides.items())
 }
 both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
-index_n = {cell: matched.at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
+index_n = {cell: comparison.rows_at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
 
 # %%
 numbered = pd.DataFrame(
