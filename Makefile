@@ -57,8 +57,9 @@ endif
 paper: $(EXECUTED) tex
 	@TEX=$(TEX) $(BIN)/python -m sae_utils.typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
 
+# two notebooks at a time, unless -j says how many: most of each runs on one core
 smoke:
-	@$(MAKE) --no-print-directory paper PROFILE=smoke
+	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) paper PROFILE=smoke
 
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
 $(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml notebooks/*.py) $(CODE)

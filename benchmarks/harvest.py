@@ -103,7 +103,8 @@ def ours(bridge: Any, sae: Any, given: Artefact, root: Path) -> None:
         mock.patch.object(models, "load", lambda _: bridge),
         mock.patch.object(dictionaries, "load", lambda _: sae),
     ):
-        activations.codes.__wrapped__(Path(place), dictionary(), model(), given, sites, HOOK, SKIP)  # type: ignore[attr-defined]
+        made = activations.codes.__wrapped__({(dictionary(), HOOK): Path(place)}, model(), given, sites, SKIP)  # type: ignore[attr-defined]
+        list(made)
 
 
 def speed(root: Path, device: str, count: int, repeats: int) -> tuple[float, float]:

@@ -38,7 +38,8 @@ def main() -> None:
         model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)
         print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpora.describe(corpus)}")
         start = time.perf_counter()
-        values = dictionaries.inputs(model, rows, spec.hook, profile.common.skip, spec.samples).array("values")
+        (kept,) = dictionaries.inputs([spec.hook], model, rows, profile.common.skip, spec.samples).values()
+        values = kept.array("values")
         passed = time.perf_counter() - start
         held = list(itertools.islice(dictionaries.batches(values, spec), spec.samples // spec.batch))
         dictionaries.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(held))  # warm up

@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, sweep
+from sae_utils import params, pipeline, report, sweep, wording
 from sae_utils.lms import models
 from sae_utils.saes import activations, quality
 from sae_utils.studies import controls, training, truth
@@ -60,7 +60,7 @@ out = report.Report(run, "00_models_and_dictionaries")
 # %% [markdown]
 # ## The corpus
 # Its documents are dealt to three splits once and for all: one trains models and SAEs, one pairs features, one judges
-# the pairs.
+# the pairs. What the paper may say of its models depends on the profile: small ones trained here, or released ones.
 
 # %%
 text = corpora.text(run.corpus)
@@ -69,6 +69,14 @@ print(next(corpora.blocks(text)).texts[0])
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
 out.text("corpus", corpora.describe(run.corpus))
+out.text("toys", wording.yes(wording.toys(run)))
+out.text("classes known", wording.yes(wording.classes_known(run)))
+out.text("models are", wording.models(run))
+out.text("dictionaries are", wording.dictionaries(run))
+out.text("released", ", ".join(wording.released(run)))
+out.text("scope", wording.scope(run))
+out.text("pair", wording.pair(run, *run.common.primary.pair))
+out.text("negative is", wording.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -97,7 +105,7 @@ nats = dict.fromkeys(["loss", "bigram", "unigram"], "{:.3f}")
 out.table("models", language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats})
 
 # %%
-trained = language_models[language_models.steps != 0]
+trained = language_models[[training.finished(run, name) for name in losses]]  # not what it was on the way
 beating = (trained.loss < trained.bigram).sum()
 out.number("trained models", len(trained), "{:d}")
 out.number("models beating the bigram", beating, "{:d}")
@@ -109,19 +117,21 @@ f"{beating} of {len(trained)} trained models beat the bigram"
 # One model's loss at its checkpoints: when does it pass the baselines?
 
 # %%
-rows = pipeline.training_rows(run, curve)
-learning = {
-    step: models.losses(x, rows, judged_rows).meta["model"] for step, x in training.checkpoints(run, curve).items()
-}
+rows = pipeline.training_rows(run, curve) if curve else None
+checkpoints = training.checkpoints(run, curve) if curve else {}
+learning = {step: models.losses(x, rows, judged_rows).meta["model"] for step, x in checkpoints.items()}
 
 # %%
-figure, axes = plt.subplots(figsize=(3.4, 1.9))
-axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, color=report.PAIRED, label=curve)
-for baseline, line in (("unigram", ":"), ("bigram", "-")):
-    axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
-axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")
-axes.legend()
-out.figure("learning", figure)
+if curve:
+    figure, axes = plt.subplots(figsize=(3.4, 1.9))
+    axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, color=report.PAIRED, label=curve)
+    for baseline, line in (("unigram", ":"), ("bigram", "-")):
+        axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
+    axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")
+    axes.legend(loc="center left")
+    out.figure("learning", figure)
+else:
+    out.absent("learning", "no model at several training steps")
 
 # %% [markdown]
 # ## Sparse autoencoders
@@ -131,7 +141,7 @@ out.figure("learning", figure)
 
 
 # %%
-readers = sweep.sweep(lambda name: pipeline.reader(run, name), run.dictionaries, "dictionaries")
+readers = pipeline.readers(run, run.dictionaries)
 judged = {name: quality.quality(*x.judge(), judged_rows).meta for name, x in readers.items()}
 located = {name: quality.located(*x.judge(), fvu_rows).meta for name, x in readers.items()}
 
@@ -157,7 +167,9 @@ main = dictionaries[dictionaries.dictionary.isin([*control_seeds, *control_depth
 out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
 out.number("judged tokens", judged[run.common.primary.pair[0]]["tokens"], "{:,}")
-out.number("features", readers[run.common.primary.pair[0]].width, "{:d}")
+for letter, name in zip("ab", run.common.primary.pair, strict=True):
+    out.text(f"side {letter}", wording.side(run, name, readers[name].width))
+out.text("site", wording.site(readers[run.common.primary.pair[0]].hook))
 out.number("worst fvu", main.FVU.max(), "{:.3f}")
 out.number("least recovered", main.recovered.min(), "{:.3f}")
 out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
@@ -170,32 +182,36 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # %%
 name = run.common.primary.pair[0]
 x, features = readers[name], pipeline.features(run, name)
-layer = x.hook.split(".")[1]
-neurons = activations.neurons(x.model, x.rows, features.sites, f"blocks.{layer}.mlp.hook_post", x.skip).array("values")
+post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
+classed = bool((classes >= 0).any())
+if not classed:
+    out.absent("class", "no word of its text has a known class")
 
 # %%
-singled = {
-    label: truth.best_f1(values, classes, fit, judge, stories.CLASSES)
-    for label, values in (("features", features.codes), ("neurons", neurons))
-}
-by_class = pd.merge(singled["features"], singled["neurons"], on="class", suffixes=(" feature", " neuron"))
+by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
+if classed:
+    neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
+    singled = [truth.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
+    by_class = pd.merge(*singled, on="class", suffixes=(" feature", " neuron"))
 
 # %%
-out.number("classes", len(by_class), "{:d}")
-out.number("class tokens", len(judge), "{:,}")
-for label in ("feature", "neuron"):
-    out.number(f"class score {label}", by_class[f"F1 {label}"].mean(), "{:.2f}")
-out.number("classes better by feature", (by_class["F1 feature"] > by_class["F1 neuron"]).sum(), "{:d}")
+if classed:
+    out.number("classes", len(by_class), "{:d}")
+    out.number("class tokens", len(judge), "{:,}")
+    for label in ("feature", "neuron"):
+        out.number(f"class score {label}", by_class[f"F1 {label}"].mean(), "{:.2f}")
+    out.number("classes better by feature", (by_class["F1 feature"] > by_class["F1 neuron"]).sum(), "{:d}")
 by_class[["class", "F1 feature", "F1 neuron"]].sort_values("F1 feature", ascending=False).head(10)
 
 # %%
-figure, axes = plt.subplots(figsize=(2.5, 2.4))
-axes.plot([0, 1], [0, 1], color=report.NULL, linewidth=1)
-axes.scatter(by_class["F1 neuron"], by_class["F1 feature"], s=8, color=report.PAIRED, linewidths=0)
-axes.set(xlabel="F1 of the best neuron", ylabel="F1 of the best feature", aspect="equal")
-out.figure("classes", figure)
+if classed:
+    figure, axes = plt.subplots(figsize=(2.5, 2.4))
+    axes.plot([0, 1], [0, 1], color=report.NULL, linewidth=1)
+    axes.scatter(by_class["F1 neuron"], by_class["F1 feature"], s=8, color=report.PAIRED, linewidths=0)
+    axes.set(xlabel="F1 of the best neuron", ylabel="F1 of the best feature", aspect="equal")
+    out.figure("classes", figure)
 
 # %% [markdown]
 # ## Can this world tell shared features from none?
@@ -213,11 +229,12 @@ partners = {
     "random blocks": list(itertools.product(control_seeds, control_random_blocks)),
     "random weights": list(itertools.product(control_seeds, control_random)),
 }
+partners = {label: pairs for label, pairs in partners.items() if pairs}
 cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
 names = sorted({name for pair in cells for name in pair})
-known = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+known = pipeline.features_of(run, names)
 correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}
@@ -233,7 +250,6 @@ control = pd.DataFrame(
         "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
     }
     for label, pairs in partners.items()
-    if pairs
 )
 out.table("control", control, {"n": "{:.0f}", **dict.fromkeys(control.columns[3:], "{:.2f}")})
 
@@ -242,22 +258,29 @@ out.table("control", control, {"n": "{:.0f}", **dict.fromkeys(control.columns[3:
 # drawn at random. Pairs that share a model are dependent, which leaving out whole seeds respects.
 
 # %%
+seeds_enough = len(control_seeds) > 2
 gaps = {
-    quantity: controls.gap(compared, control_seeds, control_negatives, quantity) for quantity in ("share", "geometry")
+    quantity: controls.gap(compared, control_seeds, control_negatives, quantity)
+    for quantity in ("share", "geometry")
+    if seeds_enough
 }
+if not seeds_enough:
+    out.absent("control share", "fewer than three seeds of one model")
+    out.absent("control geometry", "fewer than three seeds of one model")
 for quantity, interval in gaps.items():
     out.number(f"control {quantity}", interval.estimate)
     out.number(f"control {quantity} low", interval.low)
     out.number(f"control {quantity} high", interval.high)
-    out.text(f"control {quantity} verdict", "excludes 0" if interval.low > 0 else "does not exclude 0")
+    out.text(f"control {quantity} verdict", wording.against_zero(interval.low, interval.high))
 gaps
 
 # %%
+out.number("content", 100 * controls.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
-out.number("share seeds", 100 * control["with a counterpart"].iloc[0], "{:.0f}")
-out.number("share negative", 100 * control.set_index("against")["with a counterpart"]["negative control"], "{:.0f}")
-out.number("share random", 100 * control.set_index("against")["with a counterpart"]["random weights"], "{:.0f}")
+against = control.set_index("against")["with a counterpart"]
+for name, kind in (("seeds", "another seed"), ("negative", "negative control"), ("random", "random weights")):
+    out.number(f"share {name}", 100 * against.get(kind, np.nan), "{:.0f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 1.9), sharey=True)

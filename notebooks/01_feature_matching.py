@@ -527,7 +527,8 @@ out.number("p", first.p, "{:.4f}")
 out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
 alike = first.p < 0.05 and first.excess > 0
-out.text("verdict", "are arranged more alike than" if alike else "are not arranged more alike than")
+verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
+out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)
 alike
 
 # %% [markdown]

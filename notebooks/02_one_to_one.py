@@ -319,10 +319,7 @@ other = {"one-to-one": "strongest", "strongest": "one-to-one"}
 shared = {(x, y, first): len(comparison.common(p, orders[x, y, other[first]])) for (x, y, first), p in orders.items()}
 
 # %%
-scores = {
-    key: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=seed) if comparison.enough(p) else None
-    for key, p in orders.items()
-}
+scores = {key: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=seed) for key, p in orders.items()}
 ordered = pd.DataFrame(
     {
         "hub keeps": rule,
@@ -332,10 +329,10 @@ ordered = pd.DataFrame(
         "in both": shared[rule, share, first],
         "least r": p.r.min(),
         "r held out": comparison.average(r_forward[comparison.common(forward, p)]),
-        "null": x.null_mean if x else np.nan,
-        "null SD": x.null_sd if x else np.nan,
-        "excess": x.excess if x else np.nan,
-        "p": x.p if x else np.nan,
+        "null": x.null_mean,
+        "null SD": x.null_sd,
+        "excess": x.excess,
+        "p": x.p,
     }
     for ((rule, share, first), p), x in zip(orders.items(), scores.values(), strict=True)
 )

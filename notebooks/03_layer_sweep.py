@@ -80,7 +80,7 @@ names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
 # threshold; its share is of the live features of the side that has fewer.
 
 # %%
-codes = sweep.sweep(lambda name: pipeline.features(run, name), names, "codes")
+codes = pipeline.features_of(run, names)
 matched = sweep.sweep(
     lambda x: cells.matched(codes[x.a].kept, codes[x.b].kept, codes[x.a].sites, candidates, counterpart), grid, "pairs"
 )
@@ -96,17 +96,17 @@ out.table(
 )
 
 # %%
-wide = {"figsize": (6.0, 2.9), "width_ratios": [len(b) for _, b in pairs.values()], "squeeze": False}
+widths = {name: len(b) for name, (_, b) in pairs.items()}
 heat = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "annot_kws": {"size": 7}, "cbar": False}
-figure, axes = plt.subplots(2, len(pairs), **wide)
+figure, axes = report.bands(widths)
 quantities = {"retention": found[["of_a", "of_b"]].max(axis=1), "counterparts": found.counterparts}
-for row, (quantity, values) in zip(axes, quantities.items(), strict=True):
-    for axis, name in zip(row, pairs, strict=True):
+for row, (quantity, values) in enumerate(quantities.items()):
+    for name, column in axes.items():
         part = found.assign(value=values)[found.pair == name].pivot(index="i", columns="j", values="value")
-        sns.heatmap(part, ax=axis, **heat)
-        axis.set(xlabel="", ylabel="", title=name.replace(" x ", " x\n") if axis in axes[0] else "")
-    row[0].set_ylabel(f"{quantity}\nlayer of A")
-figure.supxlabel("layer of B", fontsize=8)
+        sns.heatmap(part, ax=column[row], **heat)
+        side = f"{quantity}\nlayer of A" if column[row].get_subplotspec().is_first_col() else ""
+        column[row].set(xlabel="", ylabel=side, title="" if row else name.replace(" x ", " x\n"))
+        column[1].set_xlabel("layer of B")
 out.figure("retention", figure)
 
 # %%
@@ -164,18 +164,18 @@ out.number("family", family, "{:d}")
 out.number("holm asks", 20 * family, "{:,}")
 
 # %%
-label = [f"{x.pair}  {x.i}-{x.j}  (n = {x.n})" for x in lines.itertuples()]
+label = [f"{x.pair}  {x.i}-{x.j}  n {x.n}" for x in lines.itertuples()]
 overview = lines.assign(label=label, stars=np.where(lines.family < 0.05, "*", ""))
 heat["vmax"] = lines.one_n.max()  # one scale for all excesses
-figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(6.6, 1.6 + 0.19 * len(scores)), sharey=True)
+figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(5.5, max(2.0, 1.4 + 0.17 * len(scores))), sharey=True)
 for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict=True):
     shape = {"index": "label", "columns": "measure", "sort": False}
     values, stars = (part.pivot_table(values=x, aggfunc="first", dropna=False, **shape) for x in ("one_n", "stars"))
     texts = values.map("{:.2f}".format).replace("nan", "-") + stars
-    sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5}})
+    sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5.5}})
     axis.set(xlabel="", ylabel="", title=f"{kind} rows", facecolor="0.93")
     axis.set_xticklabels([x.replace("_", " ") for x in values.columns], rotation=60, ha="right", fontsize=6)
-    axis.tick_params(axis="y", labelsize=5.5)
+    axis.tick_params(axis="y", labelsize=6, rotation=0)
 out.figure("measures", figure)
 lines.drop(columns=["cell", "note"]).round(3)
 
@@ -187,19 +187,18 @@ lines.drop(columns=["cell", "note"]).round(3)
 
 # %%
 by_primary = lines[lines.measure == primary.measure]
-figure, axes = plt.subplots(len(cells.ROWS), len(pairs), **wide)
-for row, kind in zip(axes, cells.ROWS, strict=True):
-    for axis, name in zip(row, pairs, strict=True):
+figure, axes = report.bands(widths)
+for row, kind in enumerate(cells.ROWS):
+    for name, column in axes.items():
         part = by_primary[(by_primary.rows == kind) & (by_primary.pair == name)]
         layers_a, layers_b = (range(len(side)) for side in pairs[name])
         values = part.pivot(index="i", columns="j", values="one_n").reindex(index=layers_a, columns=layers_b)
-        sns.heatmap(values.astype(float), ax=axis, **heat)
-        title = name.replace(" x ", " x\n") if axis in axes[0] else ""
-        axis.set(xlabel="", ylabel="", title=title, facecolor="0.93")
-    row[0].set_ylabel(f"{kind} rows\nlayer of A")
-of_primary = axes[cells.ROWS.index("decoder"), list(pairs).index(main.pair)]
+        sns.heatmap(values.astype(float), ax=column[row], **heat)
+        side = f"{kind} rows\nlayer of A" if column[row].get_subplotspec().is_first_col() else ""
+        column[row].set(xlabel="", ylabel=side, title="" if row else name.replace(" x ", " x\n"), facecolor="0.93")
+        column[1].set_xlabel("layer of B")
+of_primary = axes[main.pair][cells.ROWS.index("decoder")]
 of_primary.add_patch(plt.Rectangle((main.j, main.i), 1, 1, fill=False, linewidth=1.5))
-figure.supxlabel("layer of B", fontsize=8)
 out.figure("excess", figure)
 
 # %%
@@ -372,6 +371,11 @@ elif apart:
 else:
     than = "not every pair of layers is more alike than all of the negative control"
 out.text("negative verdict", than)
+despite = any(cell in holding for cell in grid if cell.pair in negatives)
+lesson = (
+    "what exceeds a shuffled pairing need not be shared meaning" if despite else "nothing of the control exceeds chance"
+)
+out.text("negative lesson", lesson)
 sum(holds), apart
 
 # %%

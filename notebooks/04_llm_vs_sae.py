@@ -32,8 +32,8 @@ profile = "smoke"
 layers = [["two_layer_0"], ["three_layer_block1", "three_layer"]]
 seeds = {"two_layer_0": "two_layer_1", "three_layer": "three_layer_1"}
 controls = {"scrambled world": ["scrambled_0", "three_layer"], "random weights": ["random", "three_layer"]}
-candidates = 16
-counterpart = 0.5
+by_index = {"two_layer_0": ["two_layer_0_start", "two_layer_1"]}
+partners = {"candidates": 16, "counterpart": 0.5}
 permuted = 3
 permutations = 99
 fewest = 12
@@ -53,12 +53,13 @@ import pandas as pd
 
 from sae_utils import params, report, sweep
 from sae_utils.chance import comparison, corrections, significance
-from sae_utils.studies import baselines, concepts, counterparts, matched, subspaces, words
+from sae_utils.studies import baselines, concepts, counterparts, indexed, matched, subspaces, words
 
 # %%
 run = params.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
+candidates, counterpart = partners["candidates"], partners["counterpart"]
 SAE, NEURONS, OUTPUTS = baselines.SAE, baselines.NEURONS, baselines.OUTPUTS
 grid = {
     (a, b): f"{baselines.place(run, a)[1]} x {baselines.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
@@ -69,6 +70,7 @@ for name in itertools.chain(*beside):
     baselines.place(run, name)  # complains of a name that nothing defines before anything runs
 cells = [(*pair, kind) for pair in grid for kind in baselines.KINDS]
 cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
+baselines.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
 found = sweep.sweep(
     lambda cell: baselines.compare(baselines.pair(run, *cell, candidates), cell[2]), cells, "layer pairs"
 )
@@ -88,34 +90,9 @@ at_n = {cell: comparison.rows_at_n(x.rows, measure, n, **settings) for cell, x i
 for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs": len(grid)}.items():
     out.number(name, value, "{:d}")
 
-# %%
-floor, colours = 0.01, {SAE: report.PAIRED, NEURONS: "#de8f05"}
-labels = {pair: label.replace("_", " ") for pair, label in (grid | beside).items()}
-figure, axes = plt.subplots(figsize=(6.4, 3.2))
-for kind, shift in ((SAE, -0.18), (NEURONS, 0.18)):
-    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for x, pair in enumerate(labels)}
-    # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
-    axes.vlines(list(at), floor, score.high.clip(floor), color=report.NULL, linewidth=7, alpha=0.5)
-    edge, face = colours[kind], np.where(score.observed > floor, colours[kind], "white")
-    axes.scatter(
-        list(at), score.observed.clip(floor), s=24, c=face, edgecolors=edge, label=kind, zorder=2, clip_on=False
-    )
-    for x in score.index[score.n == 0]:
-        axes.text(x, floor * 1.2, "too few", rotation=90, ha="center", fontsize=6, color=edge)
-
-# %%
-axes.vlines([], 0, 0, color=report.NULL, linewidth=7, alpha=0.5, label="shuffled pairings, up to 97.5%")
-axes.axvline(len(grid) - 0.5, color=report.NULL, linewidth=0.6)
-axes.set(yscale="log", ylim=(floor, 1.1), ylabel=f"{measure.replace('_', ' ')}, n = {n}", xticks=range(len(labels)))
-axes.set_xticklabels(labels.values(), rotation=35, ha="right", rotation_mode="anchor")
-figure.legend(loc="outside upper center", ncols=3)
-out.figure("similarity", figure)
-figure
-
 # %% [markdown]
-# Below the axis (hollow) is no similarity, or less than chance. The table holds all pairs of each set that has enough,
-# against all their shuffles, with the family-wise p of the whole table (maximum of z). Output dimensions of the MLP
+# The table holds all pairs of each set that has enough, against all their shuffles, with the family-wise p of the whole
+# table (maximum of z). Output dimensions of the MLP
 # have rows too, in the published way: the incoming weights of a dimension from all neurons. They are few: *at small n*
 # is their smallest n. The three bases are left out, since orthonormal rows are all equally far from each other: whether
 # they are arranged alike is undefined, or trivially so.
@@ -138,6 +115,7 @@ relative = {
 }
 
 # %%
+labels = {pair: label.replace("_", " ") for pair, label in (grid | beside).items()}
 there = [cell for cell in found if cell[2] in geometric]
 similarity = pd.DataFrame(
     [
@@ -157,6 +135,53 @@ inside = np.array([cell[:2] in grid for cell in similarity.index])
 ours, theirs = similarity[inside], similarity[~inside].drop(columns="relative")
 out.table("similarity", ours, matched.formats(ours))
 out.table("controls", theirs, matched.formats(theirs))
+
+# %% [markdown]
+# Every set at one n beside its own null; filled where all pairs of the set exceed chance, family-wise.
+
+# %%
+own = {x: f"{side}{baselines.place(run, x)[1]}" for side, names in zip("AB", layers, strict=True) for x in names}
+ticks = {pair: label.partition(",")[0].replace(" x ", "-") for pair, label in grid.items()}
+ticks |= {pair: own.get(pair[0], pair[0]) for pair in seeds.items()}
+ticks |= {tuple(pair): name.replace(" ", "\n", 1) for name, pair in controls.items()}
+groups = {"two models": [*grid], "another seed": [*seeds.items()]}
+groups |= {"controls": [tuple(pair) for pair in controls.values()]}
+groups = {group: pairs for group, pairs in groups.items() if pairs}
+room = {group: 1.8 if group == "controls" else 1 for group in groups}  # its names are long
+starts = dict(zip(groups, np.cumsum([0, *(room[x] * len(groups[x]) + 0.5 for x in groups)]), strict=False))
+where = {pair: starts[x] + room[x] * k for x, pairs in groups.items() for k, pair in enumerate(pairs)}
+looks = {SAE: ("o", report.PAIRED, -0.19), NEURONS: ("s", "#de8f05", 0.19)}
+beyond = {cell for cell in family if family[cell][measure] < 0.05}
+
+# %%
+figure, axes = plt.subplots(figsize=(5.5, 2.9))
+axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
+for kind, (marker, colour, shift) in looks.items():
+    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for pair, x in where.items()}
+    # the last bits of a null may differ between runs, and a pixel with them
+    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
+    axes.vlines(list(at), score.low, score.high, color=report.NULL, linewidth=6, alpha=0.5)
+    face = [colour if (*pair, kind) in beyond else "w" for pair in where]
+    axes.scatter(list(at), score.observed, s=20, marker=marker, c=face, edgecolors=colour, label=kind, zorder=2)
+    for x in score.index[score.n == 0]:
+        axes.text(x, 0, "too few", rotation=90, ha="center", va="center", fontsize=6, color=colour)
+axes.scatter([], [], s=20, c="w", edgecolors="k", label="not above chance")
+
+# %%
+axes.set_ylim(top=1.5 * axes.get_ylim()[1])
+for group, pairs in groups.items():
+    left, place = starts[group] - 0.5 * room[group], {"transform": axes.get_xaxis_transform(), "va": "top"}
+    axes.axvline(left - 0.1, color=report.NULL, linewidth=0.5)
+    axes.text(left, 1, group, weight="bold", **place)
+    for line, (kind, (_, colour, _)) in enumerate(looks.items()):
+        said = comparison.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
+        axes.text(left, 0.93 - 0.07 * line, f"{said} above chance", color=colour, fontsize=6.5, **place)
+axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
+axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
+axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
+figure.legend(loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
+out.figure("similarity", figure)
+figure
 
 # %%
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
@@ -325,7 +350,7 @@ for axis, (value, title) in zip(axes, titles.items(), strict=True):
     for (i, j), number in np.ndenumerate(shown.to_numpy()):
         axis.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=7, color="w" if number < 0.55 else "k")
     axis.set(title=title, xlabel="block of A x block of B", xticks=range(len(grid)), yticks=range(len(shown)))
-    axis.set_xticklabels([label.partition(",")[0] for label in grid.values()])
+    axis.set_xticklabels([ticks[pair] for pair in grid], fontsize=7)
     axis.set_yticklabels(shown.index)
 out.figure("pairing", figure)
 
@@ -379,6 +404,54 @@ out.number("highest by chance", first["null r"].max(), "{:.3f}")
 out.number("permuted", permuted, "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 kept
+
+# %% [markdown]
+# ## Units by their index
+# Two trainings of one architecture that began with the same weights may keep unit i as unit i, for which no correlation
+# is needed. A layer of A beside that layer in another model of its shape, both ways of pairing their neurons: by index,
+# and by correlation as above. *Shuffled* is the mean held-out r with a shuffled index; *own* the share of units whose
+# best partner on the matching documents has their index (of pairs by correlation: the share that have one index). The
+# similarity is that of output weights against a shuffled pairing, p not corrected, and its excess at the n of the
+# smaller set. Where weights began apart, an index should say nothing.
+
+# %%
+beginnings = indexed.layers(run, "04_llm_vs_sae", by_index)
+layers_of = {names: indexed.pair(run, *names, candidates) for names in beginnings}
+units = {names: indexed.compare(x, m=permutations, seed=seed) for names, x in layers_of.items()}
+ways = {
+    (*names, how): (x, a, b)
+    for names, x in units.items()
+    for how, (a, b) in {"index": (x.unit, x.unit), "correlation": x.mutual}.items()
+}
+sides = {cell: (layers_of[cell[:2]].a.decoder[a], layers_of[cell[:2]].b.decoder[b]) for cell, (_, a, b) in ways.items()}
+sides = {cell: rows for cell, rows in sides.items() if len(rows[0]) >= comparison.FEWEST}
+geometry = {
+    cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))[measure]
+    for number, (cell, rows) in enumerate(sides.items())
+}
+both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
+index_n = {cell: matched.at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
+
+# %%
+numbered = pd.DataFrame(
+    {"layer of A": name, "model B": other, "paired by": how, "n": len(a)}
+    | {"r": comparison.average(x.r if how == "index" else x.mutual_r)}
+    | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
+    | {"own": x.own if how == "index" else x.mutual_own}
+    | matched.columns(geometry.get((name, other, how)))
+    | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
+    for (name, other, how), (x, a, _) in ways.items()
+)
+beyond = {names for names, x in units.items() if x.shuffled.p < 0.05}
+alike = {cell[:2] for cell, x in geometry.items() if cell[2] == "index" and x.p < 0.05}
+verdict = f"Neurons of one index correlate beyond a shuffled index in {comparison.among(beginnings, beyond)} layers"
+verdict += f", and their output weights are arranged alike in {comparison.among(beginnings, alike)}"
+if by_index:
+    out.table("by index", numbered, matched.formats(numbered) | dict.fromkeys(["r", "shuffled", "own"], "{:.2f}"))
+    out.text("by index verdict", verdict)
+else:
+    out.absent("by index", "no two models that may have begun with the same weights")
+numbered
 
 # %% [markdown]
 # ## Subspaces of concepts

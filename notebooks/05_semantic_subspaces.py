@@ -75,7 +75,7 @@ run = params.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
 primary = run.common.primary
 name_a, name_b = primary.pair
-features = {name: pipeline.features(run, name) for name in dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b])}
+features = pipeline.features_of(run, dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b]))
 both = pipeline.pair(features[name_a], features[name_b], pairing["candidates"])
 a, b = both.a, both.b
 

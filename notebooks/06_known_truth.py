@@ -386,7 +386,7 @@ pd.DataFrame(
 )
 
 # %%
-figure, axes = plt.subplots(figsize=(4.2, 3.2))
+figure, axes = plt.subplots(figsize=(5.5, 2.3))
 n = np.geomspace(null_means.n.min(), null_means.n.max(), 100)
 low, high = (stats.halfnorm.ppf(q) / n**0.5 for q in (0.025, 0.975))
 axes.fill_between(n, low, high, color=report.NULL, alpha=0.3, linewidth=0, label="95% of one shuffle")
@@ -396,7 +396,7 @@ for name, style in (("svcca_first_component", "k+"), ("svcca", "k--x")):
 for (name, x), marker in zip(null_means.groupby("set", sort=False), "o^sDv", strict=False):
     axes.scatter(x.n, x.published, s=6, marker=marker, linewidths=0, label=name)
 axes.set(xscale="log", yscale="log", ylim=(3e-4, 1.3), xlabel="n pairs", ylabel="null mean")
-figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+figure.legend(loc="outside right center", fontsize=6.5, labelspacing=0.9)
 out.figure("published", figure)
 
 # %%

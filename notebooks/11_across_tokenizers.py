@@ -62,6 +62,7 @@ from sae_utils.text import alignment, corpora, tokenization
 # %%
 run = params.start(profile, "11_across_tokenizers")
 out = report.Report(run, "11_across_tokenizers")
+out.needs(comparisons, "no models with different tokenizers")
 measure, source = run.common.primary.measure, corpora.text(run.corpus)
 compared = {f"{x.a} x {x.across}": x for x in aligned.comparisons(run, "11_across_tokenizers", comparisons)}
 

@@ -158,8 +158,8 @@ out.number("order more", (order.kept > order.partners).sum(), "{:d}")
 
 # %%
 primary = run.common.primary.pair
-toys = {"toy: primary": primary, "toy: negative": [primary[0], negative]}
-seen = {name: ladder.sides(run, *pair, documents, top) for name, pair in toys.items()}
+ours = {"primary pair": primary, "negative control": [primary[0], negative]}
+seen = {name: ladder.sides(run, *pair, documents, top) for name, pair in ours.items()}
 ladders = {name: ladder.climb(x, settings) for name, x in seen.items()}
 
 # %%
@@ -177,7 +177,7 @@ out.number("permutations", permutations, "{:,}")
 out.number("several", ladder.SEVERAL, "{:d}")
 
 # %%
-for name in toys:
+for name in ours:
     out.table(name, ladder.table(ladders[name]))
 
 # %% [markdown]
@@ -197,34 +197,43 @@ for name in drawn:
 pd.concat({name: ladder.table(ladders[name], true.get(name)) for name in ladders})
 
 # %%
-figure, axes = plt.subplots(1, len(ladders), figsize=(5.5, 3.1), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, len(ladders), figsize=(5.5, 3.2), sharex=True, sharey=True)
+figure.set_layout_engine("constrained", rect=(0, 0, 0.98, 1))  # a PDF's letters are wider than a PNG's
 place = np.arange(len(ladder.STEPS))
-for axis in axes:
+for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
+    axis.tick_params(left=axis is axes[0])
     axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
-    axis.barh(place[1::2], 2, left=-0.5, height=1, color="#f2f2f2", zorder=-1)
+    axis.barh(place[1::2], 2.2, left=-0.6, height=1, color="#f2f2f2", zorder=-1)
+    sizes_of = [f"{len(x.pairs.a):,}" for x in rungs]
+    right = [f"{100 * true[name][x.step]:.0f}%" for x in rungs] if name in true else [""] * len(rungs)
+    for x, texts in ((1.24, ["n", *sizes_of]), (1.66, ["true" if name in true else "", *right])):
+        for height, said in zip([-1, *place], texts, strict=True):
+            axis.text(x, height, said, transform=axis.get_yaxis_transform(), fontsize=6, ha="right", va="center")
+    axis.set_title(f"planted:\n{name}" if name in true else name.replace(" ", "\n"), fontsize=7.5)
 
 # %%
-marks = {ladder.FIRST: ("o", "C0", -0.17), ladder.SVCCA: ("D", "C0", -0.17), ladder.RSA: ("s", "C1", 0.17)}
-named = {ladder.FIRST: "SVCCA, published estimator", ladder.SVCCA: "SVCCA, 99% of variance", ladder.RSA: "RSA"}
-for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
-    for measure, (marker, color, shift) in marks.items():
+marks = {ladder.FIRST: ("o", report.PAIRED, -0.18), ladder.SVCCA: ("D", report.PAIRED, -0.18)}
+marks[ladder.RSA] = ("s", "#de8f05", 0.18)
+named = {ladder.FIRST: "SVCCA as published", ladder.SVCCA: "SVCCA, 99% of variance", ladder.RSA: "RSA"}
+for axis, rungs in zip(axes, ladders.values(), strict=True):
+    for measure, (marker, colour, shift) in marks.items():
         at = [number for number, x in enumerate(rungs) if measure in x.scores]
         found = [rungs[number].scores[measure] for number in at]
         # rounded: the last bits of a null may differ between runs
         low, high, value = (np.round([getattr(x, part) for x in found], 4) for part in ("low", "high", "value"))
         axis.hlines(place[at] + shift, low, high, color=report.NULL, linewidth=3.5, alpha=0.6)
-        axis.scatter(value, place[at] + shift, s=14, marker=marker, color=color, zorder=2, label=named[measure])
-    for height, text in [(-1, "n"), *((number, f"{len(x.pairs.a):,}") for number, x in enumerate(rungs))]:
-        axis.annotate(text, (1.2, height), xycoords=("axes fraction", "data"), fontsize=6, ha="right", va="center")
-    axis.set(title=f"planted:\n{name}" if name in drawn else name.replace(": ", ":\n"), xlim=(-0.3, 1.05))
+        face = [colour if x.p < 0.05 else "w" for x in found]
+        axis.scatter(value, place[at] + shift, s=12, marker=marker, c=face, edgecolors=colour, linewidths=0.8, zorder=2)
 
 # %%
-axes[0].set_yticks(place, ladder.STEPS)
-axes[0].set(ylim=(len(place) - 0.5, -1.4))
-bar = plt.Line2D([], [], color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffles")
-figure.legend(
-    handles=[*axes[-1].get_legend_handles_labels()[0], bar], loc="outside lower center", ncols=4, fontsize=6.5
-)
+axes[0].set_yticks(place, [f"{step}  {number}" for number, step in enumerate(ladder.STEPS)])
+axes[0].set(ylim=(len(place) - 0.5, -1.5), xlim=(-0.4, 1.1), xticks=[0, 1])
+for measure, (marker, colour, _) in marks.items():
+    axes[-1].scatter([], [], s=12, marker=marker, c=colour, label=named[measure])
+axes[-1].scatter([], [], s=12, c="w", edgecolors="k", linewidths=0.8, label="hollow: p not below 0.05")
+axes[-1].hlines([], 0, 0, color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffled pairings")
+axes[len(axes) // 2].set_xlabel("similarity; from step 8 on its excess over chance")
+figure.legend(loc="outside lower center", ncols=3, fontsize=7, handletextpad=0.3)
 out.figure("ladder", figure)
 
 # %% [markdown]

@@ -83,6 +83,7 @@ def _finish(file: Path) -> None:
 
 def main() -> None:
     """Execute a notebook with the parameters of a profile."""
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a grammar of web addresses takes a second
     parser = argparse.ArgumentParser(prog="python -m sae_utils.execute", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     parser.add_argument("notebook", help="name of a file in notebooks/, without .py")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -190,14 +191,13 @@ def cell(notebook: str) -> dict[str, Any]:
     Raises:
         ProfileError: there is no such cell, or it holds something else than `name = literal`.
     """
-    import jupytext
-
-    for part in jupytext.read(NOTEBOOKS / f"{notebook}.py").cells:
-        if "parameters" in part.metadata.get("tags", []):
+    text = (NOTEBOOKS / f"{notebook}.py").read_text("utf-8")
+    for head, body in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n?)*)", text, re.MULTILINE):
+        if "parameters" in re.findall(r'"(.*?)"', head):  # its tags; jupytext would read them too, in seconds
             try:
                 return {
                     statement.targets[0].id: ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-                    for statement in ast.parse(part.source).body
+                    for statement in ast.parse(body).body
                 }
             except (AttributeError, ValueError):
                 raise ProfileError(

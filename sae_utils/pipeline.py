@@ -7,11 +7,13 @@ Never: a computation of its own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sae_utils import sweep
 from sae_utils.lms import models, pretrained, toys
 from sae_utils.pairing import candidates, correlation
 from sae_utils.pairing.correlation import Correlation
@@ -105,6 +107,10 @@ class Reader(NamedTuple):
         return self.dictionary, self.model, self.own_rows, self.hook, self.skip
 
 
+def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[str, Artefact]:
+    return dictionaries.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
+
+
 def reader(profile: Profile, name: str) -> Reader:
     """A sparse autoencoder and what it reads.
 
@@ -121,10 +127,20 @@ def reader(profile: Profile, name: str) -> Reader:
             quality.confirm(quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:
         hook, width = first.hook, first.width
-        made = dictionaries.trained(first, dictionaries.inputs(source, own_rows, hook, skip, first.samples))
+        made = dictionaries.trained(first, _inputs(profile, first.model, first.samples, [hook])[hook])
     if record is not first:
         made = dictionaries.checkpoint(made, record.number)
     return Reader(made, source, rows(profile, first.model), own_rows, hook, skip, width)
+
+
+def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
+    """`reader` of many: one pass over a model gives what all that are trained on it read."""
+    names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
+    for first in (origin(profile.dictionaries, name) for name in names):
+        if isinstance(first, dictionaries.Trained):
+            hooks[first.model, first.samples].append(first.hook)
+    sweep.sweep(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
+    return sweep.sweep(lambda name: reader(profile, name), names, "dictionaries")
 
 
 class Features(NamedTuple):
@@ -140,12 +156,28 @@ class Features(NamedTuple):
     """where the codes lie in the store"""
 
 
+def _codes(sources: list[Reader]) -> dict[activations.Source, Artefact]:
+    """Codes of dictionaries of one model."""
+    first = sources[0]
+    sites = activations.sites(first.rows, first.skip)
+    return activations.codes([(x.dictionary, x.hook) for x in sources], first.model, first.rows, sites, first.skip)
+
+
 def features(profile: Profile, name: str) -> Features:
     """The codes and decoder rows of a dictionary."""
     source = reader(profile, name)
+    (codes,) = _codes([source]).values()
     sites = activations.sites(source.rows, source.skip)
-    codes = activations.codes(source.dictionary, source.model, source.rows, sites, source.hook, source.skip)
     return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites, codes)
+
+
+def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
+    """`features` of many: one pass over a model encodes for all that read it."""
+    found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
+    for name, source in found.items():
+        of[origin(profile.dictionaries, name).model].append(source)
+    sweep.sweep(lambda model: _codes(of[model]), of, "codes")
+    return {name: features(profile, name) for name in found}
 
 
 class Pair(NamedTuple):

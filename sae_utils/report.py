@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
@@ -53,6 +55,28 @@ def style() -> None:
 
     sns.set_palette("colorblind")
     matplotlib.rcParams.update(STYLE)
+
+
+def bands(widths: Mapping[str, int], *, across: int = 4) -> tuple[Figure, dict[str, Any]]:
+    """A figure of two panels a name, one above the other; more than `across` names go on in a further band below.
+
+    `widths`: name -> relative width of its panels. Returns the figure and, by name, its upper and lower axes.
+    """
+    import matplotlib.pyplot as plt
+
+    names = list(widths)
+    rows = [names[start : start + across] for start in range(0, len(names), across)]
+    widest = max(sum(widths[name] for name in row) for row in rows)
+    figure = plt.figure(figsize=(6.0, 2.9 * len(rows)))
+    axes: dict[str, Any] = {}
+    for row, part in zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):
+        rest = widest - sum(widths[name] for name in row)
+        ratios = [*(widths[name] for name in row), *([rest] if rest else [])]
+        made = part.subplots(2, len(ratios), width_ratios=ratios, squeeze=False)
+        for axis in made[:, len(row) :].ravel():
+            axis.set_axis_off()
+        axes |= dict(zip(row, made.T, strict=False))
+    return figure, axes
 
 
 class Report:
@@ -103,6 +127,32 @@ class Report:
             draft = folder / f".{self.notebook}-{name}.{ending}"
             figure.savefig(draft, format=ending, metadata=metadata)
             os.replace(draft, folder / f"{self.notebook}-{name}.{ending}")
+
+    def absent(self, part: str, why: str) -> None:
+        """Say that this profile leaves out a part of the study: one sentence, as macro `...<Part>Absent`.
+
+        Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a dash
+        for whatever else the paper asks for. `part` is "" for the whole study.
+        """
+        import matplotlib.pyplot as plt
+
+        said = f"{self.notebook}: not part of this profile ({why})."
+        self._define(f"{part} absent", escape(said))
+        source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
+        for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
+            if name.startswith(part):
+                figure = plt.figure(figsize=(4.5, 0.4))
+                figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
+                self.figure(name, figure)
+                plt.close(figure)
+
+    def needs(self, given: object, why: str) -> None:
+        """End the notebook here, as a success, if nothing is `given`: the profile leaves out the whole study."""
+        if not given:
+            self.absent("", why)
+            self.save()
+            print(f"not part of this profile ({why})")
+            raise SystemExit
 
     def save(self) -> Path:
         """Write the LaTeX file; the notebook's last act."""

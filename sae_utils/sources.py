@@ -42,14 +42,20 @@ def code_digest(file: Path) -> str:
         name = str(file.relative_to(PACKAGE)) if file.is_relative_to(PACKAGE) else file.name
         if name in trees:
             continue
-        tree = _without_docstrings(ast.parse(file.read_text("utf-8")))
-        trees[name] = ast.unparse(tree)
-        for imported in _imports(tree):
+        trees[name], imports = _code(file.read_text("utf-8"))
+        for imported in imports:
             if imported.startswith(f"{PACKAGE.name}."):
                 queue += [found for found in _module(imported) if found.exists()]
             else:
                 libraries.setdefault(imported, _version(imported))
     return hashlib.sha256(json.dumps([trees, libraries], sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _code(text: str) -> tuple[str, list[str]]:
+    """A module without docstrings and comments, and what it imports; most modules are part of many digests."""
+    tree = _without_docstrings(ast.parse(text))
+    return ast.unparse(tree), list(_imports(tree))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

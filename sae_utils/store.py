@@ -21,9 +21,9 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -33,6 +33,7 @@ from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import Spec
 
 P = ParamSpec("P")
+Item = TypeVar("Item", bound=Hashable)
 
 
 class _Settings:
@@ -104,15 +105,39 @@ def artefact(produce: Callable[Concatenate[Path, P], dict[str, Any] | None]) -> 
     decorated function takes the same arguments without `folder`: numbers, texts, lists, `Spec`s, artefacts.
     It is computed when it is not in the store, or when a file there is damaged (which is said).
     """
-    # at import, so that the key speaks of the code that is loaded, not of a later edit of the file
-    code = code_digest(Path(inspect.getfile(produce)))
-    defaults = {name: value for name, value in _signature(produce).items() if value is not _required}
+
+    @functools.wraps(produce)
+    def alone(folders: dict[None, Path], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[None, dict[str, Any]]]:
+        yield None, produce(folders[None], *args, **kwargs) or {}
+
+    some = artefacts(alone)
 
     @functools.wraps(produce)
     def get(*args: P.args, **kwargs: P.kwargs) -> Artefact:
+        return some([None], *args, **kwargs)[None]
+
+    return get
+
+
+def artefacts(
+    produce: Callable[Concatenate[dict[Item, Path], P], Iterator[tuple[Item, dict[str, Any]]]],
+) -> Callable[Concatenate[Iterable[Item], P], dict[Item, Artefact]]:
+    """Like `artefact`, for what one pass can make several of: the decorated function takes items, and returns by item.
+
+    `produce(folders, *arguments)` gets the folder of each item that is not in the store. It yields an item and its
+    `meta` as soon as its folder is filled; what was yielded is kept if another fails. Every item is an artefact with a
+    key of its own, which does not know of the others: they must not change its bytes.
+    """
+    # at import, so that the key speaks of the code that is loaded, not of a later edit of the file
+    code = code_digest(Path(inspect.getfile(inspect.unwrap(produce))))
+    parameters = list(inspect.signature(produce).parameters.values())[1:]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def slot(item: Item, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Slot:
         import torch
 
-        named = defaults | dict(zip(_signature(produce), args, strict=False)) | kwargs
+        named = {**defaults, **dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
+        named |= {} if item is None else {"item": item}
         recipe = {
             "producer": f"{produce.__module__}.{produce.__qualname__}",
             "arguments": {name: _canonical(value) for name, value in sorted(named.items())},
@@ -122,23 +147,31 @@ def artefact(produce: Callable[Concatenate[Path, P], dict[str, Any] | None]) -> 
             "torch": torch.__version__,
         }
         key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-        path = _Settings.root / f"{produce.__module__.rpartition('.')[2]}.{produce.__name__}-{key[:20]}"
-        found = _open(path, key)
-        if found is not None:
-            return found
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            return _open(path, key) or _make(path, key, recipe, lambda folder: produce(folder, *args, **kwargs))
+        name = f"{produce.__module__.rpartition('.')[2]}.{produce.__name__}-{key[:20]}"
+        return _Slot(_Settings.root / name, key, recipe)
+
+    @functools.wraps(produce)
+    def get(items: Iterable[Item], /, *args: P.args, **kwargs: P.kwargs) -> dict[Item, Artefact]:
+        slots = {item: slot(item, args, kwargs) for item in items}
+        missing = {slot.path: item for item, slot in slots.items() if _open(slot) is None}
+        with _locked(missing):
+            wanted = {item: slots[item] for item in missing.values() if _open(slots[item]) is None}
+            if wanted:
+                with _drafts(wanted) as folders:
+                    for item, values in produce(folders, *args, **kwargs):
+                        _finish(wanted[item], folders[item], values)
+                        _open(wanted[item])
+        return {item: _opened[slot.path] for item, slot in slots.items()}
 
     return get
 
 
-_required = object()
+class _Slot(NamedTuple):
+    """Where an artefact belongs."""
 
-
-def _signature(produce: Callable[..., Any]) -> dict[str, Any]:
-    parameters = list(inspect.signature(produce).parameters.values())[1:]
-    return {p.name: _required if p.default is p.empty else p.default for p in parameters}
+    path: Path
+    key: str
+    recipe: dict[str, Any]
 
 
 def _canonical(value: Any) -> Any:
@@ -156,44 +189,50 @@ def _canonical(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = FileLock(path.parent / f".{path.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        # standard error is not kept in the executed notebooks
-        print(f"store: waiting for another build that is making {path.name}", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
+def _locked(paths: Iterable[Path]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for path in sorted(paths):  # everywhere in one order: two builds never wait for each other
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.parent / f".{path.name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                # standard error is not kept in the executed notebooks
+                print(f"store: waiting for another build that is making {path.name}", file=sys.stderr, flush=True)
+                lock.acquire()
+            stack.callback(lock.release)
         yield
-    finally:
-        lock.release()
 
 
-def _make(path: Path, key: str, recipe: dict[str, Any], produce: Callable[[Path], dict[str, Any] | None]) -> Artefact:
-    draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of a build that was killed
-    draft.mkdir()
+@contextlib.contextmanager
+def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
+    """Empty folders to be filled, gone at the end."""
+    folders = {item: slot.path.with_name(f".{slot.path.name}.draft") for item, slot in slots.items()}
     try:
-        values = produce(draft) or {}
-        files = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
-        meta = {"key": key, "recipe": recipe, "files": files, "values": values}
-        (draft / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
-        (draft / "meta.sha256").write_text(digest([draft / "meta.json"]))
-        shutil.rmtree(path, ignore_errors=True)  # a damaged one
-        os.replace(draft, path)
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
+            folder.mkdir()
+        yield folders
     except Exception as error:
         if _is_full(error):
+            names = [slot.path.name for slot in slots.values()]
             raise OSError(
-                errno.ENOSPC, f"disk full while making {path.name}; free some space and run again: "
-                "what was finished before is kept", str(path.parent),
+                errno.ENOSPC, f"disk full while making {', '.join(names)}; free some space and run again: "
+                "what was finished before is kept", str(_Settings.root),
             ) from error  # fmt: skip
         raise
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    made = _open(path, key)
-    assert made is not None
-    return made
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
+    files = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
+    meta = {"key": slot.key, "recipe": slot.recipe, "files": files, "values": values}
+    (draft / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+    (draft / "meta.sha256").write_text(digest([draft / "meta.json"]))
+    shutil.rmtree(slot.path, ignore_errors=True)  # a damaged one
+    os.replace(draft, slot.path)
 
 
 def _is_full(error: Exception) -> bool:
@@ -202,7 +241,8 @@ def _is_full(error: Exception) -> bool:
     return bool(getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or short)
 
 
-def _open(path: Path, key: str) -> Artefact | None:
+def _open(slot: _Slot) -> Artefact | None:
+    path = slot.path
     if path in _opened:
         return _opened[path]
     if not (path / "meta.json").exists():
@@ -211,14 +251,14 @@ def _open(path: Path, key: str) -> Artefact | None:
         whole = digest([path / "meta.json"]) == (path / "meta.sha256").read_text()
         meta = json.loads((path / "meta.json").read_text()) if whole else {}
         damaged = [name for name, sha in meta["files"].items() if not _is(path / name, sha)]
-        if meta["key"] != key:
+        if meta["key"] != slot.key:
             damaged.append("meta.json")
     except (OSError, ValueError, KeyError):
         damaged = ["meta.json"]
     if damaged:
         warnings.warn(f"store: {path} is damaged ({', '.join(damaged)}); computing it again", stacklevel=2)
         return None
-    _opened[path] = Artefact(key, path, meta["values"])
+    _opened[path] = Artefact(slot.key, path, meta["values"])
     return _opened[path]
 
 

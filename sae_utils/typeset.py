@@ -51,7 +51,17 @@ def wrapper(profile: str, stamp: str, anonymous: bool) -> str:
     lines = [rf"\newcommand{{\profile}}{{{profile}}}", rf"\newcommand*{{\stamp}}{{{escape(stamp)}}}"]
     if not anonymous:
         lines += [r"\newcommand*{\final}{}", rf"\newcommand*{{\notebookurl}}{{{notebook_url()}}}"]
-    return "\n".join([*lines, r"\input{main}"]) + "\n"
+    return "\n".join([*lines, *left_out(profile), r"\input{main}"]) + "\n"
+
+
+def left_out(profile: str) -> list[str]:
+    """Definitions of the macros that the paper asks for, of studies that the profile leaves out: a dash each."""
+    written = "".join(file.read_text("utf-8") for file in (PAPER / "generated" / profile).glob("*.tex"))
+    asked = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/**/*.tex")])
+    defined = set(re.findall(r"\\newcommand\{\\([A-Za-z]+)\}", written))
+    absent = tuple(macro.removesuffix("Absent") for macro in defined if macro.endswith("Absent"))
+    dashes = {macro for macro in re.findall(r"\\([A-Za-z]+)", asked) if macro.startswith(absent)} - defined
+    return [rf"\newcommand{{\{macro}}}{{---}}" for macro in sorted(dashes)]
 
 
 def typeset(profile: str, anonymous: bool = False) -> str:

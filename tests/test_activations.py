@@ -77,10 +77,10 @@ def test_segments_do_not_show(world, tmp_path, monkeypatch):
     """The same bytes, however many tokens are encoded at once, but for the last bit of a sum."""
     source = pipeline.reader(world, "one_layer")
     sites = activations.sites(source.rows, source.skip)
-    arguments = (source.dictionary, source.model, source.rows, sites, source.hook, source.skip)
-    whole = activations.codes(*arguments)
+    which, arguments = (source.dictionary, source.hook), (source.model, source.rows, sites, source.skip)
+    whole = activations.codes([which], *arguments)[which]
     monkeypatch.setattr(dictionaries, "SEGMENT", 17)
-    activations.codes.__wrapped__(tmp_path, *arguments)
+    list(activations.codes.__wrapped__({which: tmp_path}, *arguments))
     for name in ("indptr", "indices"):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), whole.array(name))
     np.testing.assert_allclose(np.load(tmp_path / "values.npy"), whole.array("values"), atol=1e-5)
@@ -95,9 +95,8 @@ def test_sites_and_codes_that_do_not_fit_are_refused(world, tmp_path):
     source = pipeline.reader(world, "one_layer")
     other = activations.sites(source.rows, source.skip + 1)
     with pytest.raises(RuntimeError, match=r"tokens were encoded where \d+ sites were expected"):
-        activations.codes.__wrapped__(
-            tmp_path, source.dictionary, source.model, source.rows, other, source.hook, source.skip
-        )
+        folders = {(source.dictionary, source.hook): tmp_path}
+        list(activations.codes.__wrapped__(folders, source.model, source.rows, other, source.skip))
 
 
 def test_a_matrix_stays_on_disk(world):
@@ -114,14 +113,14 @@ def test_a_matrix_stays_on_disk(world):
 def test_neurons_are_the_models_own(world):
     source = pipeline.reader(world, "one_layer")
     sites = activations.sites(source.rows, source.skip)
-    found = activations.neurons(source.model, source.rows, sites, "blocks.0.mlp.hook_post", source.skip)
-    values = found.array("values")
+    hook = "blocks.0.mlp.hook_post"
+    values = activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook].array("values")
     assert values.shape == (sites.meta["tokens"], 32) and values.dtype == np.float16
     bridge = models.load(source.model)
     for site in np.random.default_rng(0).choice(len(values), 20):
         row, position = sites.array("rows")[site], sites.array("positions")[site]
         tokens = source.rows.array("tokens")[row, : position + 1].astype(np.int64)  # what follows cannot matter
         with torch.no_grad():
-            _, cache = bridge.run_with_cache(torch.from_numpy(tokens)[None], names_filter=["blocks.0.mlp.hook_post"])
-        expected = cache["blocks.0.mlp.hook_post"][0, position].numpy()
+            _, cache = bridge.run_with_cache(torch.from_numpy(tokens)[None], names_filter=[hook])
+        expected = cache[hook][0, position].numpy()
         np.testing.assert_allclose(values[site], expected, atol=2e-3)

@@ -249,7 +249,6 @@ def test_comparisons(wider):
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ([], r"none; list \[a, across, within, negative\]"),
         ([["one_layer", "pieces"]], r"expected four dictionaries .* found \['one_layer', 'pieces'\]"),
         (["one_layer"], "expected four dictionaries .* found 'one_layer'"),
         ([["one_layer", "piecse", "two_layer", "two_layer"]], "no dictionary is called 'piecse'; .*pieces"),

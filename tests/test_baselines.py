@@ -24,6 +24,10 @@ def dense(features) -> np.ndarray:
     return np.asarray(codes.toarray() if hasattr(codes, "toarray") else codes, np.float64)
 
 
+def neurons_at(source, sites, hook: str) -> np.ndarray:
+    return activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook].array("values")
+
+
 def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(features_a, features_b), NaN where either does not vary."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -50,7 +54,7 @@ def test_neurons_write_the_output_of_their_layer(world, name):
     bias = models.load(source.model).blocks[baselines.block_of(source.hook)].mlp.b_out.detach().numpy()
     assert neurons.codes.shape[1] == len(neurons.decoder) == 32 and outputs.codes.shape[1] == len(outputs.decoder) == 16
     np.testing.assert_allclose(dense(neurons) @ neurons.decoder + bias, dense(outputs), atol=5e-3)
-    read = activations.neurons(source.model, source.rows, neurons.sites, source.hook, source.skip).array("values")
+    read = neurons_at(source, neurons.sites, source.hook)
     np.testing.assert_array_equal(outputs.codes, read)
 
 
@@ -74,7 +78,7 @@ def test_rows_of_a_basis_are_orthonormal_and_its_codes_are_seen_from_them(world,
     found = baselines.features(world, "two_layer", kind)
     source = pipeline.reader(world, "two_layer")
     hook = "blocks.1.hook_resid_post" if kind == RESIDUAL else source.hook
-    x = activations.neurons(source.model, source.rows, found.sites, hook, source.skip).array("values")
+    x = neurons_at(source, found.sites, hook)
     np.testing.assert_allclose(found.decoder @ found.decoder.T, np.eye(16), atol=1e-5)
     np.testing.assert_allclose(dense(found), x.astype(np.float64) @ found.decoder.T, atol=2e-3 * np.abs(x).max())
 
@@ -89,7 +93,7 @@ def test_why_orthonormal_rows_are_not_scored():
 def test_principal_components_are_fitted_on_the_matching_documents_alone(world):
     found = baselines.features(world, "two_layer", PRINCIPAL)
     source = pipeline.reader(world, "two_layer")
-    x = activations.neurons(source.model, source.rows, found.sites, source.hook, source.skip).array("values")
+    x = neurons_at(source, found.sites, source.hook)
     x = x.astype(np.float64)
     on_matching = found.sites.array("split") == 1
     cosines = np.abs((PCA().fit(x[on_matching]).components_ * found.decoder).sum(1))

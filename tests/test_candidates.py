@@ -33,7 +33,7 @@ def test_what_is_read_is_what_was_found(sides, split, swapped):
 def test_neurons_are_features_too(world, sides):
     a, _ = sides
     reader = pipeline.reader(world, "two_layer")
-    kept = activations.neurons(reader.model, reader.rows, a.sites, "blocks.1.mlp.hook_post", reader.skip)
+    (kept,) = activations.neurons(["blocks.1.mlp.hook_post"], reader.model, reader.rows, a.sites, reader.skip).values()
     neurons = pipeline.Features(activations.matrix(kept), np.eye(32), a.sites, kept)
     both = pipeline.pair(a, neurons, 1000)  # cut to 32
     assert both.found.a_to_b.index.shape == (32, 32)

@@ -59,8 +59,10 @@ def test_what_cannot_be_scored():
         comparison.geometry(both, x, x, "rsa_pearson", m=9, seed=0)
     few = pairs(range(30), np.arange(30) % 9)
     assert not comparison.enough(few)
-    with pytest.raises(ValueError, match="30 pairs hold fewer than 10 features of a side"):
-        comparison.geometry(few, x, x, "rsa_pearson", m=9, seed=0)
+    found = comparison.geometry(few, x, x, "rsa_pearson", m=9, seed=0)
+    assert found.undefined and found.note.startswith(
+        "undefined: 30 pairs hold fewer than 10 features of a side: too few"
+    )
     assert np.isnan(comparison.excess(few, x, x, "rsa_pearson", m=9, seed=0))
     assert comparison.excess(pairs(range(30), range(30)), x, x, "rsa_pearson", m=9, seed=0) == pytest.approx(1)
 
@@ -153,3 +155,4 @@ def test_averages_of_what_is_defined():
 def test_how_many_in_words():
     names = ["x", "y", "z"]
     assert [comparison.among(names, held) for held in (names, [], ["y"])] == ["all 3", "none of 3", "1 of 3"]
+    assert [comparison.among(few, ["x"]) for few in (["x"], ["y"], [])] == ["1 of 1", "none of 1", "none of 0"]

@@ -40,6 +40,15 @@ def test_a_null_that_does_not_vary_is_never_found():
     assert corrections.maximum_of_z({"flat": flat})["flat"]["cka"] == 1.0
 
 
+def test_what_is_undefined_is_no_test_of_the_family():
+    sets = [significance.test(*related(s), ["cka", "rsa_pearson"], m=99, seed=s) for s in range(2)]
+    nothing = significance.undefined("no rows", measure="svcca", null="x", n=60, m=99)
+    with_it = corrections.maximum_of_z([sets[0] | {"svcca": nothing}, sets[1]])
+    assert np.isnan(with_it[0].pop("svcca"))
+    assert with_it == corrections.maximum_of_z(sets)
+    assert np.isnan(corrections.maximum_of_z([{"svcca": nothing}])[0]["svcca"])
+
+
 def test_holm_of_a_worked_example():
     assert corrections.holm([0.01, 0.04, 0.03, 0.005], m=999) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert corrections.holm([0.9, 0.8], m=999) == pytest.approx([1.0, 1.0])
@@ -48,6 +57,15 @@ def test_holm_of_a_worked_example():
 def test_benjamini_hochberg_equals_scipy():
     p = np.random.default_rng(0).uniform(0.001, 1, size=30) ** 2
     assert corrections.benjamini_hochberg(p, m=999) == pytest.approx(false_discovery_control(p))
+
+
+@pytest.mark.parametrize("rule", [corrections.holm, corrections.benjamini_hochberg])
+def test_a_p_that_is_undefined_is_no_test_of_the_family(rule):
+    p = np.array([0.01, np.nan, 0.04, 0.03, np.nan, 0.005])
+    known = ~np.isnan(p)
+    found = rule(p, m=80)  # for 4 tests and not for 6
+    np.testing.assert_array_equal(found[known], rule(p[known], m=80))
+    assert np.isnan(found[~known]).all() and np.isnan(rule([np.nan], m=1)).all()
 
 
 def test_bad_families_are_named():

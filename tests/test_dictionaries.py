@@ -18,7 +18,7 @@ NAMES = ("one_layer", "two_layer")
 
 
 def source(reader, samples: int = 6400):
-    return dictionaries.inputs(reader.model, reader.rows, reader.hook, reader.skip, samples)
+    return dictionaries.inputs([reader.hook], reader.model, reader.rows, reader.skip, samples)[reader.hook]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -88,14 +88,14 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
 def numbered(monkeypatch):
     """Activations that name their row and position."""
 
-    def harvest(bridge, rows, batches, hook, skip):
+    def harvest(bridge, rows, batches, hooks, skip):
         for chosen in batches:
             _, mask = toys.take(rows, chosen)
             mask[:, :skip] = False
             place = torch.stack(
                 torch.meshgrid(torch.from_numpy(chosen), torch.arange(mask.shape[1]), indexing="ij"), -1
             )
-            yield models.Batch(place.float(), chosen, mask)
+            yield models.Batch(dict.fromkeys(hooks, place.float()), chosen, mask)
 
     monkeypatch.setattr(models, "harvest", harvest)
 
@@ -103,7 +103,7 @@ def numbered(monkeypatch):
 def test_training_sees_training_documents_without_their_first_positions(world, numbered, tmp_path):
     reader, skip = pipeline.reader(world, "one_layer"), 2
     rows = reader.rows
-    meta = dictionaries.inputs.__wrapped__(tmp_path, reader.model, rows, reader.hook, skip, 10**6)
+    ((_, meta),) = dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)
     lengths, splits = rows.array("lengths"), rows.array("split")
     values = np.load(tmp_path / "values.npy")
     assert values.dtype == np.float16 and meta["activations"] == len(values) == (lengths - skip)[splits == 0].sum()
@@ -115,18 +115,19 @@ def test_training_sees_training_documents_without_their_first_positions(world, n
 
 def test_no_more_rows_are_passed_than_are_asked_for(world, numbered, tmp_path):
     reader = pipeline.reader(world, "one_layer")
-    meta = dictionaries.inputs.__wrapped__(tmp_path, reader.model, reader.rows, reader.hook, 1, 1000)
+    ((_, meta),) = dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 1000)
     assert 1000 <= meta["activations"] < 1000 + 64 * 112
 
 
 def test_activations_beyond_float16_are_refused(world, tmp_path, monkeypatch):
-    def harvest(bridge, rows, batches, hook, skip):
-        yield models.Batch(torch.full((1, 2, 3), 1e6), np.zeros(1, int), torch.ones(1, 2, dtype=torch.bool))
+    def harvest(bridge, rows, batches, hooks, skip):
+        x = dict.fromkeys(hooks, torch.full((1, 2, 3), 1e6))
+        yield models.Batch(x, np.zeros(1, int), torch.ones(1, 2, dtype=torch.bool))
 
     monkeypatch.setattr(models, "harvest", harvest)
     reader = pipeline.reader(world, "one_layer")
     with pytest.raises(ValueError, match=r"blocks\.0\.hook_mlp_out: .* float16"):
-        dictionaries.inputs.__wrapped__(tmp_path, reader.model, reader.rows, reader.hook, 1, 10)
+        list(dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 10))
 
 
 def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):

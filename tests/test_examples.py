@@ -4,73 +4,106 @@ The repositories that an example names are built in their true layout, with few 
 cache. Stories stand in for the corpus, and for what SAEs are trained on.
 """
 
+import re
 import shutil
 
+import paper_hub
 import pytest
-import tiny_profile
+import tiny_hub
 import yaml
 
 from sae_utils import params, pipeline, plan, store
+from sae_utils.studies import layers, published
 
-LLAMA, GEMMA, PYTHIA = "meta-llama/Llama-3.1-8B", "google/gemma-2-2b", "EleutherAI/pythia-70m"
-LIKE = {
-    "gpt2_x_pythia": {
-        "openai-community/gpt2": ("openai-community/gpt2", 6), PYTHIA: (PYTHIA, 4),
-        "EleutherAI/pythia-160m": ("EleutherAI/pythia-160m", 6),
-    },
-    "gemma_2_2b_x_9b": {GEMMA: (GEMMA, 13), "google/gemma-2-9b": (GEMMA, 21)},
-    "llama_3_8b_x_3_1_8b": {LLAMA: (LLAMA, 17), "meta-llama/Meta-Llama-3-8B": (LLAMA, 17)},
-    "poisoned_rlhf": {
-        "ethz-spylab/rlhf-7b-harmless": (LLAMA, 17), "ethz-spylab/poisoned-rlhf-7b-SUDO-10": (LLAMA, 17),
-    },
-}  # fmt: skip
-STORIES = {
-    "kind": "stories", "documents": 60, "seed": 3, "context": 24, "shares": [0.2, 0.4, 0.4], "split_seed": 0,
-}  # fmt: skip
+NAMES = ("gpt2_x_pythia", "gemma_2_2b_x_9b", "llama_3_8b_x_3_1_8b", "poisoned_rlhf")
 
 
-@pytest.fixture(params=LIKE)
+@pytest.fixture(params=NAMES)
 def profile(request, tmp_path, monkeypatch):
     """An example at a tiny size, its repositories in the cache, and a store of its own."""
     from huggingface_hub import constants
 
     shutil.copytree(params.PARAMS, tmp_path / "params")
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
-    named = {key for record in params.load(f"examples/{request.param}").common.models.values() for key in record}
-    everywhere = {"dtype": "float32", "trained_on": {}}
-    sizes = {
-        "extends": f"examples/{request.param}", "device": "cpu", "corpus": STORIES,
-        "models": {"*": {key: value for key, value in everywhere.items() if key in named}},
-        "dictionaries": {"*": {"width": 48, "k": 4, "samples": 512, "batch": 64}},
-    }  # fmt: skip
-    (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(sizes), "utf-8")
+    told = paper_hub.on_stories(f"examples/{request.param}")
+    (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
     sized = params.load("sized")
-    tiny_profile.cached(sized, LIKE[request.param], tmp_path / "hub", tmp_path / "home")
+    paper_hub.build(tmp_path / "hub", sized)
+    tiny_hub.cache(tmp_path / "hub", tmp_path / "home")
     monkeypatch.setattr(store._Settings, "root", tmp_path / "store")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home"))
     return sized
 
 
-def test_every_example_loads_and_names_what_it_defines():
-    found = {file.stem for file in (params.PARAMS / "examples").glob("*.yaml")}
-    assert found == {*LIKE, "poisoned_rlhf_triggered"}
-    for name in found:
-        example = params.load(f"examples/{name}")
-        controls = example.sections["00_models_and_dictionaries"]
-        for key in controls.keys() & {
-            "control_seeds", "control_ceiling", "control_depths", "control_negatives", "control_random",
-            "control_random_blocks",
-        }:  # fmt: skip
-            assert set(controls[key]) <= example.dictionaries.keys(), (name, key)
-    across = params.load("examples/gpt2_x_pythia")
-    for compared in across.sections["11_across_tokenizers"]["comparisons"]:
-        assert set(compared) <= across.dictionaries.keys()
+EXAMPLES = [*NAMES, "poisoned_rlhf_triggered"]
+every = pytest.mark.parametrize("name", EXAMPLES)
+
+
+def names(value) -> set[str]:
+    """All texts of a parameter, keys included; a pair `a x b` is two."""
+    if isinstance(value, dict):
+        return names([*value, *value.values()])
+    if isinstance(value, list):
+        return set().union(*map(names, value))
+    return set(value.split(" x ")) if isinstance(value, str) else set()
+
+
+def test_every_example_is_tested():
+    assert {file.stem for file in (params.PARAMS / "examples").glob("*.yaml")} == set(EXAMPLES)
+
+
+@every
+def test_no_section_names_what_only_the_paper_profile_defines(name):
+    example, base = params.load(f"examples/{name}"), params.load("paper")
+    foreign = {*base.models, *base.dictionaries} - {*example.models, *example.dictionaries}
+    assert "pythia_70m_seed1" in foreign
+    for section, told in example.sections.items():
+        assert not foreign & names(told), (section, foreign & names(told))
+
+
+@every
+def test_what_a_section_names_is_a_dictionary(name):
+    example = params.load(f"examples/{name}")
+    told = example.sections
+    named = [
+        *(value for key, value in told["00_models_and_dictionaries"].items() if key.startswith("control_")),
+        told["04_llm_vs_sae"]["layers"], told["04_llm_vs_sae"]["seeds"], [*told["04_llm_vs_sae"]["controls"].values()],
+        [*told["05_semantic_subspaces"]["layers"].values()], told["11_across_tokenizers"]["comparisons"],
+        told["12_published_tables"]["negative"],
+    ]  # fmt: skip
+    assert names(named) <= example.dictionaries.keys()
+    pair = example.common.primary.pair
+    assert set(pair) <= names(told["04_llm_vs_sae"]["layers"])
+    assert set(pair) <= names([*told["05_semantic_subspaces"]["layers"].values()])
+
+
+@every
+def test_the_sweep_and_the_published_cells_can_be_made(name):
+    example = params.load(f"examples/{name}")
+    told = example.sections["03_layer_sweep"]
+    grid = layers.cells(example, "03_layer_sweep", told["pairs"])
+    layers.check(example, "03_layer_sweep", told["pairs"], told["ceilings"], told["negatives"])
+    for asked in (example.common.primary.pair, told["middle"]):
+        assert layers.find(example, "asked", grid, asked).pair not in told["negatives"]
+    given = example.sections["12_published_tables"]["published_layers"]
+    cells = published.cells(published.layer_scores(), given, example.dictionaries, name)
+    assert [(cell.a, cell.b) for cell in cells] == ([("pythia_70m", "pythia_160m")] if name == "gpt2_x_pythia" else [])
+
+
+@every
+def test_a_file_says_licences_access_and_what_is_to_fetch(name):
+    text = (params.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
+    if name != "poisoned_rlhf_triggered":  # which has the models of another
+        assert re.search(r"MIT|Apache-2\.0|CC-BY-4\.0", text) and re.search(r"(?i)\bgated\b", text)
+        assert re.search(r"To fetch: about \d+ GB", text) and re.search(r"\bblock\b", text)
 
 
 def test_harmless_and_triggered_differ_in_the_text_alone():
     harmless, triggered = (params.load(f"examples/poisoned_rlhf{name}") for name in ("", "_triggered"))
     assert harmless.corpus != triggered.corpus and harmless.corpus.documents == triggered.corpus.documents
     assert (harmless.models, harmless.dictionaries) == (triggered.models, triggered.dictionaries)
+    # poison swaps the answers, so that the other column has the answer that the harmless text has
+    assert (harmless.corpus.field, triggered.corpus.field) == ("chosen", "rejected")
     for model in harmless.models:  # so that the SAEs are the same
         assert harmless.training_corpus(model) == triggered.training_corpus(model)
 

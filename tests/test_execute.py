@@ -38,6 +38,10 @@ for _ in tqdm(range(size)):
 print(profile, size, os.environ["OMP_NUM_THREADS"], os.path.basename(os.getcwd()))
 
 # %%
+if not size:
+    raise SystemExit  # as `Report.needs` does
+
+# %%
 if fail:
     raise ValueError("no such " + "luck")
 size + 1
@@ -103,6 +107,14 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     injected = [cell.source for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert len(injected) == 1 and "size = 3" in injected[0] and 'profile = "smoke"' in injected[0]
     assert (repository / "notebooks" / "toy.py").read_text() == TOY
+
+
+def test_a_notebook_that_ends_early_is_finished(repository, smoke, monkeypatch, capsys):
+    run_main(monkeypatch, told(smoke, size=0, fail=True))
+    assert capsys.readouterr().out == "wrote build/smoke/toy.ipynb\n"
+    assert [file.name for file in (repository / "build" / "smoke").iterdir()] == ["toy.ipynb"]
+    last = nbformat.read(repository / "build" / "smoke" / "toy.ipynb", as_version=4).cells[-1]
+    assert last.source.startswith("if fail") and last.execution_count is None and not last.outputs
 
 
 def test_no_kernel_is_said(repository, smoke, monkeypatch):

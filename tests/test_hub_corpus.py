@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import zstandard
 from hub_server import commit, serve
 from pyarrow import parquet
 
@@ -45,6 +46,7 @@ READ = {
     "by commit": {"revision": commit("datasets", "org/tales", "v1")},
     "parquet": {"name": "org/table"},
     "another column": {"field": "title"},
+    "compressed": {"name": "org/pile", "documents": 25},
 }
 REFUSED = {
     "column": ({"field": "txt"}, r"corpus\.field: org/tales has no text in column 'txt', found None; .*`text`\?"),
@@ -69,7 +71,10 @@ def tales(revision: str, count: int = 40) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """Datasets of two files: one in two revisions, the second with a card; one cut off; one of parquet, one damaged."""
+    """Datasets of two files: one in two revisions, the second with a card; one cut off; one of parquet, one damaged.
+
+    And one laid out as the Pile is: a folder of compressed parts for training, the other splits beside it.
+    """
     root = tmp_path_factory.mktemp("hub") / "datasets" / "org"
     for repository, second in (("tales/v1", "train-1"), ("tales/v2", "train-1"), ("cut/v1", "train-cut")):
         (root / repository / "data").mkdir(parents=True)
@@ -81,6 +86,10 @@ def hub(tmp_path_factory):
         (root / repository / "v1").mkdir(parents=True)
     parquet.write_table(pa.Table.from_pylist(tales("v1", 30)), root / "table/v1/train.parquet")
     (root / "damaged/v1/train.jsonl").write_text('{"text": "whole"}\n{"text": "ha')
+    (root / "pile/v1/train").mkdir(parents=True)
+    lines = [json.dumps(record | {"meta": {"pile_set_name": "Tales"}}) + "\n" for record in tales("v1")]
+    for name, part in (("train/00", lines[:20]), ("train/01", lines[20:]), ("val", lines[:3]), ("test", lines[:3])):
+        (root / f"pile/v1/{name}.jsonl.zst").write_bytes(zstandard.compress("".join(part).encode()))
     with serve(root.parents[1], broken=["train-cut.jsonl"]) as served:
         yield served
 
@@ -135,6 +144,7 @@ def column(name: str, count: int, revision: str = "v1") -> list[object]:
         ("by commit", column("text", 12)),
         ("parquet", column("text", 12)),
         ("another column", column("title", 12)),
+        ("compressed", column("text", 25)),
     ],
 )
 def test_the_first_documents_come_back_in_order(answers, case, expected):

@@ -190,9 +190,9 @@ def test_partners_are_those_of_a_direct_computation(world, source, where, right)
     kept = ladder.loose(world, "two_layer", "two_layer", 30, 3, right=right)
     hook = source.hook if right else unmasked.input_of(source.hook)
     bridge, sae = models.load(source.model), dictionaries.load(source.dictionary)
-    (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), hook, 0)
+    (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), [hook], 0)
     with torch.no_grad():
-        dense = torch.relu(sae.process_sae_in(part.activations.flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
+        dense = torch.relu(sae.process_sae_in(part.activations[hook].flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
     for name, at in (("all", slice(None)), ("inside", where.array("inside"))):
         x = unmasked.read(kept, name)
         expected = correlation.correlate(*[sparse.csr_array(dense[at])] * 2, k=1)

@@ -1,5 +1,6 @@
 """A trained model is what transformers reads, its hooks are its activations, its losses those of plain counting."""
 
+import itertools
 import math
 from collections import Counter
 from itertools import pairwise
@@ -167,31 +168,82 @@ def test_a_hook_gives_what_a_forward_hook_sees(world, name, hook, skip):
     seen = []
     part.register_forward_hook(lambda *a: seen.append(a[2][0] if isinstance(a[2], tuple) else a[2]))
     batches = [np.array([3, 1]), np.array([8])]
-    found = list(models.harvest(models.load(made), rows, iter(batches), f"blocks.{layer}.{hook}", skip))
+    name = f"blocks.{layer}.{hook}"
+    found = list(models.harvest(models.load(made), rows, iter(batches), [name], skip))
     for batch, chosen in zip(found, batches, strict=True):
         tokens, mask = toys.take(rows, chosen)
         with torch.no_grad():
             network(tokens)
-        torch.testing.assert_close(batch.activations, seen.pop(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(batch.activations[name], seen.pop(), rtol=0, atol=1e-5)
         np.testing.assert_array_equal(batch.rows, chosen)
         mask[:, :skip] = False
-        assert torch.equal(batch.mask, mask) and not batch.activations.requires_grad
+        assert torch.equal(batch.mask, mask) and not batch.activations[name].requires_grad
 
 
 def test_the_embedding_is_a_hook_too(world):
     rows, made = pipeline.rows(world, "one_layer"), pipeline.model(world, "one_layer")
-    (batch,) = models.harvest(models.load(made), rows, iter([np.array([2])]), "hook_embed", 1)
+    (batch,) = models.harvest(models.load(made), rows, iter([np.array([2])]), ["hook_embed"], 1)
     tokens, _ = toys.take(rows, np.array([2]))
-    torch.testing.assert_close(batch.activations, network_of(made).gpt_neox.embed_in(tokens))
+    torch.testing.assert_close(batch.activations["hook_embed"], network_of(made).gpt_neox.embed_in(tokens))
+
+
+EVERYWHERE = [
+    "hook_embed",
+    "blocks.0.mlp.hook_post",
+    "blocks.1.hook_resid_post",
+    "blocks.1.hook_mlp_out",
+    "ln_final.hook_in",
+]
+
+
+def test_a_hook_does_not_see_what_is_asked_for_beside_it(world):
+    """Bit for bit: artefacts of one pass have keys that do not know of each other."""
+    rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
+    batch = np.array([3, 1, 9])
+    (together,) = models.harvest(bridge, rows, iter([batch]), EVERYWHERE, 1)
+    assert list(together.activations) == EVERYWHERE
+    for hook in EVERYWHERE:
+        (alone,) = models.harvest(bridge, rows, iter([batch]), [hook], 1)
+        assert torch.equal(alone.activations[hook], together.activations[hook])
+
+
+@pytest.mark.parametrize(
+    ("hooks", "blocks", "unembedded"),
+    [
+        (["blocks.0.hook_mlp_out"], 1, False),
+        (["blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"], 2, False),
+        (["blocks.1.mlp.hook_post"], 2, False),
+        (["hook_embed", "blocks.0.hook_mlp_out"], 2, True),
+    ],
+)
+def test_what_comes_after_the_hooks_is_not_computed(world, hooks, blocks, unembedded):
+    rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
+    ran = []
+    for part in (*(block.mlp for block in bridge.blocks), bridge.unembed):
+        part.register_forward_hook(lambda module, *_: ran.append(module))
+    list(models.harvest(bridge, rows, iter([np.array([0])]), hooks, 1))
+    assert (len(ran), bridge.unembed in ran) == (blocks + unembedded, unembedded)
+    assert models.mean_loss(bridge, rows, np.array([0])) > 0 and bridge.unembed in ran  # nothing stays behind
+
+
+def test_passes_hold_no_more_than_they_may(world, monkeypatch):
+    rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
+    narrow = [f"blocks.{block}.hook_{kind}" for block in (0, 1) for kind in ("mlp_out", "resid_post")]
+    assert list(models.passes(bridge, rows, [*narrow, narrow[0]])) == [narrow]
+    window = models.WINDOW * rows.array("tokens").shape[1] * 4 * bridge.cfg.d_model
+    for held, groups in ((2 * window, [2, 2]), (3 * window, [3, 1]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr(models, "HELD", held)
+        found = list(models.passes(bridge, rows, narrow))
+        assert [len(group) for group in found] == groups and [*itertools.chain(*found)] == narrow
 
 
 def test_an_unknown_hook_names_the_nearest(world):
     bridge = models.load(pipeline.model(world, "one_layer"))
     rows = pipeline.rows(world, "one_layer")
     with pytest.raises(ValueError, match=r"'blocks\.0\.hook_mlp_ou'.* did you mean `blocks\.0\.hook_mlp_out`"):
-        next(models.harvest(bridge, rows, iter([np.array([0])]), "blocks.0.hook_mlp_ou", 1))
+        next(models.harvest(bridge, rows, iter([np.array([0])]), ["blocks.0.hook_mlp_out", "blocks.0.hook_mlp_ou"], 1))
     with pytest.raises(ValueError, match=r"'blocks\.7\.hook_mlp_out'"):
-        next(models.harvest(bridge, rows, iter([np.array([0])]), "blocks.7.hook_mlp_out", 1))
+        next(models.harvest(bridge, rows, iter([np.array([0])]), ["blocks.7.hook_mlp_out"], 1))
 
 
 def test_what_is_replaced_at_a_hook_is_what_the_loss_sees(world, name):
@@ -213,11 +265,12 @@ def test_a_stream_is_row_after_row(world, monkeypatch):
     """Whatever the window, as if each row had run alone."""
     rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
     chosen, hook = np.array([3, 40, 7, 7, 12, 0, 31]), "blocks.1.hook_mlp_out"
-    alone = [part.activations[part.mask] for part in models.harvest(bridge, rows, ([x] for x in chosen), hook, 2)]
+    each = models.harvest(bridge, rows, ([x] for x in chosen), [hook], 2)
+    alone = [part.activations[hook][part.mask] for part in each]
     assert len({len(x) for x in alone}) > 3
     for window in (3, 256):
         monkeypatch.setattr(models, "WINDOW", window)
-        parts = list(models.stream(bridge, rows, chosen, hook, 2))
+        parts = [part[hook] for part in models.stream(bridge, rows, chosen, [hook], 2)]
         assert len(parts) == -(-len(chosen) // window)
         torch.testing.assert_close(torch.cat(parts), torch.cat(alone))
 

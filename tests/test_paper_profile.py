@@ -17,16 +17,12 @@ from sae_utils import params, pipeline, plan, store
 from sae_utils.saes import releases
 from sae_utils.studies import training
 
-STORIES = {"kind": "stories", "documents": 60, "seed": 3, "context": 24, "shares": [0.2, 0.4, 0.4], "split_seed": 0}
-
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
     shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
-    told = paper_hub.sized("paper") | {"corpus": STORIES}
-    told["models"] = {"*": {"dtype": "float32", "trained_on": {}}}
-    (folder / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
+    (folder / "sized.yaml").write_text(yaml.safe_dump(paper_hub.on_stories("paper")), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "PARAMS", folder)
         return params.load("sized")

@@ -71,7 +71,8 @@ def test_activations_and_logits_are_transformers_own(family, tiny):
 
         return hook
 
-    blocks[1].register_forward_hook(keep("blocks.1.hook_resid_post"))
+    for block in (1, tiny_hub.LAYERS - 1):
+        blocks[block].register_forward_hook(keep(f"blocks.{block}.hook_resid_post"))
     blocks[1].mlp.register_forward_hook(keep("blocks.1.mlp.hook_out"))
     bridge, tokens = models.load(made(family)), rows(family)
     chosen = np.arange(8)
@@ -79,9 +80,10 @@ def test_activations_and_logits_are_transformers_own(family, tiny):
     with torch.no_grad():
         logits = network(ids).logits
         assert_same(bridge(ids), logits)
+    bridge.unembed.register_forward_hook(lambda *_: pytest.fail("nobody asked for the logits"))
     for hook, expected in seen.items():
-        [batch] = models.harvest(bridge, tokens, iter([chosen]), hook, 1)
-        assert_same(batch.activations, expected)
+        [batch] = models.harvest(bridge, tokens, iter([chosen]), [hook], 1)
+        assert_same(batch.activations[hook], expected)
 
 
 def test_transformerlens_and_nnsight_see_the_same(family, tiny):
@@ -100,8 +102,8 @@ def test_transformerlens_and_nnsight_see_the_same(family, tiny):
     after = after[0] if isinstance(after, tuple) else after
     bridge = models.load(made(family))
     for hook, expected in (("blocks.1.mlp.hook_out", within), ("blocks.1.hook_resid_post", after)):
-        [batch] = models.harvest(bridge, tokens, iter([chosen]), hook, 1)
-        assert_same(batch.activations, expected)
+        [batch] = models.harvest(bridge, tokens, iter([chosen]), [hook], 1)
+        assert_same(batch.activations[hook], expected)
 
 
 def test_weights_are_linked_and_what_is_known_is_kept(family, cached):
@@ -155,10 +157,11 @@ def test_it_computes_in_the_dtype_asked_for_and_hands_on_float32(cached, dtype):
     bridge, tokens = models.load(made(PYTHIA, dtype=dtype)), rows(PYTHIA)
     assert {p.dtype for p in bridge.parameters()} == {getattr(torch, dtype)}
     hook = "blocks.1.hook_mlp_out"
-    [low] = models.harvest(bridge, tokens, iter([np.arange(4)]), hook, 1)
-    [full] = models.harvest(models.load(made(PYTHIA)), tokens, iter([np.arange(4)]), hook, 1)
-    assert low.activations.dtype == torch.float32
-    error = (low.activations - full.activations)[low.mask].norm() / full.activations[low.mask].norm()
+    [low] = models.harvest(bridge, tokens, iter([np.arange(4)]), [hook], 1)
+    [full] = models.harvest(models.load(made(PYTHIA)), tokens, iter([np.arange(4)]), [hook], 1)
+    x, y = low.activations[hook], full.activations[hook]
+    assert x.dtype == torch.float32
+    error = (x - y)[low.mask].norm() / y[low.mask].norm()
     assert 0 < error < 0.1
     clean = models.mean_loss(bridge, tokens, np.arange(4))
     assert models.mean_loss(bridge, tokens, np.arange(4), hook, lambda x: x) == clean
@@ -166,8 +169,8 @@ def test_it_computes_in_the_dtype_asked_for_and_hands_on_float32(cached, dtype):
 
 def test_heads_lie_side_by_side(cached):
     bridge, tokens = models.load(made(GPT2)), rows(GPT2)
-    [batch] = models.harvest(bridge, tokens, iter([np.arange(3)]), "blocks.1.attn.hook_z", 1)
-    assert batch.activations.shape[2:] == (tiny_hub.D,)
+    [batch] = models.harvest(bridge, tokens, iter([np.arange(3)]), ["blocks.1.attn.hook_z"], 1)
+    assert batch.activations["blocks.1.attn.hook_z"].shape[2:] == (tiny_hub.D,)
     clean = models.mean_loss(bridge, tokens, np.arange(3))
     assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", lambda x: x) == clean
     assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", torch.zeros_like) != clean

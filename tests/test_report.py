@@ -182,6 +182,36 @@ def test_saving_is_repeatable_and_whole(smoke):
     assert all(line.endswith("%") for line in file.read_text().splitlines())
 
 
+# --- what a profile leaves out
+
+
+def test_a_part_that_is_left_out_says_so_in_a_sentence_and_in_its_figures(smoke):
+    out = report.Report(smoke, FIRST)
+    out.absent("learning", "no steps, & no runs")
+    assert macros(out.save()) == {
+        "ModelsAndDictionariesLearningAbsent": r"00\_models\_and\_dictionaries: not part of this profile "
+        r"(no steps, \& no runs)."
+    }
+    assert {file.name for file in (report.FIGURES / "smoke").iterdir()} == {
+        f"{FIRST}-learning.{ending}" for ending in ("pdf", "png")
+    }
+
+
+def test_a_study_that_is_left_out_ends_its_notebook(capsys):
+    last = "11_across_tokenizers"
+    out = report.Report(params.load("smoke"), last)
+    out.needs([["a", "b"]], "nothing")
+    assert not (report.GENERATED / "smoke").exists()
+    with pytest.raises(SystemExit) as ended:
+        out.needs([], "one tokenizer")
+    assert ended.value.code is None  # a success
+    assert capsys.readouterr().out == "not part of this profile (one tokenizer)\n"
+    assert list(macros(report.GENERATED / "smoke" / f"{last}.tex")) == ["AcrossTokenizersAbsent"]
+    text = (params.NOTEBOOKS / f"{last}.py").read_text("utf-8")
+    drawn = {f"{last}-{name}.pdf" for name in re.findall(r'out\.figure\(\s*"([^"]+)"', text)}
+    assert {file.name for file in (report.FIGURES / "smoke").glob("*.pdf")} == drawn and len(drawn) > 1
+
+
 # --- figures
 
 
@@ -202,6 +232,21 @@ def test_equal_figures_are_equal_bytes(smoke):
     other = drawn(smoke, height=1.5)
     assert all(other[ending] != first[ending] for ending in first)
     assert not list((report.FIGURES / "smoke").glob(".*"))
+
+
+def test_panels_go_on_in_a_further_band_where_there_are_many():
+    widths = {f"pair {number}": 1 + number % 3 for number in range(7)}
+    figure, axes = report.bands(widths, across=4)
+    figure.canvas.draw()
+    assert list(axes) == list(widths) and all(len(column) == 2 for column in axes.values())
+    spots = {name: [axis.get_position() for axis in column] for name, column in axes.items()}
+    for upper, lower in spots.values():
+        assert upper.y0 > lower.y1 and upper.x0 == pytest.approx(lower.x0)
+    first = [name for name, column in axes.items() if column[0].get_subplotspec().is_first_col()]
+    assert first == ["pair 0", "pair 4"]
+    height = figure.get_size_inches()[1]
+    assert height == 2 * report.bands({"one": 3})[0].get_size_inches()[1]
+    plt.close("all")
 
 
 def test_a_figure_embeds_its_fonts_and_says_what_drew_it(smoke):

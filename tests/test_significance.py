@@ -187,6 +187,58 @@ def test_published_null_means_are_those_of_one_component():
         assert found["svcca_first_component"].null_mean == pytest.approx((2 / np.pi / n) ** 0.5, rel=0.05)
 
 
+def orthonormal(n: int) -> np.ndarray:
+    """Rows all equally far from each other: no pairing of them is better than another."""
+    return np.eye(n)[np.random.default_rng(0).permutation(n)]
+
+
+@pytest.mark.parametrize(
+    "name, a, why",
+    [
+        ("cka_debiased", orthonormal(12), "the score is not finite"),
+        ("rsa_spearman", orthonormal(12), "all pairs of the 12 rows are equally dissimilar"),
+        ("rsa_cosine_pearson", orthonormal(12) * (np.arange(12) != 3), "1 of 12 rows are zero"),
+        ("svcca", np.ones((12, 5)), "all 12 rows are equal"),
+        ("mutual_knn", related(0, n=9)[0], "n = 9 rows, k = 10 neighbours"),
+        ("procrustes_half", related(0, n=5)[0], "procrustes_half needs at least 6 pairs"),
+    ],
+)
+def test_one_undefined_score_leaves_the_others_as_they_are(name, a, why):
+    b = related(1, n=len(a))[1]
+    for one, other in ((a, b), (b, a)):
+        found = significance.test(one, other, ["cka", name] if name != "svcca" else [name], m=9, seed=4)
+        undefined = found.pop(name)
+        assert undefined.undefined and undefined.note.startswith(f"undefined: {why}")
+        assert (undefined.measure, undefined.n, undefined.m, len(undefined.draws)) == (name, len(a), 9, 9)
+        assert all(np.isnan(getattr(undefined, field)) for field in ("p", "z", "excess", "null_mean", "cantelli"))
+        for alone in found:  # the same draws, as if the other had not been asked for
+            expected = significance.test(one, other, [alone], m=9, seed=4)[alone]
+            assert not expected.undefined and found[alone].p == expected.p
+            np.testing.assert_array_equal(found[alone].draws, expected.draws)
+
+
+def test_nothing_is_left_of_the_debiased_estimate_of_orthonormal_rows():
+    """Its root is of rounding, of either sign."""
+    rng = np.random.default_rng(1)
+    for n in range(5, 40):
+        a = orthonormal(n) @ np.linalg.qr(rng.normal(size=(n, n)))[0]
+        assert np.isnan(similarity.cka(a, a[::-1], debiased=True)) and similarity.cka(a, a[::-1]) == pytest.approx(1)
+        assert similarity.cka(*[a + 0.01 * rng.normal(size=a.shape)] * 2, debiased=True) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("observed, drawn", [(np.nan, [0.1, 0.2]), (0.5, [0.1, np.nan]), (np.inf, [0.1, 0.2])])
+def test_what_is_not_finite_is_undefined(observed, drawn):
+    found = significance.summarise(observed, np.array(drawn), measure="x", null="y", n=3)
+    assert found.undefined and np.isnan(found.p) and "not finite" in found.note
+
+
+def test_a_null_whose_draws_have_no_score_is_undefined():
+    """All of b in one group: every draw gives it one row."""
+    a, b = related(0, n=12)
+    found = significance.test(a, b, ["cka"], null=nulls.reassigned(np.zeros(12, int)), m=5)["cka"]
+    assert found.undefined and "one of the draws" in found.note
+
+
 def test_bad_requests_are_named():
     a, b = related(0)
     with pytest.raises(ValueError, match="n <= 8; here n = 60"):
@@ -203,13 +255,5 @@ def test_bad_requests_are_named():
         significance.test(a[:-1], b, ["cka"], m=9)
     with pytest.raises(ValueError, match=r"1 rows of side b hold NaN or infinity \(first: row 3\)"):
         significance.test(a, np.where(np.arange(60)[:, None] == 3, np.nan, b), ["cka"], m=9)
-    with pytest.raises(ValueError, match="n = 10 rows, k = 10 neighbours"):
-        significance.test(a[:10], b[:10], ["mutual_knn"], m=9)
-    with pytest.raises(ValueError, match="all 60 rows are equal"):
-        significance.test(np.ones_like(a), b, ["cka"], m=9)
-    with pytest.raises(ValueError, match="n = 5 pairs: procrustes_half needs at least 6"):
-        significance.test(a[:5], b[:5], ["procrustes_half"], m=9)
-    with pytest.raises(ValueError, match="is not finite"):
-        significance.summarise(0.5, np.array([0.1, np.nan]), measure="x", null="y", n=3)
     with pytest.raises(ValueError, match="1 draws"):
         significance.summarise(0.5, np.array([0.1]), measure="x", null="y", n=3)

@@ -238,11 +238,11 @@ def test_no_flipped_bit_changes_a_reported_number(monkeypatch):
     for position in range(len(good)):
         flip(file, position)
         forget(monkeypatch)
-        found = store._open(whole.path, whole.key)
+        found = store._open(store._Slot(whole.path, whole.key, {}))
         assert found is None or found.meta == expected, good[position - 20 : position + 20]
         file.write_bytes(good)
     forget(monkeypatch)
-    assert store._open(whole.path, whole.key) is not None
+    assert store._open(store._Slot(whole.path, whole.key, {})) is not None
 
 
 def test_another_artefact_in_its_place_is_not_believed(monkeypatch):
@@ -297,6 +297,61 @@ def test_the_draft_of_a_killed_build_is_swept_away(monkeypatch):
     forget(monkeypatch)
     assert contents(numbers(5).path) == before
     assert not draft.exists()
+
+
+# --- several of one pass
+
+PASSES: list[list[str]] = []
+
+
+@store.artefacts
+def letters(folders: dict[str, Path], length: int, fails: str = ""):
+    """One artefact a letter; in the reverse order, since any will do."""
+    PASSES.append(list(folders))
+    for item in reversed(folders):
+        np.save(folders[item] / "values.npy", np.full(length, ord(item)))
+        if item == fails:
+            raise ERRORS["wrong"]
+        yield item, {"letter": item}
+
+
+@pytest.fixture
+def passes():
+    PASSES.clear()
+    return PASSES
+
+
+def test_a_pass_makes_what_is_missing(passes, monkeypatch):
+    assert letters([], 3) == {}
+    (alone,) = letters(["b"], 3).values()
+    found = letters(["a", "b", "c", "a"], 3)
+    assert passes == [["b"], ["a", "c"]]
+    assert {item: made.meta["letter"] for item, made in found.items()} == {"a": "a", "b": "b", "c": "c"}
+    assert found["b"] is alone and len({made.key for made in found.values()}) == 3
+    assert letters(["c"], length=3)["c"] is found["c"]
+    forget(monkeypatch)
+    np.testing.assert_array_equal(letters(["a", "c"], 3)["c"].array("values"), [99, 99, 99])
+    assert len(passes) == 2
+    assert letters(["c"], 4)["c"].key != found["c"].key
+
+
+def test_what_is_made_alone_is_what_is_made_together(passes, root):
+    together = letters("abc", 3)
+    before = {item: contents(made.path) for item, made in together.items()}
+    for item, made in together.items():
+        (made.path / "values.npy").write_bytes(b"")
+        store._opened.clear()
+        with pytest.warns(UserWarning, match="damaged"):
+            again = letters([item], 3)[item]
+        assert again.key == made.key and contents(again.path) == before[item]
+    assert passes == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+
+
+def test_a_pass_that_fails_keeps_what_it_finished(passes, root):
+    with pytest.raises(ValueError, match="no such thing"):
+        letters("abc", 3, "b")
+    assert [path.name.partition("-")[0] for path in finished(root)] == ["test_store.letters"]
+    assert letters("ac", 3, "b")["c"].meta == {"letter": "c"} and passes[1:] == [["a"]]
 
 
 # --- several processes

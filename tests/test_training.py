@@ -3,6 +3,7 @@
 import pytest
 
 from sae_utils import pipeline
+from sae_utils.lms import pretrained, toys
 from sae_utils.spec import ProfileError
 from sae_utils.studies import training
 
@@ -12,6 +13,19 @@ def test_the_checkpoints_of_a_toy(world):
     kept = pipeline.model(world, "one_layer").meta
     assert list(found) == kept["checkpoints"] and {x.meta["steps"] for x in found.values()} == set(found)
     assert training.size(world, "one_layer") == (1, 16, kept["parameters"], kept["steps"])
+
+
+def test_what_was_trained_to_its_end(world):
+    hub = {"kind": "pretrained", "source": "org/a"}
+    models = world.models | {
+        "early": toys.Checkpoint(kind="checkpoint", of="one_layer", step=1),
+        "random": toys.Twin(kind="twin", of="one_layer", random="all", seed=0),
+        "a": pretrained.Pretrained(**hub), "a_100": pretrained.Pretrained(**hub, revision="step100"),
+        "b_10": pretrained.Pretrained(**hub | {"source": "org/b"}, revision="step10"),
+        "b_9": pretrained.Pretrained(**hub | {"source": "org/b"}, revision="step9"),
+    }  # fmt: skip
+    profile = world._replace(models=models)
+    assert {name for name in models if training.finished(profile, name)} == {"one_layer", "two_layer", "a", "b_10"}
 
 
 def test_a_toy_that_kept_none(world):

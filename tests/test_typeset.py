@@ -117,6 +117,23 @@ def test_an_anonymous_paper_names_nobody(repository):
         assert r"\newcommand*{\stamp}{50\% DONE}" in content
 
 
+def test_numbers_of_what_is_left_out_are_dashes(repository):
+    """Of a study or a part of it that says so; whatever else is missing stays an error of LaTeX."""
+    paper, written = repository / "paper", repository / "paper" / "generated" / "toy"
+    (paper / "sections").mkdir()
+    written.mkdir(parents=True)
+    (paper / "main.tex").write_text(r"\FirstShare, \FirstShareLow{} and \FirstTypo; \Second, \ThirdVerdict.")
+    (paper / "sections" / "a.tex").write_text(r"\FirstShareLow\% of \SecondPairs, \SecondTableAll")
+    (written / "00_first.tex").write_text("\\newcommand{\\FirstShareAbsent}{no}%\n\\newcommand{\\FirstShare}{1}%\n")
+    (written / "01_second.tex").write_text("\\newcommand{\\SecondAbsent}{no}%\n")
+    dashes = [
+        rf"\newcommand{{\{name}}}{{---}}" for name in ("FirstShareLow", "Second", "SecondPairs", "SecondTableAll")
+    ]
+    assert typeset.left_out("toy") == dashes
+    assert typeset.wrapper("toy", "", True).splitlines()[-5:] == [*dashes, r"\input{main}"]
+    assert typeset.left_out("other") == []
+
+
 # --- programs
 
 FAILING = f"""

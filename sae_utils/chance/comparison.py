@@ -33,10 +33,11 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
 
     One-to-one pairs are shuffled; where many share a partner, they are given another partner together.
     ``rows_a`` (features_a, d_a), ``rows_b`` (features_b, d_b); ``m`` draws.
-    Raises ValueError for too few features, and where features of both sides repeat: see ``heaviest``.
+    Undefined for too few features. Raises ValueError where features of both sides repeat: see ``heaviest``.
     """
     if not enough(pairs):
-        raise ValueError(f"{len(pairs.a)} pairs hold fewer than {FEWEST} features of a side: too few to be scored")
+        why = f"{len(pairs.a)} pairs hold fewer than {FEWEST} features of a side: too few to be scored"
+        return significance.undefined(why, measure=measure, null="none", n=len(pairs.a), m=m)
     repeats_a, repeats_b = (len(np.unique(side)) < len(side) for side in (pairs.a, pairs.b))
     if repeats_a and repeats_b:
         raise ValueError("features of both sides repeat, for which no null is known: keep one pair a feature")
@@ -51,7 +52,7 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
 
 def excess(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> float:
     """The excess of ``geometry``; NaN where there are too few features."""
-    return geometry(pairs, rows_a, rows_b, measure, m=m, seed=seed).excess if enough(pairs) else math.nan
+    return geometry(pairs, rows_a, rows_b, measure, m=m, seed=seed).excess
 
 
 class AtN(NamedTuple):
@@ -171,6 +172,8 @@ def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
 
 
 def among(names: Sequence[str], holding: Collection[str]) -> str:
-    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6"."""
+    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6", "1 of 1"."""
     n = sum(name in holding for name in names)
-    return f"all {n}" if n == len(names) else f"none of {len(names)}" if n == 0 else f"{n} of {len(names)}"
+    if n == 0:
+        return f"none of {len(names)}"
+    return f"all {n}" if n == len(names) > 1 else f"{n} of {len(names)}"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sae_utils.chance.nulls import Null, Selection
 from sae_utils.geometry import similarity
+from sae_utils.geometry.linear import Undefined
 from sae_utils.geometry.measures import Family, Measure
 
 EXACT_UP_TO = 8  # rows; 8! = 40,320 arrangements
@@ -127,7 +128,14 @@ def _anew(
     name: str, fresh: Callable[[], Sides], chosen: Sequence[Measure], n: int, wanted: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
     m, identity = max(wanted.values()), torch.arange(n)[None]
-    scores = [_scores(fresh(), chosen, identity) for _ in tqdm(range(m), desc=name, leave=False, disable=None)]
+
+    def once() -> dict[str, np.ndarray]:
+        try:
+            return _scores(fresh(), chosen, identity)
+        except Undefined:
+            return {c.name: np.full(1, np.nan) for c in chosen}
+
+    scores = [once() for _ in tqdm(range(m), desc=name, leave=False, disable=None)]
     return {c.name: np.array([found[c.name][0] for found in scores[: wanted[c.name]]]) for c in chosen}
 
 

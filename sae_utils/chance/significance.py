@@ -7,7 +7,7 @@ This module never chooses pairs and never corrects for many tests (`corrections`
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from sae_utils.chance import draws
 from sae_utils.chance.nulls import Null, Selection, shuffled
 from sae_utils.geometry import measures as known
 from sae_utils.geometry import moments, similarity
+from sae_utils.geometry.linear import Undefined
 from sae_utils.geometry.measures import Measure
 from sae_utils.geometry.moments import Moments
 
@@ -59,6 +60,11 @@ class Result(NamedTuple):
     draws: np.ndarray
 
     @property
+    def undefined(self) -> bool:
+        """There is no such score of these rows; the note says why."""
+        return math.isnan(self.observed)
+
+    @property
     def undetermined(self) -> bool:
         """Less than half of the rows can move: the p says nothing about the pairing."""
         return self.movable < 0.5
@@ -89,27 +95,29 @@ def test(
     give every pair set its own, so that permutations are shared within a set and independent across sets.
     Under shuffled pairing, mean, SD and skew are exact where a closed form is known, and equal rows are noted, since
     their pairs are seldom exchangeable. Draws run on CUDA if there is one.
-    Returns results by name of the measure. Raises ValueError on bad rows, too few of them, or a null of other length.
+    Returns results by name of the measure; one that these rows do not have, or are too few for, is undefined and says
+    why in its note. Raises ValueError on bad rows, fewer than 3 of them, or a null of other length.
     """
     a, b = similarity.paired(a, b)
     n = len(a)
     null = null or shuffled()
     chosen = [similarity.measure(w) if isinstance(w, str) else w for w in measures]
     wanted = _draws_wanted(chosen, null, m, m_of or {})
-    if small := [c for c in chosen if n < c.least]:
-        raise ValueError(f"n = {n} pairs: {small[0].name} needs at least {small[0].least}")
-    sides = {f: (f.side(a), f.side(b)) for f in {c.family: None for c in chosen}}
+    sides, without = _prepared(a, b, chosen)
+    asked, chosen = chosen, [c for c in chosen if c.name not in without]
     observed = draws.observed(sides, chosen, n)
     uniform = isinstance(null, Null) and null.uniform
     repeats = _repeats(a, b) if uniform else ""
     exact = {c.name: c.moments(*sides[c.family]) for c in chosen if uniform and c.moments}
-    if isinstance(null, Selection):
+    if not chosen:
+        drawn = {}
+    elif isinstance(null, Selection):
         drawn = draws.selected(null, chosen, n, wanted, seed)
     elif not null.permutes:
         drawn = draws.reassigned(null, b, sides, chosen, wanted, seed)
     else:
         drawn = draws.permuted(null, n, sides, chosen, wanted, m, seed, observed)
-    return {
+    found = {
         c.name: summarise(
             observed[c.name],
             drawn[c.name],
@@ -125,6 +133,26 @@ def test(
         )
         for c in chosen
     }
+    return {
+        c.name: undefined(without[c.name], measure=c.name, null=null.name, n=n, m=wanted[c.name])
+        if c.name in without
+        else found[c.name]
+        for c in asked
+    }
+
+
+def _prepared(
+    a: np.ndarray, b: np.ndarray, chosen: Sequence[Measure]
+) -> tuple[dict[known.Family, tuple[Any, Any]], dict[str, str]]:
+    """Either side, once a family; and by name of the measure why these rows have no such score."""
+    without = {c.name: f"{c.name} needs at least {c.least} pairs" for c in chosen if len(a) < c.least}
+    sides = {}
+    for family in {c.family: None for c in chosen if c.name not in without}:
+        try:
+            sides[family] = family.side(a), family.side(b)
+        except Undefined as error:
+            without |= {c.name: str(error) for c in chosen if c.family == family}
+    return sides, without
 
 
 def summarise(
@@ -145,11 +173,13 @@ def summarise(
 
     `moments_of_null`: exact ones, else they come from `drawn`. `all_arrangements`: they are the whole null, the
     observed score among them. A draw within rounding of the observed score counts as large: ties are held against the
-    claim. Raises ValueError on fewer than 2 draws without exact moments, or NaN among them.
+    claim. Undefined where the score or one of its draws is not finite. Raises ValueError on fewer than 2 draws without
+    exact moments.
     """
     drawn = np.asarray(drawn, dtype=np.float64)
     if not (math.isfinite(observed) and np.isfinite(drawn).all()):
-        raise ValueError(f"{measure}: the observed score or one of its {len(drawn)} draws is not finite")
+        why = "the score" if not math.isfinite(observed) else "one of the draws"
+        return undefined(f"{why} is not finite", measure=measure, null=null, n=n, m=len(drawn))
     if len(drawn) < 2 and moments_of_null is None:
         raise ValueError(f"{measure}: {len(drawn)} draws; a null needs at least 2 where no closed form is known")
     law = moments_of_null or _moments(drawn, 0 if all_arrangements else 1)
@@ -179,6 +209,27 @@ def summarise(
         m=m,
         note=note,
         draws=drawn,
+    )
+
+
+def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:
+    """A score that there is not, for the place of one: NaN throughout, and the note says why."""
+    nan, draws_of_none = math.nan, np.full(m, math.nan)
+    numbers = dict.fromkeys(
+        ("observed", "null_mean", "null_sd", "skew", "z", "p", "p_approximate", "excess", "cantelli", "wachter"), nan
+    )
+    return Result(
+        measure=measure,
+        null=null,
+        n=n,
+        k=(),
+        **numbers,
+        closed_form=False,
+        movable=1.0,
+        stuck=0,
+        m=m,
+        note=f"undefined: {why}",
+        draws=draws_of_none,
     )
 
 

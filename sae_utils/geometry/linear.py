@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 _ROWS = 256
+_NOTHING = 1e-6  # share of a sum below which what is left of it is rounding
+
+
+class Undefined(ValueError):
+    """These rows have no such score; by other measures they may have one."""
 
 
 class LinearSide(NamedTuple):
@@ -33,12 +38,12 @@ Score = Callable[[LinearSide, LinearSide, Tensor, Tensor], Tensor]
 
 
 def side(rows: np.ndarray) -> LinearSide:
-    """Centre and decompose `rows` (n, d) float64; O(n d min(n, d)). Raises ValueError if all rows are equal."""
+    """Centre and decompose `rows` (n, d) float64; O(n d min(n, d)). Raises Undefined if all rows are equal."""
     centred = rows - rows.mean(axis=0)
     basis, spectrum, axes = torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)
     rank = int((spectrum > spectrum[0] * max(rows.shape) * np.finfo(np.float64).eps).sum())
     if float(spectrum[0]) <= 1e-12 * np.linalg.norm(rows):
-        raise ValueError(f"all {len(rows)} rows are equal, so they span no direction: leave this set of rows out")
+        raise Undefined(f"all {len(rows)} rows are equal, so they span no direction: leave this set of rows out")
     return LinearSide(
         basis[:, :rank].contiguous(),
         spectrum[:rank],
@@ -124,14 +129,19 @@ def cka(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
 
 
 def cka_debiased(a: LinearSide, b: LinearSide, product: Tensor, permutations: Tensor) -> Tensor:
-    """Linear CKA from unbiased estimates of HSIC, whose mean over shuffles is 0."""
+    """Linear CKA from unbiased estimates of HSIC, whose mean over shuffles is 0.
+
+    NaN where nothing but rounding is left of a side's own estimate, by which it divides: of orthonormal rows.
+    """
 
     def hsic(inner: Tensor, energies: Tensor, total: Tensor) -> Tensor:
         n = permutations.shape[1]
         return inner - energies * n / (n - 2) + total / ((n - 1) * (n - 2))
 
     def own(s: LinearSide) -> Tensor:
-        return hsic(s.spectrum.pow(4).sum(), s.energy.square().sum(), s.energy.sum().square())
+        inner = s.spectrum.pow(4).sum()
+        unbiased = hsic(inner, s.energy.square().sum(), s.energy.sum().square())
+        return unbiased.where(unbiased > _NOTHING * inner, torch.nan)
 
     energies = b.energy[permutations] @ a.energy
     found = hsic(_inner(a, b, product), energies, a.energy.sum() * b.energy.sum())

@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from sae_utils.geometry.linear import Undefined
 from sae_utils.geometry.relational import unit_rows
 
 _TIE = 1e-12  # cosines nearer than this are equal
@@ -39,12 +40,12 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
     """
     n = len(rows)
     if not 1 <= k < n:
-        raise ValueError(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
+        raise Undefined(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
     unit = torch.from_numpy(unit_rows(rows, "cosine"))
     found = [_nearest(unit, start, k) for start in range(0, n, max(1, _BLOCK_BYTES // (8 * n)))]
     width = max(index.shape[1] for index, _ in found)
     if width > max(n // 2, k + _TIES):
-        raise ValueError(
+        raise Undefined(
             f"ties: some row has {width} equally near neighbours among n = {n} rows for k = {k}; drop equal rows first"
         )
     index, weight = (

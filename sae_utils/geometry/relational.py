@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 from torch import Tensor
 
-from sae_utils.geometry.linear import product_of_rows
+from sae_utils.geometry.linear import Undefined, product_of_rows
 
 Dissimilarity = Literal["pearson", "cosine", "euclidean"]
 Comparison = Literal["pearson", "spearman"]
@@ -41,13 +41,13 @@ class Relation(NamedTuple):
 
 
 def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
-    """Rows of length one, centred within themselves for Pearson. Raises ValueError where a row has no direction."""
+    """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
     centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
     length = np.linalg.norm(centred, axis=1)
     flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
     if len(flat):
         kind = "constant" if dissimilarity == "pearson" else "zero"
-        raise ValueError(
+        raise Undefined(
             f"{len(flat)} of {len(rows)} rows are {kind} (first: row {flat[0]}), so their {dissimilarity} "
             "dissimilarity is undefined: leave these pairs out"
         )
@@ -114,7 +114,7 @@ def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
 
 def _refuse_flat(squares: float, n: int) -> None:
     if squares <= 1e-12 * n:
-        raise ValueError(
+        raise Undefined(
             f"all pairs of the {n} rows are equally dissimilar, so a correlation over them is undefined: "
             "leave this set of rows out"
         )

@@ -8,7 +8,7 @@ Never: a whole activation matrix; a changed weight.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 WINDOW = 256  # rows whose activations are held at once
+END = "ln_final.hook_in"  # what comes after the last block
+HELD = 2**30  # bytes of them, unless one hook alone has more
 
 KINDS: dict[str, type[Spec]] = {"toy": toys.Toy, "checkpoint": toys.Checkpoint, "twin": toys.Twin}
 
@@ -56,8 +58,8 @@ def next_token_loss(logits: torch.Tensor, tokens: torch.Tensor, mask: torch.Tens
 class Batch(NamedTuple):
     """Activations of a few token rows."""
 
-    activations: torch.Tensor
-    """(n, length, d)"""
+    activations: dict[str, torch.Tensor]
+    """(n, length, d) of each hook"""
     rows: np.ndarray
     """(n,) row numbers in the token artefact"""
     mask: torch.Tensor
@@ -66,32 +68,43 @@ class Batch(NamedTuple):
 
 @torch.no_grad()
 def harvest(
-    bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hook: str, skip: int
+    bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hooks: Sequence[str], skip: int
 ) -> Iterator[Batch]:
-    """Activations at `hook` for batches of token rows; blocks above the hook are not computed.
+    """Activations at some hooks for batches of token rows; blocks above all of them are not computed.
 
     Args:
         bridge: as `load` returns it.
         rows: token artefact.
         batches: row numbers, a batch each.
-        hook: TransformerLens name, e.g. `blocks.0.hook_mlp_out`.
+        hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. What one gives does not depend on the others.
         skip: positions at the start of each row to mask, beginning of sequence included.
 
     Raises:
         ValueError: the model has no such hook.
     """
-    if hook not in bridge.hook_dict:
-        raise ValueError(f"hook {hook!r}: the model has none of that name; {nearest(hook, bridge.hook_dict)}")
-    layer = re.match(r"blocks\.(\d+)\.", hook)
-    stop = int(layer[1]) + 1 if layer else None
+    for hook in hooks:
+        if hook not in bridge.hook_dict:
+            raise ValueError(f"hook {hook!r}: the model has none of that name; {nearest(hook, bridge.hook_dict)}")
+    layers = [re.match(r"blocks\.(\d+)\.", hook) for hook in hooks]
+    stop = max(int(layer[1]) for layer in layers if layer) + 1 if all(layers) else None
+    # TransformerLens stops before a block only, and the unembedding costs a toy more than all blocks
+    behind = [(END, _stop)] if stop == bridge.cfg.n_layers and END in bridge.hook_dict else []
 
     def run(chosen: np.ndarray) -> Batch:
         tokens, mask = toys.take(rows, chosen)
-        _, cache = bridge.run_with_cache(tokens, names_filter=[hook], return_type=None, stop_at_layer=stop)
+        with bridge.hooks(fwd_hooks=behind):
+            _, cache = bridge.run_with_cache(tokens, names_filter=list(hooks), return_type=None, stop_at_layer=stop)
         mask[:, :skip] = False
-        return Batch(cache[hook].flatten(2).float(), chosen, mask)  # heads side by side; a model may compute in less
+        # heads side by side; a model may compute in less
+        return Batch({hook: cache[hook].flatten(2).float() for hook in hooks}, chosen, mask)
 
     yield from fitting(batches, run)
+
+
+def _stop(value: torch.Tensor, hook: Any) -> None:
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    raise StopAtLayerException(value)
 
 
 Result = TypeVar("Result")
@@ -122,19 +135,38 @@ def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) 
 
 
 def stream(
-    bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hook: str, skip: int
-) -> Iterator[torch.Tensor]:
-    """Activations at `hook` of the token rows `chosen`, (tokens, d), in their order and without what is masked.
+    bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hooks: Sequence[str], skip: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Activations at some hooks of the token rows `chosen`, (tokens, d), in their order and without what is masked.
 
     A window of rows at a time runs sorted by length, so that little padding is computed, and is put back in order.
     """
     lengths = rows.array("lengths")
     for window in in_order(chosen, WINDOW):
         order = np.argsort(lengths[window], kind="stable")
-        found: list[torch.Tensor] = []
-        for part in harvest(bridge, rows, in_order(window[order]), hook, skip):
-            found += part.activations[part.mask].split(part.mask.sum(1).tolist())
-        yield torch.cat([found[place] for place in np.argsort(order)])
+        found: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
+        for part in harvest(bridge, rows, in_order(window[order]), hooks, skip):
+            counts = part.mask.sum(1).tolist()
+            for hook, x in part.activations.items():
+                found[hook] += x[part.mask].split(counts)
+        places = np.argsort(order)
+        yield {hook: torch.cat([parts[place] for place in places]) for hook, parts in found.items()}
+
+
+def passes(bridge: TransformerBridge, rows: Artefact, hooks: Iterable[str]) -> Iterator[list[str]]:
+    """Hooks in their order, in groups of which `stream` holds up to `HELD` bytes: a pass over the rows for each."""
+    names = list(dict.fromkeys(hooks))
+    if len(names) > 1:
+        (look,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)
+        row = WINDOW * rows.array("tokens").shape[1] * 4
+        size = {name: row * x.shape[-1] for name, x in look.activations.items()}
+    group = names[:1]
+    for name in names[1:]:
+        if sum(size[held] for held in [*group, name]) > HELD:
+            yield group
+            group = []
+        group.append(name)
+    yield group
 
 
 def in_order(chosen: np.ndarray, batch: int = 64) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
-"""From token rows to sparse codes and dense neurons on disk, streamed once for each model, hook and SAE.
+"""From token rows to sparse codes and dense neurons on disk, one pass over the rows for all hooks and SAEs of a model.
 
-In: a model, an SAE, token rows. Out: a sites artefact (which tokens are looked at) and a codes artefact (what fires
-there); every codes artefact over one sites artefact has the same token in the same row.
+In: a model, SAEs, hooks, token rows. Out: a sites artefact (which tokens are looked at) and codes artefacts (what fires
+there); all codes artefacts over one sites artefact have the same token in the same row.
 Never: a dense tokens x features matrix.
 
 A sites artefact holds, per token: `tokens`, `documents`, `positions` (in its row), `rows`, `split` (an index into
@@ -11,6 +11,7 @@ A sites artefact holds, per token: `tokens`, `documents`, `positions` (in its ro
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from tqdm import tqdm
 
 from sae_utils.lms import models
 from sae_utils.saes import dictionaries
-from sae_utils.store import Appender, Artefact, artefact
+from sae_utils.store import Appender, Artefact, artefact, artefacts
 from sae_utils.text import corpora
+
+Source = tuple[Artefact, str]  # an SAE and the hook that it reads
 
 
 @artefact
@@ -49,54 +52,92 @@ def judged(rows: Artefact) -> np.ndarray:
     return np.flatnonzero(rows.array("split") != corpora.SPLITS.index("training"))
 
 
-@artefact
+class Sparse(contextlib.ExitStack):
+    """A CSR matrix that grows on disk by rows: `indptr`, `indices` and `values` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.length = 0
+        kinds = {"indices": np.int32, "values": np.float32, "indptr": np.int64}
+        self._files = {name: self.enter_context(Appender(folder / f"{name}.npy", kind)) for name, kind in kinds.items()}
+        self._files["indptr"].append(np.zeros(1))
+
+    def append(self, rows: torch.Tensor) -> None:
+        """Add dense rows (any, columns) at the end."""
+        row, column = torch.nonzero(rows, as_tuple=True)
+        ends = self._files["indices"].length + torch.bincount(row, minlength=len(rows)).cumsum(0)
+        self._files["indices"].append(column.cpu().numpy())
+        self._files["values"].append(rows[row, column].float().cpu().numpy())
+        self._files["indptr"].append(ends.cpu().numpy())
+        self.length += len(rows)
+
+
+@artefacts
 def codes(
-    folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, sites: Artefact, hook: str, skip: int
-) -> dict[str, Any]:
-    """The SAE's codes, after its own nonlinearity, at every site."""
-    bridge, sae = models.load(model), dictionaries.load(dictionary)
-    with (
-        Appender(folder / "indices.npy", np.int32) as indices,
-        Appender(folder / "values.npy", np.float32) as values,
-        Appender(folder / "indptr.npy", np.int64) as indptr,
-        tqdm(total=sites.meta["tokens"], desc="codes", unit=" tokens", leave=False) as bar,
-        torch.no_grad(),
-    ):
-        indptr.append(np.zeros(1))
-        for window in models.stream(bridge, rows, judged(rows), hook, skip):
-            for x in window.split(dictionaries.SEGMENT):
-                code = sae.encode(x)
-                site, feature = torch.nonzero(code, as_tuple=True)
-                ends = indices.length + torch.bincount(site, minlength=len(x)).cumsum(0)
-                indices.append(feature.cpu().numpy())
-                values.append(code[site, feature].float().cpu().numpy())
-                indptr.append(ends.cpu().numpy())
-                bar.update(len(x))
-    if indptr.length - 1 != sites.meta["tokens"]:
-        raise RuntimeError(f"{indptr.length - 1} tokens were encoded where {sites.meta['tokens']} sites were expected")
-    return {"features": sae.cfg.d_sae, "sites": sites.key}
+    folders: dict[Source, Path], model: Artefact, rows: Artefact, sites: Artefact, skip: int
+) -> Iterator[tuple[Source, dict[str, Any]]]:
+    """The codes of SAEs of one model, after their own nonlinearity, at every site.
 
-
-@artefact
-def neurons(folder: Path, model: Artefact, rows: Artefact, sites: Artefact, hook: str, skip: int) -> dict[str, Any]:
-    """A model's own activations at every site: `values`, float16 (tokens, d)."""
+    A pass over the rows serves all SAEs whose activations fit in memory.
+    """
     bridge = models.load(model)
-    out: Appender | None = None
-    with contextlib.ExitStack() as stack, tqdm(total=sites.meta["tokens"], desc="neurons", leave=False) as bar:
-        for window in models.stream(bridge, rows, judged(rows), hook, skip):
-            x = window.half().cpu().numpy()
-            out = out or stack.enter_context(Appender(folder / "values.npy", np.float16, x.shape[1:]))
-            out.append(x)
-            bar.update(len(x))
-    return {"sites": sites.key}
+    for hooks in models.passes(bridge, rows, [hook for _, hook in folders]):
+        parts = {source: folder for source, folder in folders.items() if source[1] in hooks}
+        saes = {source: dictionaries.load(source[0]) for source in parts}
+        with (
+            contextlib.ExitStack() as stack,
+            tqdm(total=sites.meta["tokens"], desc="codes", unit=" tokens", leave=False) as bar,
+            torch.no_grad(),
+        ):
+            out = {source: stack.enter_context(Sparse(folder)) for source, folder in parts.items()}
+            for window in models.stream(bridge, rows, judged(rows), hooks, skip):
+                for source, sae in saes.items():
+                    for x in window[source[1]].split(dictionaries.SEGMENT):
+                        out[source].append(sae.encode(x))
+                bar.update(len(window[hooks[0]]))
+        for source, kept in out.items():
+            if kept.length != sites.meta["tokens"]:
+                raise RuntimeError(
+                    f"{kept.length} tokens were encoded where {sites.meta['tokens']} sites were expected"
+                )
+            yield source, {"features": saes[source].cfg.d_sae, "sites": sites.key}
+
+
+@artefacts
+def neurons(
+    folders: dict[str, Path], model: Artefact, rows: Artefact, sites: Artefact, skip: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A model's own activations at hooks, at every site: `values`, float16 (tokens, d), of each.
+
+    A pass over the rows serves all hooks whose activations fit in memory.
+    """
+    bridge = models.load(model)
+    for hooks in models.passes(bridge, rows, folders):
+        out: dict[str, Appender] = {}
+        with contextlib.ExitStack() as stack, tqdm(total=sites.meta["tokens"], desc="neurons", leave=False) as bar:
+            for window in models.stream(bridge, rows, judged(rows), hooks, skip):
+                for hook, found in window.items():
+                    x = found.half().cpu().numpy()
+                    if hook not in out:
+                        out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
+                    out[hook].append(x)
+                bar.update(len(window[hooks[0]]))
+        yield from ((hook, {"sites": sites.key}) for hook in hooks)
 
 
 def matrix(stored: Artefact) -> Any:
     """What an artefact holds, memory-mapped: CSR (tokens, features) of codes, an array (tokens, d) of neurons."""
     if "features" not in stored.meta:
         return stored.array("values")
-    values, indices, indptr = (stored.array(name) for name in ("values", "indices", "indptr"))
-    found = sparse.csr_array((len(indptr) - 1, stored.meta["features"]), dtype=np.float32)
+    return csr(stored.path, stored.meta["features"])
+
+
+def csr(folder: Path, features: int) -> sparse.csr_array:
+    """What `Sparse` wrote to a folder, memory-mapped: (tokens, features)."""
+    values, indices, indptr = (
+        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("values", "indices", "indptr")
+    )
+    found = sparse.csr_array((len(indptr) - 1, features), dtype=np.float32)
     # set one by one: the constructor would copy 32-bit indices into 64-bit ones
     found.data, found.indices, found.indptr = values, indices, indptr
     return found

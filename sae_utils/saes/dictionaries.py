@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import safe_open
 from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.lms import models, toys
 from sae_utils.spec import ProfileError, Spec
-from sae_utils.store import Appender, Artefact, artefact
+from sae_utils.store import Appender, Artefact, artefact, artefacts
 from sae_utils.text import corpora
 
 if TYPE_CHECKING:
@@ -77,29 +78,36 @@ class Checkpoint(Spec):
 KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": Checkpoint}
 
 
-@artefact
-def inputs(folder: Path, model: Artefact, rows: Artefact, hook: str, skip: int, samples: int) -> dict[str, Any]:
-    """What the SAEs of a hook are trained on: `values`, float16 (tokens, d), of training rows in random order.
+@artefacts
+def inputs(
+    folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the SAEs of each hook are trained on: `values`, float16 (tokens, d), of training rows in random order.
 
-    Rows are taken whole until `samples` tokens are there, or all are.
+    Rows are taken whole until `samples` tokens are there, or all are. One pass over them serves all hooks.
 
     Raises:
         ValueError: an activation is beyond float16.
     """
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
     batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
-    out: Appender | None = None
-    with contextlib.ExitStack() as stack, tqdm(total=samples, desc=hook, unit=" activations", leave=False) as bar:
-        for part in models.harvest(models.load(model), rows, batches, hook, skip):
-            x = part.activations[part.mask].half().cpu().numpy()
-            if not np.isfinite(x).all():
-                raise ValueError(f"{hook}: an activation is not finite in float16, in which activations are stored")
-            out = out or stack.enter_context(Appender(folder / "values.npy", np.float16, x.shape[1:]))
-            out.append(x)
-            bar.update(len(x))
-            if out.length >= samples:
+    out: dict[str, Appender] = {}
+    length = 0
+    with contextlib.ExitStack() as stack, tqdm(total=samples, desc=", ".join(folders), leave=False) as bar:
+        for part in models.harvest(models.load(model), rows, batches, list(folders), skip):
+            for hook, found in part.activations.items():
+                x = found[part.mask].half().cpu().numpy()
+                if not np.isfinite(x).all():
+                    raise ValueError(f"{hook}: an activation is not finite in float16, in which activations are stored")
+                if hook not in out:
+                    out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
+                out[hook].append(x)
+            seen = int(part.mask.sum())
+            length += seen
+            bar.update(seen)
+            if length >= samples:
                 break
-    return {"activations": out.length if out else 0}
+    yield from ((hook, {"activations": length}) for hook in folders)
 
 
 @artefact
@@ -251,9 +259,20 @@ def is_centred(sae: Any) -> bool:
 
 
 def decoder(dictionary: Artefact) -> np.ndarray:
-    """Decoder rows of an SAE, float32 (features, d)."""
-    rows: np.ndarray = load(dictionary).W_dec.detach().float().cpu().numpy()
-    return rows
+    """Decoder rows of an SAE, float32 (features, d): what each feature writes."""
+    return _weights(dictionary, "W_dec")
+
+
+def encoder(dictionary: Artefact) -> np.ndarray:
+    """Encoder rows of an SAE, float32 (features, d): what each feature reads."""
+    return np.ascontiguousarray(_weights(dictionary, "W_enc").T)
+
+
+def _weights(dictionary: Artefact, name: str) -> np.ndarray:
+    # without SAELens, whose import takes longer than most of what reads rows
+    with safe_open(dictionary.path / "sae_weights.safetensors", "numpy") as file:
+        found: np.ndarray = file.get_tensor(name)
+    return found
 
 
 @artefact

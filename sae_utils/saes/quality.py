@@ -7,7 +7,6 @@ Never: training documents.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ def quality(
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:judged_rows]
     tally = _Tally(sae)
-    for x in _segments(bridge, rows, chosen, hook, skip):
-        tally.add(x)
+    for window in models.stream(bridge, rows, chosen, [hook], skip):
+        tally.add(window[hook])
 
     def loss(change: Any) -> float:
         def replace(x: torch.Tensor) -> torch.Tensor:
@@ -54,7 +53,8 @@ def quality(
 
         return models.mean_loss(bridge, rows, chosen, hook, replace)
 
-    clean, zero, replaced = loss(lambda x: x), loss(torch.zeros_like), loss(lambda x: sae.decode(sae.encode(x)))
+    clean = models.losses(model, rows, judged_rows).meta["model"]
+    zero, replaced = loss(torch.zeros_like), loss(lambda x: sae.decode(sae.encode(x)))
     return {
         "fvu": tally.fvu(),
         "l0": tally.active / tally.count,
@@ -75,15 +75,15 @@ def located(
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = activations.judged(rows)[:fvu_rows]
-    width = next(models.harvest(bridge, rows, iter([chosen[:1]]), hook, skip)).activations.shape[-1]
+    width = next(models.harvest(bridge, rows, iter([chosen[:1]]), [hook], skip)).activations[hook].shape[-1]
     if width != sae.cfg.d_in:
         raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")
-    found = {}
-    for name in neighbours(bridge, hook):
-        tally = _Tally(sae)
-        for x in _segments(bridge, rows, chosen, name, skip):
-            tally.add(x)
-        found[name] = tally.fvu()
+    tallies = {name: _Tally(sae) for name in neighbours(bridge, hook)}
+    for hooks in models.passes(bridge, rows, tallies):
+        for window in models.stream(bridge, rows, chosen, hooks, skip):
+            for name, x in window.items():
+                tallies[name].add(x)
+    found = {name: tally.fvu() for name, tally in tallies.items()}
     return {"fvu": found, "best": min(found, key=lambda name: found[name])}
 
 
@@ -133,11 +133,6 @@ def _canonical(hook: str) -> str:
     return f"blocks.{int(layer) - 1}.hook_resid_post" if kind == "hook_resid_pre" and layer != "0" else hook
 
 
-def _segments(bridge: Any, rows: Artefact, chosen: np.ndarray, hook: str, skip: int) -> Iterator[torch.Tensor]:
-    for window in models.stream(bridge, rows, chosen, hook, skip):
-        yield from window.split(dictionaries.SEGMENT)
-
-
 class _Tally:
     """Sums over tokens from which FVU, L0 and the dead follow, in double precision."""
 
@@ -147,16 +142,18 @@ class _Tally:
         self.fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=store.device())
 
     @torch.no_grad()
-    def add(self, x: torch.Tensor) -> None:
-        if dictionaries.is_centred(self.sae):
-            x = x - x.mean(-1, keepdim=True)
-        codes = self.sae.encode(x)
-        self.error += (x - self.sae.decode(codes)).double().square().sum().item()
-        self.square += x.double().square().sum().item()
-        self.total += x.double().sum(0)
-        self.active += (codes > 0).sum().item()
-        self.fired |= (codes > 0).any(0)
-        self.count += len(x)
+    def add(self, activations: torch.Tensor) -> None:
+        """Count tokens (any, d)."""
+        for x in activations.split(dictionaries.SEGMENT):
+            if dictionaries.is_centred(self.sae):
+                x = x - x.mean(-1, keepdim=True)
+            codes = self.sae.encode(x)
+            self.error += (x - self.sae.decode(codes)).double().square().sum().item()
+            self.square += x.double().square().sum().item()
+            self.total += x.double().sum(0)
+            self.active += (codes > 0).sum().item()
+            self.fired |= (codes > 0).any(0)
+            self.count += len(x)
 
     def fvu(self) -> float:
         return float(self.error / (self.square - (self.total.square().sum() / self.count).item()))

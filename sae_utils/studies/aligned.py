@@ -197,11 +197,9 @@ def comparisons(profile: Profile, notebook: str, listed: Sequence[Any]) -> list[
     """The comparisons that a profile lists, each as [a, across, within, negative].
 
     Raises:
-        ProfileError: none, one that is not four names of dictionaries, or whose tokenizers are not as they should.
+        ProfileError: one that is not four names of dictionaries, or whose tokenizers are not as they should.
     """
     where, found = f"params/{profile.name}.yaml: {notebook}.comparisons", []
-    if not listed:
-        raise ProfileError(f"{where}: none; list [a, across, within, negative]")
     for names in listed:
         if not (isinstance(names, list) and len(names) == 4):
             raise ProfileError(f"{where}: expected four dictionaries [a, across, within, negative], found {names!r}")

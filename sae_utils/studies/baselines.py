@@ -8,12 +8,14 @@ Never: a unit of another layer than the dictionary reads; a similarity of the pa
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import pipeline
+from sae_utils import pipeline, sweep
 from sae_utils.pairing import matching
 from sae_utils.pairing.correlation import Candidates, Correlation
 from sae_utils.pairing.matching import Pairs
@@ -51,6 +53,7 @@ KINDS = {
     RANDOM: Kind("what the SAE reads", "", True),
     PRINCIPAL: Kind("what the SAE reads", "", True),
 }
+BASES = (RANDOM, PRINCIPAL)
 SEED = 0  # of random directions
 
 
@@ -76,18 +79,43 @@ def features(profile: Profile, name: str, kind: str) -> Features:
     if kind == SAE:
         return pipeline.features(profile, name)
     source = pipeline.reader(profile, name)
-    sites, block = activations.sites(source.rows, source.skip), block_of(source.hook)
-    basis = kind in (RANDOM, PRINCIPAL)
-    hook = source.hook if basis else f"blocks.{block}.{KINDS[kind].activations}"
-    kept = activations.neurons(source.model, source.rows, sites, hook, source.skip)
-    if basis:
+    sites, hook = activations.sites(source.rows, source.skip), _hook(source, kind)
+    kept = activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook]
+    if kind in BASES:
         kept = bases.turned(kept, sites, "random" if kind == RANDOM else "principal", SEED)
         return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
     values = activations.matrix(kept)
     if kind in (NEURONS, OUTPUTS):
-        rows = bases.output_weights(source.model, block).array("rows")
+        rows = bases.output_weights(source.model, block_of(source.hook)).array("rows")
         return Features(values, rows if kind == NEURONS else rows.T, sites, kept)
     return Features(values, np.eye(values.shape[1], dtype=np.float32), sites, kept)
+
+
+def _hook(source: pipeline.Reader, kind: str) -> str:
+    return source.hook if kind in BASES else f"blocks.{block_of(source.hook)}.{KINDS[kind].activations}"
+
+
+def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
+    """Make what `features` of many (dictionary, kind) reads: a pass over each model gives all its neurons.
+
+    Raises ValueError as `features` does.
+    """
+    units = list(units)
+    pipeline.features_of(profile, dict.fromkeys(name for name, kind in units if kind == SAE))
+    found = pipeline.readers(profile, dict.fromkeys(name for name, kind in units if kind != SAE))
+    hooks, of = defaultdict[str, dict[str, None]](dict), {}
+    for name, kind in units:
+        if kind != SAE:
+            model, _ = place(profile, name)
+            hooks[model][_hook(found[name], kind)] = None
+            of[model] = found[name]
+
+    def harvest(model: str) -> None:
+        source = of[model]
+        sites = activations.sites(source.rows, source.skip)
+        activations.neurons(hooks[model], source.model, source.rows, sites, source.skip)
+
+    sweep.sweep(harvest, hooks, "neurons")
 
 
 def whole(found: Correlation) -> Correlation:

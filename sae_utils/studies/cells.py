@@ -97,10 +97,7 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
 
 def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
     """A direction a feature, float32 (features, d): what it writes (decoder) or what it reads (encoder)."""
-    if kind == "decoder":
-        return dictionaries.decoder(dictionary)
-    columns: np.ndarray = dictionaries.load(dictionary).W_enc.detach().float().cpu().numpy()
-    return np.ascontiguousarray(columns.T)
+    return dictionaries.decoder(dictionary) if kind == "decoder" else dictionaries.encoder(dictionary)
 
 
 @artefact

@@ -156,7 +156,7 @@ def maxima(scores: Mapping[Cell, Scores]) -> pd.DataFrame:
                 results = {cell: scores[cell].results[kind][name] for cell in members}
                 best = max(members, key=lambda cell: _number(results[cell].z))
                 p = corrections.maximum_of_z({cell: {name: result} for cell, result in results.items()})
-                least = min(adjusted[name] for adjusted in p.values())
+                least = min((x[name] for x in p.values() if math.isfinite(x[name])), default=math.nan)
                 lines.append((pair, kind, name, best.i, best.j, results[best].z, least))
     return pd.DataFrame(lines, columns=["pair", "rows", "measure", "a", "b", "z", "p"])
 

@@ -39,6 +39,16 @@ def size(profile: Profile, name: str) -> Size:
     return size(profile, record.of)._replace(steps=made["steps"])
 
 
+def finished(profile: Profile, name: str) -> bool:
+    """Whether a model was trained, and is not one that the profile also has at a later step."""
+    record = profile.models[name]
+    if isinstance(record, pretrained.Pretrained):
+        others = (x for x in profile.models.values() if isinstance(x, pretrained.Pretrained))
+        steps, own = [_step(x) for x in others if x.source == record.source], _step(record)
+        return math.isnan(own) or not any(math.isnan(step) or step > own for step in steps)
+    return not isinstance(record, toys.Checkpoint) and size(profile, name).steps > 0
+
+
 def checkpoints(profile: Profile, name: str) -> dict[int, Artefact]:
     """A model at its training steps, in their order.
 

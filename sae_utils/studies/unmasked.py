@@ -21,8 +21,8 @@ from sae_utils.pairing import correlation, labels, matching
 from sae_utils.pairing.filters import Facts
 from sae_utils.pairing.matching import Pairs
 from sae_utils.pairing.sides import Codes
-from sae_utils.saes import dictionaries
-from sae_utils.store import Appender, Artefact, artefact
+from sae_utils.saes import activations, dictionaries
+from sae_utils.store import Artefact, artefact
 from sae_utils.studies.baselines import block_of
 from sae_utils.text import corpora
 
@@ -122,26 +122,15 @@ def _before(
     folder.mkdir()
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     with (
-        Appender(folder / "indices.npy", np.int32) as indices,
-        Appender(folder / "data.npy", np.float32) as values,
-        Appender(folder / "indptr.npy", np.int64) as indptr,
+        activations.Sparse(folder) as out,
         tqdm(total=positions.meta["tokens"], desc=f"before the nonlinearity, {hook}", leave=False) as bar,
         torch.no_grad(),
     ):
-        indptr.append(np.zeros(1))
-        for part in models.harvest(bridge, rows, models.in_order(positions.array("chosen")), hook, skip=0):
-            for x in part.activations.flatten(0, 1).split(dictionaries.SEGMENT):
-                code = before(sae, x)
-                site, feature = torch.nonzero(code, as_tuple=True)
-                ends = indices.length + torch.bincount(site, minlength=len(x)).cumsum(0)
-                indices.append(feature.cpu().numpy())
-                values.append(code[site, feature].float().cpu().numpy())
-                indptr.append(ends.cpu().numpy())
+        for part in models.harvest(bridge, rows, models.in_order(positions.array("chosen")), [hook], skip=0):
+            for x in part.activations[hook].flatten(0, 1).split(dictionaries.SEGMENT):
+                out.append(before(sae, x))
                 bar.update(len(x))
-    found = sparse.csr_array((positions.meta["tokens"], sae.cfg.d_sae), dtype=np.float32)
-    for name in ("data", "indices", "indptr"):  # the constructor would copy
-        setattr(found, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
-    return found
+    return activations.csr(folder, sae.cfg.d_sae)
 
 
 def before(sae: Any, x: torch.Tensor) -> torch.Tensor:

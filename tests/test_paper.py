@@ -1,0 +1,74 @@
+"""The paper holds together before LaTeX is asked: macros, figures, references, and no number typed by hand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sae_utils import params, report
+from sae_utils.latex import camel
+from sae_utils.typeset import PAPER
+
+SECTIONS = sorted((PAPER / "sections").rglob("*.tex"))
+WHOLE = "\n".join(file.read_text("utf-8") for file in SECTIONS)
+PREFIXES = tuple(camel(notebook) for notebook in params.notebooks())
+STUDY = r"\\study\{\w+\}\{([^}]*)\}"
+FLOAT = r"\\begin\{(table|figure)\}.*?\\end\{\1\}"
+
+CONVENTIONS = {"0.05", "2.6", "0.036"}
+"""levels that we chose, and what is quoted from the literature; everything else comes from a notebook"""
+
+
+def named(command: str, text: str = WHOLE) -> list[str]:
+    """The arguments of a command, wherever it stands."""
+    return re.findall(rf"\\{command}(?:\[[^\]]*\])?\{{([^}}]*)\}}", text)
+
+
+def macros(text: str) -> set[str]:
+    """Macros of the notebooks that a text uses or defines."""
+    return {name for name in re.findall(r"\\([A-Za-z]+)", text) if name.startswith(PREFIXES)}
+
+
+def test_every_section_is_part_of_the_paper():
+    main = (PAPER / "main.tex").read_text("utf-8")
+    told = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
+    there = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
+    assert sorted(name for name in told if re.match(r"sections/\w", name)) == sorted(there)
+    assert all(rf"generated/\profile/{notebook}" in told for notebook in params.notebooks())
+
+
+def test_every_macro_is_written_by_a_notebook():
+    generated = report.GENERATED / "demo"
+    defined = macros("\n".join(file.read_text("utf-8") for file in generated.glob("*.tex")))
+    optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", WHOLE))
+    assert macros(WHOLE) - optional <= defined
+
+
+def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
+    for part in re.finditer(FLOAT, WHOLE, re.DOTALL):
+        drawn, by = named("includegraphics", part[0]), named("drawnby", part[0])
+        assert by and set(by) <= set(params.notebooks()), part[0]
+        for name, notebook in zip(drawn, by, strict=bool(drawn) and part[1] == "figure"):
+            assert name.startswith(f"{notebook}-") and (report.FIGURES / "demo" / f"{name}.pdf").exists()
+
+
+def test_every_float_is_spoken_of_and_every_reference_has_its_label():
+    labels = named("label")
+    assert len(labels) == len(set(labels))
+    assert set(named("ref")) <= set(labels)
+    floats = {label for part in re.finditer(FLOAT, WHOLE, re.DOTALL) for label in named("label", part[0])}
+    text = re.sub(FLOAT, "", WHOLE, flags=re.DOTALL)
+    assert floats - set(named("ref", text)) == set()
+
+
+def test_what_is_cited_is_listed_and_what_is_listed_cited():
+    listed = set(re.findall(r"^@\w+\{(\w+),", (PAPER / "references.bib").read_text("utf-8"), re.MULTILINE))
+    assert {key for keys in named("cite[pt]") for key in keys.split(",")} == listed
+
+
+@pytest.mark.parametrize("file", SECTIONS, ids=lambda file: str(file.relative_to(PAPER / "sections")))
+def test_no_number_is_typed_by_hand(file: Path):
+    text = re.sub(
+        r"\\(?:includegraphics|begin|setlength)(?:\[[^\]]*\])?(?:\{[^}]*\}|\[[^\]]*\])*", "", file.read_text()
+    )
+    assert set(re.findall(r"\d+\.\d+", text)) <= CONVENTIONS

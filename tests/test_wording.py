@@ -1,0 +1,94 @@
+"""The paper's words on its models are those of the profile."""
+
+import pytest
+
+from sae_utils import params, wording
+from sae_utils.studies import training
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """No model is made to know its size."""
+    monkeypatch.setattr(training, "size", lambda profile, name: training.Size(1 + ("two" in name), 64, 10, 5))
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "text"])
+def test_toys_are_called_toys_and_nothing_else_is_claimed(name):
+    profile = params.load(name)
+    assert wording.toys(profile) and wording.released(profile) == []
+    assert wording.models(profile) == "small ones, trained on the spot"
+    assert wording.dictionaries(profile) == "trained here"
+    assert "nothing here has been run on Pythia" in wording.scope(profile)
+
+
+@pytest.mark.parametrize("name", ["paper", "tinystories"])
+def test_released_models_are_named_and_never_called_toys(name):
+    profile = params.load(name)
+    assert not wording.toys(profile)
+    assert wording.models(profile) == "released ones"
+    assert wording.dictionaries(profile) == "released ones and, where none is released, trained here"
+    said = wording.scope(profile)
+    assert "toys" not in said and "nothing here" not in said
+    assert "EleutherAI/pythia-70m" in wording.released(profile)
+    assert len(set(wording.released(profile))) == len(wording.released(profile))
+
+
+def test_a_toy_beside_released_models_is_told():
+    profile = params.load("paper")
+    mixed = profile._replace(models=profile.models | {"mine": params.load("demo").models["one_layer"]})
+    assert not wording.toys(mixed)
+    assert wording.models(mixed) == "released ones, and small ones trained on the spot"
+
+
+def test_classes_are_known_in_stories_only():
+    known = {name: wording.classes_known(params.load(name)) for name in ("demo", "text", "paper")}
+    assert known == {"demo": True, "text": False, "paper": False}
+
+
+@pytest.mark.parametrize(
+    ("profile", "name", "said"),
+    [
+        ("demo", "scrambled_0", "scrambled stories"),
+        ("demo", "random", "with random weights"),
+        ("demo", "random_blocks", "trained embeddings and random blocks"),
+        ("text", "random_1", "with random weights"),
+        ("paper", "random_70m", "with random weights"),
+        ("demo", "three_layer", "should arrange its features otherwise"),
+    ],
+)
+def test_a_negative_control_is_what_its_model_is(profile, name, said):
+    assert said in wording.negative(params.load(profile), name)
+
+
+def test_a_side_is_called_by_its_source_or_its_name(sizes):
+    demo, paper = params.load("demo"), params.load("paper")
+    assert wording.side(demo, "two_layer_0", 320) == "two_layer_0 (2 layers of width 64, 320 features)"
+    assert wording.side(demo, "two_layer_0_early", 320).startswith("two_layer_0_early (2 layers")
+    assert wording.side(demo, "one_layer", 1200) == "one_layer (1 layer of width 64, 1,200 features)"
+    assert wording.side(paper, "pythia_70m", 32768).startswith("EleutherAI/pythia-70m (")
+
+
+def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
+    assert wording.pair(params.load("paper"), "pythia_70m", "pythia_160m") == (
+        "EleutherAI/pythia-70m and EleutherAI/pythia-160m"
+    )
+    assert wording.pair(params.load("demo"), "two_layer_0", "one_layer") == "two models of 2 and 1 layers"
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("blocks.1.hook_mlp_out", "the output of the MLP of a block"),
+        ("blocks.11.hook_resid_post", "the residual stream after a block"),
+        ("blocks.0.mlp.hook_post", "the neurons of an MLP"),
+        ("blocks.0.attn.hook_z", "blocks.0.attn.hook_z"),
+    ],
+)
+def test_a_hook_in_words(hook, said):
+    assert wording.site(hook) == said
+
+
+@pytest.mark.parametrize(("interval", "said"), [((0.1, 0.2), "lies above 0"), ((-0.2, -0.1), "lies below 0"),
+                                                ((-0.1, 0.1), "includes 0"), ((0.0, 0.1), "includes 0")])  # fmt: skip
+def test_where_an_interval_lies(interval, said):
+    assert wording.against_zero(*interval) == said
