@@ -172,7 +172,7 @@ for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict
     shape = {"index": "label", "columns": "measure", "sort": False}
     values, stars = (part.pivot_table(values=x, aggfunc="first", dropna=False, **shape) for x in ("one_n", "stars"))
     texts = values.map("{:.2f}".format).replace("nan", "-") + stars
-    sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5.5}})
+    sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5}})
     axis.set(xlabel="", ylabel="", title=f"{kind} rows", facecolor="0.93")
     axis.set_xticklabels([x.replace("_", " ") for x in values.columns], rotation=60, ha="right", fontsize=6)
     axis.tick_params(axis="y", labelsize=6, rotation=0)

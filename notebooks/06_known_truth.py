@@ -69,9 +69,9 @@ from sae_utils.studies import calibration, published, synthetic
 run = params.start(profile, "06_known_truth")
 out = report.Report(run, "06_known_truth")
 where = f"params/{profile}.yaml: 06_known_truth"
-planted = {name: synthetic.world(value, f"{where}.truths.{name}") for name, value in truths.items()}
-weak = {name: synthetic.world(value, f"{where}.weak_truths.{name}") for name, value in weak_truths.items()}
-trap = {name: synthetic.world(value, f"{where}.traps.{name}") for name, value in traps.items()}
+planted = synthetic.worlds(truths, f"{where}.truths")
+weak = synthetic.worlds(weak_truths, f"{where}.weak_truths")
+trap = synthetic.worlds(traps, f"{where}.traps")
 size, tested = (small["n"], small["d_a"], small["d_b"]), [*measures, *only_tested]
 draws, repeats, naive_repeats = small["draws"], small["repeats"], small["naive_repeats"]
 grid_draws, intervals_of, interval_repeats = grid_repeats["draws"], interval["measures"], interval["repeats"]

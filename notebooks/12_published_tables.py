@@ -71,7 +71,7 @@ out = report.Report(run, "12_published_tables")
 where = f"params/{profile}.yaml: 12_published_tables"
 scores = published.layer_scores()
 settings = ladder.Settings(tokens, top, least_r, draws, permutations, seed)
-worlds = {name: synthetic.world(value, f"{where}.truths.{name}") for name, value in truths.items()}
+worlds = synthetic.worlds(truths, f"{where}.truths")
 size = spec.build(planted.Sizes, sizes, f"{where}.sizes")
 
 # %% [markdown]

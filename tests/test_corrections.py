@@ -46,7 +46,7 @@ def test_what_is_undefined_is_no_test_of_the_family():
     with_it = corrections.maximum_of_z({0: sets[0] | {"svcca": nothing}, 1: sets[1]})
     assert np.isnan(with_it[0].pop("svcca"))
     assert with_it == corrections.maximum_of_z(dict(enumerate(sets)))
-    assert np.isnan(corrections.maximum_of_z({"none": {"svcca": nothing}})["none"]["svcca"])
+    assert np.isnan(corrections.maximum_of_z({0: {"svcca": nothing}})[0]["svcca"])
 
 
 def test_holm_of_a_worked_example():

@@ -202,3 +202,15 @@ def test_a_threshold_outside_is_refused():
 def test_unknown_direction_names_the_valid_ones():
     with pytest.raises(ValueError, match="'a_to_b' or 'b_to_a'"):
         matching.many_to_one(from_matrix([[1.0]]), "forward")
+
+
+def test_a_plan_that_misses_its_marginals_is_refused(monkeypatch):
+    import ot
+
+    cost = np.random.default_rng(0).random((4, 6))
+    plan, error = matching.transport(cost)
+    assert plan.sum(1) == pytest.approx(np.full(4, 1 / 4)) and plan.sum(0) == pytest.approx(np.full(6, 1 / 6))
+    assert error < 1e-12
+    monkeypatch.setattr(ot, "emd", lambda *_, **__: 0.9 * plan)  # as after too few iterations
+    with pytest.raises(RuntimeError, match=r"misses its marginals by 2\.5e-02: correlate fewer"):
+        matching.transport(cost)

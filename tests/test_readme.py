@@ -2,8 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
+from scipy import sparse
 
+from sae_utils import params, report
 from sae_utils.params import NOTEBOOKS
 from sae_utils.sources import REPOSITORY
 
@@ -35,3 +38,43 @@ def test_every_command_is_a_target():
         re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)
     )
     assert named and named <= targets
+
+
+def test_every_number_of_a_claim_is_that_of_the_committed_results():
+    results = "".join(file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex"))
+    claims = re.findall(r"([\w.]+(?: of \d+| \d+)?)<!-- (\w+) -->", README)
+    assert len(claims) > 5
+    for value, macro in claims:
+        (now,) = re.findall(rf"\\newcommand{{\\{macro}}}{{(.*)}}%", results)
+        assert value == now, f"README says {value} where the results say {now} ({macro})"
+
+
+def block(language: str, holding: str) -> str:
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text)
+    return found
+
+
+def test_the_calls_on_arrays_find_what_was_planted(capsys):
+    """B is A with its features in another order, its dimensions too; a little noise on its codes."""
+    generator = np.random.default_rng(0)
+    codes_a = sparse.random(4000, 200, 0.03, "csr", random_state=generator, dtype=np.float32)
+    order, decoder_a = generator.permutation(200), generator.normal(size=(200, 32))
+    given = {
+        "codes_a": codes_a,
+        "codes_b": codes_a[:, order].toarray() + 0.001 * generator.normal(size=codes_a.shape).astype(np.float32),
+        "decoder_a": decoder_a,
+        "decoder_b": decoder_a[order][:, generator.permutation(32)],
+    }
+    exec(block("python", "matching.mutual"), given)
+    assert (order[given["pairs"].b] == given["pairs"].a).all()
+    assert capsys.readouterr().out == "200 pairs, held-out r 1.00, RSA 1.00, p = 0.001\n"
+
+
+def test_the_profile_of_ones_own_is_accepted(tmp_path, monkeypatch):
+    """As printed, but for where its files are; nothing is fetched before a notebook asks."""
+    for file in params.PARAMS.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    (tmp_path / "mine.yaml").write_text(block("yaml", "extends: pair"), "utf-8")
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
+    mine = params.load("mine")
+    assert mine.common.primary.pair == ["a", "b"] and set(mine.models) == set(mine.dictionaries) == {"a", "b", "random"}

@@ -11,7 +11,7 @@ from sae_utils.studies import synthetic
 
 
 def draw(n: int = 4000, d_a: int = 6, d_b: int = 9, seed: int = 0, **value: object) -> synthetic.Planted:
-    return synthetic.world(value, "here").draw(np.random.default_rng(seed), n, d_a, d_b)
+    return synthetic.worlds({"x": value}, "here")["x"].draw(np.random.default_rng(seed), n, d_a, d_b)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.4, 0.8, 1.0])
@@ -84,11 +84,11 @@ def test_same_generator_same_rows():
 
 
 def test_bad_worlds_are_named():
-    with pytest.raises(ProfileError, match=r"here\.shared: .* less than or equal to 1, found 1\.5"):
+    with pytest.raises(ProfileError, match=r"here\.x\.shared: .* less than or equal to 1, found 1\.5"):
         draw(kind="copies", shared=1.5)
-    with pytest.raises(ProfileError, match=r"here\.kind: unknown kind 'copy'; did you mean `copies`"):
+    with pytest.raises(ProfileError, match=r"here\.x\.kind: unknown kind 'copy'; did you mean `copies`"):
         draw(kind="copy", shared=0.5)
-    with pytest.raises(ProfileError, match=r"here\.strength: missing"):
+    with pytest.raises(ProfileError, match=r"here\.x\.strength: missing"):
         draw(kind="one_direction")
     with pytest.raises(ValueError, match="n = 5 pairs in 8 groups"):
         draw(5, kind="grouped", groups=8, centres=0.0, alike_a=0.5, alike_b=0.5)

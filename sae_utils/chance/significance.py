@@ -213,10 +213,9 @@ def summarise(
 def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:
     """A score that there is not, for the place of one: NaN throughout, and the note says why."""
     names = "observed null_mean null_sd skew z p p_approximate excess cantelli wachter"
-    told: dict[str, Any] = dict.fromkeys(names.split(), math.nan)
-    told |= {"measure": measure, "null": null, "n": n, "m": m, "note": f"undefined: {why}"}
+    told: dict[str, Any] = {"measure": measure, "null": null, "n": n, "m": m, "note": f"undefined: {why}"}
     told |= {"k": (), "closed_form": False, "movable": 1.0, "stuck": 0, "draws": np.full(m, math.nan)}
-    return Result(**told)
+    return Result(**told | dict.fromkeys(names.split(), math.nan))
 
 
 def excess(observed: float, null_mean: float) -> float:

@@ -45,13 +45,12 @@ def soft_matching(correlation: Correlation, scale: Scale = "feature") -> Distanc
     """The least root of sum_ij P_ij |x_i - y_j|^2 over plans P that spread the mass 1 evenly over either side.
 
     Exact optimal transport; on sides of one width it is the permutation distance / sqrt(width). ``scale`` as in
-    ``permutation_procrustes``. Source: M. Khosla and A. Williams, Soft matching distance (2024).
+    ``permutation_procrustes``. Raises RuntimeError as ``matching.transport``. Source: M. Khosla and A. Williams, Soft
+    matching distance (2024).
     """
-    import ot
-
     live_a, live_b, r, x, y = _spread(correlation, scale)
     cost = np.maximum((x * x)[:, None] + y * y - 2 * r * x[:, None] * y, 0.0)
-    plan = ot.emd(np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y)), cost, numItermax=100_000_000)
+    plan, _ = matching.transport(cost)
     i, j = np.nonzero(plan)
     pairs = matching.collect(correlation, live_a[i], live_b[j], r[i, j], matching.NO_PARTNER, matching.NO_PARTNER)
     return Distance(float(np.sqrt((plan * cost).sum())), pairs)

@@ -171,18 +171,27 @@ def soft(correlation: Correlation) -> Soft:
     Exact, by the network simplex of POT, on the whole matrix of live features, which must fit. At most
     features_a + features_b - 1 pairs carry weight. Raises RuntimeError where the plan misses its marginals.
     """
-    import ot
-
     live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
     r = correlation.price(live_a, live_b)
-    mass_a, mass_b = np.full(len(live_a), 1 / len(live_a)), np.full(len(live_b), 1 / len(live_b))
-    plan = ot.emd(mass_a, mass_b, 1.0 - r.astype(np.float64), numItermax=100_000_000)
-    error = max(np.abs(plan.sum(1) - mass_a).max(), np.abs(plan.sum(0) - mass_b).max())
-    if error > 1e-9:
-        raise RuntimeError(f"the transport plan misses its marginals by {error:.1e}: correlate fewer features")
+    plan, error = transport(1.0 - r.astype(np.float64))
     i, j = np.nonzero(plan)
     pairs = collect(correlation, live_a[i], live_b[j], r[i, j], NO_PARTNER, NO_PARTNER)
-    return Soft(pairs, plan[i, j], float(error))
+    return Soft(pairs, plan[i, j], error)
+
+
+def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
+
+    The error is by how much the plan misses a marginal. Raises RuntimeError where that is more than rounding.
+    """
+    import ot
+
+    mass = [np.full(size, 1 / size) for size in cost.shape]
+    plan = ot.emd(*mass, cost, numItermax=100_000_000)
+    error = max(float(np.abs(plan.sum(axis) - mass[1 - axis]).max()) for axis in (0, 1))
+    if error > 1e-9:
+        raise RuntimeError(f"the transport plan misses its marginals by {error:.1e}: correlate fewer features")
+    return plan, error
 
 
 def correlations(correlation: Correlation, a: Array, b: Array) -> NDArray[np.float32]:

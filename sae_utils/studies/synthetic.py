@@ -8,7 +8,8 @@ Never: a score, a null, a model.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from pydantic import Field
@@ -90,11 +91,15 @@ World = Copies | OneDirection | Grouped
 KINDS: dict[str, type[Spec]] = {"copies": Copies, "one_direction": OneDirection, "grouped": Grouped}
 
 
-def world(value: Any, where: str) -> World:
-    """The record that `value` describes by its `kind`; `where` names file and key in the ProfileError it may raise."""
-    found = choose(KINDS, value, where)
-    assert isinstance(found, World)
-    return found
+def worlds(values: Mapping[str, Any], where: str) -> dict[str, World]:
+    """The records that `values` describe by their `kind`, by name.
+
+    Raises:
+        ProfileError: as `spec.choose`; `where` names the file and the key.
+    """
+    found = {name: choose(KINDS, value, f"{where}.{name}") for name, value in values.items()}
+    assert all(isinstance(world, World) for world in found.values())
+    return cast(dict[str, World], found)
 
 
 def rotation(rng: Rng, d: int, width: int) -> np.ndarray:
