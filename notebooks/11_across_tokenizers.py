@@ -335,7 +335,8 @@ pieces = pd.concat(binned)[["pair", "n", "in pieces", *of_a]]
 out.table("pieces", pieces, {"n": "{:,}", **dict.fromkeys(pieces.columns[2:], "{:.2f}")})
 
 # %%
-figure, axes = plt.subplots(1, len(compared), figsize=(2.7 * len(compared), 2.3), sharey=True, squeeze=False)
+wide = 2.7 * max(2, len(compared))  # the legend has its room where one pair is compared
+figure, axes = plt.subplots(1, len(compared), figsize=(wide, 2.3), sharey=True, squeeze=False)
 for axis, (name, part) in zip(axes[0], pieces.groupby("pair", sort=False), strict=True):
     for kind, style in zip(of_a, ("-o", "-s", "-^", "--"), strict=True):
         color = report.NULL if kind == one_tokenizer else None
