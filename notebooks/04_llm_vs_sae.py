@@ -411,13 +411,16 @@ kept
 # is needed. A layer of A beside that layer in another model of its shape, both ways of pairing their neurons: by index,
 # and by correlation as above. *Shuffled* is the mean held-out r with a shuffled index; *own* the share of units whose
 # best partner on the matching documents has their index (of pairs by correlation: the share that have one index). The
-# similarity is that of output weights against a shuffled pairing, p not corrected, and its excess at the n of the
+# similarity is that of output weights against a shuffled pairing, with family-wise p, and its excess at the n of the
 # smaller set. Where weights began apart, an index should say nothing.
 
 # %%
 beginnings = indexed.layers(run, "04_llm_vs_sae", by_index)
 layers_of = {names: indexed.pair(run, *names, candidates) for names in beginnings}
-units = {names: indexed.compare(x, m=permutations, seed=seed) for names, x in layers_of.items()}
+units = {
+    names: indexed.compare(x, m=permutations, seed=(seed, 5, number))
+    for number, (names, x) in enumerate(layers_of.items())
+}
 ways = {
     (*names, how): (x, a, b)
     for names, x in units.items()
@@ -426,9 +429,10 @@ ways = {
 sides = {cell: (layers_of[cell[:2]].a.decoder[a], layers_of[cell[:2]].b.decoder[b]) for cell, (_, a, b) in ways.items()}
 sides = {cell: rows for cell, rows in sides.items() if len(rows[0]) >= comparison.FEWEST}
 geometry = {
-    cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))[measure]
+    cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))
     for number, (cell, rows) in enumerate(sides.items())
 }
+index_p = {cell: p[measure] for cell, p in corrections.maximum_of_z(geometry).items()}
 both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
 index_n = {cell: comparison.rows_at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
 
@@ -438,12 +442,13 @@ numbered = pd.DataFrame(
     | {"r": comparison.average(x.r if how == "index" else x.mutual_r)}
     | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
     | {"own": x.own if how == "index" else x.mutual_own}
-    | matched.columns(geometry.get((name, other, how)))
+    | matched.columns(geometry.get((name, other, how), {}).get(measure), index_p.get((name, other, how)))
     | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
-beyond = {names for names, x in units.items() if x.shuffled.p < 0.05}
-alike = {cell[:2] for cell, x in geometry.items() if cell[2] == "index" and x.p < 0.05}
+in_order = corrections.maximum_of_z({names: {"r": x.shuffled} for names, x in units.items()})
+beyond = {names for names, p in in_order.items() if p["r"] < 0.05}
+alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < 0.05}
 verdict = f"Neurons of one index correlate beyond a shuffled index in {comparison.among(beginnings, beyond)} layers"
 verdict += f", and their output weights are arranged alike in {comparison.among(beginnings, alike)}"
 if by_index:

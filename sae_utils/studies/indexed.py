@@ -7,7 +7,7 @@ Never: SAE features, whose index says nothing; a similarity of rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +91,7 @@ def pair(profile: Profile, name: str, other: str, k: int) -> Pair:
     return pipeline.pair(a, Features(activations.matrix(kept), weights, sites, kept), k)
 
 
-def compare(both: Pair, *, m: int, seed: int) -> Indexed:
+def compare(both: Pair, *, m: int, seed: int | Sequence[int]) -> Indexed:
     """Units by their index, against `m` orders of the units of B, beside those that correlation pairs.
 
     Raises ValueError for fewer than 2 units that vary in both models.
