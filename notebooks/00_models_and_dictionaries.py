@@ -185,7 +185,7 @@ x, features = readers[name], pipeline.features(run, name)
 post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
-classed = bool((classes >= 0).any())
+classed = wording.classes_known(run)
 if not classed:
     out.absent("class", "no word of its text has a known class")
 
