@@ -59,7 +59,7 @@ def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
 def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
     """The corpus of the profile, or another, in the tokens of a model."""
     corpus = corpus or profile.corpus
-    return tokenization.rows(corpora.text(corpus), tokenizer(profile, name), corpus.context)
+    return tokenization.rows(corpora.text(corpus), tokenizer(profile, name), corpus.context, corpus.packed)
 
 
 def training_rows(profile: Profile, name: str) -> Artefact:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from sae_utils import pipeline
 from sae_utils.lms import models
 from sae_utils.saes import activations, dictionaries
-from sae_utils.text import corpora
+from sae_utils.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 
@@ -43,10 +43,9 @@ def test_sites_are_the_tokens_that_may_be_looked_at(world, skip):
     row, position = sites.array("rows"), sites.array("positions")
     assert list(zip(row.tolist(), position.tolist(), strict=True)) == expected
     assert sites.meta["tokens"] == len(expected)
-    for key in ("tokens", "classes"):
+    for key in ("tokens", "classes", "documents"):
         np.testing.assert_array_equal(sites.array(key), arrays[key][row, position])
-    for key in ("documents", "split"):
-        np.testing.assert_array_equal(sites.array(key), arrays[key][row])
+    np.testing.assert_array_equal(sites.array("split"), arrays["split"][row])
     assert set(np.unique(sites.array("split"))) == {1, 2}
     assert (np.diff(sites.array("documents")) >= 0).all()
     assert sites.meta["documents"] == len(np.unique(sites.array("documents")))
@@ -60,6 +59,27 @@ def test_codes_hold_no_training_document_padding_or_opening(world):
     assert not np.isin(features.sites.array("tokens"), [special.bos_token_id, special.pad_token_id]).any()
     training = rows.array("documents")[rows.array("split") == corpora.SPLITS.index("training")]
     assert not np.isin(features.sites.array("documents"), training).any()
+
+
+def test_packed_rows_are_masked_at_every_opening(world):
+    """As many activations as sites; where a row has held one document so far, those of padded rows."""
+    source, text = pipeline.reader(world, "one_layer"), corpora.text(world.corpus)
+    cut = (text, pipeline.tokenizer(world, "one_layer"), world.corpus.context)
+    bridge, found = models.load(source.model), {}
+    for packed in (False, True):
+        rows = tokenization.rows(*cut, packed)
+        sites = activations.sites(rows, 3)
+        streamed = models.stream(bridge, rows, activations.judged(rows), [source.hook], 3)
+        values = torch.cat([x[source.hook] for x in streamed]).numpy()
+        row, position = sites.array("rows"), sites.array("positions")
+        place = rows.array("places")[row, position]
+        assert len(values) == sites.meta["tokens"] and place.min() == 3
+        alone = np.flatnonzero(place == position)  # nothing but this document was read
+        found[packed] = {rows.array("tokens")[row[i], : position[i] + 1].tobytes(): values[i] for i in alone}
+    common = found[False].keys() & found[True].keys()
+    assert len(common) > 50
+    for key in common:
+        np.testing.assert_allclose(found[True][key], found[False][key], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,11 +27,11 @@ def planted(folder, sites, labels: list[int], width: int):
 class Side:
     """One tokenization of the stories."""
 
-    def __init__(self, source, kind: str, vocabulary: int, context: int = 112, skip: int = 1) -> None:
+    def __init__(self, source, kind: str, vocabulary: int, context: int = 112, skip: int = 1, packed=False) -> None:
         self.tokenizer = tokenization.trained(source, kind, vocabulary)
         self.loaded = AutoTokenizer.from_pretrained(self.tokenizer.path)
         self.spans = alignment.spans(source, self.tokenizer)
-        self.rows = tokenization.rows(source, self.tokenizer, context)
+        self.rows = tokenization.rows(source, self.tokenizer, context, packed)
         self.sites = activations.sites(self.rows, skip)
 
     def text(self, first: int, last: int) -> str:
@@ -61,9 +61,13 @@ def pieces():
 # --- positions
 
 
-@pytest.mark.parametrize("context", [112, 9], ids=["whole documents", "documents in rows"])
-def test_the_sites_of_a_unit_spell_its_word(words, context):
-    other = Side(stories(), "bpe", 400, context)
+@pytest.mark.parametrize(
+    ("context", "packed"),
+    [(112, False), (9, False), (150, True)],
+    ids=["whole documents", "documents in rows", "rows of documents"],
+)
+def test_the_sites_of_a_unit_spell_its_word(words, context, packed):
+    other = Side(stories(), "bpe", 400, context, packed=packed)
     kept = placed(words, other)
     ranges = [kept.array(name) for name in ("first_a", "last_a", "first_b", "last_b")]
     known = 0

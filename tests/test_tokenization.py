@@ -35,11 +35,9 @@ def read(artefact):
 
 def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Tokens and classes of each document, its rows joined, without what opens and fills them."""
-    found: dict[int, list] = {}
-    arrays = (rows.array(name) for name in ("tokens", "classes", "lengths", "documents"))
-    for tokens, classes, length, document in zip(*arrays, strict=True):
-        found.setdefault(int(document), []).append((tokens[1:length], classes[1:length]))
-    return {key: tuple(map(np.concatenate, zip(*parts, strict=True))) for key, parts in found.items()}
+    tokens, classes, documents, places = (rows.array(name) for name in ("tokens", "classes", "documents", "places"))
+    at = {number: (documents == number) & (places > 0) for number in np.unique(documents)}
+    return {int(number): (tokens[here], classes[here]) for number, here in at.items()}
 
 
 @pytest.mark.parametrize("context", [4, 9, 112])
@@ -98,9 +96,12 @@ def test_a_row_is_one_document_opened_and_filled(told, kind, context):
     tokenizer = tokenization.trained(told, kind, 500)
     rows, words = tokenization.rows(told, tokenizer, context), read(tokenizer)
     tokens, lengths, documents = (rows.array(name) for name in ("tokens", "lengths", "documents"))
-    assert tokens.shape == rows.array("classes").shape == (rows.meta["rows"], context)
+    assert tokens.shape == rows.array("classes").shape == documents.shape == (rows.meta["rows"], context)
     assert (tokens.dtype, lengths.dtype, documents.dtype) == (np.int32, np.int32, np.int32)
     inside = np.arange(context) < lengths[:, None]
+    np.testing.assert_array_equal(rows.array("places"), np.where(inside, np.arange(context), -1))
+    assert (documents == documents[:, :1]).all()
+    documents = documents[:, 0]
     assert lengths.min() >= 2 and lengths.max() <= context
     assert (tokens[:, 0] == words.bos_token_id).all()
     assert (tokens[~inside] == words.pad_token_id).all() and (rows.array("classes")[~inside] == -1).all()
@@ -112,13 +113,37 @@ def test_a_row_is_one_document_opened_and_filled(told, kind, context):
     assert int((lengths - 1).sum()) == rows.meta["tokens"]
 
 
-def test_blocks_do_not_show(told, monkeypatch, tmp_path):
+@pytest.mark.parametrize("context", [9, 64, 300])
+def test_packed_rows_hold_the_same_documents_and_little_padding(told, context):
+    tokenizer = tokenization.trained(told, "bpe", 500)
+    padded, packed = (tokenization.rows(told, tokenizer, context, told_to_pack) for told_to_pack in (False, True))
+    apart, together = documents_of(padded), documents_of(packed)
+    assert sorted(apart) == sorted(together) and packed.meta["tokens"] == padded.meta["tokens"]
+    for number, arrays in apart.items():
+        for mine, yours in zip(arrays, together[number], strict=True):
+            np.testing.assert_array_equal(mine, yours)
+    lengths, places, tokens = (packed.array(name) for name in ("lengths", "places", "tokens"))
+    assert sum(lengths < context - 1) <= 3  # the last row of each split; one place cannot hold an opening and a token
+    assert packed.meta["rows"] < padded.meta["rows"]
+    np.testing.assert_array_equal(places >= 0, np.arange(context) < lengths[:, None])
+    np.testing.assert_array_equal(places == 0, (tokens == read(tokenizer).bos_token_id) & (places >= 0))
+    # an opening stands where a row or a document begins, and nowhere else
+    documents = packed.array("documents")
+    begins = np.diff(documents, axis=1, prepend=-1) != 0
+    np.testing.assert_array_equal(places == 0, begins & (places >= 0))
+    counted = np.where(places > 0, np.roll(places, 1, axis=1) + 1, places)
+    np.testing.assert_array_equal(places, counted)
+    assert (told.array("split")[documents] == packed.array("split")[:, None]).all()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_blocks_do_not_show(told, monkeypatch, tmp_path, packed):
     tokenizer = tokenization.trained(told, "word", 500)
-    whole = tokenization.rows(told, tokenizer, 20)
+    whole = tokenization.rows(told, tokenizer, 20, packed)
     monkeypatch.setattr(corpora, "BLOCK", 7)
-    meta = tokenization.rows.__wrapped__(tmp_path, told, tokenizer, 20)
+    meta = tokenization.rows.__wrapped__(tmp_path, told, tokenizer, 20, packed)
     assert meta == whole.meta
-    for name in ("tokens", "classes", "lengths", "documents", "split"):
+    for name in ("tokens", "classes", "lengths", "documents", "places", "split"):
         assert (tmp_path / f"{name}.npy").read_bytes() == (whole.path / f"{name}.npy").read_bytes()
 
 

@@ -77,7 +77,7 @@ def harvest(
         rows: token artefact.
         batches: row numbers, a batch each.
         hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. What one gives does not depend on the others.
-        skip: positions at the start of each row to mask, beginning of sequence included.
+        skip: positions to mask from every beginning of sequence on, that included.
 
     Raises:
         ValueError: the model has no such hook.
@@ -94,7 +94,8 @@ def harvest(
         tokens, mask = toys.take(rows, chosen)
         with bridge.hooks(fwd_hooks=behind):
             _, cache = bridge.run_with_cache(tokens, names_filter=list(hooks), return_type=None, stop_at_layer=stop)
-        mask[:, :skip] = False
+        places = rows.array("places")[chosen, : mask.shape[1]]
+        mask &= torch.from_numpy(places >= skip).to(mask.device)
         # heads side by side; a model may compute in less
         return Batch({hook: cache[hook].flatten(2).float() for hook in hooks}, chosen, mask)
 

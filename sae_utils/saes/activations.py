@@ -30,21 +30,18 @@ Source = tuple[Artefact, str]  # an SAE and the hook that it reads
 
 @artefact
 def sites(folder: Path, rows: Artefact, skip: int) -> dict[str, Any]:
-    """The tokens that are looked at: matching and held-out documents, no padding, no position below `skip`."""
+    """The tokens that are looked at: matching and held-out documents, no padding, no place below `skip`."""
     chosen = judged(rows)
-    lengths = rows.array("lengths")[chosen]
-    mask = (np.arange(rows.array("tokens").shape[1]) < lengths[:, None]) & (
-        np.arange(rows.array("tokens").shape[1]) >= skip
-    )
-    row, position = np.nonzero(mask)
+    row, position = np.nonzero(rows.array("places")[chosen] >= skip)
     row = chosen[row]
     np.save(folder / "rows.npy", row.astype(np.int32))
     np.save(folder / "positions.npy", position.astype(np.int32))
     np.save(folder / "tokens.npy", rows.array("tokens")[row, position])
     np.save(folder / "classes.npy", rows.array("classes")[row, position])
-    np.save(folder / "documents.npy", rows.array("documents")[row])
+    documents = rows.array("documents")[row, position]
+    np.save(folder / "documents.npy", documents)
     np.save(folder / "split.npy", rows.array("split")[row])
-    return {"tokens": len(row), "documents": len(np.unique(rows.array("documents")[row]))}
+    return {"tokens": len(row), "documents": len(np.unique(documents))}
 
 
 def judged(rows: Artefact) -> np.ndarray:

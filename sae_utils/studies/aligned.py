@@ -80,23 +80,27 @@ def positions(
 
 
 def _sites(x: alignment.Spans, rows: Artefact, sites: Artefact) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The site of every token, -1 where it is masked, and the character at which its row begins."""
-    judged = activations.judged(rows)
-    lengths = rows.array("lengths")[judged].astype(np.int64) - 1  # without the beginning of sequence
-    documents = np.repeat(rows.array("documents")[judged], lengths)
+    """The site of every token, -1 where it is masked, and the character at which its sequence begins."""
+    judged, context = activations.judged(rows), rows.array("tokens").shape[1]
+    places = rows.array("places")[judged]
+    row, position = np.nonzero(places > 0)  # without the beginnings of sequences
+    documents = rows.array("documents")[judged][row, position]
+    order = np.argsort(documents, kind="stable")  # packed rows lie by split
+    row, position, documents = row[order], position[order], documents[order]
     if not np.array_equal(documents, x.documents):
         raise ValueError(
             f"the rows hold {len(documents)} tokens where the tokenizer gives {len(x.documents)}, or of other "
             "documents: they were not made from this text by this tokenizer"
         )
-    context, starts = rows.array("tokens").shape[1], np.cumsum(lengths) - lengths
-    place = np.repeat(judged.astype(np.int64) * context - starts + 1, lengths) + np.arange(len(documents))
-    looked_at = sites.array("rows").astype(np.int64) * context + sites.array("positions")
+    token = np.full((len(judged), context), -1)
+    token[row, position] = np.arange(len(documents))
     site = np.full(len(documents), -1)
-    site[np.searchsorted(place, looked_at)] = np.arange(len(looked_at))
+    looked_at = np.searchsorted(judged, sites.array("rows")), sites.array("positions")
+    site[token[looked_at]] = np.arange(len(sites.array("rows")))
+    starts = np.flatnonzero(places[row, position] == 1)
     before = np.where(documents[starts] == documents[starts - 1], x.ends[starts - 1], 0)
     before[0] = 0
-    return site, np.repeat(before, lengths)
+    return site, np.repeat(before, np.diff(np.append(starts, len(documents))))
 
 
 def _whole(site: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.bool_]:

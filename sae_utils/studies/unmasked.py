@@ -66,14 +66,13 @@ def positions(folder: Path, rows: Artefact, documents: int, skip: int) -> dict[s
     """
     matching = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching"))
     home, lengths = rows.array("documents"), rows.array("lengths")
-    chosen = matching[np.isin(home[matching], np.unique(home[matching])[:documents])]
+    chosen = matching[np.isin(home[matching], np.unique(home[matching])[:documents]).any(axis=1)]
     tokens, owners, inside = [], [], []
     for batch in models.in_order(chosen):
         width = lengths[batch].max()
-        place = np.arange(width)
         tokens.append(rows.array("tokens")[batch, :width].ravel())
-        owners.append(np.repeat(home[batch], width))
-        inside.append(((place < lengths[batch][:, None]) & (place >= skip)).ravel())
+        owners.append(home[batch, :width].ravel())
+        inside.append((rows.array("places")[batch, :width] >= skip).ravel())
     np.save(folder / "chosen.npy", chosen)
     np.save(folder / "tokens.npy", np.concatenate(tokens))
     np.save(folder / "documents.npy", np.concatenate(owners))

@@ -35,6 +35,9 @@ class Corpus(Spec):
 
     context: int = Field(gt=2)
     """tokens a row, beginning of sequence included; a longer document becomes several rows"""
+    packed: bool = False
+    """rows are filled up with the next documents of their split, each opened by a beginning of sequence, but seen by
+    attention; else they are padded"""
     shares: list[float] = Field(min_length=3, max_length=3)
     """shares of the documents for training, matching and held-out correlation; they sum to 1"""
     split_seed: int

@@ -10,7 +10,8 @@ into `corpora.SPLITS`, and `classes` (rows, context): the true class of each tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,8 +70,14 @@ def _training_texts(source: Artefact) -> Iterator[list[str]]:
 
 
 @artefact
-def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int) -> dict[str, Any]:
+def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, packed: bool = False) -> dict[str, Any]:
     """Cut each document of `source` into rows of at most `context` tokens, each opened by the beginning of sequence.
+
+    With `packed`, a row goes on with the next documents of its split, each with an opening of its own.
+
+    Arrays: `tokens`, `classes`, `documents` and `places` (rows, context); a token's place counts from the last opening,
+    which is at place 0, and is -1 of padding, which has the document of what stands before it. `lengths` and `split`
+    (rows,).
 
     Raises:
         ValueError: the tokenizer lacks a beginning-of-sequence or padding token.
@@ -78,10 +85,12 @@ def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int) -> d
     """
     from transformers import AutoTokenizer
 
-    return write_rows(folder, source, AutoTokenizer.from_pretrained(tokenizer.path), context)
+    return write_rows(folder, source, AutoTokenizer.from_pretrained(tokenizer.path), context, packed)
 
 
-def write_rows(folder: Path, source: Artefact, tokenizer: PreTrainedTokenizerFast, context: int) -> dict[str, Any]:
+def write_rows(
+    folder: Path, source: Artefact, tokenizer: PreTrainedTokenizerFast, context: int, packed: bool = False
+) -> dict[str, Any]:
     """As `rows`, with a loaded tokenizer."""
     opening, padding = tokenizer.bos_token_id, tokenizer.pad_token_id
     if opening is None or padding is None:
@@ -89,45 +98,77 @@ def write_rows(folder: Path, source: Artefact, tokenizer: PreTrainedTokenizerFas
             f"{tokenizer.name_or_path}: the tokenizer has no beginning-of-sequence or padding token; name both in "
             "its tokenizer_config.json (Pythia has <|endoftext|> for both)"
         )
-    body = context - 1
     total = unknown = 0
+    rows = _Rows(context, opening, padding)
     with (
-        Appender(folder / "tokens.npy", np.int32, (context,)) as out,
-        Appender(folder / "classes.npy", np.int8, (context,)) as out_classes,
-        Appender(folder / "lengths.npy", np.int32) as out_lengths,
-        Appender(folder / "documents.npy", np.int32) as out_documents,
+        contextlib.ExitStack() as stack,
         tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False) as bar,
     ):
-        for block in corpora.blocks(source):
-            pieces, labels, owners = [], [], []
-            encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
-            for number, encoding in enumerate(encodings):
-                ids = np.array(encoding.ids, np.int32)
-                truth = _classes(encoding, block.starts[number], block.classes[number])
-                for start in range(0, len(ids), body):
-                    pieces.append(ids[start : start + body])
-                    labels.append(truth[start : start + body])
-                    owners.append(block.first + number)
-                total += len(ids)
-                unknown += int((ids == tokenizer.unk_token_id).sum())
-            lengths = np.array([len(piece) for piece in pieces], np.int32)
-            inside = np.arange(body) < lengths[:, None]
-            tokens = np.full((len(pieces), context), padding, np.int32)
-            classes = np.full((len(pieces), context), -1, np.int8)
-            tokens[:, 0] = opening
-            tokens[:, 1:][inside] = np.concatenate(pieces) if pieces else []
-            classes[:, 1:][inside] = np.concatenate(labels) if labels else []
-            out.append(tokens)
-            out_classes.append(classes)
-            out_lengths.append(lengths + 1)
-            out_documents.append(np.array(owners))
-            bar.update(len(block.texts))
+        out = {name: stack.enter_context(Appender(folder / f"{name}.npy", *kind)) for name, kind in rows.kinds.items()}
+        for split in (
+            corpora.SPLITS if packed else [None]
+        ):  # so that a row has one split, and a document's rows lie together
+            for block in corpora.blocks(source, split):
+                encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
+                for number, encoding in enumerate(encodings):
+                    ids = np.array(encoding.ids, np.int32)
+                    rows.add(block.first + number, ids, _classes(encoding, block.starts[number], block.classes[number]))
+                    if not packed:
+                        rows.close()
+                    total += len(ids)
+                    unknown += int((ids == tokenizer.unk_token_id).sum())
+                rows.write(out)
+                bar.update(sum(map(bool, block.texts)))
+            rows.close()
+        rows.write(out)
+        count = out["lengths"].length
     if total < context:
         raise ProfileError(
             f"corpus: {total} tokens in all, fewer than one context of {context}; add text or lower `context`"
         )
-    np.save(folder / "split.npy", source.array("split")[np.load(folder / "documents.npy")])
-    return {"tokens": total, "rows": out.length, "unknown": unknown}
+    np.save(folder / "split.npy", source.array("split")[np.load(folder / "documents.npy")[:, 0]])
+    return {"tokens": total, "rows": count, "unknown": unknown}
+
+
+class _Rows:
+    """Rows that are filled from the left, one after another."""
+
+    def __init__(self, context: int, opening: int, padding: int) -> None:
+        self.context, self.opening = context, opening
+        self.fresh = {"tokens": padding, "classes": -1, "documents": -1, "places": -1}
+        self.kinds: dict[str, Any] = dict.fromkeys(self.fresh, (np.int32, (context,)))
+        self.kinds |= {"classes": (np.int8, (context,)), "lengths": (np.int32,)}
+        self.row: dict[str, Any] = {}
+        self.used = 0
+        self.full: list[dict[str, Any]] = []
+
+    def add(self, document: int, ids: np.ndarray, classes: np.ndarray) -> None:
+        """Go on with a document; every row that it reaches gets an opening before it."""
+        while len(ids):
+            if self.used > self.context - 2:  # no room for an opening and a token
+                self.close()
+            if not self.used:
+                self.row = {name: np.full(self.context, value, np.int32) for name, value in self.fresh.items()}
+            n = min(self.context - self.used - 1, len(ids))
+            inside = slice(self.used + 1, self.used + 1 + n)
+            self.row["tokens"][self.used], self.row["tokens"][inside] = self.opening, ids[:n]
+            self.row["classes"][inside] = classes[:n]
+            self.row["documents"][self.used :] = document
+            self.row["places"][self.used : inside.stop] = np.arange(n + 1)
+            self.used, ids, classes = inside.stop, ids[n:], classes[n:]
+
+    def close(self) -> None:
+        """What comes next begins another row."""
+        if self.used:
+            self.full.append(self.row | {"lengths": self.used})
+            self.used = 0
+
+    def write(self, out: Mapping[str, Appender]) -> None:
+        """Append the rows that are full."""
+        if self.full:
+            for name, file in out.items():
+                file.append(np.array([row[name] for row in self.full]))
+            self.full.clear()
 
 
 def _classes(encoding: Any, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
