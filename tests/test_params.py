@@ -136,6 +136,8 @@ EDITS = [
     (["corpus", "document"], 9, [": corpus.document: unknown key", "did you mean `documents`?"]),
     (["corpus", "documents"], 9.5, [": corpus.documents:", "found 9.5"]),
     (["corpus", "shares"], [0.5, 0.5], [": corpus.shares:", "at least 3"]),
+    (["corpus", "shares"], [0.6, 0.3, 0.2], [": corpus.shares: three positive shares that sum to 1"]),
+    (["primary", "measure"], "rsa", [": primary.measure: no measure is called 'rsa'", "valid: ", "rsa_spearman"]),
     (["models"], {}, [": models:", "at least 1"]),
     (["models", "MODEL", "layer"], 3, [": models.MODEL.layer: unknown key", "did you mean `layers`?"]),
     (["models", "MODEL", "kind"], "toi", [": models.MODEL.kind: unknown kind 'toi'", "did you mean `toy`?"]),
@@ -188,7 +190,8 @@ def test_the_text_profile_says_what_a_text_lacks(folder):
     ("text", "expected"),
     [
         ("stamp: x\nthreads: [1\nskip: 1\n", ["params/edited.yaml, line ", "not YAML"]),
-        ("stamp: x\n\tthreads: 1\n", ["params/edited.yaml, line 2: not YAML"]),
+        ("stamp: x\n\tthreads: 1\n", ["params/edited.yaml, line 2: not YAML", "a tab"]),
+        ("stamp: x\n? [1, 2]\n: 1\n", ["params/edited.yaml, line 2: not YAML: a key that is a list"]),
         ("a: 1\nb: 2\na: 3\n", ["params/edited.yaml, line 3:", "`a` stands twice"]),
         ("extends: smoke\nmodels:\n  x: {kind: toy}\n  x: {kind: toy}\n", ["edited.yaml, line 4:", "`x` stands twice"]),
         ("", ["params/edited.yaml: expected keys with values, found None"]),
