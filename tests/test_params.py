@@ -51,6 +51,22 @@ def test_every_profile_loads(name):
     assert set(profile.common.primary.pair) <= set(profile.dictionaries)
 
 
+def words(value) -> set[str]:
+    """Every text in a value, keys included."""
+    if isinstance(value, dict):
+        return words([*value, *value.values()])
+    return set().union(*map(words, value)) if isinstance(value, list) else {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in params.PARAMS.glob("examples/*"))])
+def test_no_section_names_what_the_profile_has_not_taken_over(name):
+    demo, profile = params.load("demo"), params.load(name)
+    gone = (demo.models.keys() | demo.dictionaries.keys()) - profile.models.keys() - profile.dictionaries.keys()
+    for notebook, values in profile.sections.items():
+        named = words({key: value for key, value in values.items() if key != "tokenizers"})  # `bpe` is a kind there
+        assert not named & gone, notebook
+
+
 def test_the_profiles_that_are_promised_are_there():
     assert {"smoke", "demo", "text"} <= set(PROFILES)
     assert params.load("demo").common.stamp == "" != params.load("smoke").common.stamp
