@@ -25,6 +25,8 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key that is a list or a mapping", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` stands twice", problem_mark=key.start_mark)
             seen.add(key.value)
@@ -62,10 +64,14 @@ def read(folder: Path, name: str, sections: Collection[str], seen: tuple[str, ..
 def _mapping(file: Path, name: str) -> dict[str, Any]:
     try:
         values = yaml.load(file.read_text("utf-8"), _Strict)
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"params/{name}.yaml: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ProfileError(f"params/{name}.yaml{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        problem = str(getattr(error, "problem", error))
+        remedy = "; a tab, where YAML takes spaces" if "'\\t'" in problem else ""
+        raise ProfileError(f"params/{name}.yaml{line}: not YAML: {problem}{remedy}") from None
     if not isinstance(values, dict):
         raise ProfileError(f"params/{name}.yaml: expected keys with values, found {values!r}")
     return values

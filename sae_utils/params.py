@@ -103,6 +103,7 @@ def load(name: str) -> Profile:
         ProfileError: file missing or malformed, unknown or missing key, wrong type, a name that nothing defines. The
             message names file, key and remedy.
     """
+    from sae_utils.geometry import similarity
     from sae_utils.lms import models, pretrained, toys
     from sae_utils.saes import dictionaries, releases  # heavy
 
@@ -137,6 +138,9 @@ def load(name: str) -> Profile:
             )
     for member in common.primary.pair:
         _defined(member, profile.dictionaries, f"{where}: primary.pair")
+    if common.primary.measure not in similarity.NAMES:
+        known = ", ".join(similarity.NAMES)  # all of them: for `rsa` the nearest would be `svcca`
+        raise ProfileError(f"{where}: primary.measure: no measure is called {common.primary.measure!r}; valid: {known}")
     return profile
 
 
@@ -151,6 +155,8 @@ def _common(where: str, values: dict[str, Any]) -> Common:
 def _corpus(where: str, values: dict[str, Any]) -> corpora.Corpus:
     corpus = choose(corpora.KINDS, values, where)
     assert isinstance(corpus, corpora.Corpus)
+    if abs(sum(corpus.shares) - 1) > 1e-9 or min(corpus.shares) <= 0:
+        raise ProfileError(f"{where}.shares: three positive shares that sum to 1, found {corpus.shares}")
     return corpus
 
 

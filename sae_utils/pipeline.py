@@ -20,7 +20,7 @@ from sae_utils.pairing.correlation import Correlation
 from sae_utils.pairing.matching import Pairs
 from sae_utils.params import Profile
 from sae_utils.saes import activations, dictionaries, quality, releases
-from sae_utils.spec import ProfileError
+from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Artefact
 from sae_utils.text import corpora, tokenization
 
@@ -37,7 +37,13 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
 
 
 def origin(records: Mapping[str, Any], name: str) -> Any:
-    """The record of a model or dictionary, or of that from which it derives (`of`)."""
+    """The record of a model or dictionary, or of that from which it derives (`of`).
+
+    Raises:
+        ProfileError: a section of the profile names one that is not there.
+    """
+    if name not in records:
+        raise ProfileError(f"no model or dictionary of the profile is called {name!r}; {nearest(name, records)}")
     record = records[name]
     return origin(records, record.of) if hasattr(record, "of") else record
 
@@ -117,7 +123,8 @@ def reader(profile: Profile, name: str) -> Reader:
     Raises:
         ProfileError: a released one that fits another hook better than the one it is said to read.
     """
-    record, first = profile.dictionaries[name], origin(profile.dictionaries, name)
+    first = origin(profile.dictionaries, name)
+    record = profile.dictionaries[name]
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):

@@ -74,7 +74,8 @@ def _source(key: str, wanted: tuple[str, str, list[list[str]], list[str]]) -> So
         fetch, missing = 0, []
     elif known.refusal:
         fetch = None
-    said = f"{source} at {revision}: no {', no '.join(missing)}" if missing and not known.refusal else ""
+    where = source if hub.is_local(source) else f"{source} at {revision}"
+    said = f"{where}: no {', no '.join(missing)}" if missing and not known.refusal else ""
     parameters = (
         known.parameters or sum(known.sizes[name] for name in named if name.endswith((".safetensors", ".npz"))) // 4
     )
@@ -135,12 +136,17 @@ def memory(profile: Profile, found: list[Source]) -> int:
     return 2 * (max(models, default=0) + max(saes, default=0))
 
 
+def _time(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(60 * hours, 1):.0f} minutes"
+
+
 def main() -> None:
     """Print what a profile would use, and leave with 1 if something is missing."""
     parser = argparse.ArgumentParser(prog="python -m sae_utils.plan", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     try:
         profile = params.load(parser.parse_args().profile)
+        count = tokens(profile.corpus)
     except ProfileError as error:
         sys.exit(f"error: {error}")
     found = sources(profile)
@@ -155,9 +161,11 @@ def main() -> None:
     device = params.device(profile)
     hours = operations(profile, {source.key: source.parameters for source in found}) / SHARE / speed(device) / 3600
     least = "at least " if unknown else ""
-    print(f"memory on {device}: {least}{memory(profile, found) / 1e9:.1f} GB for the largest model with its SAE")
+    most = max(memory(profile, found) / 1e9, 0.1)
+    print(f"memory on {device}: {least}{most:.1f} GB for the largest model with its SAE")
     print(
-        f"time: {least or 'about '}{hours:.1f} hours for {tokens(profile.corpus):,} tokens, after what is to be fetched"
+        f"time: {least or 'about '}{_time(hours)} of models and SAEs on {count:,} tokens, after what is to be fetched; "
+        "beside that each notebook takes up to some minutes"
     )
     missing: dict[str, list[str]] = {}
     for source in found:

@@ -6,7 +6,10 @@ Never: an outcome; a word on models that the profile does not have.
 
 from __future__ import annotations
 
-from sae_utils import pipeline
+from pathlib import Path
+from typing import Any
+
+from sae_utils import hub, pipeline
 from sae_utils.lms import pretrained
 from sae_utils.params import Profile
 from sae_utils.saes import releases
@@ -35,8 +38,23 @@ def against_zero(low: float, high: float) -> str:
 
 def released(profile: Profile) -> list[str]:
     """Sources of the models that are not trained here, in the profile's order."""
-    sources = [x.source for x in profile.models.values() if isinstance(x, pretrained.Pretrained)]
+    sources = [_called(x.source) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)]
     return list(dict.fromkeys(sources))
+
+
+def _called(source: str) -> str:
+    """A repository by its name, a folder by its last part: where it lies is nobody's to read."""
+    return Path(source).name if hub.is_local(source) else source
+
+
+def _given(records: list[Any]) -> str:
+    """What is not trained here: from the hub, from folders, or from both."""
+    local = {hub.is_local(record.source if hasattr(record, "source") else record.path) for record in records}
+    return {
+        frozenset({False}): "released ones",
+        frozenset({True}): "read from folders",
+        frozenset({True, False}): "released ones and others read from folders",
+    }[frozenset(local)]
 
 
 def toys(profile: Profile) -> bool:
@@ -56,25 +74,26 @@ def models(profile: Profile) -> str:
     trained_here = any(
         not isinstance(pipeline.origin(profile.models, name), pretrained.Pretrained) for name in profile.models
     )
-    return "released ones" + (", and small ones trained on the spot" if trained_here else "")
+    given = _given([x for x in profile.models.values() if isinstance(x, pretrained.Pretrained)])
+    return given + (", and small ones trained on the spot" if trained_here else "")
 
 
 def pair(profile: Profile, a: str, b: str) -> str:
     """Two dictionaries by their models, in few words."""
     called = [(profile.models[model], model) for model in (read_by(profile, name) for name in (a, b))]
     if all(isinstance(record, pretrained.Pretrained) for record, _ in called):
-        return " and ".join(record.source for record, _ in called)
+        return " and ".join(_called(record.source) for record, _ in called)
     return "two models of {} and {} layers".format(*(training.size(profile, model).layers for _, model in called))
 
 
 def dictionaries(profile: Profile) -> str:
     """Where the SAEs come from: "the SAEs are ..."."""
-    kinds = {isinstance(record, releases.Released) for record in profile.dictionaries.values()}
-    return {
-        frozenset({True}): "released ones",
-        frozenset({False}): "trained here",
-        frozenset({True, False}): "released ones and, where none is released, trained here",
-    }[frozenset(kinds)]
+    given = [record for record in profile.dictionaries.values() if isinstance(record, releases.Released)]
+    if not given:
+        return "trained here"
+    elsewhere = "given" if _given(given) == "read from folders" else "released"
+    rest = f" and, where none is {elsewhere}, trained here" if len(given) < len(profile.dictionaries) else ""
+    return _given(given) + rest
 
 
 def scope(profile: Profile) -> str:
@@ -97,7 +116,7 @@ def side(profile: Profile, name: str, features: int) -> str:
     """One dictionary of `features` and its model: what it is called, and how large both are."""
     model = read_by(profile, name)
     record, size = profile.models[model], training.size(profile, model)
-    called = record.source if isinstance(record, pretrained.Pretrained) else name
+    called = _called(record.source) if isinstance(record, pretrained.Pretrained) else name
     layers = "1 layer" if size.layers == 1 else f"{size.layers} layers"
     return f"{called} ({layers} of width {size.d}, {features:,} features)"
 

@@ -51,6 +51,22 @@ def test_every_profile_loads(name):
     assert set(profile.common.primary.pair) <= set(profile.dictionaries)
 
 
+def words(value) -> set[str]:
+    """Every text in a value, keys included."""
+    if isinstance(value, dict):
+        return words([*value, *value.values()])
+    return set().union(*map(words, value)) if isinstance(value, list) else {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in params.PARAMS.glob("examples/*"))])
+def test_no_section_names_what_the_profile_has_not_taken_over(name):
+    demo, profile = params.load("demo"), params.load(name)
+    gone = (demo.models.keys() | demo.dictionaries.keys()) - profile.models.keys() - profile.dictionaries.keys()
+    for notebook, values in profile.sections.items():
+        named = words({key: value for key, value in values.items() if key != "tokenizers"})  # `bpe` is a kind there
+        assert not named & gone, notebook
+
+
 def test_the_profiles_that_are_promised_are_there():
     assert {"smoke", "demo", "text"} <= set(PROFILES)
     assert params.load("demo").common.stamp == "" != params.load("smoke").common.stamp
@@ -136,6 +152,8 @@ EDITS = [
     (["corpus", "document"], 9, [": corpus.document: unknown key", "did you mean `documents`?"]),
     (["corpus", "documents"], 9.5, [": corpus.documents:", "found 9.5"]),
     (["corpus", "shares"], [0.5, 0.5], [": corpus.shares:", "at least 3"]),
+    (["corpus", "shares"], [0.6, 0.3, 0.2], [": corpus.shares: three positive shares that sum to 1"]),
+    (["primary", "measure"], "rsa", [": primary.measure: no measure is called 'rsa'", "valid: ", "rsa_spearman"]),
     (["models"], {}, [": models:", "at least 1"]),
     (["models", "MODEL", "layer"], 3, [": models.MODEL.layer: unknown key", "did you mean `layers`?"]),
     (["models", "MODEL", "kind"], "toi", [": models.MODEL.kind: unknown kind 'toi'", "did you mean `toy`?"]),
@@ -188,7 +206,8 @@ def test_the_text_profile_says_what_a_text_lacks(folder):
     ("text", "expected"),
     [
         ("stamp: x\nthreads: [1\nskip: 1\n", ["params/edited.yaml, line ", "not YAML"]),
-        ("stamp: x\n\tthreads: 1\n", ["params/edited.yaml, line 2: not YAML"]),
+        ("stamp: x\n\tthreads: 1\n", ["params/edited.yaml, line 2: not YAML", "a tab"]),
+        ("stamp: x\n? [1, 2]\n: 1\n", ["params/edited.yaml, line 2: not YAML: a key that is a list"]),
         ("a: 1\nb: 2\na: 3\n", ["params/edited.yaml, line 3:", "`a` stands twice"]),
         ("extends: smoke\nmodels:\n  x: {kind: toy}\n  x: {kind: toy}\n", ["edited.yaml, line 4:", "`x` stands twice"]),
         ("", ["params/edited.yaml: expected keys with values, found None"]),

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from sae_utils import pipeline
+from sae_utils import params, pipeline
 from sae_utils.lms import models
 from sae_utils.saes import activations
+from sae_utils.spec import ProfileError
 from sae_utils.studies import baselines
 
 
@@ -78,3 +79,12 @@ def test_units_of_one_model_share_a_pass(wide, passes):
     for name, kind in units:
         assert baselines.features(wide, name, kind).codes.shape[0] > 0
     assert passes == []
+
+
+def test_a_name_that_a_section_has_wrong():
+    smoke = params.load("smoke")
+    for call in (pipeline.reader, pipeline.features):
+        with pytest.raises(ProfileError, match="is called 'three_layr'; did you mean `three_layer`"):
+            call(smoke, "three_layr")
+    with pytest.raises(ProfileError, match="is called 'zzz'"):
+        pipeline.readers(smoke, ["zzz"])

@@ -103,6 +103,15 @@ def test_a_profile_that_is_none(monkeypatch):
         plan.main()
 
 
+def test_a_text_that_is_not_there(folder, monkeypatch):
+    corpus = "{kind: text, path: /no/*.txt, unit: line, context: 64, shares: [0.6, 0.2, 0.2], split_seed: 0}"
+    (folder / "nowhere.yaml").write_text(f"extends: text\ncorpus: {corpus}\n", "utf-8")
+    monkeypatch.setattr(params, "PARAMS", folder)
+    monkeypatch.setattr(sys, "argv", ["plan", "nowhere"])
+    with pytest.raises(SystemExit, match=r"error: corpus\.path: no file matches /no/"):
+        plan.main()
+
+
 def test_operations_grow_with_corpus_and_models():
     small, sizes = params.load("smoke"), {}
     work = plan.operations(small, sizes)

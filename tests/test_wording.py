@@ -3,6 +3,7 @@
 import pytest
 
 from sae_utils import params, wording
+from sae_utils.saes import releases
 from sae_utils.studies import training
 
 
@@ -38,6 +39,24 @@ def test_a_toy_beside_released_models_is_told():
     mixed = profile._replace(models=profile.models | {"mine": params.load("demo").models["one_layer"]})
     assert not wording.toys(mixed)
     assert wording.models(mixed) == "released ones, and small ones trained on the spot"
+
+
+def test_models_of_folders_are_not_called_released(sizes):
+    paper = params.load("paper")
+    own = [paper.models[name].model_copy(update={"source": f"/home/someone/{name}"}) for name in ("pythia_70m", "gpt2")]
+    sae = releases.Saelens(kind="saelens", model="a", source="~/saes/a")
+    other = releases.Mapped(kind="mapped", model="b", path="~/b.safetensors", hook="blocks.0.hook_mlp_out",
+                            architecture="relu", keys={}, subtract_b_dec=True)  # fmt: skip
+    profile = paper._replace(models=dict(zip("ab", own, strict=True)), dictionaries={"a": sae, "b": other})
+    assert wording.models(profile) == wording.dictionaries(profile) == "read from folders"
+    assert wording.released(profile) == ["pythia_70m", "gpt2"]  # and nobody's home
+    assert wording.pair(profile, "a", "b") == "pythia_70m and gpt2"
+    assert wording.side(profile, "a", 8).startswith("pythia_70m (")
+    trained = params.load("demo").dictionaries["random"]
+    mixed = profile._replace(dictionaries={"a": sae, "random": trained})
+    assert wording.dictionaries(mixed) == "read from folders and, where none is given, trained here"
+    hubs = profile._replace(models=profile.models | {"c": paper.models["pythia_160m"]})
+    assert wording.models(hubs) == "released ones and others read from folders"
 
 
 def test_classes_are_known_in_stories_only():

@@ -96,7 +96,12 @@ def blocks(codes: np.ndarray, at: NDArray[np.int64]) -> Iterator[NDArray[np.floa
 
 
 def raw(codes: sparse.csr_array) -> accumulate.Triple:
-    """Row starts, feature indices and float32 values of CSR codes, as plain views that kernels can take."""
+    """Row starts, feature indices and float32 values of CSR codes, as plain views that kernels can take.
+
+    Raises ValueError for another format, whose arrays mean other things and would be read past their end.
+    """
+    if codes.format != "csr":
+        raise ValueError(f"sparse codes are in the format {codes.format}: give `codes.tocsr()`")
     values = np.asarray(codes.data)
     if values.dtype != np.float32:
         raise ValueError(f"sparse codes hold {values.dtype} values: store them as float32")
