@@ -355,7 +355,7 @@ def test_an_sae_is_confirmed_where_it_was_made(tiny, cached, profile, tmp_path, 
 
 
 def test_a_neighbour_that_is_hardly_better_is_none(tmp_path):
-    for fvu, refused in ((0.29, False), (0.26, True)):
+    for fvu, refused in ((0.27, False), (0.22, True)):
         found = SimpleNamespace(meta={"fvu": {"here": 0.3, "there": fvu}, "best": "there"})
         with pytest.raises(ProfileError, match="fits there") if refused else contextlib.nullcontext():
             quality.confirm(found, "here")
