@@ -66,9 +66,11 @@ def rows(folder: Path, count: int) -> dict[str, Any]:
     """So many rows of random tokens, one in eight of them short, all to be looked at."""
     rng = np.random.default_rng(0)
     np.save(folder / "tokens.npy", rng.integers(1, VOCABULARY, (count, CONTEXT), dtype=np.int32))
-    np.save(folder / "lengths.npy", np.where(rng.random(count) < 1 / 8, CONTEXT // 2, CONTEXT).astype(np.int32))
+    lengths, place = np.where(rng.random(count) < 1 / 8, CONTEXT // 2, CONTEXT), np.arange(CONTEXT, dtype=np.int32)
+    np.save(folder / "lengths.npy", lengths.astype(np.int32))
+    np.save(folder / "places.npy", np.where(place < lengths[:, None], place, -1))
     np.save(folder / "classes.npy", np.full((count, CONTEXT), -1, np.int8))
-    np.save(folder / "documents.npy", np.arange(count, dtype=np.int32))
+    np.save(folder / "documents.npy", np.repeat(np.arange(count, dtype=np.int32)[:, None], CONTEXT, axis=1))
     np.save(folder / "split.npy", np.ones(count, np.int8))
     return {}
 
