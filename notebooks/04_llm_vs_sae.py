@@ -475,11 +475,11 @@ expansion = round(np.mean([side.codes.shape[1] / side.decoder.shape[1] for side 
 looked = {SAE: (SAE, top), NEURONS: (NEURONS, top)}
 looked |= {f"{NEURONS}, expanded": (NEURONS, top * expansion)}
 heard = {
-    name: [
+    kind: [
         concepts.evidence(side.codes, spoken, sites.array("documents"), both[SAE].on_matching, k=strongest)
         for side in both[kind][:2]
     ]
-    for name, (kind, strongest) in looked.items()
+    for kind, strongest in dict(sorted(looked.values())).items()  # a rule may look at fewer than were kept
 }
 
 # %%
@@ -487,7 +487,7 @@ chosen, rows = {}, {}
 for concept, listed in lists.items():
     for name, (kind, strongest) in looked.items():
         rule = concepts.Top(kind="top", top=strongest, least=1)
-        masks = [concepts.about(x, concepts.member(listed, x), rule) for x in heard[name]]
+        masks = [concepts.about(x, concepts.member(listed, x), rule) for x in heard[kind]]
         either, agreeing = (subspaces.kept(optimal[kind].pairs, *masks, sides=sides) for sides in ("either", "both"))
         chosen[concept, name] = either, agreeing
         if len(either.a) >= least_n:

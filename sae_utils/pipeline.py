@@ -18,6 +18,7 @@ from sae_utils.lms import models, pretrained, toys
 from sae_utils.pairing import candidates, correlation
 from sae_utils.pairing.correlation import Correlation
 from sae_utils.pairing.matching import Pairs
+from sae_utils.pairing.sides import Side
 from sae_utils.params import Profile
 from sae_utils.saes import activations, dictionaries, quality, releases
 from sae_utils.spec import ProfileError, nearest
@@ -198,10 +199,12 @@ class Pair(NamedTuple):
     """(tokens,) mask of the documents that choose"""
     on_held_out: np.ndarray
     """(tokens,) mask of the documents that judge"""
+    judged: tuple[Side, Side]
+    """either side on the documents that judge, for `correlation`"""
 
     def held_out(self, pairs: Pairs) -> np.ndarray:
         """Correlation of pairs on the documents that did not choose them: (pairs,), NaN where a feature is dead."""
-        return correlation.paired(self.a.codes, self.b.codes, pairs.a, pairs.b, rows=self.on_held_out).r
+        return correlation.paired(*self.judged, pairs.a, pairs.b).r
 
 
 def pair(a: Features, b: Features, k: int, *, swapped: bool = False) -> Pair:
@@ -216,4 +219,5 @@ def pair(a: Features, b: Features, k: int, *, swapped: bool = False) -> Pair:
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
     choose, judge = ("held_out", "matching") if swapped else ("matching", "held_out")
     found = candidates.read(a.kept, b.kept, a.sites, choose, k)
-    return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge))
+    judged = candidates.side(a.kept, a.sites, judge), candidates.side(b.kept, b.sites, judge)
+    return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge), judged)

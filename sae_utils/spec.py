@@ -49,7 +49,8 @@ def build(kind: type[AnySpec], value: Any, where: str) -> AnySpec:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
-        first = error.errors()[0]
+        # a misspelt key is unknown, and the one that was meant is missing
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         *path, last = first["loc"] or ("",)
         key = where + ("" if where.endswith(" ") else ".") * bool(first["loc"]) + ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":

@@ -160,7 +160,6 @@ def artefacts(
                 with _drafts(wanted) as folders:
                     for item, values in produce(folders, *args, **kwargs):
                         _finish(wanted[item], folders[item], values)
-                        _open(wanted[item])
         return {item: _opened[slot.path] for item, slot in slots.items()}
 
     return get
@@ -228,11 +227,14 @@ def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
 
 def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
     files = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
-    meta = {"key": slot.key, "recipe": slot.recipe, "files": files, "values": values}
-    (draft / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+    meta = json.dumps(
+        {"key": slot.key, "recipe": slot.recipe, "files": files, "values": values}, indent=1, sort_keys=True
+    )
+    (draft / "meta.json").write_text(meta)
     (draft / "meta.sha256").write_text(digest([draft / "meta.json"]))
     shutil.rmtree(slot.path, ignore_errors=True)  # a damaged one
     os.replace(draft, slot.path)
+    _opened[slot.path] = Artefact(slot.key, slot.path, json.loads(meta)["values"])  # as it will be read
 
 
 def _is_full(error: Exception) -> bool:
@@ -293,7 +295,7 @@ class Appender:
         """
         if block.shape[1:] != self.row:
             raise ValueError(f"rows of shape {block.shape[1:]} do not belong in a file of rows {self.row}")
-        self._stream.write(np.ascontiguousarray(block, dtype=self.dtype).tobytes())
+        self._stream.write(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).data)
         self.length += len(block)
 
     def __enter__(self) -> Appender:

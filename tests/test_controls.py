@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.pairing import correlation
+from sae_utils.pairing import correlation, sides
 from sae_utils.pipeline import Features, Pair
 from sae_utils.studies import controls
 from sae_utils.studies.controls import Shared
@@ -31,7 +31,8 @@ def features(codes, decoder, sites):
 
 def pair(a, b):
     split = a.sites.array("split")
-    return Pair(a, b, correlation.correlate(a.codes, b.codes, k=8, rows=split == 1), split == 1, split == 2)
+    judged = tuple(sides.prepare(x.codes, np.flatnonzero(split == 2), "of the test") for x in (a, b))
+    return Pair(a, b, correlation.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
 
 
 def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():
@@ -74,8 +75,5 @@ def test_fewer_content_features_than_ten_are_not_scored():
     codes = np.where(generator.random((400, 9)) < 0.2, 1.0, 0)
     sites = Sites(np.repeat([1, 2], 200), np.zeros(400, int))
     side = features(codes, generator.normal(size=(9, 4)), sites)
-    both = Pair(
-        side, side, correlation.correlate(side.codes, side.codes, k=4), np.arange(400) < 200, np.arange(400) > 199
-    )
-    found = controls.shared(both, counterpart=0.5, minimum=1, measure="rsa_pearson")
+    found = controls.shared(pair(side, side), counterpart=0.5, minimum=1, measure="rsa_pearson")
     assert found.n == 9 and np.isnan([found.share, found.r, found.geometry]).all()

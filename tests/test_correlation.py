@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from sae_utils.pairing import correlation, device, sides, tiles
@@ -186,6 +187,25 @@ def test_chosen_tokens_equal_a_rewritten_store():
     np.testing.assert_array_equal(correlation.paired(a, b, *pairs, rows_b=shuffled).r, np.diagonal(found.price()[:20]))
 
 
+@pytest.mark.parametrize("make", [lambda seed: sparse_codes(300, 30, 0.2, seed), lambda seed: dense_side(seed)[:300]])
+def test_prepared_sides_stand_for_their_codes(make):
+    a, b, rows = make(70), make(71), np.flatnonzero(np.random.default_rng(72).random(300) < 0.6)
+    one, two = (sides.prepare(x, rows, "") for x in (a, b))
+    for mine, expected in zip(
+        correlation.correlate(one, two, k=5)[:4], correlation.correlate(a, b, k=5, rows=rows)[:4], strict=True
+    ):
+        for x, y in zip(mine, expected, strict=True):
+            np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(correlation.pricer(one, two)(), correlation.pricer(a, b, rows=rows)())
+    pairs = [4, 9, 2], [0, 1, 1]
+    np.testing.assert_array_equal(correlation.paired(one, two, *pairs).r, correlation.paired(a, b, *pairs, rows=rows).r)
+    for wrong in ({"a": one, "b": b}, {"a": one, "b": two, "rows": rows}):
+        with pytest.raises(ValueError, match="its tokens are chosen already"):
+            correlation.correlate(**wrong, k=5)
+    with pytest.raises(ValueError, match=f"{len(rows)} tokens of a, rows_b 7 of b"):
+        correlation.correlate(one, sides.prepare(b, rows[:7], ""), k=5)
+
+
 def test_rare_features_keep_five_digits():
     """10 firings among a million tokens, 5 of them together."""
     rng, n = np.random.default_rng(13), 1_000_000
@@ -238,6 +258,8 @@ def test_bad_input_is_named():
     a, b = sparse_codes(50, 10, 0.3, 17), sparse_codes(50, 12, 0.3, 18)
     with pytest.raises(ValueError, match="side a has 50 tokens, side b 40"):
         correlation.correlate(a, sparse.csr_array(b[:40]), k=2)
+    with pytest.raises(ValueError, match=r"side b is a torch\.Tensor: give a numpy array"):
+        correlation.correlate(a, torch.ones(50, 12), k=2)
     with pytest.raises(ValueError, match="k = 64 candidates, but side a has 10 features"):
         correlation.correlate(a, b)
     with pytest.raises(ValueError, match="rows asks for token 50"):

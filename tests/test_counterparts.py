@@ -89,17 +89,22 @@ def test_documents_of_other_tokens_are_refused():
         counterparts.documents_permuted([0, 0, 1]).draw(np.random.default_rng(0), 1, 4)
 
 
-def test_maxima_are_those_of_the_permuted_matrix(world):
+def test_maxima_and_ordinary_correlations_are_those_of_the_permuted_matrix(world):
     a, b, document, _ = world
     rows = np.flatnonzero(document < 20)
     null = nulls.within_documents(document[rows])
     found = counterparts.maxima(a, b, rows, null, m=3, seed=5)
+    pairs = matching.mutual(correlation.correlate(a, b, k=5))
+    ordinary = counterparts.unrelated(a, b, pairs, rows, null, m=3, seed=5)
     generator = np.random.default_rng(5)
     for s in range(3):
         moved = rows[null.draw(generator, 1, len(rows))[0]]
         r = np.corrcoef(a.toarray()[rows].T, b.toarray()[moved].T)[:12, 12:]
         np.testing.assert_allclose(found.a[s], r.max(1), atol=1e-5)
         np.testing.assert_allclose(found.b[s], r.max(0), atol=1e-5)
+        np.testing.assert_allclose(ordinary[s], r[pairs.a, pairs.b], atol=1e-5)
+    with pytest.raises(ValueError, match="repeats tokens"):
+        counterparts.maxima(a, b, rows, nulls.reassigned(document[rows]), m=3, seed=5)
 
 
 def test_true_pairs_exceed_chance_and_rare_features_have_the_larger_maxima():

@@ -5,7 +5,7 @@ import pytest
 
 from sae_utils import pipeline
 from sae_utils.lms import toys
-from sae_utils.pairing import correlation
+from sae_utils.pairing import correlation, sides
 from sae_utils.spec import ProfileError
 from sae_utils.studies import indexed
 from sae_utils.text import corpora
@@ -30,9 +30,10 @@ def planted(order: np.ndarray, noise: float, seed: int = 0) -> pipeline.Pair:
     b = np.empty_like(a)
     b[:, order] = a + noise * rng.normal(size=a.shape)
     split, chosen = Sites().array("split"), corpora.SPLITS.index("matching")
-    sides = [pipeline.Features(x.astype(np.float32), np.eye(UNITS), Sites(), None) for x in (a, b)]
-    found = correlation.correlate(sides[0].codes, sides[1].codes, k=4, rows=split == chosen)
-    return pipeline.Pair(*sides, found, split == chosen, split != chosen)
+    both = [pipeline.Features(x.astype(np.float32), np.eye(UNITS), Sites(), None) for x in (a, b)]
+    found = correlation.correlate(both[0].codes, both[1].codes, k=4, rows=split == chosen)
+    judged = tuple(sides.prepare(x.codes, np.flatnonzero(split != chosen), "of the test") for x in both)
+    return pipeline.Pair(*both, found, split == chosen, split != chosen, judged)
 
 
 def test_units_that_keep_their_index_are_all_found_by_it():

@@ -42,6 +42,7 @@ SQUARE = {"kind": "square", "sides": 4, "within": {"ratio": 0.5}}
         ({"within": {"ratio": 0.5, "rato": 1}}, ["file: x.within.rato: unknown key", "did you mean `ratio`?"]),
         ({"many": [{"ratio": 1.0, "rato": 1}]}, ["file: x.many.0.rato: unknown key", "did you mean `ratio`?"]),
         ({"within": {}}, ["file: x.within.ratio: missing; add it"]),
+        ({"within": {"rato": 0.5}}, ["file: x.within.rato: unknown key", "did you mean `ratio`?"]),
         ({"within": {"ratio": "1e-3"}}, ["file: x.within.ratio:", "'1e-3'", "write 1.0e-3"]),
         ({"within": {"ratio": 0}}, ["file: x.within.ratio:", "greater than 0", "found 0"]),
         ({"sides": "four"}, ["file: x.sides:", "integer", "found 'four'"]),

@@ -78,6 +78,21 @@ def moments(indptr: Array, indices: Array, data: Array, rows: Array, features: i
 
 
 @njit(cache=True, nogil=True)
+def add_moments(block: Array, shift: Array, sums: tuple[Array, ...]) -> None:
+    """Add a dense block (tokens, features) to the ``moments`` of activations less ``shift``; extremes are as stored."""
+    total, square, fired, low, high = sums
+    for t in range(block.shape[0]):
+        for j in range(block.shape[1]):
+            v = block[t, j]
+            fired[j] += v > 0
+            low[j] = v if v < low[j] else low[j]
+            high[j] = v if v > high[j] else high[j]
+            v -= shift[j]
+            total[j] += v
+            square[j] += v * v
+
+
+@njit(cache=True, nogil=True)
 def transpose(indptr: Array, indices: Array, data: Array, rows: Array, partner: Array, features: int) -> Triple:
     """Feature-major copy of ``rows``: for every feature its values and the *other* side's row of the same token."""
     start = np.zeros(features + 1, np.int64)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from sae_utils import store
-from sae_utils.pairing import correlation
+from sae_utils.pairing import correlation, sides
 from sae_utils.pairing.correlation import Candidates, Correlation, Moments, Price
+from sae_utils.pairing.sides import Side
 from sae_utils.saes import activations
 from sae_utils.store import Artefact, artefact
 from sae_utils.text import corpora
@@ -23,18 +24,29 @@ from sae_utils.text import corpora
 @artefact
 def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
     """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side."""
-    one, two = activations.matrix(a), activations.matrix(b)
-    k = min(k, one.shape[1], two.shape[1])
-    found = correlation.correlate(one, two, k=k, rows=on(sites, split), threads=store.threads(), device=store.device())
-    for side in ("a", "b", "a_to_b", "b_to_a"):
-        for field, values in getattr(found, side)._asdict().items():
-            np.save(folder / f"{side}-{field}.npy", values)
+    one, two = side(a, sites, split), side(b, sites, split)
+    k = min(k, one.features, two.features)
+    found = correlation.correlate(one, two, k=k, threads=store.threads(), device=store.device())
+    for part in ("a", "b", "a_to_b", "b_to_a"):
+        for field, values in getattr(found, part)._asdict().items():
+            np.save(folder / f"{part}-{field}.npy", values)
     return {"k": k}
 
 
 def on(sites: Artefact, split: str) -> np.ndarray:
     """Which sites are in documents of `split`: a mask (tokens,)."""
     return np.asarray(sites.array("split") == corpora.SPLITS.index(split))
+
+
+@functools.cache
+def _at(sites: Artefact, split: str) -> np.ndarray:
+    return np.flatnonzero(on(sites, split)).astype(np.int64)
+
+
+@functools.cache
+def side(stored: Artefact, sites: Artefact, split: str) -> Side:
+    """Activations made ready for correlations on the documents of `split`, once for all that they are set beside."""
+    return sides.prepare(activations.matrix(stored), _at(sites, split), stored.path.name)
 
 
 def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
@@ -44,8 +56,8 @@ def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Corre
 
     @functools.cache
     def pricer() -> Price:  # most readers price nothing, and preparing it passes over both sides
-        one, two = activations.matrix(a), activations.matrix(b)
-        return correlation.pricer(one, two, rows=on(sites, split), threads=store.threads(), device=store.device())
+        one, two = side(a, sites, split), side(b, sites, split)
+        return correlation.pricer(one, two, threads=store.threads(), device=store.device())
 
     return Correlation(
         a=Moments(*(arrays[f"a-{field}"] for field in Moments._fields)),

@@ -68,8 +68,8 @@ class Paired(NamedTuple):
 
 
 def correlate(
-    a: Codes,
-    b: Codes,
+    a: Codes | Side,
+    b: Codes | Side,
     *,
     k: int = 64,
     rows: ArrayLike | None = None,
@@ -80,7 +80,9 @@ def correlate(
     """Correlate all features of ``a`` (tokens, features_a) with all of ``b`` (tokens, features_b).
 
     ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` sets other
-    tokens of b against them, as many, in its own order: a permutation null. ``k`` candidates are kept either way.
+    tokens of b against them, as many, in its own order: a permutation null. A side that takes part in many
+    correlations may come prepared (``sides.prepare``) in the place of its codes; its tokens are chosen already.
+    ``k`` candidates are kept either way.
     ``threads`` are those of sparse sides on the CPU (dense sides have BLAS's); with a CUDA ``device`` all goes there.
 
     Raises ValueError for sides of different length, positions outside, k larger than a side, values that are not
@@ -97,8 +99,8 @@ def correlate(
 
 
 def pricer(
-    a: Codes,
-    b: Codes,
+    a: Codes | Side,
+    b: Codes | Side,
     *,
     rows: ArrayLike | None = None,
     threads: int = 1,
@@ -113,8 +115,8 @@ def pricer(
 
 
 def paired(
-    a: Codes,
-    b: Codes,
+    a: Codes | Side,
+    b: Codes | Side,
     pairs_a: ArrayLike,
     pairs_b: ArrayLike,
     *,
@@ -204,7 +206,12 @@ def check_k(k: int, one: Side, two: Side) -> None:
             raise ValueError(f"k = {k} candidates, but side {name} has {side.features} features: choose k within them")
 
 
-def _sides(a: Codes, b: Codes, rows: ArrayLike | None, rows_b: ArrayLike | None) -> tuple[Side, Side]:
+def _sides(a: Codes | Side, b: Codes | Side, rows: ArrayLike | None, rows_b: ArrayLike | None) -> tuple[Side, Side]:
+    if isinstance(a, Side) and isinstance(b, Side) and rows is None and rows_b is None:
+        sides.check_tokens(a.at, b.at)
+        return a, b
+    if isinstance(a, Side) or isinstance(b, Side):
+        raise ValueError("a prepared side goes with another prepared side, and no rows: its tokens are chosen already")
     at_a, at_b = sides.tokens(a, b, rows, rows_b)
     return sides.prepare(a, at_a, "a"), sides.prepare(b, at_b, "b")
 

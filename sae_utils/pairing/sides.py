@@ -35,7 +35,7 @@ class Side(NamedTuple):
     codes: Codes
     at: NDArray[np.int64]  # (chosen tokens,) their rows in the store
     moments: Moments
-    shift: NDArray[np.float64]  # taken off every activation before it is summed: 0 for sparse codes, else the mean
+    shift: NDArray[np.float64]  # taken off every activation before it is summed: 0 for sparse codes, else near the mean
     total: NDArray[np.float64]  # sum of the shifted activations
     scale: NDArray[np.float64]  # 1 / root of the centred sum of squares, 0 for features that are not live
 
@@ -51,7 +51,10 @@ def scaling(one: Side, two: Side) -> accumulate.Scaling:
 
 
 def prepare(codes: Codes, at: NDArray[np.int64], name: str) -> Side:
-    """Sum up one side on the rows ``at``; ``name`` is what errors call it. Raises ValueError on NaN or infinity."""
+    """Sum up one side on the rows ``at``, positions; ``name`` is what errors call it.
+
+    Raises ValueError on NaN or infinity.
+    """
     summed = _sparse_sums(codes, at) if sparse.issparse(codes) else _dense_sums(codes, at)
     shift, total, square, count, low, high = summed
     if not np.isfinite(square).all():
@@ -73,20 +76,14 @@ def _sparse_sums(codes: sparse.csr_array, at: NDArray[np.int64]) -> tuple[np.nda
 
 
 def _dense_sums(codes: np.ndarray, at: NDArray[np.int64]) -> tuple[np.ndarray, ...]:
-    """As the sparse sums, but of activations less their mean: two passes, exact for a large mean."""
+    """As the sparse sums, but of activations less the mean of the first block: a large mean costs no digits."""
     width = codes.shape[1]
-    shift, total, square = np.zeros(width), np.zeros(width), np.zeros(width)
-    count, low, high = np.zeros(width, np.int64), np.full(width, np.inf), np.full(width, -np.inf)
-    for block in blocks(codes, at):
-        shift += block.sum(axis=0)
-        count += (block > 0).sum(axis=0)
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-    shift /= max(len(at), 1)
-    for block in blocks(codes, at):
-        block -= shift
-        total += block.sum(axis=0)
-        square += np.square(block).sum(axis=0)
-    return shift, total, square, count, low, high
+    shift, total, square, count = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width, np.int64)
+    sums = total, square, count, np.full(width, np.inf), np.full(width, -np.inf)
+    for number, block in enumerate(blocks(codes, at)):
+        shift = shift if number else block.mean(axis=0)
+        accumulate.add_moments(block, shift, sums)
+    return shift, *sums
 
 
 def blocks(codes: np.ndarray, at: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
@@ -114,15 +111,24 @@ def tokens(
     a: Codes, b: Codes, rows: ArrayLike | None, rows_b: ArrayLike | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of a and rows of b that are set against each other; see ``correlation.correlate`` for what is allowed."""
+    for name, side in (("a", a), ("b", b)):
+        if not (isinstance(side, np.ndarray) or sparse.issparse(side)):
+            kind = f"{type(side).__module__}.{type(side).__name__}"
+            raise ValueError(f"side {name} is a {kind}: give a numpy array or a scipy CSR array (tokens, features)")
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"side a has {a.shape[0]} tokens, side b {b.shape[0]}: they must be of the same tokens")
     at_a = _positions(rows, a.shape[0], "rows")
     at_b = at_a if rows_b is None else _positions(rows_b, b.shape[0], "rows_b")
+    check_tokens(at_a, at_b)
+    return at_a, at_b
+
+
+def check_tokens(at_a: NDArray[np.int64], at_b: NDArray[np.int64]) -> None:
+    """Refuse tokens of a and of b that are not as many, or too few to correlate on."""
     if len(at_a) != len(at_b):
         raise ValueError(f"rows chooses {len(at_a)} tokens of a, rows_b {len(at_b)} of b: choose as many")
     if len(at_a) < 2:
-        raise ValueError(f"a correlation needs at least 2 tokens, {len(at_a)} chosen of {a.shape[0]}: widen rows")
-    return at_a, at_b
+        raise ValueError(f"a correlation needs at least 2 tokens, {len(at_a)} chosen: widen rows")
 
 
 def _positions(rows: ArrayLike | None, n: int, name: str) -> NDArray[np.int64]:

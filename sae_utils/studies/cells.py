@@ -19,7 +19,7 @@ from sae_utils.chance.significance import Result
 from sae_utils.geometry import similarity
 from sae_utils.geometry.measures import Measure
 from sae_utils.pairing import candidates, correlation, matching
-from sae_utils.saes import activations, dictionaries
+from sae_utils.saes import dictionaries
 from sae_utils.spec import Spec
 from sae_utils.store import Artefact, artefact
 
@@ -79,12 +79,12 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
     """
     if not a.meta["sites"] == b.meta["sites"] == sites.key:
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
-    both = activations.matrix(a), activations.matrix(b)
     means, values = [], {}
     for choose, judge in (("matching", "held_out"), ("held_out", "matching")):
         found = candidates.read(a, b, sites, choose, k)
         pairs = matching.mutual(found)
-        held_out = correlation.paired(*both, pairs.a, pairs.b, rows=candidates.on(sites, judge)).r
+        judged = candidates.side(a, sites, judge), candidates.side(b, sites, judge)
+        held_out = correlation.paired(*judged, pairs.a, pairs.b).r
         reached = int((np.nan_to_num(held_out) >= counterpart).sum())
         means.append((comparison.average(pairs.r), comparison.average(held_out), reached / min(found.live)))
         if choose == "matching":  # whose pairs are compared

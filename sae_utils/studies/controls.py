@@ -62,16 +62,16 @@ def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Sha
     correlations, and the pairs of A's content features are kept: the same features and the same n for every B. With
     fewer than `FEWEST` content features nothing is scored (NaN).
     """
-    a, b, found, on_matching, on_held_out = both
-    content = content_features(a.codes[on_matching], a.sites.array("classes")[on_matching], minimum)
+    a, b, found = both.a, both.b, both.found
+    content = content_features(a.codes[both.on_matching], a.sites.array("classes")[both.on_matching], minimum)
     if len(content) < FEWEST:
         return Shared(len(content), math.nan, math.nan, math.nan)
     best = found.a_to_b.index[content, 0]
-    best_r = correlation.paired(a.codes, b.codes, content, best, rows=on_held_out).r
+    best_r = correlation.paired(*both.judged, content, best).r
     pairs = matching.optimal(found).pairs
     kept = np.isin(pairs.a, content)
     rows_a, rows_b = pairs.a[kept], pairs.b[kept]
-    r = correlation.paired(a.codes, b.codes, rows_a, rows_b, rows=on_held_out).r
+    r = correlation.paired(*both.judged, rows_a, rows_b).r
     # m = 0: the null mean of these measures is known in closed form
     geometry = significance.test(a.decoder[rows_a], b.decoder[rows_b], [measure], m_of={measure: 0}, seed=0)[measure]
     return Shared(

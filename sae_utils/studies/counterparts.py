@@ -16,9 +16,9 @@ from tqdm import tqdm
 from sae_utils.chance import significance
 from sae_utils.chance.nulls import Null, Rng
 from sae_utils.chance.significance import Result
-from sae_utils.pairing import correlation
+from sae_utils.pairing import correlation, sides
 from sae_utils.pairing.matching import Pairs
-from sae_utils.pairing.sides import Codes
+from sae_utils.pairing.sides import Codes, Side
 
 
 class Curve(NamedTuple):
@@ -104,9 +104,10 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
     """
     at, generator = np.asarray(rows), np.random.default_rng(seed)
     of_a, of_b = np.empty((m, a.shape[1]), np.float32), np.empty((m, b.shape[1]), np.float32)
+    one, two = _prepared(a, b, at, null)
     for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
-        moved = at[null.draw(generator, 1, len(at))[0]]
-        found = correlation.correlate(a, b, k=1, rows=at, rows_b=moved, threads=threads)
+        moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
+        found = correlation.correlate(one, moved, k=1, threads=threads)
         of_a[s], of_b[s] = found.a_to_b.r[:, 0], found.b_to_a.r[:, 0]
     return Maxima(of_a, of_b)
 
@@ -117,10 +118,19 @@ def unrelated(
     """Correlations (m, pairs) of given pairs when the tokens of b are permuted: the ordinary null of a held-out r."""
     at, generator = np.asarray(rows), np.random.default_rng(seed)
     drawn = np.empty((m, len(pairs.a)), np.float32)
+    one, two = _prepared(a, b, at, null)
     for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
-        moved = at[null.draw(generator, 1, len(at))[0]]
-        drawn[s] = correlation.paired(a, b, pairs.a, pairs.b, rows=at, rows_b=moved).r
+        moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
+        drawn[s] = correlation.paired(one, moved, pairs.a, pairs.b).r
     return drawn
+
+
+def _prepared(a: Codes, b: Codes, at: NDArray[np.int64], null: Null) -> tuple[Side, Side]:
+    """Both sides on the tokens at hand; their moments are those of every draw, since it only puts tokens in order."""
+    if not null.permutes:
+        raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
+    at, _ = sides.tokens(a, b, at, None)
+    return sides.prepare(a, at, "a"), sides.prepare(b, at, "b")
 
 
 def document_halves(document: ArrayLike, rows: ArrayLike, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -96,8 +96,7 @@ def compare(both: Pair, *, m: int, seed: int | Sequence[int]) -> Indexed:
 
     Raises ValueError for fewer than 2 units that vary in both models.
     """
-    a, b = both.a.codes, both.b.codes
-    r = correlation.pricer(a, b, rows=both.on_held_out)()  # (neurons, neurons)
+    r = correlation.pricer(*both.judged)()  # (neurons, neurons)
     unit = np.flatnonzero(both.found.a.live & both.found.b.live & np.isfinite(np.diag(r)))
     if len(unit) < 2:
         raise ValueError(f"{len(unit)} units vary in both models: an index needs some that do")
