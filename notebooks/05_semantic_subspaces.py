@@ -22,9 +22,10 @@
 # many-to-one and one-to-one; their scores against a shuffled pairing, other pairs and placebo lists; every pair of
 # layers; relations inside concepts; how related the words of the features are; what they fire on, side by side.
 #
-# **What would count as a no.** Scores that a shuffled pairing inside the concept reaches as easily; or that random
-# pairs and the pairs of lists of other words reach as easily, which would make all features alike, not concepts. Too
-# few pairs for any answer is neither.
+# **What would count as a no.** Scores that a shuffled pairing inside the concept reaches as easily; of a union of
+# concepts, that a pairing shuffled within its parts reaches as easily, which would say no more than that the parts lie
+# apart; or that random pairs and the pairs of lists of other words reach as easily, which would make all features
+# alike, not concepts. Too few pairs for any answer is neither.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -66,9 +67,20 @@ import pandas as pd
 import seaborn as sns
 
 from sae_utils import params, pipeline, report
-from sae_utils.chance import comparison, corrections, nulls, significance
+from sae_utils.chance import comparison, corrections, significance
 from sae_utils.pairing import labels
-from sae_utils.studies import concepts, contexts, placebos, relatedness, relations, subspaces, unsupervised, words
+from sae_utils.studies import (
+    concepts,
+    contexts,
+    outcomes,
+    placebos,
+    relatedness,
+    relations,
+    subspaces,
+    unsupervised,
+    words,
+)
+from sae_utils.studies.keywords import alone, asked
 
 # %%
 run = params.start(profile, "05_semantic_subspaces")
@@ -93,6 +105,7 @@ found = {
     for name, x in features.items()
 }
 base = concepts.read(concept_set)
+keyword_pairs = asked(keywords, f"params/{profile}.yaml: 05_semantic_subspaces.keywords")
 lists = concepts.combined(base, unions, keywords["single"])
 listed = {concept: concepts.member(list_, found[name_a]) for concept, list_ in lists.items()}
 is_single = {concept: concept not in base and concept not in unions for concept in lists}
@@ -114,7 +127,9 @@ told_lists = pd.DataFrame(
 out.table("lists", told_lists, {"tokens": "{:.1f}"})
 out.number("concepts", len(base), "{:d}")
 out.number("listed words", sum(map(len, base.values())), "{:,}")
+missing = sorted({word for concept in lists for word in absent[concept]})
 out.number("absent words", sum(len(absent[concept]) for concept in base), "{:,}")
+out.text("absent list", ", ".join(missing) or "none")
 absent
 
 # %% [markdown]
@@ -177,23 +192,25 @@ pd.DataFrame({name: {concept: about[name, concept].sum() for concept in lists} f
 
 # %% [markdown]
 # ## How deep do a concept's features lie?
-# Share of the live features of every dictionary that are about a concept.
+# Share of the live features of every dictionary that are about a concept; A1 is the first dictionary of A.
 
 # %%
+places = [(f"{side.upper()}{i}", name) for side, names in layers.items() for i, name in enumerate(names, 1)]
 depth = pd.DataFrame(
-    {name: {concept: about[name, concept].sum() / live[name].sum() for concept in whole} for name in features}
+    {place: {concept: about[name, concept].sum() / live[name].sum() for concept in whole} for place, name in places}
 )
-figure, axes = plt.subplots(figsize=(0.75 * len(features) + 1.6, 0.24 * len(whole) + 1.2))
-sns.heatmap(100 * depth, annot=True, fmt=".0f", cmap="Blues", ax=axes, cbar_kws={"label": "% of live features"})
-axes.set_xticks(np.arange(len(features)) + 0.5, [name.replace("_", " ") for name in features], rotation=30, ha="right")
+figure, axes = plt.subplots(figsize=(0.24 * len(places) + 1.5, 0.16 * len(whole) + 0.5))
+sns.heatmap(100 * depth, annot=True, fmt=".0f", annot_kws={"size": 6}, cmap="Blues", ax=axes, cbar=False)
+axes.tick_params(length=0, labelsize=7, labelrotation=0)
+axes.set(title="% of live features")
 out.figure("depth", figure)
 
 # %%
-first_a, last_a, first_b, last_b = (
-    depth[name].mean() for name in (layers["a"][0], layers["a"][-1], layers["b"][0], layers["b"][-1])
-)
-for name, value in (("first a", first_a), ("last a", last_a), ("first b", first_b), ("last b", last_b)):
-    out.number(f"depth {name}", 100 * value, "{:.0f}")
+for side, names in layers.items():
+    for which, place in (("first", 1), ("last", len(names))):
+        share = depth.loc[list(base), f"{side.upper()}{place}"].mean()
+        out.number(f"depth {which} {side}", 100 * share, "{:.1f}")
+    out.text(f"layers {side}", ", ".join(f"{x} {name}" for x, name in places if x[0] == side.upper()).replace("_", " "))
 
 # %% [markdown]
 # ## Are the words of a concept's features related?
@@ -228,15 +245,15 @@ relatedness_table = pd.DataFrame(
         "random": x.pairwise.null_mean,
         "p": x.pairwise.p,
         "centroid": x.centroid.observed,
-        "random ": x.centroid.null_mean,
-        "p ": x.centroid.p,
+        "random, centroid": x.centroid.null_mean,
+        "p, centroid": x.centroid.p,
     }
     for concept in whole
     for side, x in (("A", related[name_a, concept]), ("B", related[name_b, concept]))
     if x
 )
-cosines = dict.fromkeys(["pairwise", "random", "centroid", "random "], "{:.2f}")
-relatedness_shown = {"unknown": "{:.0f}", **cosines, "p": "{:.3f}", "p ": "{:.3f}"}
+cosines = dict.fromkeys(["pairwise", "random", "centroid", "random, centroid"], "{:.2f}")
+relatedness_shown = {"unknown": "{:.0f}", **cosines, "p": "{:.3f}", "p, centroid": "{:.3f}"}
 out.table("relatedness", *((relatedness_table, relatedness_shown) if len(relatedness_table) else (nothing,)))
 
 # %%
@@ -250,7 +267,8 @@ out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.g
 # ## How many pairs does an answer take?
 # Features are paired one-to-one (greedily: the best first) or each of A with its best of B, above a least correlation.
 # Random subsets of all pairs are tested by the primary measure as a subspace would be. The fewest pairs that find the
-# similarity of all pairs often enough are the fewest that are tested here; a smaller subspace has *too few*.
+# similarity of all pairs often enough are the fewest that are tested here. A smaller subspace has *too few*, and so has
+# one with fewer different features on either side than can be rearranged.
 
 # %%
 matchings = ["one-to-one", "many-to-one"]
@@ -275,7 +293,7 @@ power = {
 fewest = {how: subspaces.fewest(power_curve["sizes"], x, power_curve["wanted"]) for how, x in power.items()}
 
 # %%
-figure, axes = plt.subplots(figsize=(3.4, 2.2))
+figure, axes = plt.subplots(figsize=(2.7, 2.3))
 for (how, x), color in zip(power.items(), (report.PAIRED, "C1"), strict=True):
     axes.plot(power_curve["sizes"], x, "o-", markersize=3, color=color, label=how)
 axes.axhline(power_curve["wanted"], color=report.NULL, linewidth=0.8)
@@ -289,6 +307,7 @@ for how in matchings:
     out.number(f"fewest {how}", fewest[how], "{:d}")
     out.number(f"all {how}", len(pool[how].a), "{:,}")
 out.number("power", 100 * power_curve["wanted"], "{:.0f}")
+out.number("fewest features", comparison.FEWEST, "{:d}")
 fewest
 
 # %% [markdown]
@@ -335,14 +354,16 @@ subspace |= {
 }
 
 # %%
-in_b = {
-    (way, how, number): unsupervised.compact(
-        x.b, pool[how].b, b.decoder, m=draws["permutations"], seed=[seed, 3, number]
-    )
+clusters = {
+    (way, how, number): unsupervised.carried(here[found_ == number], pool[how])
     for (way, found_), how in product(clustered.items(), matchings)
     for number in np.unique(found_[found_ >= 0])
-    for x in [unsupervised.carried(here[found_ == number], pool[how])]
 }
+in_b = {
+    key: unsupervised.compact(x.b, pool[key[1]].b, b.decoder, m=draws["permutations"], seed=[seed, 3, number])
+    for number, (key, x) in enumerate(clusters.items())
+}
+in_b_corrected = corrections.maximum_of_z({key: {"cosine": x} for key, x in in_b.items() if x})
 carried = pd.DataFrame(
     {
         "clusters of A by": way,
@@ -353,6 +374,7 @@ carried = pd.DataFrame(
         "cosine in B": comparison.average(np.array([x.observed for x in mine if x])),
         "random": comparison.average(np.array([x.null_mean for x in mine if x])),
         "p < .05": sum(x.p < 0.05 for x in mine if x),
+        "corrected": sum(p["cosine"] < 0.05 for key, p in in_b_corrected.items() if key[:2] == (way, how)),
     }
     for way, how in product(clustered, matchings)
     for mine in [[x for key, x in in_b.items() if key[:2] == (way, how)]]
@@ -364,26 +386,40 @@ out.table("carried", carried, {"in one": "{:.0f}", "cosine in B": "{:.2f}", "ran
 # Precision: pairs of which both features are truly about the concept. Recall: features of A that truly are, and that
 # are in a pair of the subspace. The test is a shuffled pairing inside the concept; where pairs share a partner, all
 # that share one are given another together. `procrustes_outside` is the cosine after a rotation that was fitted on the
-# pairs outside the concept. *Corrected*: by the largest z over all concepts, ways and measures.
+# pairs outside the concept. That the parts of a union lie apart in both models makes it alike, however the pairs of a
+# part are arranged: a union is also held against a pairing shuffled within its parts, where partners change places with
+# those of the same part only (the part on which a feature spends most of its activation). *Corrected*: by the largest z
+# over all concepts, ways and measures, and both tests.
 
 # %%
 recovered = {key: subspaces.recovered(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
+part_of = {
+    (name, union): subspaces.parts(found[name], [listed[part] for part in unions[union]])
+    for name, union in product([*layers["b"], name_b], unions)
+}
+held_to = {"measures": scoring["measures"], "neighbours": scoring["neighbours"], "m": draws["permutations"]}
 
 # %%
 tested = {
-    key: subspaces.arranged(
-        x, *rows, scoring["measures"], neighbours=scoring["neighbours"], m=draws["permutations"], seed=[seed, number]
-    )
+    key: subspaces.arranged(x, *rows, pool=pool["one-to-one"], seed=[seed, number], **held_to)
     for number, (key, x) in enumerate(subspace.items())
     if subspaces.enough(x, fewest[key[2]])
 }
-for number, key in enumerate(subspace):
-    if key in tested:
-        fitted = subspaces.aligned_test(
-            subspace[key], pool["one-to-one"], *rows, m=draws["permutations"], seed=[seed, number]
-        )
-        tested[key] |= {fitted.measure: fitted}
-adjusted = corrections.maximum_of_z(tested)
+within_parts = {
+    key: subspaces.arranged(
+        subspace[key],
+        *rows,
+        pool=pool["one-to-one"],
+        part=part_of[name_b, key[0]],
+        seed=[seed, 7, number],
+        **held_to,
+    )
+    for number, key in enumerate(tested)
+    if key[0] in unions
+}
+# %%
+answered, adjusted = outcomes.answers(tested, within_parts, primary.measure)
+out.number("family", sum(map(len, [*tested.values(), *within_parts.values()])), "{:d}")
 
 # %%
 by_way = pd.DataFrame(
@@ -396,10 +432,10 @@ by_way = pd.DataFrame(
         "recall": comparison.average(np.array([recovered[key].recall for key in keys])),
         "tested": sum(key in tested for key in keys),
         "p < .05": sum(tested[key][primary.measure].p < 0.05 for key in keys if key in tested),
-        "corrected": sum(adjusted[key][primary.measure] < 0.05 for key in keys if key in tested),
+        "corrected": sum(answered[key].beyond for key in keys if key in tested),
     }
     for way, how in dict.fromkeys(key[1:] for key in subspace)
-    for keys in [[key for key in subspace if key[1:] == (way, how)]]
+    for keys in [[key for key in subspace if key[1:] == (way, how) and key[0] in base]]
 )
 out.table("ways", by_way, {"pairs": "{:.0f}", **dict.fromkeys(["r held out", "precision", "recall"], "{:.2f}")})
 
@@ -413,7 +449,7 @@ arranged = pd.DataFrame(
     {
         "concept": concept,
         "matching": how,
-        "n": len(subspace[concept, shown_way, how].a),
+        "n": outcomes.counted(subspace[concept, shown_way, how]),
         "measure": name.replace("_", " "),
         "observed": x.observed,
         "null": x.null_mean,
@@ -438,9 +474,9 @@ overview = pd.DataFrame(
         **{
             f"{what}, {short}": value
             for how, short in zip(matchings, ("1-1", "m-1"), strict=True)
-            for what, value in subspaces.told(
-                subspace[concept, shown_way, how],
-                tested.get((concept, shown_way, how), {}).get(primary.measure),
+            for key in [(concept, shown_way, how)]
+            for what, value in outcomes.told(
+                subspace[key], tested.get(key, {}).get(primary.measure), answered.get(key)
             ).items()
         },
         "related": related[name_a, concept].pairwise.observed if related[name_a, concept] else np.nan,
@@ -455,17 +491,48 @@ for how in matchings:
     here_tested = [key for key in main_keys if key[2] == how]
     out.number(f"tested {how}", len(here_tested), "{:d}")
     out.number(f"found {how}", sum(tested[key][primary.measure].p < 0.05 for key in here_tested), "{:d}")
-    out.number(f"corrected {how}", sum(adjusted[key][primary.measure] < 0.05 for key in here_tested), "{:d}")
+    out.number(f"corrected {how}", sum(answered[key].beyond for key in here_tested), "{:d}")
+other_ways = [key for key in tested if key[1] != shown_way and key[0] in base]
+out.number("other ways tested", len(other_ways), "{:d}")
+out.number("other ways alike", sum(answered[key].alike for key in other_ways), "{:d}")
+other_precision = comparison.average(np.array([recovered[key].precision for key in other_ways]))
+out.number("other ways precision", other_precision)
 out.number("sets", len(whole), "{:d}")
 out.number("permutations", draws["permutations"], "{:,}")
-out.number("family", sum(map(len, tested.values())), "{:d}")
+
+# %%
+parts = pd.DataFrame(
+    {
+        "union": key[0],
+        "matching": key[2],
+        "n": outcomes.counted(subspace[key]),
+        "observed": x.observed,
+        "null": tested[key][primary.measure].null_mean,
+        "p": answered[key].shuffled,
+        "null within parts": x.null_mean,
+        "p within parts": x.p,
+        "corrected": answered[key].within,
+        "can move": x.movable,
+    }
+    for key in main_keys
+    if key in within_parts
+    for x in [within_parts[key][primary.measure]]
+)
+two = dict.fromkeys(["observed", "null", "null within parts", "can move"], "{:.2f}")
+three = dict.fromkeys(["p", "p within parts", "corrected"], "{:.3f}")
+out.table("parts", *((parts, {**two, **three}) if len(parts) else (nothing,)))
+out.number("parts tested", len(parts), "{:d}")
+out.number("parts found", sum(answered[key].alike for key in main_keys if key in within_parts), "{:d}")
+out.number("parts uncorrected", (parts["p within parts"] < 0.05).sum() if len(parts) else 0, "{:d}")
 
 # %% [markdown]
 # ## Is it the concept, or would any such pairs do?
 # Four other things to hold a subspace against, each of as many pairs: pairs of other concepts; random pairs (two-sided:
 # a concept may be arranged *less* alike); and placebo lists, other words of like frequency whose features are labelled
 # and paired anew, kept where they are like the concept's pairs in firings and correlation; placebos that are too far
-# from the concept's in either are no null of it.
+# from the concept's in either are no null of it. Each of the three is corrected by the largest z over concepts,
+# matchings and measures. A placebo is not matched in whether it falls into classes, as a union does: it does not stand
+# in for the shuffle within parts.
 
 # %%
 named = {how: subspaces.union([subspace[c, shown_way, how] for c in base]) for how in matchings}
@@ -478,15 +545,14 @@ beside = {
         subspace[key],
         drawn_from,
         *rows,
-        scoring["measures"],
         name=name,
-        neighbours=scoring["neighbours"],
-        m=draws["permutations"],
-        seed=[seed, 1, number],
+        seed=[seed, 1, number, which],
+        **held_to,
     )
-    for number, key in enumerate(tested)
-    if key[1] == shown_way
-    for name, drawn_from in (("random pairs", pool[key[2]]), ("other concepts", others[key[0], key[2]]))
+    for number, key in enumerate(main_keys)
+    for which, (name, drawn_from) in enumerate(
+        (("random pairs", pool[key[2]]), ("other concepts", others[key[0], key[2]]))
+    )
     if len(drawn_from.a) > len(subspace[key].a)
 }
 
@@ -500,10 +566,9 @@ lists_drawn = {
         chosen_rule,
         ways[key[1:]],
         m=draws["placebo_lists"],
-        seed=seed,
+        seed=[seed, 4, number],
     )
-    for key in tested
-    if key[1] == shown_way
+    for number, key in enumerate(main_keys)
 }
 held_against = {
     key: placebos.against(
@@ -514,46 +579,46 @@ held_against = {
 }
 
 # %%
-nulls_of = {
-    key: {
-        "shuffled": tested[key],
-        "others": beside.get((key, "other concepts"), {}),
-        "random": beside.get((key, "random pairs"), {}),
-        "placebo": held_against.get(key, {}),
-    }
-    for key in lists_drawn
+rivals = {
+    "others": {key: x for (key, name), x in beside.items() if name == "other concepts"},
+    "random": {
+        key: {measure: subspaces.two_sided(result) for measure, result in x.items()}
+        for (key, name), x in beside.items()
+        if name == "random pairs"
+    },
+    "placebo": held_against,
+}
+rivals_corrected = {null: corrections.maximum_of_z(x) for null, x in rivals.items()}
+means = {
+    "shuffled": tested,
+    "others": rivals["others"],
+    "random": {key: x for (key, name), x in beside.items() if name == "random pairs"},
+    "placebo": held_against,
 }
 secondary = pd.DataFrame(
     {
         "concept": key[0],
         "matching": key[2],
-        "n": len(subspace[key].a),
-        "measure": name.replace("_", " "),
-        "observed": tested[key][name].observed,
-        **{f"{null}": x[name].null_mean if name in x else np.nan for null, x in held.items()},
-        **{
-            f"p {null}": np.nan if name not in x else subspaces.two_sided(x[name]) if null == "random" else x[name].p
-            for null, x in held.items()
-        },
+        "n": outcomes.counted(subspace[key]),
+        "observed": tested[key][primary.measure].observed,
+        **{null: x[key][primary.measure].null_mean if key in x else np.nan for null, x in means.items()},
+        "p shuffled": answered[key].shuffled,
+        **{f"p {null}": x[key][primary.measure] if key in x else np.nan for null, x in rivals_corrected.items()},
     }
-    for key, held in nulls_of.items()
-    for name in tested[key]
+    for key in main_keys
 )
-if len(secondary):
-    primary_only = secondary[secondary.measure == primary.measure.replace("_", " ")].drop(columns="measure")
-    two, three = (list(primary_only.columns[i:j]) for i, j in ((3, 8), (8, 12)))
-    out.table("secondary", primary_only, {**dict.fromkeys(two, "{:.2f}"), **dict.fromkeys(three, "{:.3f}")})
-else:
-    out.table("secondary", nothing)
-secondary
+secondary_shown = {
+    **dict.fromkeys(["observed", *means], "{:.2f}"),
+    **dict.fromkeys([f"p {null}" for null in means], "{:.3f}"),
+}
+out.table("secondary", *((secondary, secondary_shown) if len(secondary) else (nothing,)))
 
 # %%
-alike = pd.DataFrame(
+placebo_table = pd.DataFrame(
     {
         "concept": key[0],
         "matching": key[2],
         "lists": len(x.a),
-        "failed": x.failed,
         "apart": x.apart,
         "r": x.wanted[1],
         "r of placebos": x.alike[:, 1].mean() if len(x.a) else np.nan,
@@ -569,55 +634,16 @@ columns = {
     "firings": "{:,.0f}",
     "firings of placebos": "{:,.0f}",
 }
-out.table("placebos", *((alike, columns) if len(alike) else (nothing,)))
+out.table("placebos", *((placebo_table, columns) if len(placebo_table) else (nothing,)))
 out.number("placebo lists", draws["placebo_lists"], "{:,}")
-beaten = list(held_against)
-out.number("placebos tested", len(beaten), "{:d}")
-out.number("placebos beaten", sum(held_against[key][primary.measure].p < 0.05 for key in beaten), "{:d}")
-
-# %% [markdown]
-# ## Is a union more than its parts?
-# That the parts of a union lie apart in both models makes it alike, however the pairs of a part are arranged. Beside
-# the shuffled pairing stands one that shuffles within the parts only; features about none of them are a part of
-# their own.
-
-# %%
-in_union = [key for key in tested if key[0] in unions and key[2] == "one-to-one" and key[1] == shown_way]
-within_parts = {
-    key[0]: significance.test(
-        *(side[index] for side, index in zip(rows, subspace[key][:2], strict=True)),
-        [primary.measure],
-        null=nulls.strata(label[subspace[key].a], name="shuffled within the parts"),
-        m=draws["permutations"],
-        seed=[seed, 7],
-    )[primary.measure]
-    for key in in_union
-}
-parts = pd.DataFrame(
-    {
-        "union": key[0],
-        "n": within_parts[key[0]].n,
-        "observed": within_parts[key[0]].observed,
-        "null": tested[key][primary.measure].null_mean,
-        "p": tested[key][primary.measure].p,
-        "null within parts": within_parts[key[0]].null_mean,
-        "p within parts": within_parts[key[0]].p,
-        "can move": within_parts[key[0]].movable,
-    }
-    for key in in_union
-)
-parts_shown = {
-    **dict.fromkeys(["observed", "null", "null within parts", "can move"], "{:.2f}"),
-    **dict.fromkeys(["p", "p within parts"], "{:.3f}"),
-}
-out.table("parts", *((parts, parts_shown) if len(parts) else (nothing,)))
-out.number("parts tested", len(within_parts), "{:d}")
-out.number("parts found", sum(x.p < 0.05 and not x.undetermined for x in within_parts.values()), "{:d}")
+out.number("placebo apart", placebos.TOO_FAR, "{:.1f}")
 
 # %% [markdown]
 # ## At every pair of layers
 # The first way, both sides, at every pair of dictionaries: excess over a shuffled pairing by the primary measure, and
-# the pairs in each cell; grey where there are too few. *Corrected* here is over concepts, layers and measures.
+# the pairs in each cell (after a slash: different partners); grey where there are too few. Corrected, here over
+# concepts, layers, measures and both tests: a star for what is alike, a ring for a union that is beyond a shuffled
+# pairing, but not beyond one shuffled within its parts.
 
 # %%
 layer_pairs = {
@@ -630,112 +656,135 @@ cells = {
     for concept in whole
 }
 decoders = {name: x.decoder for name, x in features.items()}
+pools = {
+    (x, y): subspaces.kept(
+        subspaces.everything(met.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
+    )
+    for (x, y), met in layer_pairs.items()
+}
+enough_pairs = {key: pairs for key, pairs in cells.items() if subspaces.enough(pairs, fewest[key[1]])}
+
+# %%
 by_layer = {
+    key: subspaces.arranged(
+        pairs, decoders[key[2]], decoders[key[3]], pool=pools[key[2:]], seed=[seed, 2, number], **held_to
+    )
+    for number, (key, pairs) in enumerate(enough_pairs.items())
+}
+within_layer = {
     key: subspaces.arranged(
         pairs,
         decoders[key[2]],
         decoders[key[3]],
-        scoring["measures"],
-        neighbours=scoring["neighbours"],
-        m=draws["permutations"],
-        seed=[seed, 2, number],
+        pool=pools[key[2:]],
+        part=part_of[key[3], key[0]],
+        seed=[seed, 8, number],
+        **held_to,
     )
-    for number, (key, pairs) in enumerate(cells.items())
-    if subspaces.enough(pairs, fewest[key[1]])
+    for number, (key, pairs) in enumerate(enough_pairs.items())
+    if key[0] in unions
 }
-corrected = corrections.maximum_of_z(by_layer)
+layer_answers = outcomes.answers(by_layer, within_layer, primary.measure)[0]
 
 # %%
-columns = [f"A{x + 1} x B{y + 1}" for x, y in np.ndindex(len(layers["a"]), len(layers["b"]))]
-excess, pairs_in = (
-    {
-        how: pd.DataFrame([[value(c, how, x, y) for x, y in layer_pairs] for c in whole], index=whole, columns=columns)
-        for how in matchings
-    }
-    for value in (
-        lambda *key: by_layer[key][primary.measure].excess if key in by_layer else np.nan,
-        lambda *key: len(cells[key].a),
+columns = [f"A{x + 1}\nB{y + 1}" for x, y in np.ndindex(len(layers["a"]), len(layers["b"]))]
+by_cell = {how: [[(c, how, x, y) for x, y in layer_pairs] for c in whole] for how in matchings}
+excess = {
+    how: pd.DataFrame(
+        [[by_layer[key][primary.measure].excess if key in by_layer else np.nan for key in row] for row in keys],
+        index=whole,
+        columns=columns,
     )
-)
+    for how, keys in by_cell.items()
+}
+top = np.ceil(10 * max([0.1, *(x[primary.measure].excess for x in by_layer.values())])) / 10
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 0.27 * len(whole) + 1.2), sharey=True)
 for axis, how in zip(axes, matchings, strict=True):
     axis.set_facecolor("#e5e5e5")
-    scale = {"vmin": 0, "vmax": 0.6, "cbar": how == matchings[-1], "cbar_kws": {"label": "excess"}}
+    scale = {"vmin": 0, "vmax": top, "cbar": how == matchings[-1], "cbar_kws": {"label": "excess"}}
     sns.heatmap(excess[how], cmap="viridis", ax=axis, **scale)
     for (row, column), value in np.ndenumerate(excess[how].to_numpy(float)):
-        shown_text = (f"{value:.2f}\n" if np.isfinite(value) else "") + f"n {pairs_in[how].iloc[row, column]}"
-        color = "white" if value < 0.35 else "black"
-        axis.text(column + 0.5, row + 0.5, shown_text, ha="center", va="center", fontsize=5, color=color)
-    axis.tick_params(axis="x", rotation=30)
-    axis.tick_params(axis="y", rotation=0)
+        key = by_cell[how][row][column]
+        score = f"{value:.2f}{layer_answers[key].mark}\n" if key in by_layer else ""
+        color = "white" if value < 0.6 * top else "black"
+        shown_text = score + outcomes.counted(cells[key])
+        axis.text(column + 0.5, row + 0.5, shown_text, ha="center", va="center", fontsize=6, color=color)
+    axis.tick_params(rotation=0)
     axis.set(title=how)
 out.figure("layers", figure)
 
 # %%
-for side, layers_ in layers.items():
-    numbered = ", ".join(f"{side.upper()}{i} {name.replace('_', ' ')}" for i, name in enumerate(layers_, 1))
-    out.text(f"layers {side}", numbered)
-
-# %%
+place_of = dict(zip(layer_pairs, product(*([x for x, _ in places if x[0] == side] for side in "AB")), strict=True))
 layers_table = pd.DataFrame(
     {
-        "A": x.replace("_", " "),
-        "B": y.replace("_", " "),
+        "A": place_of[x, y][0],
+        "B": place_of[x, y][1],
         "concept": c,
         "matching": how,
-        "n": by_layer[c, how, x, y][primary.measure].n,
+        "n": outcomes.counted(cells[c, how, x, y]),
         "score": by_layer[c, how, x, y][primary.measure].observed,
         "null": by_layer[c, how, x, y][primary.measure].null_mean,
-        "p": by_layer[c, how, x, y][primary.measure].p,
-        "corrected": corrected[c, how, x, y][primary.measure],
+        "p": layer_answers[c, how, x, y].shuffled,
+        "null within parts": within_layer[c, how, x, y][primary.measure].null_mean if c in unions else np.nan,
+        "p within parts": layer_answers[c, how, x, y].within if c in unions else np.nan,
         "related A": related[x, c].pairwise.observed if related[x, c] else np.nan,
         "related B": related[y, c].pairwise.observed if related[y, c] else np.nan,
     }
     for (x, y), how, c in product(layer_pairs, matchings, whole)
     if (c, how, x, y) in by_layer
 )
-two = dict.fromkeys(["score", "null", "related A", "related B"], "{:.2f}")
-out.table("layers", *((layers_table, {**two, **p_shown}) if len(layers_table) else (nothing,)))
-out.number("cells", len(whole) * len(layer_pairs) * len(matchings), "{:d}")
-out.number("cells tested", len(layers_table), "{:d}")
-out.number("cells found", (layers_table.corrected < 0.05).sum() if len(layers_table) else 0, "{:d}")
+two = dict.fromkeys(["score", "null", "null within parts", "related A", "related B"], "{:.2f}")
+three = dict.fromkeys(["p", "p within parts"], "{:.3f}")
+out.table("layers", *((layers_table, {**two, **three}) if len(layers_table) else (nothing,)))
+
+# %%
+out.number("cells", len(cells), "{:d}")
+for kind, of_kind in (("single", base), ("union", unions)):
+    mine = [answer for key, answer in layer_answers.items() if key[0] in of_kind]
+    out.number(f"cells {kind}", len(mine), "{:d}")
+    out.number(f"cells {kind} alike", sum(answer.alike for answer in mine), "{:d}")
+out.number("cells union beyond", sum(x.beyond for key, x in layer_answers.items() if key[0] in unions), "{:d}")
 
 # %% [markdown]
 # ## Single keywords, and keywords that do not belong together
-# Features about one keyword, on both sides the same; and features about one keyword in A against those about another in
-# B, paired all the same. A mismatched pair that correlates as well as a matched one would say that pairs follow
-# something else than the word.
+# Features about one keyword and no other, on both sides the same; and features about one keyword in A against those
+# about another in B, paired all the same. A mismatched pair that correlates as well as a matched one would say that
+# pairs follow something else than the word.
 
 # %%
-keyword_pairs = [(f"'{x}'", f"'{x}'") for x in keywords["single"]] + [
-    (f"'{x}'", f"'{y}'") for x, y in keywords["mismatched"]
-]
+words_about = {name: {word: about[name, f"'{word}'"] for word in keywords["single"]} for name in (name_a, name_b)}
 met = {
-    key: subspaces.within(r, about[name_a, key[0]], about[name_b, key[1]], how="many-to-one", least=-1.0)
-    for key in keyword_pairs
+    (x, y): subspaces.within(
+        r, alone(words_about[name_a], x), alone(words_about[name_b], y), how="one-to-one", least=-1.0
+    )
+    for x, y in keyword_pairs
+}
+met_tested = {
+    key: subspaces.arranged(x, *rows, seed=[seed, 9, number], **held_to)[primary.measure]
+    for number, (key, x) in enumerate(met.items())
+    if subspaces.enough(x, fewest["one-to-one"])
 }
 keyword_table = pd.DataFrame(
     {
-        "in A": one.strip("'"),
-        "in B": other.strip("'"),
-        "features A": about[name_a, one].sum(),
-        "features B": about[name_b, other].sum(),
-        "r": comparison.average(met[one, other].r),
-        "r held out": comparison.average(both.held_out(met[one, other])),
-        "best r": met[one, other].r.max() if len(met[one, other].r) else np.nan,
+        "in A": x,
+        "in B": y,
+        "features A": words_about[name_a][x].sum(),
+        "alone A": alone(words_about[name_a], x).sum(),
+        "features B": words_about[name_b][y].sum(),
+        "alone B": alone(words_about[name_b], y).sum(),
+        "pairs": len(met[x, y].a),
+        "r held out": comparison.average(both.held_out(met[x, y])),
+        "score": f"{met_tested[x, y].observed:.2f}" if (x, y) in met_tested else "too few",
+        "p": f"{met_tested[x, y].p:.3f}" if (x, y) in met_tested else "",
     }
-    for one, other in keyword_pairs
+    for x, y in keyword_pairs
 )
-out.table("keywords", keyword_table, dict.fromkeys(["r", "r held out", "best r"], "{:.2f}"))
-matched_r, mismatched_r = (
-    comparison.average(keyword_table["r held out"][(keyword_table["in A"] == keyword_table["in B"]) == same].to_numpy())
-    for same in (True, False)
-)
-out.number("matched keywords r", matched_r)
-out.number("mismatched keywords r", mismatched_r)
-
+out.table("keywords", *((keyword_table, {"r held out": "{:.2f}"}) if len(keyword_table) else (nothing,)))
+out.number("keywords asked", len(keyword_pairs), "{:d}")
+out.number("keywords without", sum(not len(x.a) for x in met.values()), "{:d}")
+out.number("keywords tested", len(met_tested), "{:d}")
 
 # %% [markdown]
 # ## Relations inside a concept
@@ -826,21 +875,22 @@ published = {
         seed=[seed, 6, number],
     )
     for number, concept in enumerate(whole)
-    if len(subspace[concept, shown_way, "one-to-one"].a) >= fewest["one-to-one"]
+    if subspaces.enough(subspace[concept, shown_way, "one-to-one"], fewest["one-to-one"])
 }
 published_table = pd.DataFrame(
     {
         "concept": concept,
         "n": len(subspace[concept, shown_way, "one-to-one"].a),
         **{
-            f"{short}{what}": f"{getattr(published[concept][name], field):.3f}" if concept in published else empty
+            f"{short}{what}": getattr(x[name], field)
             for short, name in (("first component", "svcca_first_component"), ("RSA", "rsa_spearman"))
-            for what, field, empty in (("", "observed", "too few"), (", null", "null_mean", ""), (", p", "p", ""))
+            for what, field in (("", "observed"), (", null", "null_mean"), (", p", "p"))
         },
     }
-    for concept in whole
+    for concept, x in published.items()
 )
-out.table("published", published_table)
+three = {name: "{:.3f}" for name in published_table if name not in ("concept", "n")}
+out.table("published", *((published_table, three) if len(published_table) else (nothing,)))
 out.number("published tested", len(published), "{:d}")
 out.number("published first", sum(x["svcca_first_component"].p < 0.05 for x in published.values()), "{:d}")
 
@@ -850,6 +900,9 @@ out.number("published first", sum(x["svcca_first_component"].p < 0.05 for x in p
 # other features than the true ones.
 
 # %%
+answers = {
+    key[0]: key for key in sorted(main_keys, key=lambda key: key[2] == "one-to-one")
+}  # which counts, if both are tested
 failures = pd.DataFrame(
     {
         "concept": concept,
@@ -858,38 +911,32 @@ failures = pd.DataFrame(
         "truly A": true[name_a, concept].sum() if known else np.nan,
         "truly B": true[name_b, concept].sum() if known else np.nan,
         "pairs, 1-1": len(subspace[concept, shown_way, "one-to-one"].a),
-        "pairs, m-1": len(subspace[concept, shown_way, "many-to-one"].a),
-        "outcome": subspaces.outcome(
+        "pairs, m-1": outcomes.counted(subspace[concept, shown_way, "many-to-one"]),
+        "outcome": outcomes.outcome(
             about[name_a, concept],
             about[name_b, concept],
-            *(tested.get((concept, shown_way, how), {}).get(primary.measure) for how in matchings),
+            any(len(subspace[concept, shown_way, how].a) >= fewest[how] for how in matchings),
+            answered.get(answers.get(concept)),
         ),
     }
     for concept in whole
 )
 out.table("failures", failures, {"truly A": "{:.0f}", "truly B": "{:.0f}"})
-out.number("unanswered", sum("too few" in x or "no feature" in x for x in failures.outcome), "{:d}")
-out.number("empty subspaces", (failures["pairs, m-1"] == 0).sum(), "{:d}")
+out.number("unanswered", len(whole) - len(answers), "{:d}")
+out.number("empty subspaces", sum(not len(subspace[c, shown_way, "many-to-one"].a) for c in whole), "{:d}")
 
 # %%
-answers = {key[0]: key for key in sorted(main_keys, key=lambda key: key[2] == "one-to-one")}  # which counts, if tested
-alike = [concept for concept, key in answers.items() if adjusted[key][primary.measure] < 0.05]
+singles, joined = ({c: answered[key] for c, key in answers.items() if c in group} for group in (base, unions))
+out.text("verdict", outcomes.verdict(singles, joined))
 held = [concept for concept, key in answers.items() if key in held_against]
-special = [concept for concept in held if held_against[answers[concept]][primary.measure].p < 0.05]
+special = [c for c in held if rivals_corrected["placebo"][answers[c]][primary.measure] < 0.05]
 out.text(
-    "verdict",
-    f"{comparison.among(list(answers), alike)} sets with pairs enough are arranged more alike than a shuffled pairing, "
-    "corrected for all tests"
-    if answers
-    else "no set has pairs enough for an answer",
-)
-out.text(
-    "special verdict",
-    f"{comparison.among(held, special)} that could be held against placebo lists are so beyond them"
+    "placebo verdict",
+    f"{comparison.among(held, special)} sets of features that could be held against them are more alike"
     if held
-    else "none could be held against placebo lists",
+    else "no set of features could be held against any",
 )
-answers, alike, special
+answers, singles, joined, special
 
 # %% [markdown]
 # ## Save

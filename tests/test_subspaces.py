@@ -7,7 +7,7 @@ from scipy import sparse
 from sae_utils.chance import comparison, significance
 from sae_utils.geometry import measures
 from sae_utils.pairing import correlation, matching
-from sae_utils.studies import subspaces
+from sae_utils.studies import concepts, subspaces
 from sae_utils.studies.subspaces import Chosen
 
 N = 40
@@ -154,7 +154,7 @@ def test_random_subsets_ask_whether_a_subspace_is_special():
     test = {"name": "random pairs", "neighbours": 5, "m": 199, "seed": 0}
     special = subspaces.random_subsets(chosen(np.arange(12)), pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
     worse = subspaces.random_subsets(chosen(np.arange(20, 32)), pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
-    assert special.p < 0.02 and subspaces.two_sided(special) < 0.02 and special.null == "random pairs"
+    assert special.p < 0.02 and subspaces.two_sided(special).p < 0.02 and special.null == "random pairs"
     assert worse.p > 0.3
     with pytest.raises(ValueError, match="40 pairs to draw 41"):
         subspaces.random_subsets(chosen(np.zeros(41)), pool, a, b, ["rsa_pearson"], **test)
@@ -163,7 +163,66 @@ def test_random_subsets_ask_whether_a_subspace_is_special():
 def test_two_sided_by_hand():
     drawn = np.array([-2.0, -1, 0, 1, 2, 3, -3, 0.5, -0.5])
     low = subspaces.against("x", "y", -2.5, drawn, 10)
-    assert subspaces.two_sided(low) == pytest.approx((1 + 2) / 10) and low.p == pytest.approx((1 + 8) / 10)
+    assert subspaces.two_sided(low).p == pytest.approx((1 + 2) / 10) and low.p == pytest.approx((1 + 8) / 10)
+
+
+# --- unions
+
+
+def apart(seed: int, inside: float, n: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two parts that lie apart on either side; within them b is a copy of a at noise `inside`. Rows, part of each."""
+    a, b = copies(inside, seed, n)
+    part = np.arange(n) % 2
+    a[part == 1, 0] += 8
+    b[part == 1, 0] += 8
+    return a, b, part
+
+
+def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
+    mass = sparse.csr_array(np.array([[3.0, 0, 1], [0, 2, 0], [0, 1, 2]]))  # (words, features)
+    found = concepts.Evidence(("x", "y", "z"), np.zeros((3, 1), np.int32), mass, np.ones(3), np.ones(3), np.ones(3))
+    masks = [np.array([True, False, False]), np.array([False, True, True])]
+    assert subspaces.parts(found, masks).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one-to-one", "many-to-one"])
+def test_partners_change_places_within_their_part(many, monkeypatch):
+    a, b, part = apart(0, 1.0)
+    pairs = Chosen(np.arange(24), np.arange(24) // 2 if many else np.arange(24), np.ones(24, np.float32))
+    seen = []
+    monkeypatch.setattr(
+        subspaces.subsets, "score", lambda x, y, i, j, *rest: seen.append(j) or {"s": np.arange(len(j))}
+    )
+    subspaces.arranged(pairs, a, b, ["s"], neighbours=5, m=50, seed=0, part=part)
+    moved = seen[1]
+    assert moved.shape == (50, 24) and len(np.unique(moved, axis=0)) > 40
+    assert (part[moved] == part[pairs.b]).all()
+    assert all(sorted(row) == sorted(pairs.b) for row in moved)  # of groups of one size
+    assert all(len(np.unique(row[pairs.b == partner])) == 1 for row in moved for partner in np.unique(pairs.b))
+
+
+def test_parts_that_lie_apart_are_in_the_null_of_a_union():
+    """What only the parts have in common is found by a shuffled pairing, and about never by one within them."""
+    whole, within = [], []
+    for seed in range(20):
+        a, b, part = apart(seed, 1.0)
+        b[part == 0], b[part == 1] = b[part == 0][::-1], b[part == 1][::-1]  # wrong partners, right parts
+        settings = {"neighbours": 5, "m": 99, "seed": seed}
+        whole.append(subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"].p)
+        of = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
+        within.append(of.p)
+    assert max(whole) < 0.05 and sum(p < 0.05 for p in within) <= 4 and np.mean(within) > 0.3
+    a, b, part = apart(0, 0.2)
+    found = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
+    assert found.p == 0.01 and found.null == "shuffled within the parts" and found.movable == 1
+
+
+def test_pairs_that_cannot_move_within_their_part_are_counted():
+    a, b, _ = apart(0, 1.0)
+    part = np.where(np.arange(24) < 18, np.arange(24), 30)  # six share a part, the others are alone
+    settings = {"neighbours": 5, "m": 19, "seed": 0, "part": part}
+    found = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"]
+    assert found.movable == 0.25 and found.undetermined
 
 
 # --- the rotation from outside
@@ -172,10 +231,14 @@ def test_two_sided_by_hand():
 def test_a_common_rotation_aligns_what_it_was_not_fitted_on():
     a, b = copies(0.0)
     inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
-    exact = subspaces.aligned_test(inside, pool, a, b, m=99, seed=0)
-    assert exact.observed == pytest.approx(1, abs=1e-5) and exact.p == 0.01 and exact.n == 10
+    settings = {"neighbours": 5, "m": 99, "seed": 0, "pool": pool}
+    exact = subspaces.arranged(inside, a, b, ["rsa_pearson"], **settings)
+    assert exact[subspaces.OUTSIDE].observed == pytest.approx(1, abs=1e-5)
+    assert exact[subspaces.OUTSIDE].p == 0.01 and exact[subspaces.OUTSIDE].n == 10
+    alone = subspaces.arranged(inside, a, b, ["rsa_pearson"], **settings | {"pool": None})
+    assert list(alone) == ["rsa_pearson"] and (alone["rsa_pearson"].draws == exact["rsa_pearson"].draws).all()
     b[:10] = -b[:10]  # another rotation inside than outside
-    assert subspaces.aligned_test(inside, pool, a, b, m=99, seed=0).observed < 0
+    assert subspaces.arranged(inside, a, b, [], **settings)[subspaces.OUTSIDE].observed < 0
 
 
 def test_the_rotation_sees_no_pair_of_the_subspace():
@@ -208,29 +271,6 @@ def test_the_fewest_are_where_the_power_stays():
     assert subspaces.fewest(sizes, np.array([0.1, 0.5, 0.8, np.nan]), 0.8) == 20
     assert subspaces.fewest(sizes, np.array([0.1, 0.2, 0.3, np.nan]), 0.8) == 21
     assert subspaces.fewest(sizes, np.full(4, np.nan), 0.8) == 1
-
-
-# --- in tables
-
-
-def test_a_subspace_is_told_with_its_null_or_as_too_few():
-    found = subspaces.against("x", "y", 0.5, np.array([0.0, 0.2, 0.1, 0.1]), 12)
-    assert subspaces.told(chosen(np.arange(12)), found) == {
-        "n": "12",
-        "score": "0.50",
-        "null": "0.10 ± 0.08",
-        "p": "0.200",
-    }
-    assert subspaces.told(chosen([3]), None) == {"n": "1", "score": "too few", "null": "", "p": ""}
-
-
-def test_outcomes_are_told_apart():
-    some, none = np.array([True, False]), np.array([False, False])
-    yes, no = (subspaces.against("x", "y", score, np.arange(30) / 30, 12) for score in (2.0, -1.0))
-    assert subspaces.outcome(some, none) == "no feature in B"
-    assert subspaces.outcome(none, none, yes) == "no feature in A and B"
-    assert subspaces.outcome(some, some, None, None) == "too few pairs"
-    assert subspaces.outcome(some, some, None, no) == "not alike" and subspaces.outcome(some, some, yes, no) == "alike"
 
 
 def test_one_partner_for_all_is_never_found():

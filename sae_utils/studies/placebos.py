@@ -57,7 +57,7 @@ def drawn(
     way: Way,
     *,
     m: int,
-    seed: int,
+    seed: int | Sequence[int],
 ) -> Placebos:
     """For `m` random lists of other words, label the features, pair them again, keep n pairs like the concept's.
 

@@ -1,8 +1,8 @@
 """Subspaces of features about one concept: how their pairs are chosen, and what other pairs score.
 
-In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: `Pairs` of a subspace,
-its scores against nulls that shuffle its pairing or draw other pairs, the power of such a test. Never: a choice of
-what the features are about.
+In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: `Chosen` pairs of a
+subspace, its scores against nulls that shuffle its pairing (anywhere, or within the parts of a union) or draw other
+pairs, the power of such a test. Never: a choice of what the features are about.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sae_utils.chance import comparison, nulls, significance, subsets
-from sae_utils.chance.significance import ROUNDING, Result
+from sae_utils.chance.significance import Result
 from sae_utils.pairing import matching
 from sae_utils.pairing.correlation import Correlation
 from sae_utils.pairing.matching import Pairs
-from sae_utils.studies.concepts import Judged, Mask
+from sae_utils.studies.concepts import Evidence, Judged, Mask
 
 Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
 Ints: TypeAlias = NDArray[np.int64]
@@ -122,6 +122,11 @@ def without(pool: Chosen, chosen: Chosen) -> Chosen:
 # --- tests
 
 
+def parts(found: Evidence, listed: Sequence[Mask]) -> Ints:
+    """(features,) of several lists (words,) the one on whose words a feature spends most of its activation."""
+    return np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
+
+
 def arranged(
     chosen: Chosen,
     rows_a: np.ndarray,
@@ -131,28 +136,52 @@ def arranged(
     neighbours: int,
     m: int,
     seed: int | Sequence[int],
+    pool: Chosen | None = None,
+    part: Ints | None = None,
 ) -> dict[str, Result]:
     """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
 
     Where pairs share a partner, all that share one are given another together. Primary test of a subspace.
+    `pool`: with it also OUTSIDE, the score of a rotation fitted on its other pairs, which stay.
+    `part` (features_b,): partners change places with others of their own part only, so that what the parts alone have
+    in common is in the null as well. Primary test of a union.
     """
-    null = nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
-    drawn_b = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
-    a = chosen.a[None]
-    observed = subsets.score(rows_a, rows_b, a, chosen.b[None], measures, neighbours)
-    drawn = subsets.score(rows_a, rows_b, a, drawn_b, measures, neighbours)
-    return {name: against(name, null.name, float(observed[name][0]), drawn[name], len(chosen.a)) for name in measures}
+    null = _rearranging(chosen, part)
+    if part is None:
+        moved = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
+    else:
+        partners, group = np.unique(chosen.b, return_inverse=True)
+        moved = partners[null.draw(np.random.default_rng(seed), m, len(partners))][:, group]
+    observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
+    drawn = subsets.score(rows_a, rows_b, chosen.a[None], moved, measures, neighbours)
+    if pool is not None:
+        b = np.concatenate([chosen.b[None], moved])
+        scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
+        observed[OUTSIDE], drawn[OUTSIDE] = scores[:1], scores[1:]
+    return {
+        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable)
+        for name, value in observed.items()
+    }
 
 
-def against(measure: str, null: str, observed: float, drawn: np.ndarray, n: int) -> Result:
+def _rearranging(chosen: Chosen, part: Ints | None) -> nulls.Null:
+    """A null of pairs, or with `part` of the different partners; `movable` is of the pairs."""
+    if part is None:
+        return nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
+    of = part[np.unique(chosen.b)]
+    can_move = np.bincount(of)[part[chosen.b]] > 1
+    return nulls.strata(of, name="shuffled within the parts")._replace(movable=float(can_move.mean()))
+
+
+def against(measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0) -> Result:
     """One score of n pairs held against draws of a null."""
-    return significance.summarise(observed, drawn, measure=measure, null=null, n=n)
+    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable)
 
 
-def two_sided(found: Result) -> float:
-    """p of a score as far from the mean of its draws as this one, on either side."""
-    far = np.abs(found.draws - found.null_mean) >= abs(found.observed - found.null_mean) - ROUNDING
-    return float(far.sum() + 1) / (found.m + 1)
+def two_sided(found: Result) -> Result:
+    """The same test of how far a score is from the mean of its draws, on either side."""
+    far, drawn = abs(found.observed - found.null_mean), np.abs(found.draws - found.null_mean)
+    return against(found.measure, f"{found.null}, either side", far, drawn, found.n)
 
 
 def random_subsets(
@@ -209,17 +238,6 @@ def aligned(a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows
     return scores
 
 
-def aligned_test(
-    chosen: Chosen, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray, *, m: int, seed: int | Sequence[int]
-) -> Result:
-    """`aligned` against a shuffled pairing inside the subspace, as in `arranged`; the fitted pairs stay."""
-    null = nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
-    moved = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
-    b = np.concatenate([chosen.b[None], moved])
-    scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
-    return against(OUTSIDE, null.name, float(scores[0]), scores[1:], len(chosen.a))
-
-
 # --- how many pairs it takes
 
 
@@ -266,31 +284,3 @@ def fewest(sizes: Sequence[int], found: np.ndarray, enough: float) -> int:
         if n in tried and good[rest : len(tried)].all():
             return int(n)
     return int(max(tried, default=0)) + 1
-
-
-# --- in tables
-
-
-def told(chosen: Chosen, found: Result | None) -> dict[str, str]:
-    """n, score, null and p of a subspace as text; "too few" where it was not scored."""
-    n = f"{len(chosen.a):,}"
-    if found is None:
-        return {"n": n, "score": "too few", "null": "", "p": ""}
-    return {
-        "n": n,
-        "score": f"{found.observed:.2f}",
-        "null": f"{found.null_mean:.2f} \u00b1 {found.null_sd:.2f}",
-        "p": f"{found.p:.3f}",
-    }
-
-
-def outcome(about_a: Mask, about_b: Mask, *tested: Result | None) -> str:
-    """What became of a concept: tests of its one-to-one and many-to-one pairs, None where there were too few."""
-    if not (about_a.any() and about_b.any()):
-        return "no feature in " + " and ".join(
-            side for side, mask in (("A", about_a), ("B", about_b)) if not mask.any()
-        )
-    found = [x for x in tested if x is not None]
-    if not found:
-        return "too few pairs"
-    return "alike" if any(x.p < 0.05 for x in found) else "not alike"

@@ -1,0 +1,94 @@
+"""An answer counts corrected p, a union only beyond its parts, and every word agrees with it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sae_utils.chance import corrections, significance
+from sae_utils.studies import outcomes, subspaces
+from sae_utils.studies.outcomes import Answer
+
+RNG = np.random.default_rng(0)
+
+
+def chosen(a, b=None) -> subspaces.Chosen:
+    a = np.asarray(a, np.int64)
+    return subspaces.Chosen(a, a if b is None else np.asarray(b, np.int64), np.ones(len(a), np.float32))
+
+
+def result(observed: float, movable: float = 1.0, n: int = 12) -> significance.Result:
+    drawn = RNG.standard_normal(199) / 10
+    return subspaces.against("rsa", "shuffled pairing", observed, drawn, n, movable)
+
+
+@pytest.mark.parametrize(
+    ("answer", "beyond", "alike", "mark", "told"),
+    [
+        (Answer(0.01), True, True, "*", "alike"),
+        (Answer(0.2), False, False, "", "not alike"),
+        (Answer(0.01, 0.01), True, True, "*", "alike"),
+        (Answer(0.01, 0.3), True, False, "°", "no more than its parts"),
+        (Answer(0.01, math.nan), True, False, "°", "no more than its parts"),
+        (Answer(0.3, 0.01), False, False, "", "not alike"),
+    ],
+)
+def test_a_union_counts_only_beyond_its_parts(answer, beyond, alike, mark, told):
+    assert (answer.beyond, answer.alike, answer.mark) == (beyond, alike, mark)
+    some = np.array([True, False])
+    assert outcomes.outcome(some, some, True, answer) == told
+
+
+def test_answers_are_corrected_over_both_tests():
+    shuffled = {"one": {"rsa": result(0.9), "cka": result(0.0)}, "two": {"rsa": result(0.9), "cka": result(0.9)}}
+    within = {"two": {"rsa": result(0.05), "cka": result(0.0)}}
+    found, corrected = outcomes.answers(shuffled, within, "rsa")
+    family = corrections.maximum_of_z({(0, key): x for key, x in shuffled.items()} | {(1, "two"): within["two"]})
+    assert found == {
+        "one": Answer(family[0, "one"]["rsa"]),
+        "two": Answer(family[0, "two"]["rsa"], family[1, "two"]["rsa"]),
+    }
+    assert corrected == {key: family[0, key] for key in shuffled}
+    assert found["one"].alike and found["two"].mark == "°"
+
+
+def test_a_shuffle_that_hardly_moves_is_no_answer():
+    shuffled, stuck = {"x": {"rsa": result(0.9)}}, {"x": {"rsa": result(0.9, movable=0.4)}}
+    answer = outcomes.answers(shuffled, stuck, "rsa")[0]["x"]
+    assert math.isnan(answer.within) and answer.beyond and not answer.alike
+
+
+def test_no_test_no_answer():
+    assert outcomes.answers({}, {}, "rsa") == ({}, {})
+
+
+def test_a_subspace_is_told_with_its_null_or_as_too_few():
+    found = subspaces.against("x", "y", 0.5, np.array([0.0, 0.2, 0.1, 0.1]), 12)
+    told = {"n": "12", "score": "0.50", "null": "0.10 ± 0.08"}
+    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.2)) == told | {"p": "0.200"}
+    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.001, 0.3))["p"] == "0.001 / 0.300"
+    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.001, math.nan))["p"] == "0.001 / n/a"
+    few = {"score": "too few", "null": "", "p": ""}
+    assert outcomes.told(chosen([3]), None, None) == {"n": "1"} | few
+    assert outcomes.told(chosen(np.arange(26), np.arange(26) // 4), None, None) == {"n": "26/7"} | few
+
+
+def test_outcomes_are_told_apart():
+    some, none = np.array([True, False]), np.array([False, False])
+    assert outcomes.outcome(some, none, False, None) == "no feature in B"
+    assert outcomes.outcome(none, none, False, Answer(0.01)) == "no feature in A and B"
+    assert outcomes.outcome(some, some, False, None) == "too few pairs"
+    assert outcomes.outcome(some, some, True, None) == "too few partners"
+
+
+def test_the_verdict_says_what_no_concept_and_no_union_can_say():
+    nothing = outcomes.verdict({}, {})
+    assert nothing == "no concept, and no union of concepts, has pairs enough for an answer"
+    parts_alone = outcomes.verdict({}, {"x": Answer(0.01, 0.6), "y": Answer(0.4, 0.7)})
+    assert parts_alone.startswith("no single concept has pairs enough for an answer; of unions")
+    assert "1 of 2 are more alike than a shuffled pairing, and none of 2 than one shuffled within" in parts_alone
+    assert outcomes.verdict({"x": Answer(0.01), "y": Answer(0.3)}, {}) == (
+        "1 of 2 single concepts with pairs enough are more alike than a shuffled pairing"
+    )
+    both = outcomes.verdict({"x": Answer(0.3)}, {"y": Answer(0.01, 0.01)})
+    assert both.startswith("none of 1 single concepts") and "1 of 1 than one shuffled within their parts" in both
