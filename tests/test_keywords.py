@@ -18,8 +18,11 @@ def test_every_keyword_against_itself_then_the_mismatched():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"single": ["she"], "mismatched": [["she", "hee"]]}, "mismatched: 'hee' is not in single; .*list it there"),
-        ({"single": [], "mismatched": [["she", "he"]]}, "mismatched: 'she' is not in single; there is none"),
+        (
+            {"single": ["she"], "mismatched": [["she", "hee"]]},
+            "mismatched: 'hee' is not in single: list it there.*`she`",
+        ),
+        ({"single": [], "mismatched": [["she", "he"]]}, "mismatched: 'she' is not in single: .*none"),
         ({"single": ["she"], "mismatched": [["she"]]}, r"mismatched: \['she'\] is no pair; write \[keyword"),
         ({"single": ["she"], "mismatched": ["he"]}, "mismatched: 'he' is no pair"),
         ({"single": ["she"]}, "expected the keys single and mismatched"),

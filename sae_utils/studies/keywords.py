@@ -30,8 +30,10 @@ def asked(value: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
             raise ProfileError(f"{where}.mismatched: {pair!r} is no pair; write [keyword in A, keyword in B]")
         for word in pair:
             if word not in single:
-                hint = nearest(str(word), single) if single else "there is none"
-                raise ProfileError(f"{where}.mismatched: {word!r} is not in single; {hint}, or list it there")
+                raise ProfileError(
+                    f"{where}.mismatched: {word!r} is not in single: list it there, or name one that is; "
+                    f"{nearest(str(word), single)}"
+                )
     return [*((word, word) for word in single), *((x, y) for x, y in mismatched)]
 
 
