@@ -176,6 +176,10 @@ axes.set_yscale("symlog", linthresh=edge, linscale=0.6)
 axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10 ** np.floor(np.log10(edge)), subs=(1, 2, 5)))
 axes.yaxis.set_major_formatter("{x:g}")
 axes.set_ylim(top=3 * axes.get_ylim()[1])
+axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
+axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
+
+# %%
 for group, pairs in groups.items():
     left, place = starts[group] - 0.5 * room[group], {"transform": axes.get_xaxis_transform(), "va": "top"}
     axes.axvline(left - 0.1, color=report.NULL, linewidth=0.5)
@@ -186,8 +190,6 @@ for group, pairs in groups.items():
         told = f"{said} above chance" + f", n {pairs_n}" * (pairs_n != "none")
         axes.text(left, 0.93 - 0.07 * line, told, color=colour, fontsize=6, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
-axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
-axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
 figure.legend(loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
 out.figure("similarity", figure)
 figure
