@@ -923,7 +923,6 @@ failures = pd.DataFrame(
 )
 out.table("failures", failures, {"truly A": "{:.0f}", "truly B": "{:.0f}"})
 out.number("unanswered", len(whole) - len(answers), "{:d}")
-out.number("empty subspaces", sum(not len(subspace[c, shown_way, "many-to-one"].a) for c in whole), "{:d}")
 
 # %%
 singles, joined = ({c: answered[key] for c, key in answers.items() if c in group} for group in (base, unions))
