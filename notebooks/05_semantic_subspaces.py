@@ -740,7 +740,6 @@ three = dict.fromkeys(["p", "p within parts"], "{:.3f}")
 out.table("layers", *((layers_table, {**two, **three}) if len(layers_table) else (nothing,)))
 
 # %%
-out.number("cells", len(cells), "{:d}")
 for kind, of_kind in (("single", base), ("union", unions)):
     mine = [answer for key, answer in layer_answers.items() if key[0] in of_kind]
     out.number(f"cells {kind}", len(mine), "{:d}")
