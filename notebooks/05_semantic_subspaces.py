@@ -741,8 +741,10 @@ out.number("mismatched keywords r", mismatched_r)
 # ## Relations inside a concept
 # King - queen against man - woman: the difference of two words' features, in either model. Are the differences of a
 # relation parallel, and are they arranged alike in both models? The features of a word, or of a group of words, are
-# the pair that spends most of its activation on it. The null shuffles which features belong to which word and rebuilds
-# the differences. In the stories women and men do the same things, so that there that relation has nothing to be found.
+# the pair that spends most of its activation on it. Differences with a feature in common are alike in any model, so that
+# of the relations that share one the best evidenced alone counts. The null shuffles which features belong to which word
+# and rebuilds the differences. In the stories women and men do the same things, so that there that relation has nothing
+# to be found.
 
 # %%
 one_to_one = pool["one-to-one"]
@@ -762,17 +764,12 @@ relation_table = pd.DataFrame(
         "asked": len(relation["words"][name]),
         "words without": len(x.without),
         "one feature": x.merged,
-        "n": len(x.words),
-        **{
-            f"{which}{what}": getattr(parallel[name][which], field) if name in parallel else np.nan
-            for which, (what, field) in product(
-                ("parallel a", "parallel b", "across"), (("", "observed"), (", p", "p"))
-            )
-        },
+        "shared": x.shared,
+        **relations.told(x, parallel.get(name)),
     }
     for name, x in asked.items()
 )
-out.table("relations", relation_table, dict.fromkeys(relation_table.columns[5:], "{:.2f}"))
+out.table("relations", relation_table)
 
 # %%
 out.number("relations tested", len(parallel), "{:d}")
