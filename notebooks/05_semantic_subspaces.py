@@ -254,7 +254,6 @@ out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.g
 
 # %%
 matchings = ["one-to-one", "many-to-one"]
-r = subspaces.block(both.found)
 every = {how: subspaces.everything(both.found, how, pairing["least_r"]) for how in matchings}
 pool = {how: subspaces.kept(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
 rows = a.decoder, b.decoder
@@ -303,7 +302,7 @@ ways = {
     for way, step in (
         ("1, both sides", partial(subspaces.kept, every[how], sides="both")),
         ("1, either side", partial(subspaces.kept, every[how], sides="either")),
-        ("2", partial(subspaces.within, r, how=how, least=pairing["least_r"])),
+        ("2", partial(subspaces.within, both.found, how=how, least=pairing["least_r"])),
     )
 }
 subspace = {
@@ -713,7 +712,7 @@ keyword_pairs = [(f"'{x}'", f"'{x}'") for x in keywords["single"]] + [
     (f"'{x}'", f"'{y}'") for x, y in keywords["mismatched"]
 ]
 met = {
-    key: subspaces.within(r, about[name_a, key[0]], about[name_b, key[1]], how="many-to-one", least=-1.0)
+    key: subspaces.within(both.found, about[name_a, key[0]], about[name_b, key[1]], how="many-to-one", least=-1.0)
     for key in keyword_pairs
 }
 keyword_table = pd.DataFrame(
