@@ -93,7 +93,7 @@ found = {
     for name, x in features.items()
 }
 base = concepts.read(concept_set)
-lists = concepts.combined(base, unions, keywords["single"])
+lists = concepts.combined(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
 listed = {concept: concepts.member(list_, found[name_a]) for concept, list_ in lists.items()}
 is_single = {concept: concept not in base and concept not in unions for concept in lists}
 whole = [concept for concept in lists if not is_single[concept]]
@@ -740,10 +740,10 @@ out.number("mismatched keywords r", mismatched_r)
 # ## Relations inside a concept
 # King - queen against man - woman: the difference of two words' features, in either model. Are the differences of a
 # relation parallel, and are they arranged alike in both models? The features of a word, or of a group of words, are
-# the pair that spends most of its activation on it. Differences with a feature in common are alike in any model, so that
-# of the relations that share one the best evidenced alone counts. The null shuffles which features belong to which word
-# and rebuilds the differences. In the stories women and men do the same things, so that there that relation has nothing
-# to be found.
+# the pair that spends most of its activation on it. Differences with a feature in common are alike in any model: of
+# relations that share one the best evidenced alone counts. The null shuffles which features belong to which word and
+# rebuilds the differences. In the stories women and men do the same things, so that there that relation has nothing to
+# be found.
 
 # %%
 one_to_one = pool["one-to-one"]
