@@ -50,6 +50,7 @@ filters_in_order = [
     ["no_shared_token", {"top": 5}],
     ["hubs", {"more_than": 3, "keep": "best"}],
 ]
+near = [0.7, 0.6, 0.5]
 instances = 300
 neighbours = 5
 seed = 0
@@ -63,7 +64,7 @@ from sae_utils import params, pipeline, report, store
 from sae_utils.chance import comparison, nulls, significance
 from sae_utils.geometry import similarity
 from sae_utils.pairing import correlation, filters, labels, matching
-from sae_utils.studies import contexts, counterparts
+from sae_utils.studies import contexts, counterparts, matched
 
 # %%
 run = params.start(profile, "01_feature_matching")
@@ -103,7 +104,7 @@ pairs = {
 held_out = {name: both.held_out(p) for name, p in pairs.items()}
 
 # %%
-matched = pd.DataFrame(
+strength = pd.DataFrame(
     {
         "pairing": name,
         "n": len(p.a),
@@ -115,7 +116,7 @@ matched = pd.DataFrame(
     }
     for name, p in pairs.items()
 )
-out.table("pairs", matched, {"n": "{:,}", **dict.fromkeys(matched.columns[2:], "{:.2f}")})
+out.table("pairs", strength, {"n": "{:,}", **dict.fromkeys(strength.columns[2:], "{:.2f}")})
 
 # %%
 mutual, r = pairs["mutual"], held_out["mutual"]
@@ -456,6 +457,39 @@ axes.set(xlabel="similarity of decoder rows")
 axes.invert_yaxis()
 figure.legend(loc="outside lower center", ncols=2)
 out.figure("similarity", figure)
+
+# %% [markdown]
+# ## Near-duplicates
+# Features that say nearly the same, paired with features that say nearly the same, are pairs that are not independent.
+# Pairs whose rows have a cosine of at least `near` in either model are made one family, and so on from pair to pair;
+# whole families change places with families of their size. Where less than half of the pairs can move, nothing is said.
+
+# %%
+rows = a.decoder[mutual.a], b.decoder[mutual.b]
+of_family = {least: matched.families(rows, least) for least in near}
+moved = {
+    least: significance.test(
+        *rows, [primary.measure], null=nulls.blocks(family), m=primary.permutations, seed=(seed, number)
+    )[primary.measure]
+    for number, (least, family) in enumerate(of_family.items())
+}
+free = {least: x for least, x in moved.items() if not (x.undefined or x.undetermined)}
+holding = {least for least, x in free.items() if x.p < 0.05 and x.excess > 0}
+out.text("families holding", comparison.among(list(free), holding))
+
+# %%
+duplicates = pd.DataFrame(
+    {
+        "near": least,
+        "families": len(np.unique(of_family[least])),
+        "largest": np.bincount(of_family[least]).max(),
+        "can move": x.movable,
+    }
+    | matched.columns(free.get(least))
+    for least, x in moved.items()
+)
+out.table("families", duplicates, matched.formats(duplicates) | {"near": "{:.1f}", "can move": "{:.2f}", "p": "{:.4f}"})
+duplicates
 
 # %% [markdown]
 # ## Tokens as instances

@@ -50,6 +50,7 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import SymmetricalLogLocator
 
 from sae_utils import params, report, sweep
 from sae_utils.chance import comparison, corrections, significance
@@ -94,7 +95,8 @@ for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs":
 # The table holds all pairs of each set that has enough, against all their shuffles, with the family-wise p of the whole
 # table (maximum of z). Output dimensions of the MLP
 # have rows too, in the published way: the incoming weights of a dimension from all neurons. They are few: *at small n*
-# is their smallest n. The three bases are left out, since orthonormal rows are all equally far from each other: whether
+# is their smallest n. A set with more pairs finds more, so that counts of sets above chance come with their n. The
+# three bases are left out, since orthonormal rows are all equally far from each other: whether
 # they are arranged alike is undefined, or trivially so.
 
 # %%
@@ -137,7 +139,8 @@ out.table("similarity", ours, matched.formats(ours))
 out.table("controls", theirs, matched.formats(theirs))
 
 # %% [markdown]
-# Every set at one n beside its own null; filled where all pairs of the set exceed chance, family-wise.
+# Every set at one n beside its own null; filled where all pairs of the set exceed chance, family-wise. A null around 0
+# has no logarithm: the axis is linear where the nulls are and logarithmic beyond.
 
 # %%
 own = {x: f"{side}{baselines.place(run, x)[1]}" for side, names in zip("AB", layers, strict=True) for x in names}
@@ -168,17 +171,25 @@ for kind, (marker, colour, shift) in looks.items():
 axes.scatter([], [], s=20, c="w", edgecolors="k", label="not above chance")
 
 # %%
-axes.set_ylim(top=1.5 * axes.get_ylim()[1])
+edge = np.nanmax([0.01, *(x.high for x in at_n.values())])
+axes.set_yscale("symlog", linthresh=edge, linscale=0.6)
+axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10 ** np.floor(np.log10(edge)), subs=(1, 2, 5)))
+axes.yaxis.set_major_formatter("{x:g}")
+axes.set_ylim(top=3 * axes.get_ylim()[1])
+axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
+axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
+
+# %%
 for group, pairs in groups.items():
     left, place = starts[group] - 0.5 * room[group], {"transform": axes.get_xaxis_transform(), "va": "top"}
     axes.axvline(left - 0.1, color=report.NULL, linewidth=0.5)
     axes.text(left, 1, group, weight="bold", **place)
     for line, (kind, (_, colour, _)) in enumerate(looks.items()):
         said = comparison.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
-        axes.text(left, 0.93 - 0.07 * line, f"{said} above chance", color=colour, fontsize=6.5, **place)
+        pairs_n = comparison.span(sets[*pair, kind].n for pair in pairs if (*pair, kind) in sets)
+        told = f"{said} above chance" + f", n {pairs_n}" * (pairs_n != "none")
+        axes.text(left, 0.93 - 0.07 * line, told, color=colour, fontsize=6, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
-axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
-axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
 figure.legend(loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
 out.figure("similarity", figure)
 figure
@@ -187,22 +198,26 @@ figure
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     mine = similarity[inside & (similarity.units == kind)]
     out.text(f"holding {name}", comparison.among(list(mine.index), set(mine.index[mine.p < 0.05])))
+    out.text(f"holding n {name}", comparison.span(mine.n[mine.p.notna()]))
     out.number(f"excess {name}", mine["at one n"].mean())
     out.number(f"excess small {name}", mine["at small n"].mean())
     out.number(f"relative {name}", mine.relative.mean())
     if kind == NEURONS:
-        out.text("published", "does not hold" if (mine.p < 0.05).any() else "holds")
+        outcome = "does not hold" if (mine.p < 0.05).any() else "holds"
+        out.text("published", outcome if mine.p.notna().any() else "cannot be told")
 
 # %%
 for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
-    against = similarity[~inside & (similarity.units == kind)]["at one n"]
-    seeded = np.array([cell[:2] in seeds.items() for cell in against.index])
-    out.number(f"ceiling {short}", against[seeded].mean())
-    out.number(f"control {short}", against[~seeded].max())
     mine = similarity[inside & (similarity.units == kind)]["at one n"]
-    out.text(
-        f"above control {short}", comparison.among(list(mine.index), set(mine.index[mine > against[~seeded].max()]))
-    )
+    against = similarity[~inside & (similarity.units == kind)]["at one n"]
+    seeded = np.array([cell[:2] in seeds.items() for cell in against.index], bool)
+    unlike = against[~seeded].dropna()
+    out.number(f"ceiling {short}", against[seeded].mean())
+    out.number(f"control {short}", unlike.max())
+    out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
+    out.text(f"above control {short}", comparison.among(list(mine.index), set(mine.index[mine > unlike.max()])))
+    passing = {cell for cell in mine.index if at_n.get(cell, comparison.UNSCORED).p < 0.05}
+    out.text(f"at one n {short}", comparison.among(list(mine.index), passing))
 told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": comparison.FEWEST}
 for name, value in told.items():
     out.number(name, value, "{:,}")
@@ -224,6 +239,8 @@ difference = pd.DataFrame(
     [
         {
             "blocks": grid[pair],
+            "d": found[*pair, SAE].d,
+            "n": n,
             SAE: at_n[*pair, SAE].excess,
             NEURONS: at_n[*pair, NEURONS].excess,
             "difference": at_n[*pair, SAE].excess - at_n[*pair, NEURONS].excess,
@@ -231,18 +248,20 @@ difference = pd.DataFrame(
         }
         for pair in duels
     ],
-    columns=["blocks", SAE, NEURONS, "difference", "SE"],
+    columns=["blocks", "d", "n", SAE, NEURONS, "difference", "SE"],
 )
 
 # %%
-out.table("difference", difference, dict.fromkeys(difference.columns[1:], "{:.2f}"))
+out.table("difference", difference, dict.fromkeys(difference.columns[3:], "{:.2f}"))
 more, less = ({*difference.index[sign * difference.difference > 2 * difference.SE]} for sign in (1, -1))
 out.text("more", comparison.among(list(difference.index), more))
 out.text("less", comparison.among(list(difference.index), less))
 out.number("families", families, "{:d}")
 most = len(difference) / 2
 verdict = "are not clearly arranged more alike than neurons, nor less"
-if len(more) > most and not less:
+if difference.empty:
+    verdict = "cannot be compared with neurons, of which too few are paired"
+elif len(more) > most and not less:
     verdict = "are arranged more alike than neurons"
 elif len(less) > most and not more:
     verdict = "are arranged less alike than neurons"
@@ -302,7 +321,7 @@ other = {
     if those[kind].n >= max(fewest, n)
 }
 measured = pd.DataFrame(
-    {"matching": how, "units": kind, "n": x.n, "measure": name}
+    {"matching": how, "units": kind, "d": x.d, "n": x.n, "measure": name}
     | matched.columns(result)
     | {"at one n": comparison.rows_at_n(x.rows, name, n, **settings).excess}
     for number, ((how, kind), x) in enumerate(other.items())
@@ -327,6 +346,7 @@ pairing = pd.DataFrame(
         "units": kind,
         "activations": baselines.KINDS[kind].activations,
         "by": "|r|" if baselines.KINDS[kind].either_sign else "r",
+        "d": x.d,
         "of A": x.live[0],
         "of B": x.live[1],
         "n": x.n,
@@ -376,7 +396,7 @@ first = first.assign(
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")
-out.table("pairing", first, counts | dict.fromkeys(first.columns[6:], "{:.2f}") | {"null r": "{:.3f}"})
+out.table("pairing", first, counts | dict.fromkeys(first.columns[7:], "{:.2f}") | {"null r": "{:.3f}"})
 
 # %%
 figure, axes = plt.subplots(figsize=(4.8, 2.4))
@@ -401,6 +421,7 @@ out.text("sae above neurons", comparison.among(list(kept.index), set(kept.index[
 random_above = set(kept.index[kept[baselines.RANDOM] >= kept[SAE]])
 out.text("random above sae", comparison.among(list(kept.index), random_above))
 out.number("highest by chance", first["null r"].max(), "{:.3f}")
+out.number("by chance", 100 * ours.chance.mean(), "{:.0f}")
 out.number("permuted", permuted, "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 kept
@@ -502,7 +523,7 @@ least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept)
 # %%
 within_n = {key: comparison.rows_at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
 spaces = pd.DataFrame(
-    {"concept": concept, "units": name, "top": looked[name][1], "n": len(x.a)}
+    {"concept": concept, "units": name, "d": kinds[looked[name][0]].d, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
     | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
@@ -515,7 +536,7 @@ for short, name in zip(("sae", "neurons", "expanded"), looked, strict=True):
     mine = spaces[(spaces.units == name) & spaces.p.notna()]
     beat = comparison.among(list(mine.index), set(mine.index[mine.p < 0.05]))
     out.text(f"concepts {short}", beat if len(mine) else "none of 0")
-    out.number(f"concepts n {short}", spaces[spaces.units == name].n.mean(), "{:.0f}")
+    out.text(f"concepts n {short}", comparison.span(mine.n))
     out.number(f"concepts both {short}", 100 * spaces[spaces.units == name].both.mean(), "{:.0f}")
 out.number("concepts", len(lists), "{:d}")
 out.number("concept fewest", least_n, "{:d}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,10 +207,14 @@ class Pair(NamedTuple):
         return correlation.paired(*self.judged, pairs.a, pairs.b).r
 
 
-def pair(a: Features, b: Features, k: int, *, swapped: bool = False) -> Pair:
+def pair(
+    a: Features, b: Features, k: int, *, swapped: bool = False,
+    correlated: Callable[[Artefact, Artefact, Artefact, str, int], Correlation] = candidates.read,
+) -> Pair:  # fmt: skip
     """Correlate two sets of features; the `k` best candidates of each are kept.
 
-    With `swapped` the held-out documents choose and the matching documents judge.
+    With `swapped` the held-out documents choose and the matching documents judge. `correlated` is what correlates the
+    documents that choose.
 
     Raises:
         ValueError: they are not over the same sites.
@@ -218,6 +222,6 @@ def pair(a: Features, b: Features, k: int, *, swapped: bool = False) -> Pair:
     if a.sites.key != b.sites.key:
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
     choose, judge = ("held_out", "matching") if swapped else ("matching", "held_out")
-    found = candidates.read(a.kept, b.kept, a.sites, choose, k)
+    found = correlated(a.kept, b.kept, a.sites, choose, k)
     judged = candidates.side(a.kept, a.sites, judge), candidates.side(b.kept, b.sites, judge)
     return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge), judged)

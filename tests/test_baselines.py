@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sae_utils import pipeline
 from sae_utils.chance import significance
 from sae_utils.lms import models
-from sae_utils.pairing import correlation, matching
+from sae_utils.pairing import correlation, matching, sides
 from sae_utils.saes import activations
 from sae_utils.spec import ProfileError
 from sae_utils.studies import baselines
@@ -32,6 +32,10 @@ def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(features_a, features_b), NaN where either does not vary."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.corrcoef(x.T, y.T)[: x.shape[1], x.shape[1] :]
+
+
+def prepared(x: np.ndarray) -> sides.Side:
+    return sides.prepare(x, np.arange(len(x)), "of the test")
 
 
 def mutual(r: np.ndarray) -> set[tuple[int, int]]:
@@ -145,7 +149,6 @@ def test_one_to_one_pairs_have_the_largest_sum(world, kind):
     both = baselines.pair(world, *NAMES, kind, 8)
     found = baselines.compare(both, kind, one_to_one="optimal")
     r = both.found.price()
-    r = np.abs(r) if KINDS[kind].either_sign else r
     assert found.pairs.r.sum() == pytest.approx(r[linear_sum_assignment(-r)].sum(), abs=1e-4)
     assert found.n == min(found.live)
 
@@ -156,7 +159,7 @@ def test_a_direction_and_its_opposite_are_one():
     shared = generator.normal(size=(500, 6))
     x, y = (shared @ ortho_group.rvs(6, random_state=s) + 0.3 * generator.normal(size=(500, 6)) for s in (1, 2))
     turned = y * np.array([1, -1, 1, -1, -1, 1])
-    one, other = (baselines.either_sign(correlation.correlate(x, side, k=3)) for side in (y, turned))
+    one, other = (baselines.either_sign(prepared(x), prepared(side), 3) for side in (y, turned))
     for first, second in zip(one.a_to_b[:2] + one.b_to_a[:2], other.a_to_b[:2] + other.b_to_a[:2], strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
     for match in (matching.mutual, matching.greedy, lambda found: matching.optimal(found).pairs):
@@ -178,7 +181,7 @@ def test_correlations_that_are_held_are_the_same():
 def test_dead_units_have_no_partner_of_either_sign():
     x = np.random.default_rng(0).normal(size=(100, 4))
     x[:, 2] = 3
-    found = baselines.either_sign(correlation.correlate(x, x, k=4))
+    found = baselines.either_sign(prepared(x), prepared(x), 4)
     assert (found.a_to_b.index[2] == -1).all() and np.isnan(found.a_to_b.r[2]).all()
     assert matching.mutual(found).a.tolist() == [0, 1, 3]
 

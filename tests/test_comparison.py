@@ -155,4 +155,5 @@ def test_averages_of_what_is_defined():
 def test_how_many_in_words():
     names = ["x", "y", "z"]
     assert [comparison.among(names, held) for held in (names, [], ["y"])] == ["all 3", "none of 3", "1 of 3"]
+    assert [comparison.span(x) for x in ([], [7], [36, 1051, 40])] == ["none", "7", "36 to 1,051"]
     assert [comparison.among(few, ["x"]) for few in (["x"], ["y"], [])] == ["1 of 1", "none of 1", "none of 0"]

@@ -63,6 +63,22 @@ def test_whole_families_are_left_out():
     assert found.se == pytest.approx(np.sqrt(11 / 12 * ((deleted - deleted.mean()) ** 2).sum()))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_families_hang_together_by_near_rows_on_either_side(monkeypatch, seed):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(40, 5)), generator.normal(size=(40, 4))
+    rows[1][7] = 0  # of no direction: near to nothing, on its side
+    cosine = [np.nan_to_num(x @ x.T / np.outer(*2 * [np.linalg.norm(x, axis=1).clip(1e-30)])) for x in rows]
+    expected = np.arange(40)  # the lowest pair of a family, by spreading it until nothing changes
+    near = (cosine[0] >= 0.93) | (cosine[1] >= 0.93) | np.eye(40, dtype=bool)
+    for _ in range(40):
+        expected = np.array([expected[row].min() for row in near])
+    monkeypatch.setattr(matched, "BLOCK", 7)
+    found = matched.families(rows, 0.93)
+    assert 2 < len(np.unique(expected)) < 40
+    np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
+
+
 def test_an_excess_that_would_be_sampled_is_refused():
     with pytest.raises(ValueError, match="svcca_first_component with m = 0"):
         matched.excess_interval(shared(0), "svcca_first_component", 6)

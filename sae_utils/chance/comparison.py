@@ -8,7 +8,7 @@ that chose the same partner for shared geometry.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -168,6 +168,15 @@ def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
     if not known.any():
         return math.nan
     return float(np.average(values[known], weights=None if weights is None else weights[known]))
+
+
+def span(counts: Iterable[int]) -> str:
+    """The least and the largest of some counts, in words for a sentence: "36 to 51", "36" if they are one, "none"."""
+    found = list(counts)
+    if not found:
+        return "none"
+    low, high = min(found), max(found)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def among(names: Sequence[str], holding: Collection[str]) -> str:

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 Component = tuple[tuple[int, int], ...]  # arcs of a connected graph on vertices 0, 1, ..., in canonical form
 Sums = Callable[[Component], float]
+Terms = Sequence[tuple[tuple[Component, ...], int]]  # products of free sums, signed
 
 LOOP, LOOP2, LOOP3 = ((0, 0),), ((0, 0),) * 2, ((0, 0),) * 3
 EDGE2, EDGE3 = ((0, 1),) * 2, ((0, 1),) * 3
@@ -49,8 +50,8 @@ def combined(a: Sums, b: Sums, n: int, *, directed: bool = False, scale: float =
 
     `directed`: the matrices are not symmetric. O(1) beside the sums.
     """
-    a, b = cache(a), cache(b)
-    first, second, third = (_raw_moment(a, b, n, order, directed) for order in (1, 2, 3))
+    known_a, known_b = _integers(a, directed), _integers(b, directed)
+    first, second, third = (_raw_moment(known_a, known_b, n, order, directed) for order in (1, 2, 3))
     variance = second - first**2
     mean, factor = float(first) * scale, abs(scale)
     if variance <= Fraction(1, 10**14) * max(second, Fraction(1, 10**14)):
@@ -59,23 +60,44 @@ def combined(a: Sums, b: Sums, n: int, *, directed: bool = False, scale: float =
     return Moments(mean, factor * math.sqrt(variance), math.copysign(1, scale) * skew)
 
 
-def _raw_moment(a: Sums, b: Sums, n: int, order: int, directed: bool) -> Fraction:
-    def distinct(known: dict[Component, int], sums: Sums, terms: Mapping[tuple[Component, ...], int]) -> int:
+def _integers(sums: Sums, directed: bool) -> Mapping[Component, int]:
+    """The free sums that do not vanish, in units of 2^-_BITS."""
+    found = {c: int(Fraction(float(sums(c))) * (1 << _BITS)) for c in _connected(directed)}
+    return {c: value for c, value in found.items() if value}
+
+
+def _raw_moment(a: Mapping[Component, int], b: Mapping[Component, int], n: int, order: int, directed: bool) -> Fraction:
+    def distinct(known: Mapping[Component, int], terms: Terms) -> int:
         """Sum over distinct indices, in units of 2^(-_BITS order)."""
         total = 0
-        for components, product in terms.items():
+        for components, product in terms:
             for c in components:
-                if c not in known:
-                    known[c] = int(Fraction(float(sums(c))) * (1 << _BITS))
                 product *= known[c]
             total += product << _BITS * (order - len(components))
         return total
 
-    total, known_a, known_b = Fraction(0), dict[Component, int](), dict[Component, int]()
-    for count, vertices, terms in _plan(order, directed):
-        if vertices <= n and (one := distinct(known_a, a, terms)):
-            total += Fraction(count * one * distinct(known_b, b, terms), math.perm(n, vertices))
-    return total / (1 << 2 * _BITS * order)
+    total, most = 0, min(n, 2 * order)  # vertices that a pattern has at most: over their arrangements all is summed
+    plans = (_plan_of(order, directed, frozenset(known)) for known in (a, b))
+    for (count, vertices, terms_a), (_, _, terms_b) in zip(*plans, strict=True):
+        if vertices <= n and terms_a and terms_b:
+            total += count * distinct(a, terms_a) * distinct(b, terms_b) * math.perm(n - vertices, most - vertices)
+    return Fraction(total, math.perm(n, most) << 2 * _BITS * order)
+
+
+@lru_cache(maxsize=64)
+def _plan_of(order: int, directed: bool, present: frozenset[Component]) -> Sequence[tuple[int, int, Terms]]:
+    """The plan for a matrix of whose free sums only those `present` do not vanish: for most matrices they are few."""
+    return [
+        (count, vertices, [(components, sign) for components, sign in terms.items() if present.issuperset(components)])
+        for count, vertices, terms in _plan(order, directed)
+    ]
+
+
+@cache
+def _connected(directed: bool) -> Sequence[Component]:
+    """All components that the plans ask for."""
+    plans = [terms for order in (1, 2, 3) for _, _, terms in _plan(order, directed)]
+    return list(dict.fromkeys(c for terms in plans for components in terms for c in components))
 
 
 @cache

@@ -44,9 +44,14 @@ def _at(sites: Artefact, split: str) -> np.ndarray:
 
 
 @functools.cache
+def _summed(stored: Artefact, sites: Artefact, split: str) -> Side:
+    made = sides.prepare(activations.matrix(stored), _at(sites, split), stored.path.name)
+    return made._replace(codes=np.empty((0, made.features)))  # else all that was read stays mapped
+
+
 def side(stored: Artefact, sites: Artefact, split: str) -> Side:
     """Activations made ready for correlations on the documents of `split`, once for all that they are set beside."""
-    return sides.prepare(activations.matrix(stored), _at(sites, split), stored.path.name)
+    return _summed(stored, sites, split)._replace(codes=activations.matrix(stored))
 
 
 def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:

@@ -15,14 +15,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import pipeline, sweep
-from sae_utils.pairing import matching
-from sae_utils.pairing.correlation import Candidates, Correlation
+from sae_utils import pipeline, store, sweep
+from sae_utils.pairing import candidates, correlation, matching
+from sae_utils.pairing.correlation import Candidates, Correlation, Price
 from sae_utils.pairing.matching import Pairs
+from sae_utils.pairing.sides import Side
 from sae_utils.params import Profile
 from sae_utils.pipeline import Features, Pair
 from sae_utils.saes import activations, releases
 from sae_utils.spec import ProfileError, nearest
+from sae_utils.store import Artefact
 from sae_utils.studies import bases
 
 
@@ -123,22 +125,24 @@ def whole(found: Correlation) -> Correlation:
 
     Raises ValueError, as `price` does, where they do not fit.
     """
-    r = found.price()
+    return found._replace(price=_held(found.price()))
 
+
+def _held(r: NDArray[np.float32]) -> Price:
     def price(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
         block = r if rows is None else r[rows]
         return block if columns is None else block[:, columns]
 
-    return found._replace(price=price)
+    return price
 
 
-def either_sign(found: Correlation) -> Correlation:
-    """The same two sides by |r|, for `matching`: a direction and its opposite are one.
+def either_sign(one: Side, two: Side, k: int) -> Correlation:
+    """Two sides correlated by |r|, for `matching`: a direction and its opposite are one; `k` candidates a unit.
 
-    It asks for all correlations of the two sides at once, which a basis, d wide, allows. Cosine and Jaccard index of
-    the candidates, which would need a sign, are NaN.
+    It holds all correlations of the two sides, which a basis, d wide, allows. Cosine and Jaccard index of the
+    candidates, which would need a sign, are NaN.
     """
-    r, k = np.abs(found.price()), found.a_to_b.index.shape[1]
+    r = np.abs(correlation.pricer(one, two, device=store.device())())
 
     def best(r: NDArray[np.float32]) -> Candidates:
         order = np.argsort(-r, axis=1, kind="stable")[:, :k]  # NaN last
@@ -146,10 +150,7 @@ def either_sign(found: Correlation) -> Correlation:
         unknown = np.full_like(values, np.nan)
         return Candidates(np.where(np.isnan(values), -1, order).astype(np.int32), values, unknown, unknown)
 
-    def price(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
-        return np.abs(found.price(rows, columns))
-
-    return found._replace(a_to_b=best(r), b_to_a=best(r.T), price=price)
+    return Correlation(one.moments, two.moments, best(r), best(r.T), _held(r))
 
 
 class Compared(NamedTuple):
@@ -195,21 +196,28 @@ class Compared(NamedTuple):
 def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Pair:
     """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
 
-    Raises ValueError as `features` and `pipeline.pair` do.
+    By |r| where either sign will do. Raises ValueError as `features` and `pipeline.pair` do.
     """
-    return pipeline.pair(features(profile, a, kind), features(profile, b, kind), k)
+    one, two = features(profile, a, kind), features(profile, b, kind)
+    if not KINDS[kind].either_sign:
+        return pipeline.pair(one, two, k)
+
+    def by_magnitude(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
+        return either_sign(candidates.side(a, sites, split), candidates.side(b, sites, split), k)
+
+    return pipeline.pair(one, two, k, correlated=by_magnitude)
 
 
 def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
     """Match units of one kind: those that are each other's best, or with the largest sum of correlations."""
     found, either = both.found, KINDS[kind].either_sign
-    if either or (one_to_one == "optimal" and kind != SAE):
+    if one_to_one == "optimal" and kind != SAE and not either:
         found = whole(found)
-    by = either_sign(found) if either else found
-    pairs = matching.mutual(by) if one_to_one == "mutual" else matching.optimal(by).pairs
+    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found).pairs
     held_out = both.held_out(pairs)
     if either:
-        held_out = held_out * np.sign(matching.correlations(found, pairs.a, pairs.b))
+        one, two = (candidates.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
+        held_out = held_out * np.sign(correlation.paired(one, two, pairs.a, pairs.b).r)
     return Compared(
         pairs,
         held_out,

@@ -1,7 +1,7 @@
 """Several sets of pairs made comparable: at equal correlation, with how sure an excess is, and in one table.
 
-In: held-out correlations of two sets of pairs; paired rows; results. Out: places of pairs that correlate alike; an
-interval of an excess; columns of tables.
+In: held-out correlations of two sets of pairs; paired rows; results. Out: places of pairs that correlate alike;
+families of near rows, and an interval of an excess over families; columns of tables.
 Never: a matching of features; a score (`comparison.at_n` has those at one n).
 """
 
@@ -12,12 +12,15 @@ import math
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from sae_utils.chance import intervals, significance
 from sae_utils.chance.comparison import Rows
 from sae_utils.chance.intervals import Interval
 from sae_utils.chance.significance import Result
 
+BLOCK = 1024  # pairs whose cosines with all others are held at once
 FORMATS = (
     dict.fromkeys(("observed", "null", "null SD", "excess", "p"), "{:.3f}")
     | dict.fromkeys(("held out", "at one n", "at small n", "relative", "both"), "{:.2f}")
@@ -45,6 +48,25 @@ def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[ND
     return one, two
 
 
+def families(rows: Rows, near: float) -> NDArray[np.int32]:
+    """Family of every pair, (n,): pairs whose rows have a cosine of at least `near` on either side are of one family.
+
+    And so on from pair to pair: families are the connected components of that graph. For `nulls.blocks`.
+    """
+    units = [_unit(side) for side in rows]
+    blocks = (
+        np.logical_or(*(unit[first : first + BLOCK] @ unit.T >= near for unit in units))
+        for first in range(0, len(units[0]), BLOCK)
+    )
+    graph = sparse.vstack([sparse.csr_array(block) for block in blocks])
+    found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return found
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+
+
 def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
     """Excess of all pairs, and how sure it is: a jackknife over families of A's rows.
 
@@ -53,7 +75,7 @@ def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
     """
     from sklearn.cluster import AgglomerativeClustering
 
-    unit = rows[0] / np.maximum(np.linalg.norm(rows[0], axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = _unit(rows[0])
     label = AgglomerativeClustering(n_clusters=min(families, len(unit))).fit_predict(unit)
 
     def excess(kept: np.ndarray) -> float:
