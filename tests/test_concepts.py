@@ -82,7 +82,7 @@ def test_published_lists_may_overlap(lists):
 
 
 BASE = {"a": ("x",), "b": ("y", "x"), "c": ("z",)}
-NONE = {"single": [], "mismatched": []}
+ONE = {"single": ["she"], "mismatched": []}
 
 
 def test_unions_and_single_keywords():
@@ -91,7 +91,7 @@ def test_unions_and_single_keywords():
     assert (
         made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'", "'he'"]
     )
-    assert concepts.combined(BASE, {}, NONE, where="here") == BASE
+    assert concepts.combined(BASE, {}, ONE, where="here") == BASE | {"'she'": ("she",)}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_unions_and_single_keywords():
 )
 def test_bad_unions_say_where_and_what_to_do(unions, message):
     with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.unions\.{message}"):
-        concepts.combined(BASE, unions, NONE, where="params/own.yaml: 05")
+        concepts.combined(BASE, unions, ONE, where="params/own.yaml: 05")
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def test_bad_unions_say_where_and_what_to_do(unions, message):
         ({"single": ["she", "She"]}, "single: 'She' stands twice in the list; remove one"),
         (
             {"single": ["she"], "mismatched": [["she", "hee"]]},
-            "mismatched: 'hee' is not in keywords.single; add it, or did you",
+            r"mismatched: 'hee' is not in keywords.single; add it \(did you",
         ),
         (
             {"single": ["she"], "mismatched": [["once", "she"]]},
-            "mismatched: 'once' is not in keywords.single; add it, or valid",
+            r"mismatched: 'once' is not in keywords.single; add it \(valid",
         ),
         (
             {"single": ["she"], "mismatched": [["She", "she"]]},
-            "mismatched: 'She' is not in keywords.single; .* did you mean `she`",
+            "mismatched: 'She' is not in keywords.single; .*did you mean `she`",
         ),
         (
             {"single": ["she"], "mismatched": [["she", "she"]]},
@@ -139,6 +139,7 @@ def test_bad_unions_say_where_and_what_to_do(unions, message):
         ({"single": ["she"], "mismatched": [["she"]]}, r"mismatched\.0: .*at least 2"),
         ({"singel": ["she"]}, "singel: unknown key; did you mean `single`"),
         ({"mismatched": []}, "single: missing"),
+        ({"single": []}, r"single: list should have at least 1 item .*, found \[\]"),
     ],
 )
 def test_bad_keywords_say_where_and_what_to_do(keywords, message):

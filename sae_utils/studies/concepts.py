@@ -65,7 +65,7 @@ def read(name: str) -> dict[str, tuple[str, ...]]:
 class Keywords(Spec):
     """Single words that are concepts of their own."""
 
-    single: list[str]
+    single: list[str] = Field(min_length=1)
     """whole words"""
     mismatched: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """pairs of them that do not belong together: one is looked for in A, the other in B"""
@@ -114,7 +114,7 @@ def combined(
         at = f"{where}.keywords.mismatched"
         for word in (one, other):
             if word not in single:
-                raise ProfileError(f"{at}: {word!r} is not in keywords.single; add it, or {nearest(word, single)}")
+                raise ProfileError(f"{at}: {word!r} is not in keywords.single; add it ({nearest(word, single)})")
         if one == other:
             raise ProfileError(f"{at}: {one!r} is its own partner; name two words, or remove the pair")
     return made | {f"'{word}'": (word.casefold(),) for word in single}
