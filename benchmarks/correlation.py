@@ -3,8 +3,9 @@
 ``python -m benchmarks.correlation``: 500,000 tokens x 32,768 x 32,768 features, 32 active a token. Every part runs in a
 process of its own with one thread; seconds are CPU-seconds of that process, without making the codes. The last line
 is one JSON object: ratio_scipy (product alone, scipy / ours), ratio_dense (4,096 x 4,096 x 50,000 tokens, dense
-float32 / ours), cpu_s and peak_mb (with top-64 both ways), growth (1,000,000 tokens / 500,000); with CUDA also cuda_s
-and cuda_share (of the float64 product rate measured on the device).
+float32 / ours), cpu_s and peak_mb (with top-64 both ways), growth (1,000,000 tokens / 500,000), ratio_corrcoef
+(dense float16 sides, 200,000 x 512 x 512, with top-64 both ways and firings: numpy.corrcoef / ours); with CUDA also
+cuda_s and cuda_share (of the float64 product rate measured on the device).
 """
 
 from __future__ import annotations
@@ -47,10 +48,17 @@ def product(a: sparse.csr_array, b: sparse.csr_array) -> None:
 
 def measure(part: str, tokens: int, features: int) -> dict[str, float]:
     """CPU-seconds, wall seconds and peak memory of one part in this process."""
-    if part == "dense":
+    if part in ("dense", "neurons", "corrcoef"):
         rng = np.random.default_rng(0)
         x, y = (rng.random((tokens, features), np.float32) for _ in range(2))
-        work = lambda: x.T @ y  # noqa: E731
+        if part != "dense":  # as a model's neurons are stored
+            x, y = x.astype(np.float16), y.astype(np.float16)
+            correlation.correlate(x[:100], y[:100], k=64)  # compile first
+        work = {
+            "dense": lambda: x.T @ y,
+            "neurons": lambda: correlation.correlate(x, y, k=64),
+            "corrcoef": lambda: np.corrcoef(x.T.astype(np.float64), y.T.astype(np.float64)),
+        }[part]
     else:
         a, b = codes(tokens, features, 0), codes(tokens, features, 1)
         work = {
@@ -111,6 +119,7 @@ def main() -> None:
     tokens, features = (50_000, 4096) if chosen.quick else (500_000, 32_768)
     ours, peer = apart("product", tokens, features), apart("scipy", tokens, features)
     small, dense = apart("product", 50_000, 4096), apart("dense", 50_000, 4096)
+    neurons, whole = (apart(part, 200_000, 512) for part in ("neurons", "corrcoef"))
     ranked, twice = apart("rank", tokens, features), apart("rank", 2 * tokens, features)
     result = {
         "tokens": tokens,
@@ -120,6 +129,7 @@ def main() -> None:
         "cpu_s": ranked["cpu_s"],
         "peak_mb": ranked["peak_mb"],
         "growth": twice["cpu_s"] / ranked["cpu_s"],
+        "ratio_corrcoef": whole["cpu_s"] / neurons["cpu_s"],
         **cuda(tokens, features),
     }
     print(json.dumps({name: round(value, 3) for name, value in result.items()}))
