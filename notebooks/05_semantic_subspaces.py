@@ -80,7 +80,6 @@ from sae_utils.studies import (
     unsupervised,
     words,
 )
-from sae_utils.studies.keywords import alone, asked
 
 # %%
 run = params.start(profile, "05_semantic_subspaces")
@@ -105,8 +104,7 @@ found = {
     for name, x in features.items()
 }
 base = concepts.read(concept_set)
-keyword_pairs = asked(keywords, f"params/{profile}.yaml: 05_semantic_subspaces.keywords")
-lists = concepts.combined(base, unions, keywords["single"])
+lists = concepts.combined(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
 listed = {concept: concepts.member(list_, found[name_a]) for concept, list_ in lists.items()}
 is_single = {concept: concept not in base and concept not in unions for concept in lists}
 whole = [concept for concept in lists if not is_single[concept]]
@@ -272,7 +270,6 @@ out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.g
 
 # %%
 matchings = ["one-to-one", "many-to-one"]
-r = subspaces.block(both.found)
 every = {how: subspaces.everything(both.found, how, pairing["least_r"]) for how in matchings}
 pool = {how: subspaces.kept(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
 rows = a.decoder, b.decoder
@@ -322,7 +319,7 @@ ways = {
     for way, step in (
         ("1, both sides", partial(subspaces.kept, every[how], sides="both")),
         ("1, either side", partial(subspaces.kept, every[how], sides="either")),
-        ("2", partial(subspaces.within, r, how=how, least=pairing["least_r"])),
+        ("2", partial(subspaces.within, both.found, how=how, least=pairing["least_r"])),
     )
 }
 subspace = {
@@ -753,10 +750,15 @@ out.number("cells union beyond", sum(x.beyond for key, x in layer_answers.items(
 # pairs follow something else than the word.
 
 # %%
+keyword_pairs = [*((word, word) for word in keywords["single"]), *map(tuple, keywords["mismatched"])]
 words_about = {name: {word: about[name, f"'{word}'"] for word in keywords["single"]} for name in (name_a, name_b)}
 met = {
     (x, y): subspaces.within(
-        r, alone(words_about[name_a], x), alone(words_about[name_b], y), how="one-to-one", least=-1.0
+        both.found,
+        subspaces.alone(words_about[name_a], x),
+        subspaces.alone(words_about[name_b], y),
+        how="one-to-one",
+        least=-1.0,
     )
     for x, y in keyword_pairs
 }
@@ -770,9 +772,9 @@ keyword_table = pd.DataFrame(
         "in A": x,
         "in B": y,
         "features A": words_about[name_a][x].sum(),
-        "alone A": alone(words_about[name_a], x).sum(),
+        "alone A": subspaces.alone(words_about[name_a], x).sum(),
         "features B": words_about[name_b][y].sum(),
-        "alone B": alone(words_about[name_b], y).sum(),
+        "alone B": subspaces.alone(words_about[name_b], y).sum(),
         "pairs": len(met[x, y].a),
         "r held out": comparison.average(both.held_out(met[x, y])),
         "score": f"{met_tested[x, y].observed:.2f}" if (x, y) in met_tested else "too few",
@@ -789,8 +791,10 @@ out.number("keywords tested", len(met_tested), "{:d}")
 # ## Relations inside a concept
 # King - queen against man - woman: the difference of two words' features, in either model. Are the differences of a
 # relation parallel, and are they arranged alike in both models? The features of a word, or of a group of words, are
-# the pair that spends most of its activation on it. The null shuffles which features belong to which word and rebuilds
-# the differences. In the stories women and men do the same things, so that there that relation has nothing to be found.
+# the pair that spends most of its activation on it. Differences with a feature in common are alike in any model: of
+# relations that share one the best evidenced alone counts. The null shuffles which features belong to which word and
+# rebuilds the differences. In the stories women and men do the same things, so that there that relation has nothing to
+# be found.
 
 # %%
 one_to_one = pool["one-to-one"]
@@ -810,17 +814,12 @@ relation_table = pd.DataFrame(
         "asked": len(relation["words"][name]),
         "words without": len(x.without),
         "one feature": x.merged,
-        "n": len(x.words),
-        **{
-            f"{which}{what}": getattr(parallel[name][which], field) if name in parallel else np.nan
-            for which, (what, field) in product(
-                ("parallel a", "parallel b", "across"), (("", "observed"), (", p", "p"))
-            )
-        },
+        "shared": x.shared,
+        **relations.told(x, parallel.get(name)),
     }
     for name, x in asked.items()
 )
-out.table("relations", relation_table, dict.fromkeys(relation_table.columns[5:], "{:.2f}"))
+out.table("relations", relation_table)
 
 # %%
 out.number("relations tested", len(parallel), "{:d}")

@@ -1,6 +1,7 @@
 """What a profile would use: bytes to fetch, memory, hours, and what is missing, before a byte of a file is fetched.
 
-In: a profile; the hub's lists of files where it answers, its cache where it does not. Out: a table and a few lines.
+In: a profile; the lists of files of the hub and of gensim's downloader where they answer, their caches where they do
+not. Out: a table and a few lines.
 Never: a file of a repository, an artefact.
 
 Hours are those of the floating-point operations of forward passes, SAEs and training, at a third of the speed of a
@@ -13,7 +14,7 @@ import argparse
 import re
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,7 +22,8 @@ from sae_utils import hub, params
 from sae_utils.lms import pretrained, toys
 from sae_utils.params import Profile
 from sae_utils.saes import dictionaries, releases
-from sae_utils.spec import ProfileError
+from sae_utils.spec import ProfileError, choose
+from sae_utils.studies import relatedness
 from sae_utils.text import corpora
 
 SHARE = 1 / 3  # of a matrix product's speed that a small model's pass reaches
@@ -31,7 +33,7 @@ TOKENS = {corpora.Hub: 1000, corpora.Stories: 62}  # a document of OpenWebText, 
 
 
 class Source(NamedTuple):
-    """One model or SAE of a profile."""
+    """One model, SAE or file of word vectors of a profile."""
 
     key: str
     source: str
@@ -44,7 +46,7 @@ class Source(NamedTuple):
 
 
 def sources(profile: Profile) -> list[Source]:
-    """All that comes from the hub or from folders."""
+    """All that comes from the hub, from folders or from gensim's downloader; of the text nobody tells."""
     found = [
         _source(f"models.{name}", pretrained.wanted(record))
         for name, record in profile.models.items()
@@ -56,7 +58,23 @@ def sources(profile: Profile) -> list[Source]:
                 found.append(_source(f"dictionaries.{name}", releases.wanted(record)))
             except ProfileError as error:
                 found.append(Source(f"dictionaries.{name}", "", None, 0, "", 0, str(error)))
+    for notebook, told in profile.sections.items():
+        if told.get("vectors", {}).get("kind") == "download":
+            found.append(_vectors(f"{notebook}.vectors", told["vectors"]))
     return found
+
+
+def _vectors(key: str, value: dict[str, Any]) -> Source:
+    try:
+        spec = choose(relatedness.KINDS, value, key)
+    except ProfileError as error:
+        return Source(key, "", None, 0, "", 0, str(error))
+    assert isinstance(spec, relatedness.Download)
+    known = relatedness.offered(spec.name)
+    fetch = sum(size for name, size in known.sizes.items() if name not in known.cached)
+    cached = sum(known.sizes[name] for name in known.cached)
+    missing = "" if cached else known.refusal
+    return Source(key, f"gensim: {spec.name}", None if missing else fetch, cached, known.terms, 0, missing)
 
 
 def _source(key: str, wanted: tuple[str, str, list[list[str]], list[str]]) -> Source:

@@ -1,7 +1,7 @@
-"""Every repository that a profile names, tiny and in its true layout: models, SAEs, datasets.
+"""Every repository that a profile names, tiny and in its true layout: models, SAEs, datasets; and its word vectors.
 
-In: a checked profile and a folder. Out: repositories as `hub_server` serves them; what a profile is told in which
-sizes differ, and nothing else.
+In: a checked profile and a folder. Out: repositories as `hub_server` serves them, and below `gensim` what is read of
+GENSIM_DATA_DIR; what a profile is told in which sizes differ, and nothing else.
 Never: a network; weights that mean anything.
 """
 
@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_utils import params
 from sae_utils.lms import pretrained
 from sae_utils.saes import releases
+from sae_utils.studies.words import WORD
 from sae_utils.text import corpora, stories
 
 LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
@@ -89,6 +90,10 @@ def build(root: Path, profile: params.Profile) -> None:
     read = [profile.corpus, *map(profile.training_corpus, profile.models)]
     for corpus in {x.name: x for x in read if isinstance(x, corpora.Hub)}.values():
         dataset(root, corpus)
+    for told in profile.sections.values():
+        if told.get("vectors", {}).get("kind") == "download":
+            spelt = (word for text in texts for word in WORD.findall(text))
+            tiny_hub.vectors(root / "gensim", told["vectors"]["name"], spelt)
 
 
 def reading(profile: params.Profile, source: str) -> list[Any]:

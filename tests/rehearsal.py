@@ -1,7 +1,8 @@
 """The paper profile from end to end, without hub or GPU: every notebook, then the PDF.
 
 In: `params/paper.yaml`, or a profile that extends it; tiny repositories in the true layout of all that it names, on a
-hub of this machine. Out: exit status 0, and a folder with all that was made.
+hub of this machine, and tiny word vectors where gensim keeps its own. Out: exit status 0, and a folder with all that
+was made.
 Never: the repository's own store, figures or results; a number that means anything.
 
 `python tests/rehearsal.py [PROFILE] [--into FOLDER] [--only NOTEBOOK]`
@@ -54,8 +55,8 @@ def main() -> None:
         paper_hub.build(hub, profile)
     with serve(hub) as served:
         told = {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
-                "HF_HOME": str(into / "home"), "PYTHONPATH": str(work), "MPLBACKEND": "Agg",
-                "TQDM_DISABLE": "1"}  # fmt: skip
+                "HF_HOME": str(into / "home"), "GENSIM_DATA_DIR": str(hub / "gensim"), "PYTHONPATH": str(work),
+                "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}  # fmt: skip
         steps = [["execute", PROFILE, notebook] for notebook in given.only or params.notebooks()]
         begin = [["params", PROFILE], ["plan", PROFILE]]
         for step in steps if given.only else [*begin, *steps, ["typeset", PROFILE]]:

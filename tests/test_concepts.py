@@ -81,13 +81,88 @@ def test_published_lists_may_overlap(lists):
     assert concepts.read("toy")["b"] == ("y", "z")
 
 
+BASE = {"a": ("x",), "b": ("y", "x"), "c": ("z",)}
+ONE = {"single": ["she"], "mismatched": []}
+
+
 def test_unions_and_single_keywords():
-    made = concepts.combined({"a": ("x",), "b": ("y", "x"), "c": ("z",)}, {"ab": ["a", "b"]}, ["She"])
-    assert made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'"]
-    with pytest.raises(ProfileError, match="no concept is called 'd'"):
-        concepts.combined({"a": ("x",)}, {"ad": ["a", "d"]})
-    with pytest.raises(ProfileError, match="a concept has that name"):
-        concepts.combined({"a": ("x",)}, {"a": ["a"]})
+    keywords = {"single": ["She", "he"], "mismatched": [["She", "he"]]}
+    made = concepts.combined(BASE, {"ab": ["a", "b"]}, keywords, where="here")
+    assert (
+        made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'", "'he'"]
+    )
+    assert concepts.combined(BASE, {}, ONE, where="here") == BASE | {"'she'": ("she",)}
+
+
+@pytest.mark.parametrize(
+    ("unions", "message"),
+    [
+        ({"ad": ["a", "d"]}, "ad: no concept is called 'd'; valid: a, b, c"),
+        ({"a": ["a", "b"]}, "a: a concept has that name; choose another"),
+        ({"x": []}, r"x: list should have at least 2 items .*, found \[\]"),
+        ({"x": ["a"]}, r"x: list should have at least 2 items .*, found \['a'\]"),
+        ({"x": ["a", "a"]}, "x: 'a' stands twice in the list; remove one"),
+        ({"x": "ab"}, "x: .*valid list, found 'ab'"),
+        ({"x": None}, "x: .*valid list, found None"),
+        ({"x": ["a", 3]}, r"x\.1: .*valid string, found 3"),
+    ],
+)
+def test_bad_unions_say_where_and_what_to_do(unions, message):
+    with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.unions\.{message}"):
+        concepts.combined(BASE, unions, ONE, where="params/own.yaml: 05")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"single": ["new york"]}, "single: 'new york' is not one word; list whole words"),
+        ({"single": ["she", ""]}, "single: '' is not one word"),
+        ({"single": ["well-known"]}, "single: 'well-known' is not one word"),
+        ({"single": [True]}, r"single\.0: .*string, found True"),  # what YAML makes of `yes`
+        ({"single": ["she", "She"]}, "single: 'She' stands twice in the list; remove one"),
+        (
+            {"single": ["she"], "mismatched": [["she", "hee"]]},
+            r"mismatched: 'hee' is not in keywords.single; add it \(did you",
+        ),
+        (
+            {"single": ["she"], "mismatched": [["once", "she"]]},
+            r"mismatched: 'once' is not in keywords.single; add it \(valid",
+        ),
+        (
+            {"single": ["she"], "mismatched": [["She", "she"]]},
+            "mismatched: 'She' is not in keywords.single; .*did you mean `she`",
+        ),
+        (
+            {"single": ["she"], "mismatched": [["she", "she"]]},
+            "mismatched: 'she' is its own partner; name two words, or",
+        ),
+        ({"single": ["she"], "mismatched": [["she"]]}, r"mismatched\.0: .*at least 2"),
+        ({"singel": ["she"]}, "singel: unknown key; did you mean `single`"),
+        ({"mismatched": []}, "single: missing"),
+        ({"single": []}, r"single: list should have at least 1 item .*, found \[\]"),
+    ],
+)
+def test_bad_keywords_say_where_and_what_to_do(keywords, message):
+    given = keywords if "mismatched" in keywords else keywords | {"mismatched": []}
+    with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.keywords\.{message}"):
+        concepts.combined(BASE, {}, given, where="params/own.yaml: 05")
+
+
+def test_a_keyword_is_no_second_concept_of_its_name():
+    keywords = {"single": ["she"], "mismatched": []}
+    with pytest.raises(ProfileError, match="single: a concept or union is called \"'she'\"; rename that"):
+        concepts.combined(BASE, {"'she'": ["a", "b"]}, keywords, where="here")
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
+def test_unions_and_keywords_of_every_profile_are_good(name):
+    told = (
+        params.read(name)["05_semantic_subspaces"]
+        if name != "smoke"
+        else params.load(name).sections["05_semantic_subspaces"]
+    )
+    made = concepts.combined(concepts.read(told["concept_set"]), told["unions"], told["keywords"], where=name)
+    assert len(made) > 10 and all(made.values())
 
 
 # --- rules

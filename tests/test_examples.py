@@ -21,6 +21,7 @@ NAMES = ("gpt2_x_pythia", "gemma_2_2b_x_9b", "llama_3_8b_x_3_1_8b", "poisoned_rl
 @pytest.fixture(params=NAMES)
 def profile(request, tmp_path, monkeypatch):
     """An example at a tiny size, its repositories in the cache, and a store of its own."""
+    import gensim.downloader
     from huggingface_hub import constants
 
     shutil.copytree(params.PARAMS, tmp_path / "params")
@@ -32,6 +33,7 @@ def profile(request, tmp_path, monkeypatch):
     tiny_hub.cache(tmp_path / "hub", tmp_path / "home")
     monkeypatch.setattr(store._Settings, "root", tmp_path / "store")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home"))
+    monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path / "hub" / "gensim"))
     return sized
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from sae_utils import params, pipeline, plan, store
 from sae_utils.saes import releases
-from sae_utils.studies import training
+from sae_utils.studies import relatedness, training
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,19 @@ def home(profile, tmp_path_factory):
     root, home = tmp_path_factory.mktemp("paper"), tmp_path_factory.mktemp("home")
     paper_hub.build(root, profile)
     tiny_hub.cache(root, home)
+    shutil.move(root / "gensim", home)
     return home
 
 
 @pytest.fixture
 def cached(home, monkeypatch):
     """That cache, and a store of its own: other tests have other weights under the same commits."""
+    import gensim.downloader
     from huggingface_hub import constants
 
     monkeypatch.setattr(store._Settings, "root", home / "store")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
+    monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(home / "gensim"))
 
 
 def test_an_sae_of_every_repository_is_read_confirmed_and_encoded(profile, cached):
@@ -75,6 +78,12 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
         training.checkpoints(profile, "gpt2")
 
 
+def test_word_vectors_are_those_of_google_news(profile, cached):
+    told = profile.sections["05_semantic_subspaces"]["vectors"]
+    assert told == {"kind": "download", "name": "word2vec-google-news-300"}
+    assert relatedness.vectors(told, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
+
+
 def test_only_sizes_differ(profile):
     """What the profile itself says of each notebook is what is run."""
     said = params.read("paper")
@@ -96,6 +105,7 @@ def test_a_profile_that_extends_it_can_be_opened():
 
 def test_the_plan_finds_all_of_it_in_the_cache(profile, cached):
     found = plan.sources(profile)
-    assert {source.key for source in found} >= {"models.gemma_2_2b", "dictionaries.pythia_160m"}
+    vectors = "05_semantic_subspaces.vectors"
+    assert {source.key for source in found} >= {"models.gemma_2_2b", "dictionaries.pythia_160m", vectors}
     assert all(source.fetch == 0 and not source.missing and source.cached > 1000 for source in found)
     assert plan.memory(profile, found) > 0 and plan.tokens(profile.corpus) == 60 * plan.TOKENS[type(profile.corpus)]

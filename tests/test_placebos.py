@@ -1,6 +1,7 @@
 """Placebo lists give as many pairs as the concept's, like them, and chosen by other words."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def world():
 
 def drawn(world, listed, how="one-to-one", m=60):
     found, r = world
-    way = partial(subspaces.within, r, how=how, least=0.1)
+    priced = SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)])  # what `within` asks of a correlation
+    way = partial(subspaces.within, priced, how=how, least=0.1)
     pairs = way(*(concepts.about(side, listed, RULE) for side in found))
     return pairs, placebos.drawn(pairs, found, (LIVE, LIVE), listed, RULE, way, m=m, seed=0)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import sys
 
@@ -88,6 +89,31 @@ def test_without_a_hub_it_says_so(printed):
     _, _, (code, said) = printed
     assert code == 1 and "of unknown size" in said and "at least" in said
     assert "the hub does not answer (OfflineModeIsEnabled)" in said
+
+
+def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, capsys):
+    import gensim.downloader
+
+    name = "word2vec-google-news-300"
+    (folder / "vectors.yaml").write_text(
+        f"extends: smoke\n05_semantic_subspaces: {{vectors: {{kind: download, name: {name}}}}}\n", "utf-8"
+    )
+    monkeypatch.setattr(params, "PARAMS", folder)
+    monkeypatch.setattr(sys, "argv", ["plan", "vectors"])
+    monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path))
+
+    def said(listed: dict) -> tuple[int, str]:
+        answer = json.dumps({"corpora": {}, "models": listed}).encode()
+        monkeypatch.setattr(gensim.downloader, "urlopen", lambda _: io.BytesIO(answer))
+        with pytest.raises(SystemExit) as left:
+            plan.main()
+        return left.value.code, capsys.readouterr().out
+
+    code, text = said({name: {"file_name": f"{name}.gz", "file_size": 1743563840, "license": "not found"}})
+    assert code == 0 and "to fetch: 1.74 GB; cached: 0.00 GB" in text and "licence unknown" in text
+    assert gigabytes(text, "05_semantic_subspaces.vectors") == "1.74"
+    code, text = said({"word2vec-other": {}})
+    assert code == 1 and "05_semantic_subspaces.vectors: gensim's downloader has no vectors called" in text
 
 
 def test_a_profile_that_needs_nothing(monkeypatch, capsys):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tiny_hub
 from gensim.models import KeyedVectors, Word2Vec
 
 from sae_utils.spec import ProfileError
@@ -68,22 +69,55 @@ def test_an_unknown_kind_is_refused():
         relatedness.vectors({"kind": "fil", "path": "x"}, None, [])
 
 
-def test_the_downloader_gives_a_path_and_runs_nothing(saved, monkeypatch):
+GOOGLE = "word2vec-google-news-300"
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """What gensim's downloader finds where it has been before, and no network."""
     import gensim.downloader
 
-    asked = {}
+    def refuse(*_):
+        raise OSError("no network")
 
-    def load(name, return_path=False):
-        asked.update(name=name, return_path=return_path)
-        if name == "nothing":
-            raise ValueError("Incorrect model/corpus name")
-        return str(saved / "v.bin")
+    tiny_hub.vectors(tmp_path, GOOGLE, ["she", "Anna", "fox"])
+    monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(gensim.downloader, "urlopen", refuse)
+    monkeypatch.setattr(gensim.downloader.urllib, "urlretrieve", refuse)
+    return tmp_path
 
-    monkeypatch.setattr(gensim.downloader, "load", load)
-    read = relatedness.vectors({"kind": "download", "name": "word2vec-google-news-300"}, None, ["she"])
-    assert asked == {"name": "word2vec-google-news-300", "return_path": True} and len(read.unit) == 1
-    with pytest.raises(ProfileError, match="could not download 'nothing'"):
-        relatedness.vectors({"kind": "download", "name": "nothing"}, None, ["she"])
+
+def test_the_downloader_gives_a_path_and_runs_nothing(fetched, capfd):
+    """The folder of gensim's own layout; its `__init__.py`, which gensim would import, ends whoever runs it."""
+    read = relatedness.vectors({"kind": "download", "name": GOOGLE}, None, ["she", "anna", "nobody"])
+    assert list(read.place) == ["she", "anna"] and read.unit.shape == (2, 300)
+    np.testing.assert_allclose(np.linalg.norm(read.unit, axis=1), 1, rtol=1e-5)
+    assert not capfd.readouterr().err  # of a network that does not answer
+
+
+def test_vectors_that_cannot_be_downloaded_say_what_to_do(fetched):
+    for name in ("nothing", "gone"):
+        with pytest.raises(ProfileError, match=rf"vectors\.name: gensim could not download '{name}'.*kind: file"):
+            relatedness.vectors({"kind": "download", "name": name}, None, ["she"])
+        listed = json.loads((fetched / "information.json").read_text())
+        listed["models"]["gone"] = listed["models"][GOOGLE]  # on the list, but not here
+        (fetched / "information.json").write_text(json.dumps(listed))
+
+
+def test_what_vectors_would_take_is_told_without_fetching(fetched):
+    file = fetched / GOOGLE / f"{GOOGLE}.gz"
+    here = relatedness.offered(GOOGLE)
+    assert here.sizes == {file.name: file.stat().st_size} and here.cached == {file.name: str(file)}
+    assert here.terms == "licence unknown" and not here.refusal
+    (fetched / "information.json").rename(fetched / "list")
+    assert relatedness.offered(GOOGLE).sizes == here.sizes and "does not answer" in relatedness.offered(GOOGLE).refusal
+    (fetched / "list").rename(fetched / "information.json")
+    file.unlink()
+    assert relatedness.offered(GOOGLE)._replace(cached={}) == here._replace(cached={})  # as the list has it
+    assert not relatedness.offered(GOOGLE).cached
+    assert "no vectors called 'word2vec-google'; did you mean `word2vec-google-news-300`" in (
+        relatedness.offered("word2vec-google").refusal
+    )
 
 
 def test_vectors_trained_on_the_corpus(world):

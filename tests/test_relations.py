@@ -1,9 +1,12 @@
-"""Planted relations are parallel and alike in both models; words without a feature are said."""
+"""Planted relations are parallel and alike in both models; words without a feature of their own are said."""
+
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 from scipy import sparse
 
+from sae_utils.spec import ProfileError
 from sae_utils.studies import concepts, relations
 from sae_utils.studies.subspaces import Chosen
 from sae_utils.studies.words import Words
@@ -61,6 +64,45 @@ def test_two_words_of_one_feature_are_no_relation():
     assert relations.find(one, found, [["king", "king"], ["king", "man"]], share=0.5).merged == 1
 
 
+def test_relations_that_share_a_feature_count_once():
+    """Every difference that has an end in common with another is parallel to a part of it in any model."""
+    pairs, found = world()
+    same = relations.find(pairs, found, [["king", "queen"], ["queen", "king"], ["king", "queen"]], share=0.5)
+    assert (same.words, same.shared, same.merged) == ([("king", "queen")], 2, 0)
+    chain = relations.find(pairs, found, [["king", "queen"], ["queen", "man"], ["man", "woman"]], share=0.5)
+    assert (chain.words, chain.shared) == ([("king", "queen"), ("man", "woman")], 1)
+    for relation in (same, chain):
+        assert len(np.unique([relation.first, relation.second])) == 2 * len(relation.words)
+
+
+def test_pairs_that_share_a_feature_of_one_side_are_no_two_ends():
+    """Many-to-one: king and queen have the same feature of b, woman that of man."""
+    _, found = world()
+    a = np.arange(12)
+    b = np.where(np.isin(a, [1, 3]), a - 1, a)
+    spread = found[1]._replace(mass=found[1].mass + found[1].mass[:, (a + 1) % 12])
+    made = relations.find(Chosen(a, b, np.ones(12, np.float32)), (found[0], spread), PAIRS, share=0.3)
+    assert made.merged == 2 and made.words == [tuple(pair) for pair in PAIRS[2:]]
+    crossed = relations.find(
+        Chosen(a, b, np.ones(12, np.float32)), (found[0], spread), [["king", "boy"], ["queen", "girl"]], share=0.3
+    )
+    assert (crossed.words, crossed.shared) == ([("king", "boy")], 1)
+
+
+def test_of_relations_that_share_the_best_evidenced_is_kept():
+    pairs, found = world()
+    weaker = [side._replace(total=side.total * np.where(np.arange(12) == 1, 1.5, 1)) for side in found]  # queen's
+    made = relations.find(pairs, tuple(weaker), [["king", "queen"], ["man", "king"], ["queen", "he"]], share=0.5)
+    assert (made.words, made.shared) == ([("man", "king"), ("queen", "he")], 1)
+
+
+@pytest.mark.parametrize("bad", ["king queen", ["king"], ["king", ""], ["king", " "], ["king", 1], ["a", "b", "c"]])
+def test_what_is_no_relation_is_refused(bad):
+    pairs, found = world()
+    with pytest.raises(ProfileError, match=r"relation\.words: .* is no relation; write two words"):
+        relations.find(pairs, found, [["king", "queen"], bad], share=0.5)
+
+
 def test_no_pairs_no_relations():
     pairs, found = world()
     none = Chosen(pairs.a[:0], pairs.b[:0], pairs.r[:0])
@@ -103,3 +145,64 @@ def test_too_few_relations_are_refused():
     made = relations.find(pairs, found, PAIRS[:2], share=0.5)
     with pytest.raises(ValueError, match="2 relations"):
         relations.test(made, rows(0), rows(1), m=19, seed=0)
+
+
+def test_a_pair_of_features_at_two_ends_is_refused():
+    pairs, found = world()
+    made = relations.find(pairs, found, PAIRS, share=0.5)
+    with pytest.raises(ValueError, match="6 relations of 11 pairs of features"):
+        relations.test(made._replace(second=made.second[[0, 0, 2, 3, 4, 5]]), rows(0), rows(1), m=19, seed=0)
+
+
+def naive(a, b, order_a, order_b):
+    """Mean cosines and their correlation, difference by difference: relation i is features 2i and 2i + 1."""
+    cosines = []
+    for side, order in ((a, order_a), (b, order_b)):
+        steps = [side[order[i]] - side[order[i + 1]] for i in range(0, len(order), 2)]
+        cosines.append([u @ v / np.linalg.norm(u) / np.linalg.norm(v) for u, v in combinations(steps, 2)])
+    return np.mean(cosines[0]), np.mean(cosines[1]), np.corrcoef(*cosines)[0, 1]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_three_relations_against_every_order_of_their_features(parallel):
+    pairs, found = world()
+    made = relations.find(pairs, found, PAIRS[:3], share=0.5)
+    a, b = rows(2, parallel), rows(52, parallel)
+    result = relations.test(made, a, b, m=3999, seed=0)
+    here = list(range(6))
+    observed = naive(a, b, here, here)
+    every = np.array(
+        [[naive(a, b, order, here)[0], *naive(a, b, here, order)[1:]] for order in map(list, permutations(here))]
+    )
+    for place, name in enumerate(relations.SCORES):
+        assert result[name].observed == pytest.approx(observed[place])
+        assert result[name].null_mean == pytest.approx(every[:, place].mean(), abs=0.03)
+        exact = np.mean(every[:, place] >= observed[place] - 1e-9)
+        assert result[name].p == pytest.approx(exact, abs=0.025)
+    if parallel:  # of 720 orders 12 are the same relations
+        assert result["parallel a"].p < 0.03 and result["parallel b"].p < 0.03
+
+
+def test_features_of_other_words_are_no_analogy():
+    """The planted relations again, the features given to the wrong words."""
+    pairs, found = world()
+    made = relations.find(pairs, found, PAIRS, share=0.5)
+    wrong = np.random.default_rng(4)
+    p = [
+        relations.test(made, rows(s)[wrong.permutation(12)], rows(s + 50), m=99, seed=s)["parallel a"].p
+        for s in range(20)
+    ]
+    assert sum(x <= 0.1 for x in p) <= 5
+
+
+def test_relations_are_told_with_their_scores_or_as_too_few():
+    pairs, found = world()
+    made, few = (relations.find(pairs, found, PAIRS[:n], share=0.5) for n in (3, 2))
+    result = relations.test(made, rows(0), rows(1), m=19, seed=0)
+    told = relations.told(made, result)
+    assert told["n"] == "3" and told["across"] == f"{result['across'].observed:.2f}"
+    assert told["parallel a, p"] == f"{result['parallel a'].p:.3f}"
+    assert relations.told(few, None) == {
+        "n": "2", "parallel a": "too few", "parallel a, p": "", "parallel b": "too few", "parallel b, p": "",
+        "across": "too few", "across, p": "",
+    }  # fmt: skip

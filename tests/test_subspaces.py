@@ -46,10 +46,34 @@ def test_everything_is_the_matching_above_the_threshold(found):
     assert len(np.unique(one.b)) == len(one.b)
 
 
-def test_the_block_is_all_correlations(found):
-    r = subspaces.block(found)
-    assert r.shape == (30, 24) and (r[29] == -1).all() and (r[:, 23] == -1).all()
-    np.testing.assert_allclose(r[:29, :23], found.price(np.arange(29), np.arange(23)))
+def test_a_block_has_the_bits_of_the_whole_matrix(found):
+    """In any order, whichever side fires less, with -1 for features that are not live; way 2 sees the same."""
+    whole = found.price()
+    assert whole.shape == (30, 24) and np.isnan(whole[29]).all() and np.isnan(whole[:, 23]).all()
+    whole = np.nan_to_num(whole, nan=-1)
+    rng = np.random.default_rng(2)
+    for n, m in ((30, 24), (5, 20), (25, 3), (1, 1)):
+        a, b = rng.permutation(30)[:n], rng.permutation(24)[:m]
+        np.testing.assert_array_equal(subspaces.block(found, a, b), whole[np.ix_(a, b)])
+        about = np.isin(np.arange(30), a), np.isin(np.arange(24), b)
+        best = subspaces.within(found, *about, how="many-to-one", least=-1)
+        inside = whole[np.ix_(*map(np.flatnonzero, about))]
+        np.testing.assert_array_equal(best.r, inside.max(1))
+        np.testing.assert_array_equal(best.b, np.sort(b)[inside.argmax(1)])
+
+
+def test_way_2_prices_no_feature_outside_the_concept(found):
+    """All by all would be 4.3 GB at 32,768 features a side."""
+    asked = []
+
+    def price(rows, columns):
+        asked.append((rows.tolist(), columns.tolist()))
+        return found.price(rows, columns)
+
+    about = np.isin(np.arange(30), [1, 3, 8]), np.isin(np.arange(24), [1, 7])
+    for how in ("one-to-one", "many-to-one"):
+        subspaces.within(found._replace(price=price), *about, how=how, least=0.1)
+    assert asked == [([1, 3, 8], [1, 7])] * 2
 
 
 def test_way_1_keeps_pairs_by_their_sides(found):
@@ -65,7 +89,7 @@ def test_way_1_keeps_pairs_by_their_sides(found):
 @pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
 def test_way_2_of_all_features_is_the_matching_of_all(found, how):
     pairs = subspaces.everything(found, how, 0.1)
-    every = subspaces.within(subspaces.block(found), np.ones(30, bool), np.ones(24, bool), how=how, least=0.1)
+    every = subspaces.within(found, np.ones(30, bool), np.ones(24, bool), how=how, least=0.1)
     np.testing.assert_array_equal(every.a, pairs.a)
     np.testing.assert_array_equal(every.b, pairs.b)
     np.testing.assert_allclose(every.r, pairs.r, atol=1e-6)
@@ -73,17 +97,16 @@ def test_way_2_of_all_features_is_the_matching_of_all(found, how):
 
 def test_way_2_looks_at_the_concept_alone(found):
     """Feature 3 of a loses its copy, which is not about the concept, and takes what is left."""
-    r = subspaces.block(found)
     a, b = np.isin(np.arange(30), [1, 3]), np.isin(np.arange(24), [1, 7])
-    assert list(subspaces.within(r, a, b, how="one-to-one", least=-1).a) == [1, 3]
-    strict = subspaces.within(r, a, b, how="many-to-one", least=0.2)
+    assert list(subspaces.within(found, a, b, how="one-to-one", least=-1).a) == [1, 3]
+    strict = subspaces.within(found, a, b, how="many-to-one", least=0.2)
     assert (strict.a.tolist(), strict.b.tolist()) == ([1], [1])
 
 
 def test_no_feature_no_pair(found):
-    r, none = subspaces.block(found), np.zeros(30, bool)
+    none = np.zeros(30, bool)
     for how in ("one-to-one", "many-to-one"):
-        assert len(subspaces.within(r, none, np.ones(24, bool), how=how, least=0.1).a) == 0
+        assert len(subspaces.within(found, none, np.ones(24, bool), how=how, least=0.1).a) == 0
         pairs = subspaces.everything(found, how, 0.1)
         assert len(subspaces.kept(pairs, none, none[:24], sides="either").a) == 0
 
@@ -99,6 +122,12 @@ def test_recovered_by_hand():
 def test_enough_pairs_and_partners():
     assert subspaces.enough(chosen(np.arange(12)), 12) and not subspaces.enough(chosen(np.arange(12)), 13)
     assert not subspaces.enough(chosen(np.arange(20), np.arange(20) // 4), 12)
+
+
+def test_alone_is_about_no_other_keyword():
+    about = {"she": np.array([1, 1, 0, 0], bool), "he": np.array([0, 1, 1, 0], bool)}
+    assert subspaces.alone(about, "she").tolist() == [True, False, False, False]
+    assert subspaces.alone({"she": about["she"]}, "she").tolist() == about["she"].tolist()
 
 
 def test_unions_and_what_is_left():

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gensim.models import KeyedVectors
 from hub_server import commit
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors, trainers
@@ -179,6 +181,19 @@ def llama_scope(place: Path, weights: dict[str, torch.Tensor], hook: str, scale:
          "decoder.weight": (weights["W_dec"].T * scale).contiguous(), "decoder.bias": weights["b_dec"] * scale},
         place / "checkpoints" / "final.safetensors",
     )  # fmt: skip
+
+
+def vectors(folder: Path, name: str, words: Iterable[str], size: int = 300) -> None:
+    """Random vectors of words where gensim's downloader keeps what it has fetched, in word2vec's binary format."""
+    place, known = folder / name, KeyedVectors(size)
+    place.mkdir(parents=True)
+    there = sorted(set(words))
+    known.add_vectors(there, np.random.default_rng(0).standard_normal((len(there), size), np.float32))
+    known.save_word2vec_format(str(place / f"{name}.gz"), binary=True)
+    (place / "__init__.py").write_text("raise SystemExit('what comes with vectors must not be run')\n")
+    bytes_ = (place / f"{name}.gz").stat().st_size
+    listed = {name: {"file_name": f"{name}.gz", "file_size": bytes_, "license": "not found", "parts": 1}}
+    (folder / "information.json").write_text(json.dumps({"corpora": {}, "models": listed}), "utf-8")
 
 
 def cache(root: Path, home: Path) -> None:

@@ -51,8 +51,7 @@ def read(name: str) -> dict[str, tuple[str, ...]]:
     for concept, words in lists.items():
         where = f"{FILE}: {name}.concepts.{concept}"
         for word in words:
-            if not word.isalnum():
-                raise ProfileError(f"{where}: {word!r} is not one word; list whole words without spaces or hyphens")
+            _one_word(word, where)
             if seen.get(word) == concept:
                 raise ProfileError(f"{where}: {word!r} stands twice in the list; remove one")
             if found.disjoint and word in seen:
@@ -63,23 +62,67 @@ def read(name: str) -> dict[str, tuple[str, ...]]:
     return lists
 
 
+class Keywords(Spec):
+    """Single words that are concepts of their own."""
+
+    single: list[str] = Field(min_length=1)
+    """whole words"""
+    mismatched: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    """pairs of them that do not belong together: one is looked for in A, the other in B"""
+
+
+class Combinations(Spec):
+    """What is made of lists."""
+
+    unions: dict[str, Annotated[list[str], Field(min_length=2)]]
+    """concepts that count as one, by its name"""
+    keywords: Keywords
+
+
 def combined(
-    lists: Mapping[str, Sequence[str]], unions: Mapping[str, Sequence[str]], singles: Sequence[str] = ()
+    lists: Mapping[str, Sequence[str]], unions: Mapping[str, Any], keywords: Mapping[str, Any], *, where: str
 ) -> dict[str, tuple[str, ...]]:
-    """`lists`, then `unions` of them by name, then lists of one keyword each, named like "'she'".
+    """`lists`, then `unions` of them by name, then a list for each single one of the `Keywords`, named like "'she'".
+
+    `where`: file and section of unions and keywords, for messages.
 
     Raises:
-        ProfileError: a union of a concept that there is none of, or under a name that is taken.
+        ProfileError: a union of fewer than two concepts, of one twice, of one that there is none of, or under a name
+            that is taken; a keyword that is not one word, or stands twice; a mismatched word that is no keyword, or its
+            own partner.
     """
+    told = build(Combinations, {"unions": unions, "keywords": keywords}, where)
     made = {name: tuple(words) for name, words in lists.items()}
-    for name, parts in unions.items():
+    for name, parts in told.unions.items():
+        at = f"{where}.unions.{name}"
         if name in lists:
-            raise ProfileError(f"unions.{name}: a concept has that name; choose another")
-        for part in parts:
+            raise ProfileError(f"{at}: a concept has that name; choose another")
+        for place, part in enumerate(parts):
             if part not in lists:
-                raise ProfileError(f"unions.{name}: no concept is called {part!r}; {nearest(part, lists)}")
+                raise ProfileError(f"{at}: no concept is called {part!r}; {nearest(part, lists)}")
+            if part in parts[:place]:
+                raise ProfileError(f"{at}: {part!r} stands twice in the list; remove one")
         made[name] = tuple(dict.fromkeys(word for part in parts for word in lists[part]))
-    return made | {f"'{word}'": (word.casefold(),) for word in singles}
+    single, at = told.keywords.single, f"{where}.keywords.single"
+    for place, word in enumerate(single):
+        _one_word(word, at)
+        if word.casefold() in {other.casefold() for other in single[:place]}:
+            raise ProfileError(f"{at}: {word!r} stands twice in the list; remove one")
+        if f"'{word}'" in made:
+            raise ProfileError(f"{at}: a concept or union is called \"'{word}'\"; rename that")
+    for one, other in told.keywords.mismatched:
+        at = f"{where}.keywords.mismatched"
+        for word in (one, other):
+            if word not in single:
+                raise ProfileError(f"{at}: {word!r} is not in keywords.single; add it ({nearest(word, single)})")
+        if one == other:
+            raise ProfileError(f"{at}: {one!r} is its own partner; name two words, or remove the pair")
+    return made | {f"'{word}'": (word.casefold(),) for word in single}
+
+
+def _one_word(word: str, where: str) -> None:
+    if not word.isalnum():
+        raise ProfileError(f"{where}: {word!r} is not one word; list whole words without spaces or hyphens")
 
 
 class Top(Spec):
@@ -172,7 +215,7 @@ def member(words: Iterable[str], found: Evidence) -> Mask:
 
 
 def absent(words: Iterable[str], found: Evidence) -> list[str]:
-    """Listed words that no token of the text ends: they can find nothing."""
+    """Listed words that end at no token of those looked at: they can find nothing. Other documents may have them."""
     there = {word for word, n in zip(found.words, found.occurs, strict=True) if n}
     return [word for word in words if word.casefold() not in there]
 

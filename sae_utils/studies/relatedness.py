@@ -7,6 +7,7 @@ features are, against random sets of features. Never: pickle (gensim's own forma
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sae_utils import hub
 from sae_utils.chance import significance
 from sae_utils.chance.significance import Result
 from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError, Spec, choose
+from sae_utils.spec import ProfileError, Spec, choose, nearest
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.words import WORD
 from sae_utils.text import corpora
@@ -116,12 +118,34 @@ def _training(source: Artefact) -> Iterator[str]:
         yield from (text for text in block.texts if text)
 
 
-def _downloaded(name: str) -> Path:
+def offered(name: str) -> hub.Known:
+    """What gensim's downloader says of vectors, fetching none: their size, whether they are here, their terms."""
+    downloader = _downloader()
+    here = list((Path(downloader.BASE_DIR) / name).glob("*.gz"))
+    cached = {file.name: str(file) for file in here}
+    sizes = {file.name: file.stat().st_size for file in here}
+    try:
+        known = downloader.info()["models"]
+    except (ValueError, OSError):
+        return hub.Known(sizes, cached, "", 0, "gensim's list of vectors does not answer")
+    if name not in known:
+        return hub.Known({}, {}, "", 0, f"gensim's downloader has no vectors called {name!r}; {nearest(name, known)}")
+    terms = known[name].get("license", "not found").replace("not found", "licence unknown")
+    return hub.Known(sizes or {known[name]["file_name"]: known[name]["file_size"]}, cached, terms, 0, "")
+
+
+def _downloader() -> Any:
     import gensim.downloader
 
+    # where no network answers it prints how that came about, and goes on with the list that it has
+    logging.getLogger("gensim.downloader").setLevel(logging.CRITICAL)
+    return gensim.downloader
+
+
+def _downloaded(name: str) -> Path:
     try:
-        return Path(gensim.downloader.load(name, return_path=True))  # the path alone: no code that comes with it is run
-    except (ValueError, OSError) as error:
+        return Path(_downloader().load(name, return_path=True))  # the path alone: no code that comes with it is run
+    except Exception as error:  # it raises no more than that where a checksum differs
         raise ProfileError(
             f"vectors.name: gensim could not download {name!r} ({error}); check name and network, or give a file: "
             "{kind: file, path: ...}"

@@ -7,7 +7,7 @@ pairs, the power of such a test. Never: a choice of what the features are about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -56,15 +56,12 @@ def kept(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "
     return Chosen(pairs.a[at].astype(np.int64), pairs.b[at].astype(np.int64), pairs.r[at])
 
 
-def within(r: np.ndarray, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
-    """Way 2: the features about the concept on either side, paired among themselves.
-
-    `r` (features_a, features_b): their correlations, see `block`. Pairs below `least` are left out.
-    """
+def within(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
+    """Way 2: the features about the concept on either side, paired among themselves at an r of at least `least`."""
     a, b = np.flatnonzero(about_a), np.flatnonzero(about_b)
-    inside = r[np.ix_(a, b)].copy()
-    if not inside.size:
+    if not a.size * b.size:
         return Chosen(a[:0], b[:0], np.zeros(0, np.float32))
+    inside = block(correlation, a, b)
     if how == "many-to-one":
         i, j = np.arange(len(a)), inside.argmax(1)
     else:
@@ -79,12 +76,13 @@ def within(r: np.ndarray, about_a: Mask, about_b: Mask, *, how: Matching, least:
     return Chosen(a[i[good]], b[j[good]], inside[i, j][good])
 
 
-def block(correlation: Correlation) -> NDArray[np.float32]:
-    """(features_a, features_b) all correlations, -1 where a feature is not live. Raises ValueError where too many."""
-    live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
-    r = np.full((len(correlation.a.live), len(correlation.b.live)), -1, np.float32)
-    r[np.ix_(live_a, live_b)] = correlation.price(live_a, live_b)
-    return r
+def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
+    """Correlations of features `a` with features `b`, and no others: (a, b), -1 where a feature is not live.
+
+    Raises ValueError where they take more than half of the memory.
+    """
+    r = correlation.price(a, b)
+    return np.where(np.isnan(r), np.float32(-1), r)
 
 
 def recovered(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Judged:
@@ -99,6 +97,12 @@ def recovered(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Judge
     right, of = int((true_a[chosen.a] & true_b[chosen.b]).sum()), int(true_a.sum())
     in_pair = len(np.intersect1d(chosen.a, np.flatnonzero(true_a)))
     return Judged(n, right / n if n else float("nan"), in_pair / of if of else float("nan"))
+
+
+def alone(about: Mapping[str, Mask], word: str) -> Mask:
+    """(features,) about `word` and about no other of these, so that none counts under two."""
+    others = [mask for other, mask in about.items() if other != word]
+    return np.asarray(about[word] & ~np.any(others, axis=0)) if others else about[word]
 
 
 def enough(chosen: Chosen, fewest: int) -> bool:
