@@ -300,6 +300,8 @@ axes.set_xticks(power_curve["sizes"], map(str, power_curve["sizes"]))
 axes.minorticks_off()
 axes.legend()
 out.figure("power", figure)
+
+# %%
 for how in matchings:
     out.number(f"fewest {how}", fewest[how], "{:d}")
     out.number(f"all {how}", len(pool[how].a), "{:,}")
