@@ -198,7 +198,7 @@ depth = pd.DataFrame(
     {place: {concept: about[name, concept].sum() / live[name].sum() for concept in whole} for place, name in places}
 )
 figure, axes = plt.subplots(figsize=(0.24 * len(places) + 1.5, 0.16 * len(whole) + 0.5))
-sns.heatmap(100 * depth, annot=True, fmt=".0f", annot_kws={"size": 6}, cmap="Blues", ax=axes, cbar=False)
+sns.heatmap(100 * depth, annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="Blues", ax=axes, cbar=False)
 axes.tick_params(length=0, labelsize=7, labelrotation=0)
 axes.set(title="% of live features")
 out.figure("depth", figure)
@@ -387,13 +387,13 @@ out.table("carried", carried, {"in one": "{:.0f}", "cosine in B": "{:.2f}", "ran
 # that share one are given another together. `procrustes_outside` is the cosine after a rotation that was fitted on the
 # pairs outside the concept. That the parts of a union lie apart in both models makes it alike, however the pairs of a
 # part are arranged: a union is also held against a pairing shuffled within its parts, where partners change places with
-# those of the same part only (the part on which a feature spends most of its activation). *Corrected*: by the largest z
-# over all concepts, ways and measures, and both tests.
+# those of the same part only (the part on which a feature spends most of its activation; features that are not about
+# the union are a part of their own). *Corrected*: by the largest z over all concepts, ways, measures and both tests.
 
 # %%
 recovered = {key: subspaces.recovered(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
 part_of = {
-    (name, union): subspaces.parts(found[name], [listed[part] for part in unions[union]])
+    (name, union): subspaces.parts(found[name], [listed[part] for part in unions[union]], about[name, union])
     for name, union in product([*layers["b"], name_b], unions)
 }
 held_to = {"measures": scoring["measures"], "neighbours": scoring["neighbours"], "m": draws["permutations"]}
@@ -491,7 +491,7 @@ for how in matchings:
     out.number(f"tested {how}", len(here_tested), "{:d}")
     out.number(f"found {how}", sum(tested[key][primary.measure].p < 0.05 for key in here_tested), "{:d}")
     out.number(f"corrected {how}", sum(answered[key].beyond for key in here_tested), "{:d}")
-other_ways = [key for key in tested if key[1] != shown_way and key[0] in base]
+other_ways = [key for key in tested if key[1] != shown_way]
 out.number("other ways tested", len(other_ways), "{:d}")
 out.number("other ways alike", sum(answered[key].alike for key in other_ways), "{:d}")
 other_precision = comparison.average(np.array([recovered[key].precision for key in other_ways]))
@@ -503,6 +503,7 @@ out.number("permutations", draws["permutations"], "{:,}")
 parts = pd.DataFrame(
     {
         "union": key[0],
+        "way": key[1],
         "matching": key[2],
         "n": outcomes.counted(subspace[key]),
         "observed": x.observed,
@@ -513,16 +514,18 @@ parts = pd.DataFrame(
         "corrected": answered[key].within,
         "can move": x.movable,
     }
-    for key in main_keys
-    if key in within_parts
-    for x in [within_parts[key][primary.measure]]
+    for key, tests in within_parts.items()
+    for x in [tests[primary.measure]]
 )
 two = dict.fromkeys(["observed", "null", "null within parts", "can move"], "{:.2f}")
 three = dict.fromkeys(["p", "p within parts", "corrected"], "{:.3f}")
 out.table("parts", *((parts, {**two, **three}) if len(parts) else (nothing,)))
-out.number("parts tested", len(parts), "{:d}")
-out.number("parts found", sum(answered[key].alike for key in main_keys if key in within_parts), "{:d}")
-out.number("parts uncorrected", (parts["p within parts"] < 0.05).sum() if len(parts) else 0, "{:d}")
+
+# %%
+in_unions = [key for key in main_keys if key in within_parts]
+out.number("parts tested", len(in_unions), "{:d}")
+out.number("parts found", sum(answered[key].alike for key in in_unions), "{:d}")
+out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < 0.05 for key in in_unions), "{:d}")
 
 # %% [markdown]
 # ## Is it the concept, or would any such pairs do?

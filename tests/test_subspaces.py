@@ -211,7 +211,8 @@ def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
     mass = sparse.csr_array(np.array([[3.0, 0, 1], [0, 2, 0], [0, 1, 2]]))  # (words, features)
     found = concepts.Evidence(("x", "y", "z"), np.zeros((3, 1), np.int32), mass, np.ones(3), np.ones(3), np.ones(3))
     masks = [np.array([True, False, False]), np.array([False, True, True])]
-    assert subspaces.parts(found, masks).tolist() == [0, 1, 1]
+    assert subspaces.parts(found, masks, np.ones(3, bool)).tolist() == [0, 1, 1]
+    assert subspaces.parts(found, masks, np.array([True, False, True])).tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one-to-one", "many-to-one"])

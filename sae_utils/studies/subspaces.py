@@ -126,9 +126,13 @@ def without(pool: Chosen, chosen: Chosen) -> Chosen:
 # --- tests
 
 
-def parts(found: Evidence, listed: Sequence[Mask]) -> Ints:
-    """(features,) of several lists (words,) the one on whose words a feature spends most of its activation."""
-    return np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
+def parts(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
+    """(features,) of several lists (words,) the one on whose words a feature spends most of its activation.
+
+    Features that are not about their union (`about`) are a part of their own, the last.
+    """
+    most = np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
+    return np.where(about, most, len(listed))
 
 
 def arranged(
