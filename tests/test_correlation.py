@@ -137,7 +137,7 @@ def test_other_roads_give_what_the_kernels_give(monkeypatch, road):
     expected = correlation.correlate(a, b, k=9)
     monkeypatch.setattr(correlation, "_sparse", lambda *_: False)
     if road == "torch":
-        monkeypatch.setattr(tiles, "rank", lambda one, two, k: device.rank(one, two, k, "cpu"))
+        monkeypatch.setattr(tiles, "rank", lambda one, two, k, firings: device.rank(one, two, k, "cpu"))
         monkeypatch.setattr(tiles, "price", lambda *sides: device.price(*sides, "cpu"))
     for block, tile in ((4096, 2**27), (100, 8 * 50 * 7)):
         monkeypatch.setattr(sides, "BLOCK", block)
@@ -149,6 +149,16 @@ def test_other_roads_give_what_the_kernels_give(monkeypatch, road):
                 np.testing.assert_array_equal(field, other)
         np.testing.assert_array_equal(found.price(), expected.price())
         np.testing.assert_array_equal(found.price([7, 4, 0], [3, 0]), expected.price([7, 4, 0], [3, 0]))
+
+
+def test_without_firings_only_the_jaccard_index_of_dense_sides_is_missing():
+    dense, codes = dense_side(46), sparse_codes(700, 30, 0.1, 47)
+    for a, b, unknown in ((dense, codes, True), (codes, dense, True), (codes, codes, False)):
+        expected, found = correlation.correlate(a, b, k=6), correlation.correlate(a, b, k=6, firings=False)
+        for x, y in ((found.a_to_b, expected.a_to_b), (found.b_to_a, expected.b_to_a)):
+            for field, other in zip(x[:3], y[:3], strict=True):
+                np.testing.assert_array_equal(field, other)
+            np.testing.assert_array_equal(x.jaccard, np.full_like(y.jaccard, np.nan) if unknown else y.jaccard)
 
 
 def test_dense_sides_through_torch():

@@ -23,10 +23,13 @@ from sae_utils.text import corpora
 
 @artefact
 def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
-    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side."""
+    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side.
+
+    Where a side is dense, candidates have no Jaccard index: nothing asks how often neurons fire together.
+    """
     one, two = side(a, sites, split), side(b, sites, split)
     k = min(k, one.features, two.features)
-    found = correlation.correlate(one, two, k=k, threads=store.threads(), device=store.device())
+    found = correlation.correlate(one, two, k=k, firings=False, threads=store.threads(), device=store.device())
     for part in ("a", "b", "a_to_b", "b_to_a"):
         for field, values in getattr(found, part)._asdict().items():
             np.save(folder / f"{part}-{field}.npy", values)

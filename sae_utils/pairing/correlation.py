@@ -74,6 +74,7 @@ def correlate(
     k: int = 64,
     rows: ArrayLike | None = None,
     rows_b: ArrayLike | None = None,
+    firings: bool = True,
     threads: int = 1,
     device: str = "cpu",
 ) -> Correlation:
@@ -82,7 +83,8 @@ def correlate(
     ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` sets other
     tokens of b against them, as many, in its own order: a permutation null. A side that takes part in many
     correlations may come prepared (``sides.prepare``) in the place of its codes; its tokens are chosen already.
-    ``k`` candidates are kept either way.
+    ``k`` candidates are kept either way. Without ``firings`` their Jaccard indices are NaN where a side is dense, which
+    saves a third of the time: a neuron fires on half of all tokens or so.
     ``threads`` are those of sparse sides on the CPU (dense sides have BLAS's); with a CUDA ``device`` all goes there.
 
     Raises ValueError for sides of different length, positions outside, k larger than a side, values that are not
@@ -93,8 +95,10 @@ def correlate(
     for name, side in (("a", one), ("b", two)):
         if not side.moments.live.any():
             raise ValueError(f"side {name} has no live feature on these {len(side.at)} tokens: all dead or constant")
-    rank = _rank(one, two, k, threads, device)
-    a_to_b, b_to_a = _decode(rank[0], one.moments, two.moments), _decode(rank[1], two.moments, one.moments)
+    firings = firings or _sparse(one, two)
+    rank = _rank(one, two, k, firings, threads, device)
+    a_to_b = _decode(rank[0], one.moments, two.moments, firings)
+    b_to_a = _decode(rank[1], two.moments, one.moments, firings)
     return Correlation(one.moments, two.moments, a_to_b, b_to_a, price_of(one, two, threads, device))
 
 
@@ -229,14 +233,14 @@ def _transpose(side: Side, partner: NDArray[np.int64]) -> accumulate.Triple:
     return accumulate.transpose(*sides.raw(side.codes), side.at, partner, side.features)
 
 
-def _rank(one: Side, two: Side, k: int, threads: int, device: str) -> tuple[Keys, Keys]:
+def _rank(one: Side, two: Side, k: int, firings: bool, threads: int, device: str) -> tuple[Keys, Keys]:
     """Keys both ways; every thread keeps its own best of b, and the best of these are the best of all."""
     if device != "cpu":
         from sae_utils.pairing import device as other  # torch, which the CPU does without
 
         return other.rank(one, two, k, device)
     if not _sparse(one, two):
-        return tiles.rank(one, two, k)
+        return tiles.rank(one, two, k, firings=firings)
     arrays = _transpose(one, two.at), sides.raw(two.codes), sides.scaling(one, two)
     by_row = keys.heap(one.features, k)
     by_column = [keys.heap(two.features, k) for _ in range(threads)]
@@ -307,10 +311,10 @@ def _spread(work: Callable[[int, int, int], None], total: int, threads: int, tit
             list(pool.map(run, range(threads)))
 
 
-def _decode(rank: Keys, mine: Moments, yours: Moments) -> Candidates:
+def _decode(rank: Keys, mine: Moments, yours: Moments, firings: bool) -> Candidates:
     """Candidates best first from keys in any order (see ``keys``) and the firings beside them."""
     index, r = keys.decode(rank[0])
     both = np.take_along_axis(rank[1], np.argsort(rank[0], axis=1)[:, ::-1], axis=1)
     x, y = _at(mine, (slice(None), None)), _at(yours, index)
-    jaccard = np.where(index < 0, np.float32(np.nan), _jaccard(both, x, y))
+    jaccard = np.where((index < 0) | (not firings), np.float32(np.nan), _jaccard(both, x, y))
     return Candidates(index, r, _cosine(r * x.sd * y.sd, x, y), jaccard)

@@ -193,7 +193,7 @@ def evidence(codes: Any, words: Words, documents: ArrayLike, on: Mask, *, k: int
     at = np.flatnonzero(on)
     chosen = codes[at]
     if not sparse.issparse(chosen):
-        chosen = sparse.csr_array(np.maximum(chosen.astype(np.float32), 0))
+        chosen = np.maximum(chosen.astype(np.float32), 0)
     of = words.of[at]
     labelled = labels.label(chosen, of, np.asarray(documents)[at], k=k, window=0)
     ends = np.flatnonzero(of >= 0)
