@@ -19,6 +19,7 @@ from sae_utils.chance import intervals, significance
 from sae_utils.chance.comparison import Rows
 from sae_utils.chance.intervals import Interval
 from sae_utils.chance.significance import Result
+from sae_utils.pairing import directions
 
 BLOCK = 1024  # pairs whose cosines with all others are held at once
 FORMATS = (
@@ -53,7 +54,7 @@ def families(rows: Rows, near: float) -> NDArray[np.int32]:
 
     And so on from pair to pair: families are the connected components of that graph. For `nulls.blocks`.
     """
-    units = [_unit(side) for side in rows]
+    units = [directions.unit(side) for side in rows]
     blocks = (
         np.logical_or(*(unit[first : first + BLOCK] @ unit.T >= near for unit in units))
         for first in range(0, len(units[0]), BLOCK)
@@ -61,10 +62,6 @@ def families(rows: Rows, near: float) -> NDArray[np.int32]:
     graph = sparse.vstack([sparse.csr_array(block) for block in blocks])
     found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return found
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny))
 
 
 def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
@@ -75,8 +72,7 @@ def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
     """
     from sklearn.cluster import AgglomerativeClustering
 
-    unit = _unit(rows[0])
-    label = AgglomerativeClustering(n_clusters=min(families, len(unit))).fit_predict(unit)
+    label = AgglomerativeClustering(n_clusters=min(families, len(rows[0]))).fit_predict(directions.unit(rows[0]))
 
     def excess(kept: np.ndarray) -> float:
         found = significance.test(rows[0][kept], rows[1][kept], [measure], m_of={measure: 0})
