@@ -85,10 +85,10 @@ tex:
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest
+	@$(BIN)/python -m sae_utils.cpu $(BIN)/pytest
 
 lab: $(READY) notebooks
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m sae_utils.cpu $(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
 	@$(BIN)/python -m sae_utils.notebooks

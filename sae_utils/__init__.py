@@ -1,1 +1,5 @@
-"""Small shared package behind the notebooks; `README.md` shows how data flow through its modules."""
+"""What the notebooks of this paper import."""
+
+from sae_utils import cpu
+
+cpu.pin()  # before torch and numpy load

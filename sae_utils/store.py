@@ -4,8 +4,9 @@ In: a producing function and its arguments. Out: an `Artefact`, found or made.
 Never: pickle, partial results, an artefact that differs from what its key says.
 
 An artefact's key is the sha256 of its arguments (for an argument that is an artefact, its key), the thread
-count, the device, the versions of torch and of the libraries imported, and the docstring-free syntax tree of
-the producing module and of the `sae_utils` modules it imports: what can change the bytes changes the key.
+count, the device, the CPU code path, the versions of torch and of the libraries imported, and the docstring-free
+syntax tree of the producing module and of the `sae_utils` modules it imports: what can change the bytes changes
+the key.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
+from sae_utils import cpu
 from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import Spec
 
@@ -60,7 +62,17 @@ def use(*, threads: int, device: str = "cpu", root: Path | None = None) -> None:
     torch.set_num_threads(threads)
     threadpool_limits(threads)
     _Settings.threads, _Settings.device = threads, device
+    _say_code_path()
     _Settings.root = root or REPOSITORY / "build" / "store"
+
+
+@functools.cache
+def _say_code_path() -> None:
+    """Say, once a process, where the same bytes as elsewhere cannot be expected."""
+    if found := cpu.differs():
+        # standard error is not kept in the executed notebooks
+        print(f"store: the CPU code path is not the pinned one ({found}): last digits may differ from those of other "
+              "machines (sae_utils/cpu.py says what it needs)", file=sys.stderr)  # fmt: skip
 
 
 def threads() -> int:
@@ -144,6 +156,7 @@ def artefacts(
             "code": code,
             "threads": threads(),
             "device": device(),
+            "cpu": cpu.path(),
             "torch": torch.__version__,
         }
         key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,103 @@
+"""The pinned CPU code path: the same bytes on another processor, and the truth where it does not hold."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sae_utils import cpu
+from sae_utils.sources import REPOSITORY
+
+# every library that is pinned, at sizes at which its kernels differ from processor to processor
+WORK = """
+import hashlib, json
+from sae_utils import cpu
+import numba, numpy as np, torch
+from scipy import linalg
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x = torch.randn(384, 96)
+encoder, decoder = (torch.nn.Parameter(torch.randn(shape) / 8) for shape in ((96, 320), (320, 96)))
+norm = torch.nn.LayerNorm(96)
+optimizer = torch.optim.Adam([encoder, decoder, *norm.parameters()], 1e-3)
+for _ in range(5):
+    codes = torch.nn.functional.gelu(norm(x) @ encoder).softmax(1)
+    top, index = codes.topk(10)
+    loss = (torch.zeros_like(codes).scatter(1, index, top) @ decoder - x).square().mean() + codes.exp().log().mean()
+    optimizer.zero_grad(); loss.backward(); optimizer.step()
+
+rng = np.random.default_rng(0)
+a = rng.standard_normal((200, 150))
+
+@numba.njit(fastmath={"reassoc", "contract"})
+def dot(u, v):
+    total = 0.0
+    for i in range(u.size):
+        total += u[i] * v[i]
+    return total
+
+made = {
+    "torch": decoder.detach().numpy(),
+    "numpy": np.concatenate([np.exp(a), np.log(np.abs(a)), np.tanh(a), a.T @ a, np.power(np.abs(a), 0.3)]),
+    "scipy": linalg.svd(a, full_matrices=False)[1],
+    "numba": np.array([dot(row, a[0]) for row in a]),
+}
+digests = {name: hashlib.sha256(value.tobytes()).hexdigest()[:12] for name, value in made.items()}
+print(json.dumps([cpu.path(), digests]))
+"""
+
+
+def run(**changes):
+    """Code path and digests of a fresh process, with the pin but for `changes`."""
+    kept = {name: value for name, value in os.environ.items() if name not in cpu.PIN}
+    done = subprocess.run(
+        [sys.executable, "-c", WORK], cwd=REPOSITORY, env=kept | changes, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+pinned = pytest.mark.skipif(not cpu._avx2(), reason="the pin needs Linux on x86-64 with AVX2")
+
+
+@pinned
+def test_pinned_bytes_are_those_of_another_processor():
+    path, digests = run()
+    assert path == cpu.PINNED
+    assert digests == {
+        "torch": "df75f066ec8c", "numpy": "cc63cc8be497", "scipy": "bfb1447fbf02", "numba": "5760e30acd76",
+    }  # fmt: skip
+
+
+@pinned
+@pytest.mark.parametrize("name, value, library", [("ATEN_CPU_CAPABILITY", "default", "torch"),
+                                                  ("MKL_CBWR", "COMPATIBLE", "MKL"),
+                                                  ("OPENBLAS_CORETYPE", "Prescott", "OpenBLAS"),
+                                                  ("NPY_DISABLE_CPU_FEATURES", "X86_V4 X86_V3", "numpy"),
+                                                  ("NUMBA_CPU_NAME", "generic", "numba")])  # fmt: skip
+def test_a_value_of_the_environment_is_left_alone_and_told(name, value, library):
+    path, _ = run(**{name: value})
+    assert path[library] != cpu.PINNED[library]
+    assert {other for other in cpu.PINNED if path[other] != cpu.PINNED[other]} == {library}
+
+
+def test_differs_names_what_does_not_follow(monkeypatch):
+    monkeypatch.setattr(cpu, "path", lambda: cpu.PINNED)
+    assert cpu.differs() == ""
+    monkeypatch.setattr(cpu, "path", lambda: {**cpu.PINNED, "MKL": "0x1", "processor": "x86_64"})
+    assert cpu.differs() == "MKL 0x1"
+
+
+def test_a_library_that_is_loaded_is_not_pinned_behind_its_back(monkeypatch):
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    cpu.pin()  # torch or numpy is loaded by now
+    assert "NUMBA_CPU_NAME" not in os.environ
+
+
+def test_without_a_compiler_the_path_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu.shutil, "which", lambda name: None)
+    monkeypatch.setattr(cpu, "COMPILED", tmp_path / "none.so")
+    cpu._answer_mkl()  # nothing raised: `path` asks MKL itself
+    assert not list(tmp_path.iterdir())
