@@ -68,7 +68,7 @@ def path() -> dict[str, str]:
         "MKL": _mkl(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"),
         "OpenBLAS": " ".join(sorted({i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"})),
         "numpy": next((level for level in ("X86_V4", "X86_V3", "X86_V2") if features.get(level)), "baseline"),
-        "numba": numba.config.CPU_NAME or "host",
+        "numba": numba.config.CPU_NAME or "host",  # type: ignore[attr-defined]
     }
     return found if found == PINNED else {**found, "processor": platform.machine() + _vendor()}
 

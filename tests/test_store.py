@@ -368,8 +368,8 @@ def test_a_pass_that_fails_keeps_what_it_finished(passes, root):
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
+from sae_utils import store  # first, which pins the CPU code path
 import numpy as np
-from sae_utils import store
 store.use(threads=1, root=Path("store").resolve())
 
 
