@@ -4,6 +4,7 @@ PROFILE ?= demo
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TEX ?= auto
+TORCH ?= registry
 export OMP_WAIT_POLICY ?= PASSIVE
 # nothing here downloads a model: without this every missing file costs half a minute of retries
 export HF_HUB_OFFLINE ?= 1
@@ -40,17 +41,14 @@ help: ## list the targets
 	@echo "options: PROFILE=name   a file in params/: $(patsubst params/%.yaml,%,$(filter-out $(DATA),$(wildcard params/*.yaml)))"
 	@echo "         TEX=skip       figures, tables and numbers without the PDF"
 	@echo "         ANONYMOUS=1    a PDF without authors and links, for review"
+	@echo "         TORCH=cpu      torch's CPU build when .venv is made (on Linux the registry's is the CUDA one)"
 	@echo "         -j2            notebooks side by side"
 
-# --- environment: made once, remade when its pins change; an interrupted install is taken up again
+# --- environment: made once, remade when its pins change; one that is not ours is used as it is
 ifdef READY
 $(READY): constraints.txt pyproject.toml
 	@$(if $(PYTHON),,echo "error: no Python >= 3.11 found; install one, or name it: make PYTHON=/path/to/python3.11"; exit 1)
-	@echo "== making the environment .venv (2.8 GB, some minutes)"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@$(PYTHON) -m sae_utils.environment --torch $(TORCH)
 endif
 
 # --- the paper; latexmk itself sees what has changed
