@@ -90,7 +90,8 @@ def explained(path: Path) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        said = _said(error, Path(os.fsdecode(error.filename)) if error.filename else path)
+        place = error.filename2 or error.filename  # of a move, where to
+        said = _said(error, Path(os.fsdecode(place)) if place else path)
         if not said:
             raise
         raise WriteError(error.errno or errno.ENOSPC, said) from error
