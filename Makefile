@@ -20,6 +20,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,%,$(wildcard notebooks/*.py))
 EXECUTED := $(NOTEBOOKS:%=$(BUILD)/%.ipynb)
 CODE := $(wildcard sae_utils/*.py sae_utils/*/*.py)
 DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.csv
+PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,7 +32,7 @@ help: ## list the targets
 	@echo "make test     lint, types, notebook hygiene, all tests"
 	@echo "make smoke    the paper at the smallest size that runs every line: build/smoke/paper.pdf"
 	@echo "make lab      opens the notebooks in JupyterLab"
-	@echo "make notebooks      brings each .py and its .ipynb together (the one saved last wins)"
+	@echo "make notebooks      brings each .py and its .ipynb together (the one that was edited is taken)"
 	@echo "make format         formats code and notebooks"
 	@echo "make plan     what a profile would fetch and use, before it does (PROFILE=name)"
 	@echo "make check-results  says which committed results are older than code or parameters"
@@ -40,6 +41,7 @@ help: ## list the targets
 	@echo "options: PROFILE=name   a file in params/: $(patsubst params/%.yaml,%,$(filter-out $(DATA),$(wildcard params/*.yaml)))"
 	@echo "         TEX=skip       figures, tables and numbers without the PDF"
 	@echo "         ANONYMOUS=1    a PDF without authors and links, for review"
+	@echo "         KEEP=py|ipynb  the file that \`make notebooks\` takes where both were edited"
 	@echo "         -j2            notebooks side by side"
 
 # --- environment: made once, remade when its pins change; an interrupted install is taken up again
@@ -53,7 +55,7 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 endif
 
-# --- the paper; latexmk itself sees what has changed
+# --- the paper
 paper: $(EXECUTED) tex
 	@TEX=$(TEX) $(BIN)/python -m sae_utils.typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
 
@@ -61,14 +63,21 @@ paper: $(EXECUTED) tex
 smoke:
 	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) paper PROFILE=smoke
 
+# a file that is put back has its old time: what it holds counts, as a checksum that is rewritten only if it changed
+$(BUILD)/sums/%: FORCE
+	@mkdir -p $(@D)
+	@cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
+	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi
+FORCE:
+
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
-$(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml notebooks/*.py) $(CODE)
+$(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile
 	@$(BIN)/python -m sae_utils.params $(PROFILE)
 	@touch $@
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(CODE) $(DATA)
+$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(BUILD)/sums/%
 	@echo "== $* ($(PROFILE))"
 	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
 
@@ -91,9 +100,9 @@ lab: $(READY) notebooks
 	@$(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
-	@$(BIN)/python -m sae_utils.notebooks
+	@$(BIN)/python -m sae_utils.notebooks $(if $(KEEP),--keep $(KEEP))
 
-format: $(READY)
+format: $(READY) notebooks
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	@$(MAKE) --no-print-directory notebooks
 

@@ -48,14 +48,14 @@ def draft(file: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def write(file: Path, content: str) -> None:
-    """Write a text, whole or not at all.
+def write(file: Path, content: str | bytes) -> None:
+    """Write a text in UTF-8, or bytes, whole or not at all.
 
     Raises:
         WriteError: as `explained`.
     """
     with draft(file) as path:
-        path.write_text(content, "utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _sweep(file: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_the_system_refuses_is_said_with_a_remedy(number, tmp_path, monkeyp
     def refuse(self, *_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
     with pytest.raises(files.WriteError, match=rf"^{file}: {REFUSED[number]}[^\n]*$") as caught:
         files.write(file, "after")
     assert caught.value.errno == number and file.read_text() == "before" and names(tmp_path) == ["x.txt"]
