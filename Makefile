@@ -25,7 +25,7 @@ PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help paper smoke test lab notebooks format plan check-results clean tex
+.PHONY: FORCE help paper smoke test lab notebooks format plan check-results clean tex
 
 help: ## list the targets
 	@echo "make paper    executes every notebook and typesets the paper ($(PROFILE) profile): build/$(PROFILE)/paper.pdf"
@@ -65,10 +65,10 @@ smoke:
 
 # a file that is put back has its old time: what it holds counts, as a checksum that is rewritten only if it changed
 $(BUILD)/sums/%: FORCE
-	@mkdir -p $(@D)
-	@cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
-	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi
-FORCE:
+	@{ mkdir -p $(@D) \
+	  && cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
+	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi; } 2>/dev/null \
+	  || { $(BIN)/python -m sae_utils.params $(PROFILE); exit 1; } # which says what cannot be written
 
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
 $(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile
@@ -77,7 +77,7 @@ $(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(BUILD)/sums/%
+$(EXECUTED): $(BUILD)/%.ipynb: $(BUILD)/params/%.yaml $(BUILD)/sums/%
 	@echo "== $* ($(PROFILE))"
 	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
 
