@@ -21,18 +21,19 @@ NOTEBOOKS := $(patsubst notebooks/%.py,%,$(wildcard notebooks/*.py))
 EXECUTED := $(NOTEBOOKS:%=$(BUILD)/%.ipynb)
 CODE := $(wildcard sae_utils/*.py sae_utils/*/*.py)
 DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.csv
+PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help paper smoke test lab notebooks format plan check-results clean tex
+.PHONY: FORCE help paper smoke test lab notebooks format plan check-results clean tex
 
 help: ## list the targets
 	@echo "make paper    executes every notebook and typesets the paper ($(PROFILE) profile): build/$(PROFILE)/paper.pdf"
 	@echo "make test     lint, types, notebook hygiene, all tests"
 	@echo "make smoke    the paper at the smallest size that runs every line: build/smoke/paper.pdf"
 	@echo "make lab      opens the notebooks in JupyterLab"
-	@echo "make notebooks      brings each .py and its .ipynb together (the one saved last wins)"
+	@echo "make notebooks      brings each .py and its .ipynb together (the one that was edited is taken)"
 	@echo "make format         formats code and notebooks"
 	@echo "make plan     what a profile would fetch and use, before it does (PROFILE=name)"
 	@echo "make check-results  says which committed results are older than code or parameters"
@@ -42,6 +43,7 @@ help: ## list the targets
 	@echo "         TEX=skip       figures, tables and numbers without the PDF"
 	@echo "         ANONYMOUS=1    a PDF without authors and links, for review"
 	@echo "         TORCH=cpu      torch's CPU build when .venv is made (on Linux the registry's is the CUDA one)"
+	@echo "         KEEP=py|ipynb  the file that \`make notebooks\` takes where both were edited"
 	@echo "         -j2            notebooks side by side"
 
 # --- environment: made once, remade when its pins change; one that is not ours is used as it is
@@ -51,7 +53,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -m sae_utils.environment --torch $(TORCH)
 endif
 
-# --- the paper; latexmk itself sees what has changed
+# --- the paper
 paper: $(EXECUTED) tex
 	@TEX=$(TEX) $(BIN)/python -m sae_utils.typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
 
@@ -59,14 +61,21 @@ paper: $(EXECUTED) tex
 smoke:
 	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) paper PROFILE=smoke
 
+# a file that is put back has its old time: what it holds counts, as a checksum that is rewritten only if it changed
+$(BUILD)/sums/%: FORCE
+	@{ mkdir -p $(@D) \
+	  && cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
+	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi; } 2>/dev/null \
+	  || { $(BIN)/python -m sae_utils.params $(PROFILE); exit 1; } # which says what cannot be written
+
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
-$(BUILD)/params/.checked: $(READY) $(wildcard params/*.yaml params/*/*.yaml notebooks/*.py) $(CODE)
+$(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile
 	@$(BIN)/python -m sae_utils.params $(PROFILE)
 	@touch $@
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/params/%.yaml $(CODE) $(DATA)
+$(EXECUTED): $(BUILD)/%.ipynb: $(BUILD)/params/%.yaml $(BUILD)/sums/%
 	@echo "== $* ($(PROFILE))"
 	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
 
@@ -89,9 +98,9 @@ lab: $(READY) notebooks
 	@$(BIN)/python -m sae_utils.cpu $(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
-	@$(BIN)/python -m sae_utils.notebooks
+	@$(BIN)/python -m sae_utils.notebooks $(if $(KEEP),--keep $(KEEP))
 
-format: $(READY)
+format: $(READY) notebooks
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	@$(MAKE) --no-print-directory notebooks
 

@@ -1,5 +1,6 @@
-"""What the notebooks of this paper import."""
+"""What the notebooks of this paper import; `README.md` shows how data flow through its modules."""
 
-from sae_utils import cpu
+from sae_utils import cpu, sources
 
 cpu.pin()  # before torch and numpy load
+sources.keep_kernels()  # before numba does

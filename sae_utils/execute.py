@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sae_utils import params
+from sae_utils import files, params
 from sae_utils.sources import REPOSITORY
 from sae_utils.spec import ProfileError
 
@@ -27,6 +27,7 @@ def execute(profile: params.Profile, notebook: str) -> Path:
         papermill.PapermillExecutionError, nbclient.exceptions.DeadKernelError: a cell failed, or the kernel died; the
             copy up to there is kept.
         ProfileError: no Jupyter kernel.
+        files.WriteError: what is executed cannot be written.
     """
     import jupytext
     import nbformat
@@ -36,33 +37,31 @@ def execute(profile: params.Profile, notebook: str) -> Path:
     from traitlets.config import Config
 
     folder = REPOSITORY / "build" / profile.name
-    folder.mkdir(parents=True, exist_ok=True)
-    draft, failed, done = (folder / f"{notebook}.{kind}" for kind in ("draft.ipynb", "failed.ipynb", "ipynb"))
+    failed, done = folder / f"{notebook}.failed.ipynb", folder / f"{notebook}.ipynb"
     values = {"profile": profile.name, **profile.sections[notebook]}
     source = jupytext.read(params.NOTEBOOKS / f"{notebook}.py")
-    nbformat.write(source, draft)
     # before the kernel loads BLAS; a number of threads that differs gives other bytes
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(profile.common.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log is not a terminal
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of SAELens' bar, which is text here
-    try:
-        papermill.execute_notebook(
-            draft, draft, values, kernel_name="python3", cwd=REPOSITORY, stderr_file=sys.stderr, progress_bar=True,
-            autosave_cell_every=0, config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-        )  # fmt: skip
-    except NoSuchKernel:
-        draft.unlink()
-        raise ProfileError(
-            "no Jupyter kernel `python3`; `.venv/bin/python -m ipykernel install --sys-prefix` adds it"
-        ) from None
-    except (papermill.PapermillExecutionError, DeadKernelError):
-        os.replace(draft, failed)
-        raise
-    _finish(draft)
+    with files.draft(done) as draft:
+        nbformat.write(source, draft)
+        try:
+            papermill.execute_notebook(
+                draft, draft, values, kernel_name="python3", cwd=REPOSITORY, stderr_file=sys.stderr, progress_bar=True,
+                autosave_cell_every=0, config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            )  # fmt: skip
+        except NoSuchKernel:
+            raise ProfileError(
+                "no Jupyter kernel `python3`; `.venv/bin/python -m ipykernel install --sys-prefix` adds it"
+            ) from None
+        except (papermill.PapermillExecutionError, DeadKernelError):
+            os.replace(draft, failed)
+            raise
+        _finish(draft)
     failed.unlink(missing_ok=True)
-    os.replace(draft, done)
     return done
 
 
@@ -97,9 +96,11 @@ def main() -> None:
         if arguments.notebook not in profile.sections:
             raise ProfileError(f"no such notebook: {arguments.notebook}; there are {', '.join(profile.sections)}")
         print(f"wrote {execute(profile, arguments.notebook).relative_to(REPOSITORY)}")
-    except ProfileError as error:
+    except (ProfileError, files.WriteError) as error:
         sys.exit(f"error: {error}")
     except PapermillExecutionError as error:
+        if error.ename in (ProfileError.__name__, files.WriteError.__name__):  # they say all that helps
+            sys.exit(f"error: notebooks/{arguments.notebook}.py: {error.evalue}")
         sys.exit(f"{error}\nerror: notebooks/{arguments.notebook}.py failed; its copy up to there is {copy}")
     except DeadKernelError:
         sys.exit(

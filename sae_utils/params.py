@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import Field, create_model
 
-from sae_utils import inherit, store
+from sae_utils import files, inherit, store
 from sae_utils.sources import REPOSITORY
 from sae_utils.spec import ProfileError, Spec, build, choose, nearest
 from sae_utils.text import corpora
@@ -228,11 +228,10 @@ def _dump(profile: Profile, notebook: str) -> str:
 def write(profile: Profile) -> None:
     """Write `build/<profile>/params/<notebook>.yaml`, each only if it changed: make compares their times."""
     folder = REPOSITORY / "build" / profile.name / "params"
-    folder.mkdir(parents=True, exist_ok=True)
     for notebook in notebooks():
         file, content = folder / f"{notebook}.yaml", _dump(profile, notebook)
-        if not file.exists() or file.read_text() != content:
-            file.write_text(content)
+        if not file.exists() or file.read_text("utf-8") != content:
+            files.write(file, content)
 
 
 def start(name: str, notebook: str) -> Profile:
@@ -265,7 +264,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         write(load(arguments.profile))
-    except ProfileError as error:
+        store.check()
+    except (ProfileError, files.WriteError) as error:
         sys.exit(f"error: {error}")
 
 

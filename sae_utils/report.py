@@ -4,14 +4,14 @@ In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pd
 `paper/generated/<profile>/<notebook>.tex`, the same bytes for the same inputs.
 Never: a number typed by hand; unescaped text in LaTeX.
 
-`python -m sae_utils.report PROFILE` says which of them are stale against the sources and parameters that made them.
+`python -m sae_utils.report PROFILE` says which of them are stale against the sources and parameters that made them,
+and which are not what a notebook wrote.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import pandas as pd
 
-from sae_utils import params
+from sae_utils import files, params
 from sae_utils.latex import camel, escape, minus
 from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import ProfileError
@@ -89,6 +89,7 @@ class Report:
         style()
         self.profile, self.notebook = profile, notebook
         self._macros: dict[str, str] = {}
+        self._drawn: dict[str, str] = {}
         self._header = _header(profile, notebook)  # of the code that is loaded, not of a later edit
 
     def _define(self, name: str, content: str) -> None:
@@ -117,16 +118,15 @@ class Report:
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as PDF (for the paper) and PNG (for people)."""
-        folder = FIGURES / self.profile.name
-        folder.mkdir(parents=True, exist_ok=True)
         made = f"{self.notebook}, parameters {self.profile.digest(self.notebook)}"
         for ending, metadata in (
             ("pdf", {"CreationDate": None, "Subject": made}),
             ("png", {"Software": None, "Comment": made}),
         ):
-            draft = folder / f".{self.notebook}-{name}.{ending}"
-            figure.savefig(draft, format=ending, metadata=metadata)
-            os.replace(draft, folder / f"{self.notebook}-{name}.{ending}")
+            file = FIGURES / self.profile.name / f"{self.notebook}-{name}.{ending}"
+            with files.draft(file) as draft:
+                figure.savefig(draft, format=ending, metadata=metadata)
+            self._drawn[file.name] = _digest(file)
 
     def absent(self, part: str, why: str) -> None:
         """Say that this profile leaves out a part of the study: one sentence, as macro `...<Part>Absent`.
@@ -156,13 +156,11 @@ class Report:
 
     def save(self) -> Path:
         """Write the LaTeX file; the notebook's last act."""
-        lines = [self._header]
+        lines = [f"% drew {name}: {sha}" for name, sha in sorted(self._drawn.items())]
         lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
         file = GENERATED / self.profile.name / f"{self.notebook}.tex"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".draft")
-        draft.write_text("%\n".join(lines) + "%\n", "utf-8")
-        os.replace(draft, file)
+        body = "".join(f"{line}%\n" for line in lines)
+        files.write(file, f"{self._header}%\n% content {_seal(self._header, body)}%\n{body}")
         return file
 
 
@@ -176,22 +174,59 @@ def stale(profile: params.Profile) -> list[str]:
     old = []
     for notebook in profile.sections:
         file = GENERATED / profile.name / f"{notebook}.tex"
-        if not file.exists() or file.read_text("utf-8").split("%\n")[0] != _header(profile, notebook):
+        if _read(file)[0] != _header(profile, notebook):
             old.append(notebook)
     return old
 
 
+def altered(profile: params.Profile) -> list[str]:
+    """Saved results that are not what a notebook wrote: edited, cut off, missing, or of no notebook."""
+    texts, figures = GENERATED / profile.name, FIGURES / profile.name
+    written: dict[Path, str] = {}
+    for notebook in profile.sections:
+        file = texts / f"{notebook}.tex"
+        _, written[file], body = _read(file)
+        written |= {figures / name: sha for name, sha in re.findall(r"^% drew (.+): (\w+)%$", body, re.MULTILINE)}
+    there = {*texts.glob("[!.]*.tex"), *figures.glob("[!.]*.pdf"), *figures.glob("[!.]*.png")}
+    return ["/".join(file.parts[-3:]) for file in sorted(there | written.keys()) if written.get(file) != _digest(file)]
+
+
+def _read(file: Path) -> tuple[str, str, str]:
+    """A saved file's header, the digest that stands below it, and the rest; empty where there is none."""
+    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+    header, _, rest = text.partition("%\n")
+    seal, _, body = rest.partition("%\n")
+    return header, seal.removeprefix("% content "), body
+
+
+def _seal(header: str, body: str) -> str:
+    return hashlib.sha256(f"{header}%\n{body}".encode()).hexdigest()[:12]
+
+
+def _digest(file: Path) -> str:
+    """What a saved file is, as it stands in the LaTeX file of its notebook."""
+    if not file.is_file():
+        return "missing"
+    header, _, body = _read(file) if file.suffix == ".tex" else ("", "", "")
+    return _seal(header, body) if file.suffix == ".tex" else digest([file])[:12]
+
+
 def main() -> None:
-    """Say which saved results are stale; exit status 1 if any is."""
+    """Say which saved results are stale or not what was saved; exit status 1 if any is."""
     parser = argparse.ArgumentParser(prog="python -m sae_utils.report", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     profile = parser.parse_args().profile
     try:
-        old = stale(params.load(profile))
+        loaded = params.load(profile)
     except ProfileError as error:
         sys.exit(f"error: {error}")
-    if old:
+    if old := stale(loaded):
         sys.exit(f"stale: {', '.join(old)}; run `make paper PROFILE={profile}` and commit the results")
+    if other := altered(loaded):
+        sys.exit(
+            f"not what the notebooks wrote (edited, cut off, missing or left over): {', '.join(other)}; restore them, "
+            f"delete what is left over, or `rm build/{profile}/*.ipynb; make paper PROFILE={profile}`"
+        )
     print(f"results of profile {profile}: up to date")
 
 

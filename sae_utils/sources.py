@@ -1,21 +1,30 @@
 """What a result was made from: digests of files, of code without its docstrings, and versions of libraries.
 
-In: names of modules, paths of files. Out: sha256 digests.
+In: names of modules, paths of files. Out: sha256 digests; the folder of the kernels compiled from the code.
 Never: imports or runs what it digests.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import json
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
+KERNELS = "sae-utils-kernels-"  # begins the name of a folder of compiled kernels
+KEPT = 4  # such folders: of settings that alternate
 INSTALLED_AS = {"ot": "POT", "sklearn": "scikit-learn", "yaml": "PyYAML"}  # where the import has another name
 
 
@@ -99,3 +108,57 @@ def _version(library: str) -> str:
         return importlib.metadata.version(INSTALLED_AS.get(library, library)).split("+")[0]
     except importlib.metadata.PackageNotFoundError:  # the standard library
         return ""
+
+
+def keep_kernels() -> Path:
+    """Make numba keep compiled kernels in a folder named by their code, which it returns.
+
+    Numba itself looks at the file of a kernel alone, not at those from which the kernel takes functions or constants.
+    The folder lies in `build/cache`, in NUMBA_CACHE_DIR where that is set, or, where neither can be written, in one
+    of this user's for temporary files.
+    """
+    told = Path(os.environ.get("NUMBA_CACHE_DIR") or REPOSITORY / "build" / "cache")
+    base = told.parent if told.name.startswith(KERNELS) else told  # of the process that started this one
+    name = KERNELS + _kernels_digest()
+    folder = _usable(base / name) or _usable(_temporary() / name) or Path(tempfile.mkdtemp(prefix=KERNELS))
+    _prune(folder.parent)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:  # it has read the environment
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+    return folder
+
+
+def _kernels_digest() -> str:
+    """First 20 hex digits of the sha256 of the modules that hold kernels, all they import, and numba's settings."""
+    holders = [file for file in sorted(PACKAGE.rglob("*.py")) if "njit" in file.read_text("utf-8")]
+    settings = {key: os.environ[key] for key in os.environ if re.match("NUMBA_(?!CACHE_DIR)", key)}
+    told = [[code_digest(file) for file in holders], settings]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _usable(folder: Path) -> Path | None:
+    """The folder, made and dated now, if files can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None
+    return folder
+
+
+def _temporary() -> Path:
+    """A folder among the temporary ones in which nobody else can write: compiled kernels are run."""
+    folder = Path(tempfile.gettempdir(), f"sae-utils-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return folder if ours else Path(tempfile.mkdtemp(prefix="sae-utils-"))
+
+
+def _prune(folder: Path) -> None:
+    """Remove all but the folders of kernels that were used last."""
+    with contextlib.suppress(OSError):  # another process prunes as well
+        found = sorted(folder.glob(f"{KERNELS}*"), key=lambda kept: kept.stat().st_mtime, reverse=True)
+        for old in found[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)

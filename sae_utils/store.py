@@ -18,7 +18,6 @@ import hashlib
 import inspect
 import json
 import os
-import re
 import shutil
 import sys
 import warnings
@@ -30,7 +29,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
-from sae_utils import cpu
+from sae_utils import cpu, files
 from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import Spec
 
@@ -75,6 +74,15 @@ def _say_code_path() -> None:
               "machines (sae_utils/cpu.py says what it needs)", file=sys.stderr)  # fmt: skip
 
 
+def check() -> None:
+    """See that the store can be written, before hours are spent on what belongs in it.
+
+    Raises:
+        files.WriteError: its folder is a file, a link that leads nowhere, on a full disk, another's or read-only.
+    """
+    files.probe(_Settings.root)
+
+
 def threads() -> int:
     """Cores this run may use, as `use` was told."""
     if _Settings.threads is None:
@@ -100,6 +108,7 @@ class Artefact:
 
     def __init__(self, key: str, path: Path, meta: dict[str, Any]) -> None:
         self.key, self.path, self.meta = key, path, meta
+        self.stamp = files.stamp(path)  # of what was verified
 
     def array(self, name: str) -> np.ndarray:
         """The array `name`, memory-mapped and read-only."""
@@ -167,6 +176,8 @@ def artefacts(
     def get(items: Iterable[Item], /, *args: P.args, **kwargs: P.kwargs) -> dict[Item, Artefact]:
         slots = {item: slot(item, args, kwargs) for item in items}
         missing = {slot.path: item for item, slot in slots.items() if _open(slot) is None}
+        if missing:
+            check()
         with _locked(missing):
             wanted = {item: slots[item] for item in missing.values() if _open(slots[item]) is None}
             if wanted:
@@ -204,10 +215,10 @@ def _canonical(value: Any) -> Any:
 def _locked(paths: Iterable[Path]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for path in sorted(paths):  # everywhere in one order: two builds never wait for each other
-            path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.parent / f".{path.name}.lock")
             try:
-                lock.acquire(timeout=0)
+                with files.explained(path):
+                    lock.acquire(timeout=0)
             except Timeout:
                 # standard error is not kept in the executed notebooks
                 print(f"store: waiting for another build that is making {path.name}", file=sys.stderr, flush=True)
@@ -226,11 +237,11 @@ def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
             folder.mkdir()
         yield folders
     except Exception as error:
-        if _is_full(error):
-            names = [slot.path.name for slot in slots.values()]
-            raise OSError(
-                errno.ENOSPC, f"disk full while making {', '.join(names)}; free some space and run again: "
-                "what was finished before is kept", str(_Settings.root),
+        if files.is_full(error):
+            names = ", ".join(slot.path.name for slot in slots.values())
+            raise files.WriteError(
+                errno.ENOSPC, f"{_Settings.root}: disk full while making {names}; free some space and run again: what "
+                "was finished before is kept",
             ) from error  # fmt: skip
         raise
     finally:
@@ -239,42 +250,49 @@ def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
 
 
 def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
-    files = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
+    made = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
     meta = json.dumps(
-        {"key": slot.key, "recipe": slot.recipe, "files": files, "values": values}, indent=1, sort_keys=True
+        {"key": slot.key, "recipe": slot.recipe, "files": made, "values": values}, indent=1, sort_keys=True
     )
     (draft / "meta.json").write_text(meta)
     (draft / "meta.sha256").write_text(digest([draft / "meta.json"]))
-    shutil.rmtree(slot.path, ignore_errors=True)  # a damaged one
-    os.replace(draft, slot.path)
+    with files.explained(slot.path):
+        files.remove(slot.path)  # a damaged one
+        os.replace(draft, slot.path)
     _opened[slot.path] = Artefact(slot.key, slot.path, json.loads(meta)["values"])  # as it will be read
 
 
-def _is_full(error: Exception) -> bool:
-    # numpy and Rust libraries do not hand on the error number
-    short = isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error))
-    return bool(getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or short)
-
-
 def _open(slot: _Slot) -> Artefact | None:
-    path = slot.path
-    if path in _opened:
-        return _opened[path]
-    if not (path / "meta.json").exists():
-        return None
-    try:
-        whole = digest([path / "meta.json"]) == (path / "meta.sha256").read_text()
-        meta = json.loads((path / "meta.json").read_text()) if whole else {}
-        damaged = [name for name, sha in meta["files"].items() if not _is(path / name, sha)]
-        if meta["key"] != slot.key:
-            damaged.append("meta.json")
-    except (OSError, ValueError, KeyError):
-        damaged = ["meta.json"]
+    path, known = slot.path, _opened.get(slot.path)
+    with files.explained(path):
+        if known and known.stamp == files.stamp(path):
+            return known
+        if not (path / "meta.json").exists():
+            return None
+        meta, damaged = _verified(slot)
     if damaged:
         warnings.warn(f"store: {path} is damaged ({', '.join(damaged)}); computing it again", stacklevel=2)
         return None
     _opened[path] = Artefact(slot.key, path, meta["values"])
     return _opened[path]
+
+
+def _verified(slot: _Slot) -> tuple[dict[str, Any], list[str]]:
+    """What an artefact says of itself, and what of it is not so: a file that differs, is missing or is one too many.
+
+    A library may read a file that nobody recorded, as transformers does of a tokenizer.
+    """
+    path = slot.path
+    try:
+        whole = digest([path / "meta.json"]) == (path / "meta.sha256").read_text()
+        meta = json.loads((path / "meta.json").read_text()) if whole else {}
+        damaged = [name for name, sha in meta["files"].items() if not _is(path / name, sha)]
+        damaged += [f"{name} was added" for name in files.added(path, [*meta["files"], "meta.json", "meta.sha256"])]
+        return meta, damaged if meta["key"] == slot.key else ["meta.json"]
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError):
+        return {}, ["meta.json"]
 
 
 def _is(file: Path, sha: str) -> bool:

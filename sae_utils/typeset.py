@@ -15,13 +15,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import yaml
 
+from sae_utils import files
 from sae_utils.latex import escape
 from sae_utils.sources import REPOSITORY
 
-PAPER = REPOSITORY / "paper"
+PAPER, FIGURES = REPOSITORY / "paper", REPOSITORY / "figures"
 INSTALL = (
     "figures, tables and numbers are done; for the PDF install latexmk with LaTeX (Debian, Ubuntu: apt-get install "
     "latexmk texlive-latex-recommended texlive-fonts-recommended) or tectonic, and run the same command again"
@@ -71,32 +74,43 @@ def typeset(profile: str, anonymous: bool = False) -> str:
     if not told:
         return f"no notebook was run with profile {profile}; `make paper PROFILE={profile}` runs them"
     stamp = yaml.safe_load(told[0].read_text("utf-8"))["common"]["stamp"]
-    source = folder / "paper.tex"
-    content = wrapper(profile, stamp, anonymous)
-    if not source.exists() or source.read_text("utf-8") != content:
-        source.write_text(content, "utf-8")
-    moment = _git("log", "-1", "--format=%ct", "--", "notebooks", "params", "sae_utils", "paper") or "0"
-    environment = os.environ | {"SOURCE_DATE_EPOCH": moment, "FORCE_SOURCE_DATE": "1", "max_print_line": "1000"}
-    if shutil.which("latexmk"):
-        command: list[str] = [
-            "latexmk",
-            "-pdf",
-            "-interaction=nonstopmode",
-            "-halt-on-error",
-            "-silent",
-            f"-outdir={folder}",
-            str(source),
-        ]
+    with files.explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="paper-") as fresh:
+        return _set(wrapper(profile, stamp, anonymous), Path(fresh), folder)
+
+
+def _set(content: str, fresh: Path, build: Path) -> str:
+    """Set the paper in an empty folder, where no killed run left half a file, and move the PDF and the log from there.
+
+    Copies of what LaTeX reads lie in it, and all names are relative: LaTeX trips over characters that the path of a
+    checkout may hold, and writes a digest of the path of its output into the PDF.
+    """
+    for folder in (PAPER, FIGURES):
+        if folder.is_dir():
+            shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns(".*", "*.png", "*.aux"))
+    source = fresh / "paper" / "paper.tex"
+    source.write_text(content, "utf-8")
+    if shutil.which("latexmk"):  # -norc: nobody's own settings
+        command = ["latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-silent", source.name]
     elif shutil.which("tectonic"):
-        command = ["tectonic", "-X", "compile", "-Z", f"search-path={PAPER}", "--outdir", str(folder), str(source)]
+        command = ["tectonic", "-X", "compile", "--keep-logs", source.name]
     else:
         return INSTALL
-    done = subprocess.run(command, cwd=PAPER, env=environment, capture_output=True, text=True)
-    if done.returncode == 0:
+    moment = _git("log", "-1", "--format=%ct", "--", "notebooks", "params", "sae_utils", "paper") or "0"
+    environment = os.environ | {"SOURCE_DATE_EPOCH": moment, "FORCE_SOURCE_DATE": "1", "max_print_line": "1000"}
+    done = subprocess.run(
+        command, cwd=source.parent, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace",
+    )  # fmt: skip
+    log, pdf = build / "paper.log", build / "paper.pdf"
+    said = done.stdout + done.stderr
+    made = source.with_suffix(".log")
+    files.write(log, made.read_text("utf-8", errors="replace") if made.exists() else said)
+    if done.returncode == 0 and source.with_suffix(".pdf").exists():
+        with files.draft(pdf) as draft:
+            shutil.copyfile(source.with_suffix(".pdf"), draft)
         return ""
-    (folder / "paper.pdf").unlink(missing_ok=True)
-    log = folder / "paper.log"
-    return f"LaTeX failed:\n{complaint(log, done.stdout + done.stderr)}\nthe whole log: {log}"
+    pdf.unlink(missing_ok=True)
+    return f"LaTeX failed:\n{complaint(log, said)}\nthe whole log: {log}"
 
 
 def complaint(log: os.PathLike[str], otherwise: str) -> str:
@@ -118,7 +132,10 @@ def main() -> None:
     if os.environ.get("TEX") == "skip":
         print("figures, tables and numbers are done; TEX=skip leaves out the PDF")
         return
-    problem = typeset(arguments.profile, arguments.anonymous)
+    try:
+        problem = typeset(arguments.profile, arguments.anonymous)
+    except files.WriteError as error:
+        problem = str(error)
     if problem:
         sys.exit(f"error: {problem}")
     print(f"the paper: build/{arguments.profile}/paper.pdf")

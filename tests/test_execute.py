@@ -1,6 +1,8 @@
 """A notebook that runs leaves one copy, the same each time; one that fails says where and leaves no finished copy."""
 
+import errno
 import os
+import subprocess
 import sys
 
 import nbformat
@@ -107,6 +109,79 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     injected = [cell.source for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert len(injected) == 1 and "size = 3" in injected[0] and 'profile = "smoke"' in injected[0]
     assert (repository / "notebooks" / "toy.py").read_text() == TOY
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from sae_utils import execute, params
+execute.REPOSITORY = Path(sys.argv[1])
+params.NOTEBOOKS = execute.REPOSITORY / "notebooks"
+common = params.Common.model_construct(threads=1)
+told = params.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
+print(execute.execute(told, "toy").name)
+"""
+WAITS = """
+import os, time
+from pathlib import Path
+Path(f"started-{os.getpid()}").touch()
+until = time.monotonic() + 60
+while len(list(Path().glob("started-*"))) < 2 and time.monotonic() < until:
+    time.sleep(0.02)
+print(len(list(Path().glob("started-*"))))
+"""
+
+
+def test_two_builds_of_one_notebook_at_once_both_end_well(repository):
+    """Each waits in its cell until the other is there as well."""
+    alone = TOY.replace("raise SystemExit  # as `Report.needs` does", "pass")
+    (repository / "notebooks" / "toy.py").write_text(f"{alone}\n# %%\n{WAITS}")
+    command = [sys.executable, "-c", TOGETHER, str(repository)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=100) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert [out for out, _ in said] == ["toy.ipynb\n"] * 2
+    build = repository / "build" / "smoke"
+    assert [file.name for file in build.iterdir()] == ["toy.ipynb"]
+    copy = nbformat.read(build / "toy.ipynb", as_version=4)
+    nbformat.validate(copy)
+    assert copy.cells[-1].outputs[0].text == "2\n"
+
+
+def test_a_place_that_cannot_be_written_is_said_in_a_line(repository, smoke, monkeypatch):
+    (repository / "build").write_text("in the way")
+    with pytest.raises(SystemExit) as caught:
+        run_main(monkeypatch, told(smoke))
+    assert caught.value.code == f"error: {repository}/build: a file stands in the way; move it away and run again"
+
+
+def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
+    """Before the kernel starts: nothing is left, and what an earlier run finished stays."""
+    done = repository / "build" / "smoke" / "toy.ipynb"
+    done.parent.mkdir(parents=True)
+    done.write_text("of an earlier run")
+
+    def full(notebook, file):
+        file.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nbformat, "write", full)
+    with pytest.raises(SystemExit, match=r"^error: .*toy\.ipynb: disk full; free some space and run again: [^\n]*$"):
+        run_main(monkeypatch, told(smoke))
+    assert [file.read_text() for file in done.parent.iterdir()] == ["of an earlier run"]
+
+
+@pytest.mark.parametrize("kind", ["ProfileError", "WriteError"])
+def test_what_a_cell_refuses_is_said_in_a_line(kind, repository, smoke, monkeypatch):
+    """These errors name what is wrong and what helps: where in the package they were raised is of no use."""
+    line = {
+        "ProfileError": "from sae_utils.spec import ProfileError; raise ProfileError('no such model; name another')",
+        "WriteError": "from sae_utils.files import WriteError; raise WriteError(28, 'no such model; name another')",
+    }[kind]
+    (repository / "notebooks" / "toy.py").write_text(TOY.replace('raise ValueError("no such " + "luck")', line))
+    with pytest.raises(SystemExit) as caught:
+        run_main(monkeypatch, told(smoke, fail=True))
+    assert caught.value.code == "error: notebooks/toy.py: no such model; name another"
 
 
 def test_a_notebook_that_ends_early_is_finished(repository, smoke, monkeypatch, capsys):

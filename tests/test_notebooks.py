@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+import subprocess
 
 import jupytext
 import nbformat
@@ -123,11 +124,17 @@ def test_it_runs_anywhere(source):
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """One notebook, both files, saved long ago."""
-    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
-    shutil.copy(SOURCES[0], tmp_path / "toy.py")
-    notebooks.together()
-    source, copy = tmp_path / "toy.py", tmp_path / "toy.ipynb"
+    """One notebook, both files, saved long ago and brought together."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(params, "NOTEBOOKS", folder)
+    monkeypatch.setattr(notebooks, "KEPT", tmp_path / "kept")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    source, copy = folder / "13_toy.py", folder / "13_toy.ipynb"
+    shutil.copy(SOURCES[0], source)
+    assert notebooks.together() == []
     for file in (source, copy):
         os.utime(file, (1000, 1000))
     return source, copy
@@ -160,26 +167,208 @@ def test_together_they_are_left_alone(pair, capsys):
     assert source.stat().st_mtime == copy.stat().st_mtime == 1000
 
 
-def test_the_source_saved_last_wins(pair):
+BY_HAND, IN_JUPYTER = "# # Edited as text", "# Edited in Jupyter\n\nTwo lines."
+
+
+def by_hand(source, moment: int = 2000) -> None:
+    edit(source, "# # Models and dictionaries", BY_HAND, moment)
+
+
+def replaced(tmp_path) -> set[bytes]:
+    return {file.read_bytes() for file in (tmp_path / "kept").glob("13_toy.*.*") if file.suffix != ".sha256"}
+
+
+@pytest.mark.parametrize("other", [1000, 5000])  # a checkout or an autosave touched the .ipynb later
+def test_an_edited_script_is_taken(pair, other):
     source, copy = pair
-    edit_cell(copy, "# Edited in Jupyter", 2000)
-    edit(source, "# # Models and dictionaries", "# # Edited as text", 3000)
+    by_hand(source)
+    os.utime(copy, (other, other))
     text = source.read_bytes()
-    notebooks.together()
+    assert notebooks.together() == []
     assert source.read_bytes() == text
     assert cells(copy)[0].source.startswith("# Edited as text") and not notebooks.differ(source)
 
 
-def test_the_notebook_saved_last_wins(pair):
+@pytest.mark.parametrize("other", [1000, 5000])
+def test_an_edited_notebook_is_taken(pair, other):
     source, copy = pair
-    edit(source, "# # Models and dictionaries", "# # Edited as text", 2000)
-    edit_cell(copy, "# Edited in Jupyter\n\nTwo lines.", 3000, output="secret")
     rest = cells(source)[1:]
-    notebooks.together()
-    assert cells(source)[0].source == "# Edited in Jupyter\n\nTwo lines."
+    edit_cell(copy, IN_JUPYTER, 3000, output="secret")
+    os.utime(source, (other, other))
+    assert notebooks.together() == []
+    assert cells(source)[0].source == IN_JUPYTER
     assert [(c.source, c.metadata) for c in cells(source)[1:]] == [(c.source, c.metadata) for c in rest]
     assert copy.read_text("utf-8") == notebooks.clean(source) and "secret" not in copy.read_text("utf-8")
     assert "# # Edited in Jupyter\n" in source.read_text("utf-8")
+
+
+@pytest.mark.parametrize("first", ["py", "ipynb"])
+@pytest.mark.parametrize("keep", ["py", "ipynb"])
+def test_where_both_were_edited_a_person_chooses(pair, tmp_path, monkeypatch, first, keep):
+    source, copy = pair
+    by_hand(source, 2000 if first == "py" else 3000)
+    edit_cell(copy, IN_JUPYTER, 3000 if first == "py" else 2000)
+    before = source.read_bytes(), copy.read_bytes()
+    monkeypatch.setattr("sys.argv", ["notebooks"])
+    with pytest.raises(SystemExit, match=r"error: 13_toy\.py and 13_toy\.ipynb were both edited; `make note"):
+        notebooks.main()
+    assert (source.read_bytes(), copy.read_bytes()) == before
+    monkeypatch.setattr("sys.argv", ["notebooks", "--keep", keep])
+    notebooks.main()
+    expected = BY_HAND[2:] if keep == "py" else IN_JUPYTER
+    assert cells(source)[0].source.startswith(expected) and not notebooks.apart(source)
+    assert before[keep == "py"] in replaced(tmp_path)  # the other one
+
+
+def test_a_choice_is_of_what_was_edited_on_both_sides_alone(pair):
+    """Not of every notebook that differs."""
+    source, copy = pair
+    edit_cell(copy, IN_JUPYTER, 3000)
+    assert notebooks.together("py") == [] and cells(source)[0].source == IN_JUPYTER
+
+
+def test_what_was_edited_is_told_from_git_where_no_run_left_a_record(pair, tmp_path):
+    source, copy = pair
+    git(source.parent, "init", "-q")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "both")
+    shutil.rmtree(tmp_path / "kept")
+    by_hand(source)
+    assert notebooks.together() == [] and not notebooks.apart(source)
+    shutil.rmtree(tmp_path / "kept")
+    git(source.parent, "commit", "-qam", "both")
+    edit_cell(copy, IN_JUPYTER, 500)
+    assert notebooks.together() == [] and cells(source)[0].source == IN_JUPYTER
+
+
+def test_without_a_record_or_git_nothing_is_guessed(pair, tmp_path):
+    source, _ = pair
+    shutil.rmtree(tmp_path / "kept")
+    by_hand(source)
+    assert len(notebooks.together()) == 1
+    assert notebooks.together("py") == [] and not notebooks.apart(source)
+
+
+def test_a_commit_of_one_side_is_no_common_state(pair, tmp_path):
+    """The script was committed without its notebook: then git does not say which was edited."""
+    source, _ = pair
+    git(source.parent, "init", "-q")
+    by_hand(source)
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "one side")
+    assert notebooks.together() == [] and not notebooks.apart(source)  # the record does
+    by_hand_again = source.read_text("utf-8")
+    edit(source, BY_HAND, "# # Edited again", 2000)
+    git(source.parent, "commit", "-qm", "one side", "--", source.name)
+    shutil.rmtree(tmp_path / "kept")
+    assert len(notebooks.together()) == 1 and source.read_text("utf-8") != by_hand_again
+
+
+def test_a_tag_is_an_edit(pair):
+    source, copy = pair
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.cells[4].metadata["tags"] = ["hide-input"]
+    notebook.cells[4].metadata["editable"] = True  # JupyterLab's own business
+    nbformat.write(notebook, copy)
+    assert notebooks.together() == []
+    assert cells(source)[4].metadata == {"tags": ["hide-input"]} and not notebooks.apart(source)
+
+
+CONFLICT = "<<<<<<< HEAD\n# mine\n=======\n# yours\n>>>>>>> branch\n"
+BROKEN = {
+    "cut": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "merging": lambda text: text.replace('  {\n   "cell_type"', CONFLICT + '  {\n   "cell_type"', 1),
+    "no notebook": lambda text: '{"cells": 3}',
+    "a list": lambda text: "[1]",
+    "not UTF-8": lambda text: "\udcff" + text,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_notebook_that_cannot_be_read_is_named_and_written_anew_on_request(pair, tmp_path, monkeypatch, how):
+    source, copy = pair
+    whole, text = copy.read_bytes(), source.read_bytes()
+    broken = BROKEN[how](whole.decode()).encode("utf-8", "surrogateescape")
+    copy.write_bytes(broken)
+    monkeypatch.setattr("sys.argv", ["notebooks"])
+    with pytest.raises(SystemExit, match=r"^error: 13_toy\.ipynb: [^\n]*`make notebooks KEEP=py` writes it") as caught:
+        notebooks.main()
+    assert "\n" not in str(caught.value) and copy.read_bytes() == broken and source.read_bytes() == text
+    monkeypatch.setattr("sys.argv", ["notebooks", "--check"])
+    with pytest.raises(SystemExit, match="apart, or with outputs: 13_toy"):
+        notebooks.main()
+    assert len(notebooks.together("ipynb")) == 1
+    assert notebooks.together("py") == [] and copy.read_bytes() == whole and broken in replaced(tmp_path)
+
+
+def test_a_script_in_the_midst_of_a_merge_does_not_reach_the_notebook(pair, monkeypatch):
+    source, copy = pair
+    whole, text = copy.read_bytes(), source.read_text("utf-8")
+    source.write_text(text.replace("# # Models", CONFLICT + "# # Models"))
+    (problem,) = notebooks.together()
+    assert problem.startswith("13_toy.py: a merge is unfinished") and len(notebooks.together("py")) == 1
+    assert notebooks.apart(source) and copy.read_bytes() == whole
+    assert notebooks.together("ipynb") == [] and source.read_text("utf-8") == text
+
+
+def test_one_that_needs_a_person_does_not_hold_up_the_others(pair):
+    source, copy = pair
+    other = source.with_name("14_other.py")
+    shutil.copy(source, other)
+    copy.write_text("")
+    assert len(notebooks.together()) == 1 and not notebooks.apart(other)
+
+
+def test_a_new_notebook_gets_its_script(pair, capsys):
+    source, _ = pair
+    new = source.with_name("14_new.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# New"), nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("%time n\n!ls"), nbformat.v4.new_raw_cell("raw"), nbformat.v4.new_code_cell(""),
+    ])  # fmt: skip
+    nbformat.write(notebook, new)
+    nbformat.write(notebook, source.with_name("Untitled.ipynb"))  # scratch paper
+    assert notebooks.together() == []
+    script = new.with_suffix(".py")
+    assert [c.source for c in cells(script)] == [c.source for c in notebook.cells] and not notebooks.apart(script)
+    assert script.read_text("utf-8").startswith(source.read_text("utf-8").partition("# %%")[0])  # the same header
+    assert params.cell("14_new") == {"n": 1}
+    assert not source.with_name("Untitled.py").exists()
+
+
+def test_a_script_that_is_gone_is_not_brought_back_unasked(pair):
+    source, _ = pair
+    text = source.read_text("utf-8")
+    source.unlink()
+    (problem,) = notebooks.together()
+    assert problem.startswith("13_toy.py is gone: delete 13_toy.ipynb as well") and not source.exists()
+    assert notebooks.together("ipynb") == [] and source.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (nbformat.v4.new_code_cell("x = 1\n# %%\ny = 1"), "would not be the same in a script"),
+        (
+            nbformat.v4.new_markdown_cell("![x](attachment:x.png)", attachments={"x.png": {"image/png": "eA=="}}),
+            "holds a pasted image; save it as a file",
+        ),
+    ],
+)
+def test_what_a_script_cannot_hold_is_not_lost(pair, cell, said):
+    source, copy = pair
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.cells.insert(1, cell)
+    nbformat.write(notebook, copy)
+    before = source.read_bytes(), copy.read_bytes()
+    (problem,) = notebooks.together()
+    assert f"13_toy.ipynb: cell 2 {said}" in problem and (source.read_bytes(), copy.read_bytes()) == before
+
+
+def git(folder, *arguments: str) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@e.invalid", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def test_the_header_survives_a_notebook_that_wins(pair):
@@ -219,6 +408,6 @@ def test_a_check_says_what_is_apart_and_writes_nothing(pair, monkeypatch):
     notebooks.main()
     edit_cell(copy, cells(source)[0].source, 3000, output="a result")  # the same cells
     before = source.read_bytes(), copy.read_bytes()
-    with pytest.raises(SystemExit, match="apart, or with outputs: toy; `make notebooks`"):
+    with pytest.raises(SystemExit, match="apart, or with outputs: 13_toy; `make notebooks`"):
         notebooks.main()
     assert (source.read_bytes(), copy.read_bytes()) == before

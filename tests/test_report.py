@@ -304,6 +304,80 @@ def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
     assert append("sae_utils/store.py", "\nx = 1\n") == list(saved.sections)
 
 
+def at(suffix: str):
+    if suffix == ".tex":
+        return report.GENERATED / "smoke" / f"{SECOND}.tex"
+    return report.FIGURES / "smoke" / f"{SECOND}-x{suffix}"
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+HARM = {
+    "cut after its header": (".tex", lambda data: b"%\n".join(data.split(b"%\n")[:1]) + b"%\n"),
+    "cut after its digest": (".tex", lambda data: b"%\n".join(data.split(b"%\n")[:2]) + b"%\n"),
+    "cut in its digest": (".tex", lambda data: data[: data.index(b"% content") + 14]),
+    "cut at a line's end": (".tex", lambda data: data.rpartition(b"\\newcommand")[0]),
+    "cut in a line": (".tex", lambda data: data[:-4]),
+    "a number changed": (".tex", lambda data: data.replace(b"{12}", b"{21}")),
+    "a line more": (".tex", lambda data: data + b"\\newcommand{\\More}{1}%\n"),
+    "a figure's digest changed": (".tex", lambda data: data.replace(b"% drew", b"% Drew")),
+    "not text": (".tex", lambda data: data + b"\xff"),
+    "a figure cut": (".pdf", cut),
+    "a picture cut": (".png", cut),
+    "a figure emptied": (".pdf", lambda data: b""),
+    "a picture gone": (".png", lambda data: None),
+}
+
+
+@pytest.fixture
+def drew(saved):
+    """Saved results of which the second notebook's hold numbers and a figure."""
+    out = report.Report(saved, SECOND)
+    out.number("pairs", 12, "{}")
+    out.number("r", 0.5)
+    figure, axes = plt.subplots(figsize=(1, 1))
+    axes.plot([0, 1])
+    out.figure("x", figure)
+    out.save()
+    return saved
+
+
+@pytest.mark.parametrize("how", HARM)
+def test_what_is_not_what_was_written_is_named(how, drew):
+    suffix, harm = HARM[how]
+    file = at(suffix)
+    assert report.altered(drew) == [] and report.stale(drew) == []
+    changed = harm(file.read_bytes())
+    file.unlink() if changed is None else file.write_bytes(changed)
+    found = report.altered(drew)
+    assert "/".join(file.parts[-3:]) in found
+    assert suffix == ".tex" or len(found) == 1
+
+
+def test_other_ends_of_lines_are_the_same_text(drew):
+    """As git may write them."""
+    at(".tex").write_bytes(at(".tex").read_bytes().replace(b"\n", b"\r\n"))
+    assert report.altered(drew) == [] and report.stale(drew) == []
+
+
+def test_what_no_notebook_wrote_is_left_over(drew):
+    (at(".pdf").with_name(f"{SECOND}-old.pdf")).write_bytes(b"%PDF")
+    (at(".tex").with_name("09_removed.tex")).write_text("% written by notebooks/09_removed.py")
+    (at(".pdf").with_name(f".{SECOND}-x.7.draft.pdf")).touch()  # of a build that runs now
+    assert report.altered(drew) == [f"figures/smoke/{SECOND}-old.pdf", "generated/smoke/09_removed.tex"]
+
+
+def test_main_says_what_was_altered(drew, monkeypatch):
+    monkeypatch.setattr(params, "load", lambda name: drew)
+    monkeypatch.setattr(sys, "argv", ["report", "smoke"])
+    report.main()
+    at(".png").write_bytes(b"")
+    with pytest.raises(SystemExit, match=rf"missing or left over\): figures/smoke/{SECOND}-x\.png; restore them,"):
+        report.main()
+
+
 def test_main_says_which(saved, monkeypatch, capsys):
     load = params.load
     monkeypatch.setattr(params, "load", lambda name: saved if name == "smoke" else load(name))

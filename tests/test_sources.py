@@ -1,9 +1,13 @@
 """A digest changes with what can change a result, and with nothing else."""
 
 import hashlib
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
 from sae_utils import sources
@@ -146,3 +150,99 @@ def test_digest_of_files_is_that_of_their_contents_in_order(tmp_path):
     assert sources.digest([a, b]) == expected != sources.digest([b, a])
     a.rename(tmp_path / "c")
     assert sources.digest([tmp_path / "c", b]) == expected
+
+
+# --- compiled kernels
+
+LOW = """from numba import njit
+
+STEP = 1
+
+
+@njit(cache=True)
+def step(x):
+    return x + STEP
+"""
+TOP = """from numba import njit
+
+from sae_utils.low import step
+
+
+@njit(cache=True)
+def twice(x):
+    return step(step(x))
+"""
+USE = "import numba, os\nfrom sae_utils.top import twice\nprint(twice(0), os.environ['NUMBA_CACHE_DIR'])"
+
+
+@pytest.fixture
+def kernels(tmp_path):
+    """A package of two modules with kernels, one of which calls the other's; returns what a process computes."""
+    real = sources.PACKAGE
+    (tmp_path / "sae_utils").mkdir()
+    for name in ("__init__.py", "sources.py", "cpu.py"):
+        if (real / name).exists():
+            shutil.copy(real / name, tmp_path / "sae_utils")
+    (tmp_path / "sae_utils" / "low.py").write_text(LOW)
+    (tmp_path / "sae_utils" / "top.py").write_text(TOP)
+
+    def run(first: str = "", **environment: str) -> tuple[int, Path]:
+        own = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", first + USE], env=own | {"PYTHONPATH": str(tmp_path)} | environment,
+            cwd="/", capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return int(done.stdout.split()[0]), Path(done.stdout.split()[1])
+
+    return run
+
+
+def kept(folder: Path) -> set[str]:
+    return {file.name.partition("-")[0] for file in folder.rglob("*.nbi")}
+
+
+def test_an_edit_below_a_kernel_compiles_it_anew(kernels, tmp_path):
+    """Numba looks at the file of the kernel alone: it would go on to compute with the old step."""
+    low = tmp_path / "sae_utils" / "low.py"
+    value, first = kernels()
+    assert value == 2 and kept(first) == {"low.step", "top.twice"} and first.parent == tmp_path / "build" / "cache"
+    edit(low, "STEP = 1", "STEP = 10")
+    value, second = kernels()
+    assert value == 20 and second != first
+    edit(low, "STEP = 10", "STEP = 1  # in other words")
+    assert kernels() == (2, first)
+    assert kernels(NUMBA_CACHE_DIR=str(second)) == (2, first)  # of a process that started it
+    assert kernels("import numba\n", NUMBA_CACHE_DIR=str(tmp_path / "x")) == (2, tmp_path / "x" / first.name)
+    assert not list(tmp_path.rglob("__pycache__/*.nbi"))
+
+
+def test_where_the_checkout_cannot_be_written_kernels_are_temporary(kernels, tmp_path):
+    (tmp_path / "build").write_text("in the way")
+    (tmp_path / "tmp").mkdir()
+    value, folder = kernels(TMPDIR=str(tmp_path / "tmp"))
+    assert value == 2 and folder.parent.parent == tmp_path / "tmp" and kept(folder) == {"low.step", "top.twice"}
+    folder.parent.chmod(0o777)  # anyone may have put kernels there
+    value, other = kernels(TMPDIR=str(tmp_path / "tmp"))
+    assert value == 2 and other.parent != folder.parent
+
+
+def test_folders_of_kernels_that_nobody_uses_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    (tmp_path / "of another program").mkdir()
+    for number in range(6):
+        (tmp_path / f"{sources.KERNELS}{number}").mkdir()
+        os.utime(tmp_path / f"{sources.KERNELS}{number}", (number, number))
+    now = sources.keep_kernels()
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"of another program", now.name, *(f"{sources.KERNELS}{number}" for number in (3, 4, 5))}
+
+
+def test_the_settings_of_numba_name_another_folder(monkeypatch):
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    one = sources._kernels_digest()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "anywhere")
+    assert sources._kernels_digest() == one
+    monkeypatch.setenv("NUMBA_CPU_NAME", "haswell")
+    assert sources._kernels_digest() != one

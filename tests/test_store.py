@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sae_utils import store
+from sae_utils import files, store
 from sae_utils.spec import Spec
 
 MADE: list[tuple] = []
@@ -261,6 +262,130 @@ def test_another_artefact_in_its_place_is_not_believed(monkeypatch):
     forget(monkeypatch)
     with pytest.warns(UserWarning, match="damaged"):
         assert numbers(5).meta["size"] == 5
+
+
+ADDED = {
+    "file": lambda folder: (folder / "special_tokens_map.json").write_text("{}"),
+    "hidden file": lambda folder: (folder / ".extra").write_text(""),
+    "file in a subfolder": lambda folder: (folder / "inner" / "more.json").write_text("{}"),
+    "subfolder": lambda folder: (folder / "templates").mkdir(),
+    "subfolder with a file": lambda folder: [(folder / "a" / "b").mkdir(parents=True), (folder / "a/b/c").touch()],
+    "link": lambda folder: (folder / "twin.npy").symlink_to(folder / "values.npy"),
+    "dangling link": lambda folder: (folder / "gone.npy").symlink_to("nowhere"),
+    "link to a folder": lambda folder: (folder / "root").symlink_to("/"),
+}
+
+
+@pytest.mark.parametrize("how", ADDED)
+@pytest.mark.parametrize("process", ["a new process", "the same process"])
+def test_a_file_too_many_is_noticed(how, process, monkeypatch):
+    """Libraries read what lies there: transformers takes special tokens from a file that nobody recorded."""
+    whole = numbers(5)
+    before = contents(whole.path)
+    ADDED[how](whole.path)
+    if process == "a new process":
+        forget(monkeypatch)
+    with pytest.warns(UserWarning, match=r"is damaged \(.+ was added.*\); computing it again"):
+        mended = numbers(5)
+    assert len(MADE) == 2 and contents(mended.path) == before
+    assert {path.name for path in mended.path.rglob("*")} == {
+        "inner", "words.json", "values.npy", "meta.json", "meta.sha256",
+    }  # fmt: skip
+
+
+def test_what_changes_after_it_was_opened_is_noticed():
+    whole = numbers(5)
+    flip(whole.path / "values.npy", 150)
+    with pytest.warns(UserWarning, match=r"is damaged \(values\.npy\)"):
+        mended = numbers(5)
+    assert mended.array("values").tobytes() == np.random.default_rng(0).normal(size=5).tobytes()
+    shutil.rmtree(mended.path)  # `make clean` beside an open notebook
+    assert numbers(5).path.exists() and len(MADE) == 3
+
+
+@pytest.mark.parametrize("what", ["file", "link", "dangling link"])
+def test_what_stands_in_the_place_of_an_artefact_gives_way(what, tmp_path, root):
+    """It may not show after hours."""
+    place = numbers(5).path
+    shutil.rmtree(place)
+    (tmp_path / "elsewhere").mkdir()
+    if what == "file":
+        place.write_text("x")
+    else:
+        place.symlink_to(tmp_path / ("elsewhere" if what == "link" else "nowhere"))
+    assert numbers(5).array("values").size == 5 and not place.is_symlink()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+# --- a place that cannot be had
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("file", "store: a file stands in the way; move it away"),
+        ("dangling link", "store: a link that leads nowhere stands in the way; move it away"),
+        ("below a file", "above: a file stands in the way; move it away"),
+        ("circle of links", "store: a link that leads nowhere stands in the way; move it away"),
+    ],
+)
+def test_a_store_that_is_no_folder_is_said_at_once(what, said, tmp_path, monkeypatch):
+    root = tmp_path / "store"
+    match what:
+        case "file":
+            root.write_text("precious")
+        case "dangling link":
+            root.symlink_to(tmp_path / "unmounted" / "disk")
+        case "circle of links":
+            root.symlink_to(root)
+        case "below a file":
+            (tmp_path / "above").write_text("x")
+            monkeypatch.setattr(store._Settings, "root", tmp_path / "above" / "store")
+    for call in (store.check, lambda: numbers(5)):
+        with pytest.raises(OSError, match=said) as caught:
+            call()
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert MADE == [] and (what != "file" or root.read_text() == "precious")
+
+
+def test_a_store_that_is_a_link_to_a_folder_is_used(tmp_path, root):
+    (tmp_path / "big disk").mkdir()
+    root.symlink_to(tmp_path / "big disk")
+    assert numbers(5).path.parent == root and finished(tmp_path / "big disk")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC, errno.EDQUOT])
+def test_a_store_that_refuses_is_said_at_once(number, root, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(root / "x"))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    said = "disk full; free" if number in (errno.ENOSPC, errno.EDQUOT) else f"access refused .*{os.strerror(number)}"
+    with pytest.raises(files.WriteError, match=rf"store/x: {said}") as caught:
+        numbers(5)
+    assert MADE == [] and caught.value.errno == number
+
+
+def test_a_finished_store_is_read_where_it_cannot_be_written(monkeypatch):
+    """From a disk of somebody else, say."""
+    whole = numbers(5)
+    forget(monkeypatch)
+    monkeypatch.setattr(files, "probe", lambda folder: pytest.fail("nothing is to be written"))
+    assert numbers(5).key == whole.key
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act for another user")
+def test_a_store_of_another_user_names_him(tmp_path_factory):
+    place = Path("/tmp", f"{tmp_path_factory.getbasetemp().name}-{os.getpid()}")  # pytest's own folders are closed
+    place.mkdir(mode=0o755)
+    try:
+        (place / "store").mkdir(mode=0o700)
+        test = f"import os; os.setuid(65534); from pathlib import Path; files.probe(Path({str(place / 'store')!r}))"
+        code = f"from sae_utils import files\ntry:\n exec({test!r})\nexcept files.WriteError as e: print(e)"
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    finally:
+        shutil.rmtree(place)
+    assert "store" in said and "access refused (Permission denied" in said and "belongs to root" in said
 
 
 # --- failure

@@ -1,5 +1,6 @@
 """A PDF is finished or absent, an anonymous one names nobody, and what went wrong is said in LaTeX's own lines."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from sae_utils import typeset
+from sae_utils.sources import REPOSITORY
 
+LATEX = shutil.which("latexmk") and shutil.which("pdflatex")
 LOG = r"""This is pdfTeX, Version 3.141592653
 (./main.tex
 LaTeX Font Info: External font
@@ -30,6 +33,7 @@ def repository(tmp_path, monkeypatch):
     """A repository in which the notebooks of the profile `toy` were run, and in which no real program is found."""
     monkeypatch.setattr(typeset, "REPOSITORY", tmp_path)
     monkeypatch.setattr(typeset, "PAPER", tmp_path / "paper")
+    monkeypatch.setattr(typeset, "FIGURES", tmp_path / "figures")
     (tmp_path / "paper").mkdir()
     (tmp_path / "bin").mkdir()
     told = tmp_path / "build" / "toy" / "params" / "00_first.yaml"
@@ -137,20 +141,21 @@ def test_numbers_of_what_is_left_out_are_dashes(repository):
 # --- programs
 
 FAILING = f"""
-folder = next(a for a in sys.argv if a.startswith("-outdir=")).removeprefix("-outdir=")
-Path(folder, "paper.log").write_text({LOG!r})
-Path(folder, "paper.pdf").write_text("half a page")
+Path("paper.log").write_text({LOG!r})
+Path("paper.pdf").write_text("half a page")
 sys.exit(12)
 """
 WORKING = """
-folder = next(a for a in sys.argv if a.startswith("-outdir=")).removeprefix("-outdir=")
-told = [os.environ["SOURCE_DATE_EPOCH"], os.environ["FORCE_SOURCE_DATE"], os.getcwd(), Path(sys.argv[-1]).read_text()]
-Path(folder, "paper.pdf").write_text("|".join(told))
+told = [os.environ["SOURCE_DATE_EPOCH"], os.environ["FORCE_SOURCE_DATE"], Path(sys.argv[-1]).read_text()]
+told += sorted(str(file.relative_to("..")) for file in Path("..").rglob("*") if file.is_file())
+assert "-norc" in sys.argv
+Path("paper.aux").write_text("half")
+Path("paper.log").write_text("all is well")
+Path("paper.pdf").write_text("|".join(told))
 """
 TECTONIC = """
 assert sys.argv[1:3] == ["-X", "compile"]
-folder = sys.argv[sys.argv.index("--outdir") + 1]
-Path(folder, Path(sys.argv[-1]).stem + ".pdf").write_text("by tectonic")
+Path(sys.argv[-1]).with_suffix(".pdf").write_text("by tectonic")
 """
 
 
@@ -173,29 +178,102 @@ def test_what_latexmk_says_where_there_is_no_log(repository):
     assert "Missing file main.tex" in typeset.typeset("toy")
 
 
-def test_the_paper_is_set_where_it_stands_at_the_time_of_its_commit(repository, monkeypatch, capsys):
+def test_a_copy_of_the_paper_is_set_at_the_time_of_its_commit(repository, monkeypatch, capsys):
     program(repository, "latexmk", WORKING)
     pdf = repository / "build" / "toy" / "paper.pdf"
+    (repository / "paper" / "main.tex").touch()
+    (repository / "figures" / "toy").mkdir(parents=True)
+    for name in ("a.pdf", "a.png", ".b.7.draft.pdf"):
+        (repository / "figures" / "toy" / name).touch()
     monkeypatch.setattr(sys, "argv", ["typeset", "toy", "--anonymous"])
     typeset.main()
     assert capsys.readouterr().out == "the paper: build/toy/paper.pdf\n"
     wrapper = typeset.wrapper("toy", "50% DONE", anonymous=True)
-    assert pdf.read_text() == "|".join(["0", "1", str(repository / "paper"), wrapper])
+    assert pdf.read_text() == "|".join(["0", "1", wrapper, "figures/toy/a.pdf", "paper/main.tex", "paper/paper.tex"])
     git(repository, "init", "-q")
     commit(repository, "notebooks/a.py")
     assert typeset.typeset("toy", anonymous=True) == ""
     assert pdf.read_text().startswith("1234567890|1|")
 
 
-def test_an_unchanged_source_keeps_its_time(repository):
-    """latexmk compares times: the same paper is not set twice."""
+def remains(repository) -> set[str]:
+    return {file.name for file in (repository / "build" / "toy").iterdir()} - {"params"}
+
+
+def test_what_a_killed_run_left_is_not_read(repository):
+    """A cut .aux made every later run fail."""
     program(repository, "latexmk", WORKING)
-    source = repository / "build" / "toy" / "paper.tex"
+    assert typeset.typeset("toy") == "" and remains(repository) == {"paper.pdf", "paper.log"}
+    pdf = repository / "build" / "toy" / "paper.pdf"
+    first = pdf.read_bytes()
+    for ending in ("aux", "fls", "fdb_latexmk", "out", "bbl", "toc", "pdf"):
+        pdf.with_suffix(f".{ending}").write_text(r"\newlabel{a}{{1}{")
+    assert typeset.typeset("toy") == "" and pdf.read_bytes() == first
+
+
+def test_a_run_that_is_killed_leaves_the_pdf_that_was_there(repository):
+    """Killed with the process that called it, as when a machine goes down."""
+    program(repository, "latexmk", WORKING)
     assert typeset.typeset("toy") == ""
-    os.utime(source, (1000, 1000))
-    assert typeset.typeset("toy") == "" and source.stat().st_mtime == 1000
-    assert typeset.typeset("toy", anonymous=True) == ""
-    assert source.stat().st_mtime != 1000
+    pdf = repository / "build" / "toy" / "paper.pdf"
+    first = pdf.read_bytes()
+    killing = 'Path(os.environ["HALF"]).touch(); os.kill(os.getppid(), 9)'
+    program(repository, "latexmk", WORKING.replace('"|".join(told)', '"half a page"') + killing)
+    setting = (
+        f"from pathlib import Path; from sae_utils import typeset; typeset.REPOSITORY = Path({str(repository)!r})\n"
+        "typeset.PAPER = typeset.REPOSITORY / 'paper'; typeset.typeset('toy')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HALF": str(repository / "half")}
+    done = subprocess.run([sys.executable, "-c", setting], env=environment, capture_output=True)
+    assert done.returncode == -9 and (repository / "half").exists()
+    assert pdf.read_bytes() == first and remains(repository) == {"paper.pdf", "paper.log"}
+    program(repository, "latexmk", WORKING)
+    assert typeset.typeset("toy") == "" and pdf.read_bytes() == first
+
+
+def test_a_program_that_ends_well_without_a_pdf_has_failed(repository):
+    program(repository, "latexmk", 'print("nothing to do")')
+    assert "nothing to do" in typeset.typeset("toy")
+    assert remains(repository) == {"paper.log"}
+
+
+def test_a_full_disk_is_said_in_a_line(repository, monkeypatch):
+    program(repository, "latexmk", WORKING)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(sys, "argv", ["typeset", "toy"])
+    with pytest.raises(SystemExit, match=r"^error: .*paper\.pdf: disk full; free some space and run again"):
+        typeset.main()
+    assert "paper.pdf" not in remains(repository)
+
+
+MAIN = r"""\documentclass{article}
+\begin{document}\tableofcontents\section{One}\label{one}See \ref{one}. \input{generated/toy/00_first}\end{document}
+"""
+
+
+@pytest.mark.skipif(not LATEX, reason="needs latexmk and LaTeX")
+def test_with_the_real_programs_a_cut_file_does_no_harm(repository, monkeypatch):
+    """Also where the path of the checkout holds what TeX reads as its own."""
+    monkeypatch.setenv("PATH", os.path.dirname(LATEX) + os.pathsep + os.environ["PATH"])
+    odd = repository / "a 50% of {x} ~y $z#"
+    pdfs = []
+    for place in (repository, odd):
+        if place == odd:
+            shutil.copytree(repository / "build", place / "build")
+        (place / "paper" / "generated" / "toy").mkdir(parents=True)
+        (place / "paper" / "main.tex").write_text(MAIN)
+        (place / "paper" / "generated" / "toy" / "00_first.tex").write_text("A number: 5.")
+        monkeypatch.setattr(typeset, "REPOSITORY", place)
+        monkeypatch.setattr(typeset, "PAPER", place / "paper")
+        for ending in ("aux", "toc", "fls", "fdb_latexmk"):
+            (place / "build" / "toy" / f"paper.{ending}").write_text(r"\@writefile{toc}{\contentsline {sect")
+        assert typeset.typeset("toy") == ""
+        pdfs.append((place / "build" / "toy" / "paper.pdf").read_bytes())
+    assert pdfs[0] == pdfs[1] and pdfs[0].startswith(b"%PDF")
 
 
 def test_tectonic_does_as_well(repository):

@@ -1,0 +1,146 @@
+"""Files that are written whole or not at all, by one process or by several at once.
+
+In: a path, and what fills it. Out: the file.
+Never: half a file under its name; a name that two processes write; an error of the system without its remedy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+DAY = 86400
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY)
+
+
+class WriteError(OSError):
+    """The system refuses a file or a folder; the message names it, why, and the remedy."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextlib.contextmanager
+def draft(file: Path) -> Iterator[Path]:
+    """A path of this process alone, to be filled: it becomes `file` at the end, and is gone if that is not reached.
+
+    Raises:
+        WriteError: as `explained`.
+    """
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(file)
+        path = file.with_name(f".{file.stem}.{os.getpid()}.draft{file.suffix}")
+        try:
+            yield path
+            os.replace(path, file)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write a text in UTF-8, or bytes, whole or not at all.
+
+    Raises:
+        WriteError: as `explained`.
+    """
+    with draft(file) as path:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sweep(file: Path) -> None:
+    """Remove drafts that killed processes left: nothing is drafted for a day."""
+    for old in file.parent.glob(f".{glob.escape(file.stem)}.*.draft{file.suffix}"):
+        with contextlib.suppress(OSError):  # another process sweeps as well
+            if time.time() - old.stat().st_mtime > DAY:
+                old.unlink()
+
+
+def probe(folder: Path) -> None:
+    """See that a folder can be made and written in, before hours are spent on what belongs there.
+
+    Raises:
+        WriteError: as `explained`.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:  # quotas and read-only disks show no sooner
+            file.write(bytes(4096))
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say of what the system refuses where it is, why, and what helps; `path` is what was to be read or written.
+
+    Raises:
+        WriteError: the disk is full, the place is another's or read-only, or something else lies there.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        place = error.filename2 or error.filename  # of a move, where to
+        said = _said(error, Path(os.fsdecode(place)) if place else path)
+        if not said:
+            raise
+        raise WriteError(error.errno or errno.ENOSPC, said) from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that the disk is full; numpy and Rust libraries do not hand on the error number."""
+    short = isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error))
+    return bool(getattr(error, "errno", None) in FULL or "No space left" in str(error) or short)
+
+
+def _said(error: OSError, path: Path) -> str:
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if is_full(error):
+        return f"{path}: disk full; free some space and run again: what was finished before is kept"
+    if error.errno in DENIED:
+        return (
+            f"{path}: access refused ({error.strerror}; {there} belongs to {_owner(there)}); have it made writable, or "
+            "copy the repository to a folder of your own"
+        )
+    if error.errno in IN_THE_WAY:
+        kind = "a folder" if there.is_dir() else "a file" if there.exists() else "a link that leads nowhere"
+        return f"{there}: {kind} stands in the way; move it away and run again"
+    return ""
+
+
+def _owner(place: Path) -> str:
+    try:
+        return place.owner()
+    except (KeyError, OSError):  # a user whom this machine does not know
+        return f"user {place.lstat().st_uid}"
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file or a link, whichever is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def added(folder: Path, names: Iterable[str]) -> list[str]:
+    """What lies in a folder, at any depth, beside the files `names` and the folders that hold them."""
+    known = {folder / name for name in names}
+    known |= {parent for file in known for parent in file.parents}
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in known)
+
+
+def stamp(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of all that lies in a folder: what changed in between differs."""
+    found = [(str(path), path.lstat()) for path in sorted(folder.rglob("*"))]
+    return [(name, status.st_size, status.st_mtime_ns) for name, status in found]

@@ -1,0 +1,102 @@
+"""`make` runs again what was edited, whatever the times of the files, and nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from sae_utils.sources import REPOSITORY
+
+PYTHON = """#!{python}
+# stands for the environment's Python: notes what is run, and leaves the files that it would leave
+import sys
+from pathlib import Path
+
+_, module, profile, *rest = sys.argv[1:]
+with open("log", "a") as log:
+    log.write(" ".join([module.removeprefix("sae_utils."), *rest]) + "\\n")
+build = Path("build") / profile
+try:
+    if module == "sae_utils.params":
+        (build / "params").mkdir(parents=True, exist_ok=True)
+        for notebook in Path("notebooks").glob("*.py"):
+            told = build / "params" / f"{{notebook.stem}}.yaml"
+            if not told.exists():
+                told.touch()
+    elif module == "sae_utils.execute":
+        (build / f"{{rest[0]}}.ipynb").touch()
+except OSError:
+    sys.exit("error: what cannot be written")
+"""
+FILES = ["notebooks/00_a.py", "notebooks/01_b.py", "sae_utils/x.py", "params/demo.yaml", "params/lexicon.yaml",
+         "params/concepts.yaml", "params/published_layer_scores.csv"]  # fmt: skip
+ALL = ["params", "execute 00_a", "execute 01_b"]
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs `make paper` in a repository of two notebooks; returns what was run before the paper was set."""
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(PYTHON.format(python=sys.executable))
+    (tmp_path / "bin" / "python").chmod(0o755)
+
+    def run(code: int = 0) -> list[str]:
+        (tmp_path / "log").unlink(missing_ok=True)
+        command = ["make", "--no-print-directory", "BIN=bin", "READY=", "TEX=skip", "PROFILE=demo", "paper"]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        ran = (tmp_path / "log").read_text().splitlines()
+        return ran[:-1] if not code else [*ran, done.stderr.splitlines()[0]]
+
+    return run
+
+
+def test_what_was_built_is_not_built_again(make, tmp_path):
+    assert make() == ALL and make() == []
+    for name in FILES:
+        (tmp_path / name).touch()  # as a checkout of the same commit may do
+    assert make() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("notebooks/00_a.py", ["params", "execute 00_a"]),
+        ("sae_utils/x.py", ALL),
+        ("params/lexicon.yaml", ALL),
+        ("params/demo.yaml", ["params"]),  # which rewrites the parameters of the notebooks concerned
+    ],
+)
+def test_an_edit_that_is_taken_back_with_its_old_time_is_noticed(make, tmp_path, name, again):
+    """As `mv`, `cp -p`, `rsync -a` and `tar` do: by the times alone, what the edit had made would stand."""
+    make()
+    file = tmp_path / name
+    shutil.copy2(file, tmp_path / "backup")
+    file.write_text(f"{name} edited")
+    assert make() == again and make() == []
+    (tmp_path / "backup").rename(file)
+    assert make() == again and make() == []
+
+
+def test_a_module_that_is_taken_away_is_noticed(make, tmp_path):
+    (tmp_path / "sae_utils" / "y.py").touch()
+    (tmp_path / "sae_utils" / "z.py").write_text("z")
+    make()
+    (tmp_path / "sae_utils" / "z.py").unlink()
+    assert make() == ALL
+
+
+@pytest.mark.parametrize("what", ["file", "dangling link"])
+def test_a_build_folder_that_cannot_be_made_is_explained_by_the_package(make, tmp_path, what):
+    build = tmp_path / "build"
+    build.write_text("") if what == "file" else build.symlink_to("nowhere")
+    assert make(2)[-1] == "error: what cannot be written"
