@@ -38,11 +38,17 @@ Score = Callable[[LinearSide, LinearSide, Tensor, Tensor], Tensor]
 
 
 def side(rows: np.ndarray) -> LinearSide:
-    """Centre and decompose `rows` (n, d) float64; O(n d min(n, d)). Raises Undefined if all rows are equal."""
+    """Centre and decompose `rows` (n, d) in float64; O(n d min(n, d)). Raises Undefined if all rows are equal.
+
+    Directions are left out which rounding alone can make: of the entries, in the dtype in which they came, and of the
+    decomposition.
+    """
+    noise = np.linalg.norm(np.spacing(rows).astype(np.float64))
+    rows = rows.astype(np.float64, copy=False)
     centred = rows - rows.mean(axis=0)
     basis, spectrum, axes = torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)
-    rank = int((spectrum > spectrum[0] * max(rows.shape) * np.finfo(np.float64).eps).sum())
-    if float(spectrum[0]) <= 1e-12 * np.linalg.norm(rows):
+    rank = int((spectrum > max(noise, float(spectrum[0]) * max(rows.shape) * np.finfo(np.float64).eps)).sum())
+    if rank == 0 or float(spectrum[0]) <= 1e-12 * np.linalg.norm(rows):
         raise Undefined(f"all {len(rows)} rows are equal, so they span no direction: leave this set of rows out")
     return LinearSide(
         basis[:, :rank].contiguous(),
