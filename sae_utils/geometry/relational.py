@@ -69,6 +69,13 @@ def apart(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[np.ndarray, n
     return unit, (unit**2).sum(axis=1)
 
 
+def nearness(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y (n, d) and h (n,): `y_i y_k - h_k` ranks all rows k by their cosine with row i, rounded to some 1e-16."""
+    unit, energy = apart(rows, "cosine")
+    spread = max(math.sqrt(energy.mean()), _NOTHING)
+    return unit / math.sqrt(spread), energy / (2 * spread)
+
+
 def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
     """Low-rank side for Pearson or cosine dissimilarities of `rows` (n, d); O(n d min(n, d)), no (n, n) matrix."""
     unit, energy = apart(rows, dissimilarity)
