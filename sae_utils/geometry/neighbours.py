@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from sae_utils import arrays
 from sae_utils.geometry.linear import Undefined
 from sae_utils.geometry.relational import nearness, unit_rows
 
@@ -38,7 +39,7 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
 
     Raises ValueError unless n > k >= 1, on rows of zero, and where ties make lists of over n / 2.
     """
-    n = len(rows)
+    n = len(arrays.rows(rows, "rows"))
     if not 1 <= k < n:
         raise Undefined(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
     close, half = (torch.from_numpy(x) for x in nearness(rows))

@@ -45,7 +45,7 @@ class Relation(NamedTuple):
 
 def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
     """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
-    rows = rows.astype(np.float64, copy=False)
+    rows = arrays.rows(rows, "rows").astype(np.float64, copy=False)
     centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
     length = np.linalg.norm(centred, axis=1)
     flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
