@@ -282,12 +282,12 @@ def test_bad_input_is_named():
         correlation.correlate(a, b, k=2, rows=[1, 2], rows_b=[1, 2, 3])
     with pytest.raises(ValueError, match="no live feature"):
         correlation.correlate(a, sparse.csr_array((50, 12), dtype=np.float32), k=2)
-    with pytest.raises(ValueError, match="features -1"):
+    with pytest.raises(ValueError, match="pairs_a asks for feature -1"):
         correlation.paired(a, b, [-1], [0])
     for bad in (np.nan, np.inf):
         broken = a.copy()
         broken.data[0] = bad
-        with pytest.raises(ValueError, match="side a holds NaN or infinite"):
+        with pytest.raises(ValueError, match=f"side a holds NaN or infinite activations, first in row 0, column {a.indices[0]}"):
             correlation.correlate(broken, b, k=2)
     with pytest.raises(ValueError, match="float64"):
         correlation.correlate(a.astype(np.float64), b, k=2)

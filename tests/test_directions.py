@@ -58,7 +58,7 @@ def test_bad_input_is_named():
         directions.cosines(rows(5, 3, 6), rows(5, 3, 7), k=9)
     broken = rows(5, 3, 8)
     broken[2, 0] = np.nan
-    with pytest.raises(ValueError, match="rows of b hold NaN or infinity, first in feature 2"):
+    with pytest.raises(ValueError, match=r"rows of side b hold NaN or infinity \(first: row 2\), there in column 0"):
         directions.cosines(rows(5, 3, 6), broken, k=2)
     with pytest.raises(ValueError, match="side a has no live row"):
         directions.cosines(np.zeros((5, 3)), rows(5, 3, 6), k=2)

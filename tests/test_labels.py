@@ -55,5 +55,5 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="k = 0"):
         labels.label(sparse.csr_array(codes), token, document, k=0)
     codes[3, 3] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN or infinite activations, first in row 3, column 3"):
         labels.label(sparse.csr_array(codes), token, document)

@@ -60,11 +60,12 @@ def test_sums_without_a_matrix_equal_sums_of_the_matrix(n):
     rows = rng.normal(size=(n, 6)) + 0.3
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     gram = rows @ rows.T
-    mean = (gram.sum() - n) / (n * (n - 1))
-    matrix = gram - mean
+    mean = 1 - (gram.sum() - n) / (n * (n - 1))
+    matrix = mean - (1 - gram)
     np.fill_diagonal(matrix, 0)
-    pairs = [(moments.unit_sums(rows, mean, 2.0), moments.matrix_sums(matrix / 2))]
     centred = rows - rows.mean(axis=0)
+    energy = (centred**2).sum(axis=1)
+    pairs = [(moments.unit_sums(centred, energy - energy.mean(), mean), moments.matrix_sums(matrix))]
     pairs.append((moments.gram_sums(centred), moments.matrix_sums(centred @ centred.T)))
     graphs = {c for order in (1, 2, 3) for *_, terms in moments._plan(order, False) for cs in terms for c in cs}
     for without, plain in pairs:

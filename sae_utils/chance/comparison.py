@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sae_utils.chance import nulls, significance
 from sae_utils.chance.significance import Result
-from sae_utils.pairing import filters
+from sae_utils.pairing import filters, matching
 from sae_utils.pairing.matching import Pairs, Soft
 
 Rows = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
@@ -41,7 +41,8 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
     repeats_a, repeats_b = (len(np.unique(side)) < len(side) for side in (pairs.a, pairs.b))
     if repeats_a and repeats_b:
         raise ValueError("features of both sides repeat, for which no null is known: keep one pair a feature")
-    x, y = rows_a[pairs.a], rows_b[pairs.b]
+    at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
+    x, y = rows_a[at_a], rows_b[at_b]
     if repeats_a:  # b chooses: the groups are a's
         found = significance.test(y, x, [measure], null=nulls.reassigned(pairs.a), m=m, seed=seed)
     else:

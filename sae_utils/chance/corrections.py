@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from sae_utils import arrays
 from sae_utils.chance.significance import FLAT, ROUNDING, Result
 
 Key = TypeVar("Key", bound=Hashable)
@@ -68,8 +69,8 @@ def benjamini_hochberg(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray
 
 def _corrected(p: Sequence[float] | np.ndarray, m: int, step: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`step` of the tests that there are, the least p first, in the places of `p`."""
-    p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or len(p) == 0 or ((p <= 0) | (p > 1)).any():
+    p = arrays.numbers(p, "p", 1).astype(np.float64)
+    if len(p) == 0 or ((p <= 0) | (p > 1)).any():
         raise ValueError(f"p-values of shape {p.shape}: give at least one, each above 0 and at most 1")
     order = np.argsort(p, kind="stable")[: (~np.isnan(p)).sum()]  # NaN last
     if m < (least := _DRAWS_A_TEST * len(order)):

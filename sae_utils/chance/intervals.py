@@ -13,6 +13,8 @@ import numpy as np
 from scipy.stats import t as student
 from tqdm import tqdm
 
+from sae_utils import arrays
+
 LEVEL = 0.95
 
 
@@ -33,7 +35,7 @@ def jackknife(statistic: Callable[[np.ndarray], float], families: np.ndarray) ->
     is Student's with families - 1 degrees of freedom around the estimate. Costs one statistic a family.
     Raises ValueError below 3 families.
     """
-    labels, family = np.unique(np.asarray(families), return_inverse=True)
+    labels, family = np.unique(arrays.plain(families, "families"), return_inverse=True)
     n, count = len(family), len(labels)
     if count < 3:
         raise ValueError(f"{count} families of {n} rows: too few to leave one out")

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sae_utils import arrays
+
 Rng = np.random.Generator
 
 
@@ -123,7 +125,7 @@ def one_per_group(groups: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def _ranks(labels: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
+    labels = arrays.plain(labels, "labels")
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"labels of shape {labels.shape} make no strata: give one label a row, (n,)")
     missing = labels != labels if labels.dtype.kind == "f" else np.array([v is None or v != v for v in labels.flat])

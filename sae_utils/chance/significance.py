@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.chance import draws
 from sae_utils.chance.nulls import Null, Selection, shuffled
 from sae_utils.geometry import measures as known
@@ -174,7 +175,7 @@ def summarise(
     claim. Undefined where the score or one of its draws is not finite. Raises ValueError on fewer than 2 draws without
     exact moments.
     """
-    drawn = np.asarray(drawn, dtype=np.float64)
+    drawn = arrays.numbers(drawn, "drawn", 1).astype(np.float64)
     if not (math.isfinite(observed) and np.isfinite(drawn).all()):
         why = "the score" if not math.isfinite(observed) else "one of the draws"
         return undefined(f"{why} is not finite", measure=measure, null=null, n=n, m=len(drawn))
@@ -247,6 +248,7 @@ def random_rows(
     A baseline and not a test: it changes the rows as well as their pairing. The only one for an unpaired measure
     (`similarity.imd`). Raises ValueError where a pool holds fewer than n rows.
     """
+    pool_a, pool_b = arrays.rows(pool_a, "pool_a"), arrays.rows(pool_b, "pool_b")
     if n > min(len(pool_a), len(pool_b)):
         raise ValueError(f"n = {n} rows from pools of {len(pool_a)} and {len(pool_b)}: draw fewer")
     rng = np.random.default_rng(seed)

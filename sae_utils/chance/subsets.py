@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from sae_utils import arrays
 from sae_utils.geometry import relational
 
 Floats = NDArray[np.float64]
@@ -33,8 +34,10 @@ def score(
         neighbours: of `mutual_knn`.
 
     Raises:
-        ValueError: unknown measure, or fewer rows than one needs.
+        ValueError: unknown measure, or fewer rows than one needs; rows and features as `arrays` refuses them.
     """
+    rows_a, rows_b = arrays.rows(rows_a, "rows_a"), arrays.rows(rows_b, "rows_b")
+    a, b = _features(a, len(rows_a), "a"), _features(b, len(rows_b), "b")
     if unknown := set(measures) - set(MEASURES):
         raise ValueError(f"measures {sorted(unknown)} cannot be scored in subsets: known are {', '.join(MEASURES)}")
     n = a.shape[1]
@@ -55,6 +58,12 @@ def score(
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
+def _features(index: np.ndarray, n: int, name: str) -> NDArray[np.int64]:
+    """(m, n) features of so many. Raises ValueError for other numbers, shapes, and features outside."""
+    found = arrays.numbers(index, name, 2)
+    return arrays.positions(found.ravel(), n, name, "feature").reshape(found.shape)
+
+
 def _blocks(matrix: Floats, index: np.ndarray) -> Floats:
     """(m, n, n) of the (features, features) matrix."""
     return matrix[index[:, :, None], index[:, None, :]]
@@ -64,7 +73,7 @@ def _blocks(matrix: Floats, index: np.ndarray) -> Floats:
 
 
 def _pearson_dissimilarities(rows: np.ndarray) -> Floats:
-    return relational.dissimilarities(np.asarray(rows, np.float64), "pearson")
+    return relational.dissimilarities(rows, "pearson")
 
 
 def _standardised(blocks: Floats, neighbours: int, *, ranked: bool) -> Floats:
@@ -73,9 +82,10 @@ def _standardised(blocks: Floats, neighbours: int, *, ranked: bool) -> Floats:
     values = blocks[:, above[0], above[1]]
     if ranked:
         values = rankdata(values, axis=1)
+    least = 1e-12 * np.linalg.norm(values, axis=1, keepdims=True)
     values = values - values.mean(1, keepdims=True)
     norm = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.divide(values, norm, out=np.full_like(values, np.nan), where=norm > 1e-12)
+    return np.divide(values, norm, out=np.full_like(values, np.nan), where=norm > least)
 
 
 def _ranks(blocks: Floats, neighbours: int) -> Floats:
@@ -94,7 +104,9 @@ def _inner(one: Floats, other: Floats) -> Floats:
 
 
 def _gram(rows: np.ndarray) -> Floats:
+    """Of rows less their mean, which debiased CKA does not see: else it cancels where rows share a direction."""
     rows = np.asarray(rows, np.float64)
+    rows = rows - rows.mean(axis=0)
     return rows @ rows.T
 
 
@@ -119,9 +131,9 @@ def _cka(one: Floats, other: Floats) -> Floats:
 # --- overlap of nearest neighbours by cosine; the tied share the last places
 
 
-def _cosines(rows: np.ndarray) -> Floats:
-    unit = relational.unit_rows(np.asarray(rows, np.float64), "cosine")
-    return unit @ unit.T
+def _nearness(rows: np.ndarray) -> Floats:
+    unit, half = relational.nearness(rows)
+    return np.asarray(unit @ unit.T - half)
 
 
 def _nearest(blocks: Floats, neighbours: int) -> Floats:
@@ -148,5 +160,5 @@ MEASURES: dict[str, _Measure] = {
     "rsa_spearman": _Measure(_pearson_dissimilarities, _ranks, _inner),
     "rsa_pearson": _Measure(_pearson_dissimilarities, _values, _inner),
     "cka_debiased": _Measure(_gram, _hollow, _cka),
-    "mutual_knn": _Measure(_cosines, _nearest, _overlap),
+    "mutual_knn": _Measure(_nearness, _nearest, _overlap),
 }

@@ -5,12 +5,15 @@ for a batch of pairings. Every one of them is a function of the same cross produ
 costs one product however many measures are asked for. This module never draws permutations and never checks pairs.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sae_utils import arrays
 
 _ROWS = 256
 _NOTHING = 1e-6  # share of a sum below which what is left of it is rounding
@@ -38,12 +41,20 @@ Score = Callable[[LinearSide, LinearSide, Tensor, Tensor], Tensor]
 
 
 def side(rows: np.ndarray) -> LinearSide:
-    """Centre and decompose `rows` (n, d) float64; O(n d min(n, d)). Raises Undefined if all rows are equal."""
-    centred = rows - rows.mean(axis=0)
+    """Centre and decompose `rows` (n, d) in float64; O(n d min(n, d)). Raises Undefined if all rows are equal.
+
+    Directions are left out which rounding alone can make: of the entries, in the dtype in which they came, and of the
+    decomposition.
+    """
+    given = arrays.rows(rows, "rows")
+    wide, kind = given.astype(np.float64, copy=False), np.finfo(given.dtype)
+    length = float(np.linalg.norm(wide))
+    noise = float(kind.eps) * length + float(kind.smallest_subnormal) * math.sqrt(wide.size)
+    centred = wide - wide.mean(axis=0)
     basis, spectrum, axes = torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)
-    rank = int((spectrum > spectrum[0] * max(rows.shape) * np.finfo(np.float64).eps).sum())
-    if float(spectrum[0]) <= 1e-12 * np.linalg.norm(rows):
-        raise Undefined(f"all {len(rows)} rows are equal, so they span no direction: leave this set of rows out")
+    rank = int((spectrum > max(noise, float(spectrum[0]) * max(wide.shape) * np.finfo(np.float64).eps)).sum())
+    if rank == 0 or float(spectrum[0]) <= 1e-12 * length:
+        raise Undefined(f"all {len(wide)} rows are equal, so they span no direction: leave this set of rows out")
     return LinearSide(
         basis[:, :rank].contiguous(),
         spectrum[:rank],

@@ -120,7 +120,7 @@ def _rsa(dissimilarity: Dissimilarity = "pearson", comparison: Comparison = "pea
 def _rsa_moments(a: Unit | Relation, b: Unit | Relation) -> Moments:
     def sums(side: Unit | Relation) -> moments.Sums:
         if isinstance(side, Unit):
-            return moments.unit_sums(side.rows.numpy(), side.mean, side.norm)
+            return moments.unit_sums(side.rows.numpy(), side.energy.numpy(), side.mean)
         return moments.matrix_sums(side.matrix.numpy())
 
     return moments.combined(sums(a), sums(b), len(a[0]))

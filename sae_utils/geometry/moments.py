@@ -201,7 +201,7 @@ def gram_sums(rows: np.ndarray) -> Sums:
         LOOP2: lambda: (energy**2).sum(),
         LOOP3: lambda: (energy**3).sum(),
         EDGE2: lambda: (square**2).sum(),
-        EDGE3: lambda: _cubes(rows, 0.0) + (energy**3).sum(),
+        EDGE3: lambda: _cubes(rows, rows) + (energy**3).sum(),
         TRIANGLE: lambda: np.vdot(square @ square, square),
         LOOP_EDGE2: lambda: energy @ ((rows @ square) * rows).sum(axis=1),
         LOOP_EDGE_LOOP: lambda: ((energy @ rows) ** 2).sum(),
@@ -209,57 +209,69 @@ def gram_sums(rows: np.ndarray) -> Sums:
     return lambda component: float(known[component]()) if component in known else 0.0
 
 
-def unit_sums(rows: np.ndarray, mean: float, scale: float) -> Sums:
-    """Free sums of the matrix with entries `(z_i z_j - mean) / scale` off the diagonal and 0 on it.
+def unit_sums(rows: np.ndarray, energy: np.ndarray, mean: float) -> Sums:
+    """Free sums of the matrix with entries `mean - d_ij` off the diagonal and 0 on it.
 
-    `rows` (n, r): z, of length one; `mean`: of the off-diagonal products. No (n, n) matrix; O(n^2 r).
+    `rows` (n, r): y, whose columns sum to 0; `energy` (n,): |y_i|^2 less its mean; `mean`: of the off-diagonal
+    `d_ij = |y_i - y_j|^2 / 2`. So the entries are `y_i y_j - (energy_i + energy_j) / 2 + mean / n`, which is `mean` on
+    the diagonal, and those of a row sum to `-n energy_i / 2`. No (n, n) matrix; O(n^2 r).
     """
     n = len(rows)
-    square, column = rows.T @ rows, rows.sum(axis=0)
-    sums = rows @ column - 1 - mean * (n - 1)
-    squares = ((rows @ square) * rows).sum(axis=1) - 1 - 2 * mean * (sums + mean * (n - 1)) + mean**2 * (n - 1)
+    square, column, spread = rows.T @ rows, energy @ rows, energy @ energy
+    sums, constant = -n / 2 * energy, mean / n
+    squares = ((rows @ square - column) * rows).sum(axis=1) + n * (constant - energy / 2) ** 2 + spread / 4 - mean**2
 
     def triangle() -> float:
-        """Trace of the cube: `[z, 1] diag(1, ..., -mean) [z, 1]^T` less its constant diagonal."""
-        core = np.block([[square, -mean * column[:, None]], [column, np.array(-mean * n)]])
-        own = 1 - mean
+        """Trace of the cube: a product of `[y, energy, 1]` with itself, less its constant diagonal."""
+        none = np.zeros((len(column), 1))
+        core = np.block(
+            [
+                [square, column[:, None], none],
+                [none.T, np.zeros((1, 1)), np.full((1, 1), -n / 2)],
+                [-column[None] / 2, np.full((1, 1), -spread / 2), np.full((1, 1), constant * n)],
+            ]
+        )
         powers = np.trace(core), np.vdot(core.T, core), np.vdot((core @ core).T, core)
-        return float(powers[2] - 3 * own * powers[1] + 3 * own**2 * powers[0] - own**3 * n)
+        return float(powers[2] - 3 * mean * powers[1] + 3 * mean**2 * powers[0] - mean**3 * n)
 
+    one = np.ones(n)
+    left, right = np.column_stack([rows, energy, one]), np.column_stack([rows, -one / 2, constant - energy / 2])
     known: dict[Component, Callable[[], float]] = {
         EDGE2: lambda: squares.sum(),
         PATH: lambda: (sums**2).sum(),
-        EDGE3: lambda: _cubes(rows, mean),
+        EDGE3: lambda: _cubes(left, right),
         TRIANGLE: triangle,
         PENDANT: lambda: squares @ sums,
         STAR: lambda: (sums**3).sum(),
-        LONG_PATH: lambda: ((sums @ rows) ** 2).sum() - mean * sums.sum() ** 2 - (1 - mean) * (sums**2).sum(),
+        LONG_PATH: lambda: ((sums @ rows) ** 2).sum() - mean * (sums**2).sum(),
     }
-    return lambda component: float(known[component]()) / scale ** len(component) if component in known else 0.0
+    return lambda component: float(known[component]()) if component in known else 0.0
 
 
-def _cubes(rows: np.ndarray, mean: float) -> float:
-    """Sum over i != j of `(z_i z_j - mean)^3`, block by block; in float32 above 2,048 rows."""
-    z = rows if len(rows) <= _DOUBLE_UP_TO else rows.astype(np.float32)
-    shift = z.dtype.type(mean)  # the products' own type, in which the kernel then stays
-    parts = [z[i : i + _DOUBLE_UP_TO] for i in range(0, len(z), _DOUBLE_UP_TO)]
-    own = sum(float(_sum_of_cubes(part @ part.T, shift, False)) for part in parts)
+def _cubes(left: np.ndarray, right: np.ndarray) -> float:
+    """Sum over i != j of the cubes of the symmetric `left right^T`, block by block; in float32 above 2,048 rows."""
+    kind = left.dtype if len(left) <= _DOUBLE_UP_TO else np.float32
+    parts = [
+        (left[i : i + _DOUBLE_UP_TO].astype(kind), right[i : i + _DOUBLE_UP_TO].astype(kind))
+        for i in range(0, len(left), _DOUBLE_UP_TO)
+    ]
+    own = sum(float(_sum_of_cubes(one @ other.T, False)) for one, other in parts)
     pairs = list(combinations(parts, 2))
     bar = tqdm(pairs, "third moments", leave=False, disable=None if len(pairs) > 50 else True)
-    return own + 2 * sum(float(_sum_of_cubes(one @ other.T, shift, True)) for one, other in bar)
+    return own + 2 * sum(float(_sum_of_cubes(one @ other.T, True)) for (one, _), (_, other) in bar)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _sum_of_cubes(products: np.ndarray, mean: np.floating[Any], diagonal: bool) -> float:
-    """Sum of `(products - mean)^3`, with or without the diagonal, in one pass over memory."""
+def _sum_of_cubes(products: np.ndarray, diagonal: bool) -> float:
+    """Sum of the cubes, with or without the diagonal, in one pass over memory."""
     total = 0.0
     for i in range(products.shape[0]):
         row = 0.0
         for j in range(products.shape[1]):
-            entry = products[i, j] - mean
+            entry = products[i, j]
             row += entry * entry * entry
         if not diagonal:
-            row -= (products[i, i] - mean) ** 3
+            row -= products[i, i] ** 3
         total += row
     return total
 

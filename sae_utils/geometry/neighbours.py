@@ -12,10 +12,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from sae_utils import arrays
 from sae_utils.geometry.linear import Undefined
-from sae_utils.geometry.relational import unit_rows
+from sae_utils.geometry.relational import nearness, unit_rows
 
-_TIE = 1e-12  # cosines nearer than this are equal
+_TIE = 1e-12  # neighbours whose nearness differs by less are equally near
 _TIES = 100  # places that ties may add however few the rows
 _BLOCK_BYTES = 1 << 26
 
@@ -38,11 +39,11 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
 
     Raises ValueError unless n > k >= 1, on rows of zero, and where ties make lists of over n / 2.
     """
-    n = len(rows)
+    n = len(arrays.rows(rows, "rows"))
     if not 1 <= k < n:
         raise Undefined(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
-    unit = torch.from_numpy(unit_rows(rows, "cosine"))
-    found = [_nearest(unit, start, k) for start in range(0, n, max(1, _BLOCK_BYTES // (8 * n)))]
+    close, half = (torch.from_numpy(x) for x in nearness(rows))
+    found = [_nearest(close, half, start, k) for start in range(0, n, max(1, _BLOCK_BYTES // (8 * n)))]
     width = max(index.shape[1] for index, _ in found)
     if width > max(n // 2, k + _TIES):
         raise Undefined(
@@ -52,18 +53,18 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
         torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
         for parts in zip(*found, strict=True)
     )
-    cosine = unit @ unit.T if keep_cosines else torch.zeros(0, 0, dtype=torch.float64)
-    return NeighbourSide(index, weight, k, cosine)
+    unit = torch.from_numpy(unit_rows(rows, "cosine")) if keep_cosines else torch.zeros(0, 0, dtype=torch.float64)
+    return NeighbourSide(index, weight, k, unit @ unit.T)
 
 
-def _nearest(unit: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
-    """Neighbours (block, width) and weights of a block of rows, nearest first."""
-    block = unit[start : start + max(1, _BLOCK_BYTES // (8 * len(unit)))]
-    cosine = block @ unit.T
-    cosine[torch.arange(len(block)), torch.arange(start, start + len(block))] = -np.inf
-    last = torch.topk(cosine, k).values[:, -1:]
-    width = int((cosine >= last - _TIE).sum(1).max())
-    values, index = torch.topk(cosine, width)
+def _nearest(close: Tensor, half: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """Neighbours (block, width) and weights of a block of rows, nearest first; see `relational.nearness`."""
+    block = close[start : start + max(1, _BLOCK_BYTES // (8 * len(close)))]
+    near = block @ close.T - half
+    near[torch.arange(len(block)), torch.arange(start, start + len(block))] = -np.inf
+    last = torch.topk(near, k).values[:, -1:]
+    width = int((near >= last - _TIE).sum(1).max())
+    values, index = torch.topk(near, width)
     nearer, tied = values > last + _TIE, (values - last).abs() <= _TIE
     shared = (k - nearer.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
     return index, nearer + tied * shared.double()

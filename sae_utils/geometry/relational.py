@@ -1,11 +1,13 @@
 """Representational similarity: how alike two sets of paired rows arrange their pairwise dissimilarities.
 
 In: rows, or two dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
-Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows `z` their similarities
-are `Z Z^T`, and `sum_ij S_ij S'_ij = |Z^T Z'|^2`. All others hold one float matrix a side.
+Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows less their mean, `y`, they
+are `d_ij = (e_i + e_j) / 2 - y_i y_j`, e_i = |y_i|^2, and `sum_ij d_ij d'_ij` needs only `Y^T Y'` and `e e'`. Nothing
+large cancels then, however much direction the rows share. All others hold one float matrix a side.
 This module never draws permutations.
 """
 
+import math
 import os
 from typing import Literal, NamedTuple
 
@@ -16,22 +18,23 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 from torch import Tensor
 
+from sae_utils import arrays
 from sae_utils.geometry.linear import Undefined, product_of_rows
 
 Dissimilarity = Literal["pearson", "cosine", "euclidean"]
 Comparison = Literal["pearson", "spearman"]
+_NOTHING = 1e-24  # 1 - cosine of rows that are equal but for rounding
 
 
 class Unit(NamedTuple):
-    """Rows whose inner products are the similarities, without the (n, n) matrix.
+    """Rows whose dissimilarities deviate from their mean by 1 in all, over ordered pairs, without the (n, n) matrix.
 
-    `rows` (n, r) of length one; `mean` of the off-diagonal similarities; `norm` of their deviations from it,
-    over ordered pairs.
+    `rows` (n, r): y, of mean 0; `energy` (n,): |y_i|^2 less its mean; `mean` of the off-diagonal dissimilarities.
     """
 
     rows: Tensor
+    energy: Tensor
     mean: float
-    norm: float
 
 
 class Relation(NamedTuple):
@@ -42,6 +45,7 @@ class Relation(NamedTuple):
 
 def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
     """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
+    rows = arrays.rows(rows, "rows").astype(np.float64, copy=False)
     centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
     length = np.linalg.norm(centred, axis=1)
     flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
@@ -54,33 +58,55 @@ def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
     return centred / length[:, None]
 
 
+def apart(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows less their mean, y (n, d), and their squared lengths e (n,): `(e_i + e_j) / 2 - y_i y_j` = 1 - cosine.
+
+    They are taken off the first row before, so that their mean too is rounded only as they themselves are.
+    """
+    unit = unit_rows(rows, dissimilarity)
+    unit = unit - unit[0]
+    unit -= unit.mean(axis=0)
+    return unit, (unit**2).sum(axis=1)
+
+
+def nearness(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y (n, d) and h (n,): `y_i y_k - h_k` ranks all rows k by their cosine with row i, rounded to some 1e-16."""
+    unit, energy = apart(rows, "cosine")
+    spread = max(math.sqrt(energy.mean()), _NOTHING)
+    return unit / math.sqrt(spread), energy / (2 * spread)
+
+
 def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
     """Low-rank side for Pearson or cosine dissimilarities of `rows` (n, d); O(n d min(n, d)), no (n, n) matrix."""
-    unit = unit_rows(rows, dissimilarity)
+    unit, energy = apart(rows, dissimilarity)
     n, d = unit.shape
     if d > n:  # the same inner products in n columns
         unit = np.asarray(np.linalg.qr(unit.T, mode="r")).T
-    total = unit.sum(axis=0)
-    pairs = n * (n - 1)
-    mean = (total @ total - n) / pairs
-    squares = float(np.sum((unit.T @ unit) ** 2)) - n - pairs * mean**2
-    _refuse_flat(squares, n)
-    return Unit(torch.from_numpy(np.ascontiguousarray(unit)), float(mean), float(np.sqrt(squares)))
+    mean, energy = float(energy.sum()) / (n - 1), energy - energy.mean()
+    squares = float(np.sum((unit.T @ unit) ** 2) + n / 2 * energy @ energy) - (n - 1) * mean**2
+    _refuse_flat(squares if mean > _NOTHING else 0.0, n * (n - 1) * mean**2, n)
+    norm = math.sqrt(squares)
+    rows = np.ascontiguousarray(unit) / math.sqrt(norm)
+    return Unit(torch.from_numpy(rows), torch.from_numpy(energy / norm), mean / norm)
 
 
 def unit_scores(a: Unit, b: Unit, permutations: Tensor) -> Tensor:
     """Pearson RSA (batch,) of `permutations` (batch, n) of side b; O(n r_a r_b) each."""
     n = permutations.shape[1]
     products = product_of_rows(a.rows, b.rows, permutations)
-    together = products.double().square().sum((-2, -1)) - n - n * (n - 1) * a.mean * b.mean
-    return together / (a.norm * b.norm)
+    energies = (b.energy[permutations] @ a.energy).double()
+    return products.double().square().sum((-2, -1)) + n / 2 * energies - (n - 1) * a.mean * b.mean
 
 
 def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
     """Pairwise dissimilarities (n, n) float64: 1 - Pearson, 1 - cosine or Euclidean distance over the largest.
 
-    Rounded to 12 decimals, so that equal rows tie. Raises ValueError where such matrices do not fit in memory.
+    Rounded to 12 decimals (more where rows share a direction), so that equal rows tie. Raises ValueError where such
+    matrices do not fit in memory.
     """
+    rows = arrays.rows(rows, "rows")
+    if len(rows) < 2:
+        raise ValueError(f"n = {len(rows)} rows: a dissimilarity needs 2")
     need, memory = 48 * len(rows) ** 2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > memory:
         raise ValueError(
@@ -88,17 +114,23 @@ def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarra
             "compare Pearson or cosine dissimilarities by Pearson, which needs no matrix, or take fewer pairs"
         )
     if dissimilarity == "euclidean":
-        centred = rows - rows.mean(axis=0)
-        energy = (centred**2).sum(axis=1)
-        squares = energy[:, None] + energy - 2 * centred @ centred.T
-        squares[squares < 1e-12 * energy.max(initial=0.0)] = 0.0
-        matrix = np.sqrt(squares)
-        matrix = np.round(matrix / max(matrix.max(), np.finfo(float).tiny), 12)
+        matrix = _distances(rows.astype(np.float64, copy=False))
     else:
-        unit = unit_rows(rows, dissimilarity)
-        matrix = np.round(1 - unit @ unit.T, 12)
+        unit, energy = apart(rows, dissimilarity)
+        matrix = (energy[:, None] + energy) / 2 - unit @ unit.T
+        # unit rows are rounded to 1e-16 or so, and a dissimilarity is a square
+        matrix = np.round(matrix, 12 - round(math.log10(max(matrix.max(), _NOTHING)) / 2))
     np.fill_diagonal(matrix, 0.0)
     return matrix
+
+
+def _distances(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=0)
+    energy = (centred**2).sum(axis=1)
+    squares = energy[:, None] + energy - 2 * centred @ centred.T
+    squares[squares < 1e-12 * energy.max(initial=0.0)] = 0.0
+    matrix = np.sqrt(squares)
+    return np.round(matrix / max(matrix.max(), np.finfo(float).tiny), 12)
 
 
 def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
@@ -106,14 +138,16 @@ def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
     values = squareform(matrix, checks=False).astype(np.float64)
     if comparison == "spearman":
         values = rankdata(values)
+    total = 2 * float(values @ values)
     values -= values.mean()
     squares = 2 * float(values @ values)
-    _refuse_flat(squares, len(matrix))
+    _refuse_flat(squares, total, len(matrix))
     return Relation(torch.from_numpy(squareform(values / np.sqrt(squares), checks=False)))
 
 
-def _refuse_flat(squares: float, n: int) -> None:
-    if squares <= 1e-12 * n:
+def _refuse_flat(squares: float, total: float, n: int) -> None:
+    """Raise Undefined where next to nothing of the `total` sum of squares is left as deviations from the mean."""
+    if n * squares <= 1e-12 * total:
         raise Undefined(
             f"all pairs of the {n} rows are equally dissimilar, so a correlation over them is undefined: "
             "leave this set of rows out"

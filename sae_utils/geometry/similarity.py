@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from sae_utils import arrays
 from sae_utils.geometry import measures, neighbours, relational
 from sae_utils.geometry.measures import NAMES, NEIGHBOURS, Measure, measure
 from sae_utils.geometry.relational import Comparison, Dissimilarity, dissimilarities
@@ -59,7 +60,10 @@ class Procrustes(NamedTuple):
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides as float64 (n, d_a), (n, d_b). Raises ValueError on unequal lengths, NaN, or fewer than 3 rows."""
+    """Both sides (n, d_a), (n, d_b) as `arrays.rows`, in the precision that came, by which ranks are judged.
+
+    Raises ValueError on unequal lengths, fewer than 3 rows, and as `arrays.rows`.
+    """
     a, b = _rows(a, "a"), _rows(b, "b")
     if len(a) != len(b):
         raise ValueError(f"side a has {len(a)} rows and side b has {len(b)}: row t of both must be one pair")
@@ -67,14 +71,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(rows: np.ndarray, side: str) -> np.ndarray:
-    rows = np.ascontiguousarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise ValueError(f"side {side} has shape {rows.shape}: give rows as a matrix (n, d)")
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{len(bad)} rows of side {side} hold NaN or infinity (first: row {bad[0]}): leave these pairs out"
-        )
+    rows = arrays.rows(rows, f"side {side}")
     if len(rows) < 3:
         raise ValueError(f"n = {len(rows)} rows on side {side}: every measure needs at least 3")
     return rows
@@ -216,14 +213,15 @@ def partial_rsa(
 
 def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> np.ndarray:
     """Correlations (count, count) of the off-diagonal entries."""
-    shapes = {np.shape(m) for m in matrices}
+    matrices = [arrays.rows(m, f"dissimilarity matrix {number}") for number, m in enumerate(matrices, 1)]
+    shapes = {m.shape for m in matrices}
     n = len(matrices[0])
     if shapes != {(n, n)} or n < 3:
         raise ValueError(f"dissimilarity matrices of shapes {sorted(shapes)}: give square ones, all of one n >= 3")
     for matrix in matrices:
-        if not np.allclose(matrix, np.transpose(matrix), equal_nan=False):
-            raise ValueError("a dissimilarity matrix is not symmetric, or holds NaN")
-    flat = np.stack([relational.relation(np.asarray(m), comparison).matrix.numpy().ravel() for m in matrices])
+        if not np.allclose(matrix, matrix.T, atol=1e-8 * np.abs(matrix).max()):
+            raise ValueError("a dissimilarity matrix is not symmetric")
+    flat = np.stack([relational.relation(m, comparison).matrix.numpy().ravel() for m in matrices])
     return flat @ flat.T
 
 

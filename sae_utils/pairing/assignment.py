@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.pairing.keys import Array
 
 Price = Callable[[Array, Array], Array]
@@ -47,6 +48,15 @@ class Proof(NamedTuple):
     certified: bool  # the gap is nothing but rounding
 
 
+def _check(edges: Edges, rows: int, columns: int) -> None:
+    """Refuse edges outside the matrix, or whose weights are not finite: compiled code would follow them."""
+    arrays.positions(edges.row, rows, "edges.row", "row")
+    arrays.positions(edges.column, columns, "edges.column", "column")
+    weight = arrays.numbers(edges.weight, "edges.weight", 1)
+    if not len(edges.row) == len(edges.column) == len(weight) or not np.isfinite(weight).all():
+        raise ValueError("edges must be as many rows as columns and weights, and weights finite")
+
+
 def greedy(
     edges: Edges, price: Price, free_rows: Array, free_columns: Array, minimum: float, k: int
 ) -> tuple[Array, Array, Array]:
@@ -55,6 +65,7 @@ def greedy(
     ``edges`` are the k best of every free row, or all there are; ``free_rows`` and ``free_columns`` are masks. A row
     whose candidates run out is priced again against the columns still free.
     """
+    _check(edges, len(free_rows), len(free_columns))
     free_rows, free_columns = free_rows.copy(), free_columns.copy()
     taken = [Edges(*(field[:0] for field in edges))]
     edges, last = _truncated(edges, int(free_columns.sum()), minimum, k)
@@ -133,6 +144,7 @@ def optimal(edges: Edges, price: Price, rows: int, columns: int) -> tuple[Array,
     """
     if rows > columns:
         raise ValueError(f"{rows} rows, {columns} columns: exchange the sides")
+    _check(edges, rows, columns)
     rounds = 0
     while True:
         edges = _unique(edges, columns)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from sae_utils.pairing import matching
 from sae_utils.pairing.matching import Pairs
 
 
@@ -29,8 +30,10 @@ class Clusters(NamedTuple):
 def clusters(*matchings: Pairs) -> Clusters:
     """Clusters of the union of matchings, as of both many-to-one directions; one-to-one pairs are clusters of 1 and 1.
 
-    Raises ValueError for matchings of sides of different widths.
+    Raises ValueError for matchings of sides of different widths, and as ``matching.check``.
     """
+    for pairs in matchings:
+        matching.check(pairs)
     widths = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
     if len(widths) != 1:
         raise ValueError(f"matchings of sides of widths {sorted(widths)}: all must be of the same two sides")

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.pairing import accumulate, keys, sides, tiles
 from sae_utils.pairing.keys import Keys
 from sae_utils.pairing.sides import Codes, Moments, Side, check_same
@@ -167,9 +168,12 @@ def resampled(
     if not _sparse(one, two):
         raise ValueError("a bootstrap by documents needs two sparse sides: resample dense ones through rows")
     left, right = _features(pairs_a, one, "pairs_a"), _features(pairs_b, two, "pairs_b")
-    home, times = np.asarray(document)[one.at].astype(np.int64), np.asarray(weights, np.float64)
+    times = arrays.rows(weights, "weights").astype(np.float64)
+    home = _homes(document, one.codes.shape[0])[one.at]
     if home.min() < 0 or home.max() >= len(times):
         raise ValueError(f"documents {home.min()} to {home.max()}, weights for {len(times)}: give each a weight")
+    if (times < 0).any():
+        raise ValueError("weights are below 0: they say how often a draw holds a document")
     position = np.arange(len(home))
     n = np.bincount(home, minlength=len(times)) @ times  # (draws,) tokens
     out = np.empty((len(left), times.shape[1]), np.float32)
@@ -182,6 +186,14 @@ def resampled(
             spread = (xx - x * x / n) * (yy - y * y / n)
             out[chunk] = np.where(spread > 0, (xy - x * y / n) / np.sqrt(spread), np.nan)
     return out
+
+
+def _homes(document: ArrayLike, tokens: int) -> NDArray[np.int64]:
+    """The document of every token; of tokens that are not chosen it may be -1."""
+    found = arrays.numbers(document, "document", 1)
+    if found.shape != (tokens,) or found.dtype.kind not in "iu":
+        raise ValueError(f"document of {tokens} tokens holds {len(found)} {found.dtype} values: number all of them")
+    return found.astype(np.int64)
 
 
 def _cosine(covariance: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:
@@ -223,10 +235,7 @@ def _sides(a: Codes | Side, b: Codes | Side, rows: ArrayLike | None, rows_b: Arr
 def _features(chosen: ArrayLike | None, side: Side, name: str) -> NDArray[np.int64]:
     if chosen is None:
         return np.arange(side.features)
-    features = np.asarray(chosen).astype(np.int64).ravel()
-    if features.size and (features.min() < 0 or features.max() >= side.features):
-        raise ValueError(f"{name} asks for features {features.min()} to {features.max()} of {side.features}")
-    return features
+    return arrays.positions(chosen, side.features, name, "feature")
 
 
 def _transpose(side: Side, partner: NDArray[np.int64]) -> accumulate.Triple:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_utils import arrays
 from sae_utils.pairing import correlation, keys, matching, tiles
 from sae_utils.pairing.correlation import Candidates, Correlation, Moments
 from sae_utils.pairing.keys import Array, Keys
@@ -26,6 +27,7 @@ def cosines(
     Moments are over the d coordinates; the Jaccard index, which directions lack, is NaN.
     Raises ValueError for rows of different d (align them first), not finite, or k larger than a side.
     """
+    a, b = arrays.rows(a, "side a"), arrays.rows(b, "side b")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"rows of a have {a.shape[1]} coordinates, of b {b.shape[1]}: align them first")
     one, two = _side(a, live_a, "a"), _side(b, live_b, "b")
@@ -46,7 +48,9 @@ def align(a: Array, b: Array, pairs: Pairs) -> NDArray[np.float32]:
     The map is the orthogonal Procrustes solution on unit rows (P. Schoenemann, Psychometrika 31, 1966); where the
     spaces differ in d it is the best map with orthonormal rows or columns. Fit it on other pairs than those scored.
     """
-    x, y = unit(a[pairs.a]), unit(b[pairs.b])
+    a, b = arrays.rows(a, "side a"), arrays.rows(b, "side b")
+    at_a, at_b = matching.places(pairs, len(a), len(b))
+    x, y = unit(a[at_a]), unit(b[at_b])
     if len(x) < min(x.shape[1], y.shape[1]):
         raise ValueError(f"{len(x)} pairs for a map between {x.shape[1]} and {y.shape[1]} dimensions: give more pairs")
     left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
@@ -70,23 +74,21 @@ def pw_mcc(found: Correlation) -> float:
 
 
 def unit(rows: Array) -> NDArray[np.float64]:
-    """Rows (n, d) of length one; a row of zeros stays as it is."""
-    wide = rows.astype(np.float64)
+    """Rows (n, d) of length one; a row of zeros stays as it is. Raises ValueError as ``arrays.rows``."""
+    wide = arrays.rows(rows, "rows").astype(np.float64)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
 def _side(rows: Array, live: Array | None, name: str) -> Side:
     """Directions as a side whose tokens are coordinates: not shifted, not centred, scaled by the norm."""
-    if not np.isfinite(rows).all():
-        raise ValueError(
-            f"rows of {name} hold NaN or infinity, first in feature {np.argwhere(~np.isfinite(rows))[0, 0]}"
-        )
-    norm = np.linalg.norm(rows.astype(np.float64), axis=1)
-    taking = (norm > 0) if live is None else (norm > 0) & np.asarray(live)
+    wide = rows.astype(np.float64)
+    norm = np.linalg.norm(wide, axis=1)
+    taking = norm > 0
+    if live is not None:
+        taking &= arrays.mask(live, len(rows), f"live_{name}", "feature")
     if not taking.any():
         raise ValueError(f"side {name} has no live row")
     zero, scale = np.zeros(len(rows)), np.zeros(len(rows))
     np.divide(1.0, norm, out=scale, where=taking)
-    wide = rows.astype(np.float64)
     moments = Moments(wide.mean(1), wide.std(1), np.count_nonzero(rows, axis=1), taking)
     return Side(rows.T, np.arange(rows.shape[1]), moments, zero, zero, scale)

@@ -7,15 +7,19 @@ after differs from the reverse. None looks at activations or directions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_utils import arrays
 from sae_utils.pairing import matching
 from sae_utils.pairing.keys import Array
 from sae_utils.pairing.matching import Pairs
+
+Options = ParamSpec("Options")
 
 
 class Facts(NamedTuple):
@@ -46,18 +50,39 @@ class Step(NamedTuple):
     r: NDArray[np.float32]  # (removed,) their correlations
 
 
+def _gated(rule: Callable[Concatenate[Pairs, Facts, Options], Filtered]) -> Callable[..., Filtered]:
+    """A filter that refuses pairs as ``matching.check`` does, and facts that are not one a feature."""
+
+    @wraps(rule)
+    def gated(pairs: Pairs, facts: Facts, *args: Options.args, **options: Options.kwargs) -> Filtered:
+        matching.check(pairs)
+        for side, features in (("a", len(pairs.why_a)), ("b", len(pairs.why_b))):
+            firings, top = getattr(facts, f"firings_{side}"), getattr(facts, f"top_{side}")
+            lengths = len(arrays.numbers(firings, f"firings_{side}", 1)), len(arrays.plain(top, f"top_{side}"))
+            if lengths != (features, features):
+                raise ValueError(
+                    f"facts of {lengths} features, side {side} has {features}: give firings and tops of each"
+                )
+        return rule(pairs, facts, *args, **options)
+
+    return gated
+
+
+@_gated
 def rare(pairs: Pairs, facts: Facts, *, minimum: int) -> Filtered:
     """Keep pairs of which both features fire on at least ``minimum`` tokens; 1 drops the dead."""
     keep = (facts.firings_a[pairs.a] >= minimum) & (facts.firings_b[pairs.b] >= minimum)
     return _filtered(pairs, keep, matching.RARE)
 
 
+@_gated
 def weak(pairs: Pairs, facts: Facts, *, r: float) -> Filtered:
     """Keep pairs that correlate by at least ``r``."""
     matching.check_r(r, "r")
     return _filtered(pairs, pairs.r >= r, matching.WEAK)
 
 
+@_gated
 def hubs(
     pairs: Pairs,
     facts: Facts,
@@ -80,6 +105,7 @@ def hubs(
     return _filtered(pairs, spared, matching.HUB)
 
 
+@_gated
 def non_concept(pairs: Pairs, facts: Facts, *, tokens: Collection[str], top: int, most: int = 0) -> Filtered:
     """Keep pairs of which neither feature has more than ``most`` of ``tokens`` among its ``top`` tokens."""
     listed = list(tokens)
@@ -88,6 +114,7 @@ def non_concept(pairs: Pairs, facts: Facts, *, tokens: Collection[str], top: int
     return _filtered(pairs, ~(odd_a[pairs.a] | odd_b[pairs.b]), matching.NO_CONCEPT)
 
 
+@_gated
 def no_shared_token(pairs: Pairs, facts: Facts, *, top: int) -> Filtered:
     """Keep pairs that have at least one of their ``top`` tokens in common."""
     x, y = _top(facts.top_a, top)[pairs.a], _top(facts.top_b, top)[pairs.b]
@@ -95,6 +122,7 @@ def no_shared_token(pairs: Pairs, facts: Facts, *, top: int) -> Filtered:
     return _filtered(pairs, shared, matching.NO_SHARED_TOKEN)
 
 
+@_gated
 def one_to_one(pairs: Pairs, facts: Facts) -> Filtered:
     """Keep the best pair, then the best with neither of its features, and so on: greedy among the pairs."""
     keep = np.zeros(len(pairs.r), bool)
@@ -106,6 +134,7 @@ def one_to_one(pairs: Pairs, facts: Facts) -> Filtered:
     return _filtered(pairs, keep, matching.TAKEN)
 
 
+@_gated
 def strongest(pairs: Pairs, facts: Facts, *, share: float) -> Filtered:
     """Keep the ``share`` of the pairs with the highest correlations, rounded up."""
     if not 0 <= share <= 1:

@@ -9,13 +9,14 @@ never lets a context run into another document.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.pairing import keys, sides
 from sae_utils.pairing.sides import Codes
 
@@ -34,21 +35,22 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     """Top ``k`` tokens of every feature of ``codes`` (tokens, features) with ``window`` tokens either side.
 
     ``tokens`` (tokens,) are token ids, ``document`` (tokens,) the nondecreasing document of every row.
-    Raises ValueError where their lengths differ, k is not positive, or an activation is not finite.
+    Raises ValueError as ``arrays.codes``, and where lengths differ, k is not positive, or an activation is not finite.
     """
-    token, home = np.asarray(tokens), np.asarray(document)
+    codes = arrays.codes(codes, "codes")
+    token, home = arrays.numbers(tokens, "tokens", 1), arrays.plain(document, "document")
     n, width = codes.shape
     if token.shape != (n,) or home.shape != (n,):
         raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
+    if token.dtype.kind not in "iu":
+        raise ValueError(f"tokens holds {token.dtype} values: give token ids, which are integers")
     if k < 1 or window < 0:
         raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
     heaps, firings = np.full((width, k), keys.EMPTY, np.int64), np.zeros(width, np.int64)
     for first in tqdm(range(0, n, sides.BLOCK), desc="labels", leave=False, disable=None, delay=2):
-        block = codes[first : first + sides.BLOCK]
+        block = _checked(codes[first : first + sides.BLOCK], first)
         if not sparse.issparse(block):
-            block = sparse.csr_array(np.maximum(block.astype(np.float32), 0))
-        if not np.isfinite(block.data).all():
-            raise ValueError(f"NaN or infinite activations between rows {first} and {first + sides.BLOCK}")
+            block = sparse.csr_array(np.maximum(block, 0))
         keys.strongest(*sides.raw(block), first, heaps, firings)
     place, activation = keys.decode(heaps)
     position = place.astype(np.int64)
@@ -65,6 +67,21 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     )
 
 
-def spell(token: NDArray[np.integer], vocabulary: Sequence[str]) -> NDArray[np.str_]:
-    """Token ids of any shape as text, "" for -1; two models' tokens compare only as text."""
-    return np.array([*vocabulary, ""])[token]
+def _checked(block: Any, first: int) -> Any:
+    """A block whose first row is ``first`` as float32, in which activations are ranked."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        block = block.astype(np.float32, copy=False)
+    if (bad := arrays.infinite(block)) is not None:
+        raise ValueError(f"NaN or infinite activations, first in row {first + bad[0]}, column {bad[1]}: harvest again")
+    return block
+
+
+def spell(token: ArrayLike, vocabulary: Sequence[str]) -> NDArray[np.str_]:
+    """Token ids of any shape as text, "" for -1; two models' tokens compare only as text.
+
+    Raises ValueError for ids that the vocabulary does not hold.
+    """
+    found = arrays.plain(token, "token")
+    if found.dtype.kind not in "iu" or ((found < -1) | (found >= len(vocabulary))).any():
+        raise ValueError(f"token must hold ids from -1 to {len(vocabulary) - 1}, the vocabulary's last")
+    return np.array([*vocabulary, ""])[found]

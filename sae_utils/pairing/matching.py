@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_utils import arrays
 from sae_utils.pairing import assignment
 from sae_utils.pairing.assignment import Edges, Proof
 from sae_utils.pairing.correlation import Candidates, Correlation, Moments
@@ -61,6 +62,23 @@ class Soft(NamedTuple):
     pairs: Pairs  # every pair that carries weight; features repeat
     weight: NDArray[np.float64]  # (pairs,) share of the total mass 1; live features of one side have equal mass
     marginal_error: float  # largest difference between a feature's mass and what its pairs carry
+
+
+def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Features of both sides of every pair. Raises ValueError for ones outside, or not as many of a as of b."""
+    a = arrays.positions(pairs.a, features_a, "pairs.a", "feature")
+    b = arrays.positions(pairs.b, features_b, "pairs.b", "feature")
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} features of a, {len(b)} of b: a pair needs one of each")
+    return a, b
+
+
+def check(pairs: Pairs) -> None:
+    """Refuse pairs whose features their own sides do not have, or without a correlation each."""
+    a, _ = places(pairs, len(pairs.why_a), len(pairs.why_b))
+    r = arrays.numbers(pairs.r, "pairs.r", 1)
+    if len(r) != len(a):
+        raise ValueError(f"{len(a)} pairs, {len(r)} correlations: a pair needs one")
 
 
 def left_out(pairs: Pairs) -> dict[str, dict[str, int]]:
@@ -132,6 +150,7 @@ def optimal(correlation: Correlation) -> Optimal:
 def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
     """``pairs``, and every live feature in none with its best, already taken or not, at ``minimum`` or above."""
     check_r(minimum, "minimum")
+    check(pairs)
     parts: list[tuple[Array, Array, Array]] = [(pairs.a, pairs.b, pairs.r)]
     for candidates, why, forward in (
         (correlation.a_to_b, pairs.why_a, True),
@@ -159,6 +178,7 @@ def identity(correlation: Correlation) -> Pairs:
 
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
     """The same features, each as often, paired at random: the partners of ``pairs`` shuffled among its pairs."""
+    check(pairs)
     b = np.random.default_rng(seed).permutation(pairs.b)
     r = correlations(correlation, pairs.a, b)
     order = np.lexsort((b, pairs.a))
@@ -182,10 +202,12 @@ def soft(correlation: Correlation) -> Soft:
 def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
 
-    The error is by how much the plan misses a marginal. Raises RuntimeError where that is more than rounding.
+    The error is by how much the plan misses a marginal. Raises RuntimeError where that is more than rounding, and
+    ValueError as ``arrays.rows``.
     """
     import ot
 
+    cost = arrays.rows(cost, "cost").astype(np.float64, copy=False)
     mass = [np.full(size, 1 / size) for size in cost.shape]
     plan = ot.emd(*mass, cost, numItermax=100_000_000)
     error = max(float(np.abs(plan.sum(axis) - mass[1 - axis]).max()) for axis in (0, 1))

@@ -1,8 +1,9 @@
 """One side of a correlation: which tokens are chosen, and what every feature does on them.
 
 In: sparse codes (tokens, features) as CSR, or dense activations (tokens, neurons), possibly memory-mapped.
-Out: moments of every feature, and the sums that a correlation needs. It reads a store in blocks of tokens, never
-copies it, and refuses what cannot be compared: sides of different length, positions outside, values not finite.
+Out: moments of every feature, and the sums that a correlation needs. It reads a store in blocks of tokens, copies it
+only to sum cells that stand twice or to sort them, and refuses what cannot be compared: what `arrays` refuses, sides of
+different length, values not finite.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from sae_utils import arrays
 from sae_utils.pairing import accumulate
 
 Codes: TypeAlias = sparse.csr_array | np.ndarray  # what a store holds
@@ -50,16 +52,17 @@ def scaling(one: Side, two: Side) -> accumulate.Scaling:
     return accumulate.Scaling(one.total, one.scale, two.total, two.scale, 1 / len(one.at))
 
 
-def prepare(codes: Codes, at: NDArray[np.int64], name: str) -> Side:
-    """Sum up one side on the rows ``at``, positions; ``name`` is what errors call it.
+def prepare(codes: Codes, at: ArrayLike, name: str) -> Side:
+    """Sum up one side on the rows ``at``, positions or a mask; ``name`` is what errors call it.
 
-    Raises ValueError on NaN or infinity.
+    Raises ValueError as ``arrays.codes`` and ``arrays.positions``, and names the first row and column of NaN or
+    infinity.
     """
-    summed = _sparse_sums(codes, at) if sparse.issparse(codes) else _dense_sums(codes, at)
-    shift, total, square, count, low, high = summed
+    codes = arrays.codes(codes, f"side {name}")
+    at = arrays.positions(at, codes.shape[0], "rows", "token", masks=True)
+    shift, total, square, count, low, high = _sums(codes, at)
     if not np.isfinite(square).all():
-        bad = np.flatnonzero(~np.isfinite(square))
-        raise ValueError(f"side {name} holds NaN or infinite activations, first in feature {bad[0]}: harvest it again")
+        _refuse_infinite(codes, at, name)
     n = max(len(at), 1)
     centred = np.maximum(square - total * total / n, 0.0)
     live = (high > low) & (centred > 0)
@@ -67,6 +70,23 @@ def prepare(codes: Codes, at: NDArray[np.int64], name: str) -> Side:
     np.divide(1.0, np.sqrt(centred), out=scale, where=live)
     moments = Moments(shift + total / n, np.where(live, np.sqrt(centred / n), 0.0), count, live)
     return Side(codes, at, moments, shift, total, scale)
+
+
+def _sums(codes: Codes, at: NDArray[np.int64]) -> tuple[np.ndarray, ...]:
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named afterwards
+        return _sparse_sums(codes, at) if sparse.issparse(codes) else _dense_sums(codes, at)
+
+
+def _refuse_infinite(codes: Codes, at: NDArray[np.int64], name: str) -> None:
+    """Raise the ValueError that names the first chosen cell which is not finite."""
+    for first in range(0, len(at), BLOCK):
+        rows = at[first : first + BLOCK]
+        if (found := arrays.infinite(codes[rows])) is not None:
+            row, column = rows[found[0]], found[1]
+            raise ValueError(
+                f"side {name} holds NaN or infinite activations, first in row {row}, column {column}: harvest it again"
+            )
+    raise ValueError(f"side {name} holds activations whose squares exceed float64: scale them down")
 
 
 def _sparse_sums(codes: sparse.csr_array, at: NDArray[np.int64]) -> tuple[np.ndarray, ...]:
@@ -93,34 +113,32 @@ def blocks(codes: np.ndarray, at: NDArray[np.int64]) -> Iterator[NDArray[np.floa
 
 
 def raw(codes: sparse.csr_array) -> accumulate.Triple:
-    """Row starts, feature indices and float32 values of CSR codes, as plain views that kernels can take.
-
-    Raises ValueError for another format, whose arrays mean other things and would be read past their end.
-    """
-    if codes.format != "csr":
-        raise ValueError(f"sparse codes are in the format {codes.format}: give `codes.tocsr()`")
-    values = np.asarray(codes.data)
-    if values.dtype != np.float32:
-        raise ValueError(f"sparse codes hold {values.dtype} values: store them as float32")
+    """Row starts, feature indices and values of codes that passed the gate, as plain views that kernels can take."""
     # unsigned, as a kernel then need not ask of every index whether it counts from the end
     indptr, indices = (np.asarray(x).view(f"u{x.dtype.itemsize}") for x in (codes.indptr, codes.indices))
-    return indptr, indices, values
+    return indptr, indices, np.asarray(codes.data)
 
 
 def tokens(
     a: Codes, b: Codes, rows: ArrayLike | None, rows_b: ArrayLike | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of a and rows of b that are set against each other; see ``correlation.correlate`` for what is allowed."""
-    for name, side in (("a", a), ("b", b)):
-        if not (isinstance(side, np.ndarray) or sparse.issparse(side)):
-            kind = f"{type(side).__module__}.{type(side).__name__}"
-            raise ValueError(f"side {name} is a {kind}: give a numpy array or a scipy CSR array (tokens, features)")
-    if a.shape[0] != b.shape[0]:
-        raise ValueError(f"side a has {a.shape[0]} tokens, side b {b.shape[0]}: they must be of the same tokens")
-    at_a = _positions(rows, a.shape[0], "rows")
-    at_b = at_a if rows_b is None else _positions(rows_b, b.shape[0], "rows_b")
+    n, n_b = _length(a, "a"), _length(b, "b")
+    if n != n_b:
+        raise ValueError(f"side a has {n} tokens, side b {n_b}: they must be of the same tokens")
+    at_a = _chosen(rows, n, "rows")
+    at_b = at_a if rows_b is None else _chosen(rows_b, n, "rows_b")
     check_tokens(at_a, at_b)
     return at_a, at_b
+
+
+def _length(side: Codes, name: str) -> int:
+    """Tokens of a side; index arrays are left to ``prepare``, so that they are read once."""
+    return int((side if sparse.issparse(side) else arrays.codes(side, f"side {name}")).shape[0])
+
+
+def _chosen(rows: ArrayLike | None, n: int, name: str) -> NDArray[np.int64]:
+    return np.arange(n, dtype=np.int64) if rows is None else arrays.positions(rows, n, name, "token", masks=True)
 
 
 def check_tokens(at_a: NDArray[np.int64], at_b: NDArray[np.int64]) -> None:
@@ -129,21 +147,6 @@ def check_tokens(at_a: NDArray[np.int64], at_b: NDArray[np.int64]) -> None:
         raise ValueError(f"rows chooses {len(at_a)} tokens of a, rows_b {len(at_b)} of b: choose as many")
     if len(at_a) < 2:
         raise ValueError(f"a correlation needs at least 2 tokens, {len(at_a)} chosen: widen rows")
-
-
-def _positions(rows: ArrayLike | None, n: int, name: str) -> NDArray[np.int64]:
-    if rows is None:
-        return np.arange(n, dtype=np.int64)
-    chosen = np.asarray(rows)
-    if chosen.dtype == bool:
-        if chosen.shape != (n,):
-            raise ValueError(f"{name} is a mask of shape {chosen.shape} for {n} tokens: it must be ({n},)")
-        return np.flatnonzero(chosen).astype(np.int64)
-    if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
-        raise ValueError(f"{name} must be a mask or a list of positions, found {chosen.dtype} of shape {chosen.shape}")
-    if chosen.size and (chosen.min() < 0 or chosen.max() >= n):
-        raise ValueError(f"{name} asks for token {chosen.max()} (lowest {chosen.min()}), the stores hold {n} tokens")
-    return chosen.astype(np.int64)
 
 
 def check_same(a: Mapping[str, ArrayLike], b: Mapping[str, ArrayLike]) -> None:
@@ -155,7 +158,7 @@ def check_same(a: Mapping[str, ArrayLike], b: Mapping[str, ArrayLike]) -> None:
     for name in sorted(a.keys() | b.keys()):
         if name not in a or name not in b:
             raise ValueError(f"only one store has {name}: harvest both from one corpus")
-        one, two = np.asarray(a[name]), np.asarray(b[name])
+        one, two = arrays.plain(a[name], name), arrays.plain(b[name], name)
         if one.shape != two.shape:
             raise ValueError(f"the stores' {name} differ in shape, {one.shape} and {two.shape}: harvest both alike")
         if not np.array_equal(one, two):

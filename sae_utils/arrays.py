@@ -1,0 +1,182 @@
+"""The gate for arrays: what a computation would misread, or read past the end of, is refused here by name.
+
+In: what a caller hands over as an array, and what errors call it. Out: a plain array in this machine's byte order, or a
+canonical CSR matrix; neither is a copy where the argument is one already. Refused, by a ValueError that says where:
+masked arrays, complex numbers, text, dates and objects, the wrong number of dimensions, NaN and infinity, positions
+outside, index arrays of a sparse matrix that point elsewhere. It never changes what it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+FORMS = {1: "one number each, as (n,)", 2: "rows as a matrix (n, d)"}
+
+
+def plain(values: ArrayLike, name: str) -> NDArray[Any]:
+    """`values` as an array of any kind and shape. Raises ValueError for masked cells, or what is no array."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: leave its masked cells out, or fill them")
+    if sparse.issparse(values):
+        raise ValueError(f"{name} is sparse: give its `.toarray()`")
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} cannot be read as an array ({error}): give a numpy array") from error
+    return np.asarray(found, found.dtype.newbyteorder("="))
+
+
+def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
+    """`values` as real numbers, integers or booleans of `ndim` dimensions, in their own dtype.
+
+    Raises ValueError as `plain`, and for another kind or shape.
+    """
+    found = plain(values, name)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {found.dtype} values: give real numbers")
+    if found.ndim != ndim:
+        raise ValueError(f"{name} has shape {found.shape}: give {FORMS[ndim]}")
+    return found
+
+
+def rows(values: ArrayLike, name: str) -> NDArray[Any]:
+    """`values` as finite rows (n, d), d > 0: float16 and float32 stay, all else becomes float64.
+
+    The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError as `numbers`, and names
+    the first row and column with NaN or infinity.
+    """
+    found = numbers(values, name, 2)
+    if found.shape[1] == 0:
+        raise ValueError(f"{name} has shape {found.shape}: give {FORMS[2]}")
+    if found.dtype not in (np.float16, np.float32):
+        with np.errstate(over="ignore"):  # what float64 cannot hold is infinite
+            found = found.astype(np.float64, copy=False)
+    if (first := infinite(found)) is not None:
+        count = len(found) - np.isfinite(found).all(axis=1).sum()
+        raise ValueError(
+            f"{count} rows of {name} hold NaN or infinity (first: row {first[0]}), there in column {first[1]}: "
+            "leave these rows out"
+        )
+    return np.ascontiguousarray(found)
+
+
+def infinite(block: Any) -> tuple[int, int] | None:
+    """Row and column of the first NaN or infinity of a matrix, dense or CSR; None where all is finite."""
+    bad = ~np.isfinite(block.data if sparse.issparse(block) else block)
+    if not bad.any():
+        return None
+    at = int(np.argmax(bad))
+    if not sparse.issparse(block):
+        return divmod(at, block.shape[1])
+    return int(np.searchsorted(block.indptr, at, side="right")) - 1, int(block.indices[at])
+
+
+def positions(values: ArrayLike, n: int, name: str, of: str, *, masks: bool = False) -> NDArray[np.int64]:
+    """Positions (any,) among `n`, which errors call `of`; with `masks` also a mask (n,) of them.
+
+    Raises ValueError for floats, booleans that are no mask, another shape, and positions outside 0 to n - 1.
+    """
+    found = plain(values, name)
+    if masks and found.dtype == bool:
+        return np.flatnonzero(mask(found, n, name, of)).astype(np.int64)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        allowed = "a mask or a list of positions" if masks else "a list of positions"
+        raise ValueError(f"{name} must be {allowed}, found {found.dtype} of shape {found.shape}")
+    outside = (found < 0) | (found >= n)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise ValueError(f"{name} asks for {of} {found[at]} in place {at}, but there are {n} {of}s: count from 0")
+    return found.astype(np.int64)
+
+
+def mask(values: ArrayLike, n: int, name: str, of: str) -> NDArray[np.bool_]:
+    """`values` as a mask (n,) of what errors call `of`. Raises ValueError for another dtype or shape."""
+    found = plain(values, name)
+    if found.dtype != bool or found.shape != (n,):
+        raise ValueError(f"{name} is a mask of shape {found.shape}, {found.dtype}: it must be ({n},) bool, one a {of}")
+    return found
+
+
+def codes(values: Any, name: str) -> sparse.csr_array | NDArray[Any]:
+    """Activations (tokens, features): sparse ones by `csr`, dense ones by `numbers`; their values are not looked at.
+
+    Raises ValueError as these do, and for what is neither a numpy array nor a sparse one.
+    """
+    if sparse.issparse(values):
+        return csr(values, name)
+    if not isinstance(values, np.ndarray):
+        kind = f"{type(values).__module__}.{type(values).__name__}"
+        raise ValueError(f"{name} is a {kind}: give a numpy array or a scipy CSR array (tokens, features)")
+    return numbers(values, name, 2)
+
+
+def csr(values: Any, name: str) -> sparse.csr_array:
+    """A CSR matrix of float32 whose rows are in the order of their columns, each cell once; duplicates are summed.
+
+    Where it is so already the arrays are shared, else copied. scipy's own check would cast and copy indices of
+    memory-mapped codes, and lets row starts pass that fall back to 0. O(stored values).
+    Raises ValueError for another format or dtype, and for index arrays that are no CSR matrix.
+    """
+    if values.format != "csr":
+        raise ValueError(f"{name}: sparse codes are in the format {values.format}: give `codes.tocsr()`")
+    if values.ndim != 2:
+        raise ValueError(f"{name} has shape {values.shape}: give {FORMS[2]}")
+    starts, index, stored = (
+        np.ascontiguousarray(numbers(getattr(values, part), f"{part} of {name}", 1))
+        for part in ("indptr", "indices", "data")
+    )
+    if stored.dtype != np.float32:
+        raise ValueError(f"{name}: sparse codes hold {stored.dtype} values: store them as float32")
+    starts, index = _places(starts, f"indptr of {name}"), _places(index, f"indices of {name}")
+    _check_starts(starts, index, stored, values.shape, name)
+    index, stored = index[: starts[-1]], stored[: starts[-1]]
+    _check_columns(starts, index, values.shape[1], name)
+    if _ascending(starts, index):
+        found = sparse.csr_array(values.shape, dtype=np.float32)
+        # set one by one: the constructor would copy 32-bit indices into 64-bit ones
+        found.data, found.indices, found.indptr = stored, index, starts
+        return found
+    found = sparse.csr_array((stored, index, starts), shape=values.shape, copy=True)
+    found.sum_duplicates()
+    return found
+
+
+def _places(index: NDArray[Any], name: str) -> NDArray[Any]:
+    """Integers of 32 or 64 bits, as kernels take them."""
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {index.dtype} values: give integers")
+    return index if index.dtype.itemsize >= 4 else index.astype(np.int32)
+
+
+def _check_starts(
+    starts: NDArray[Any], index: NDArray[Any], stored: NDArray[Any], shape: tuple[int, int], name: str
+) -> None:
+    if len(starts) != shape[0] + 1 or starts[0] != 0:
+        raise ValueError(f"{name} is no CSR matrix: {len(starts)} row starts for {shape[0]} rows, or the first not 0")
+    falls = starts[1:] < starts[:-1]
+    if falls.any():
+        raise ValueError(f"{name} is no CSR matrix: its indptr falls after row {np.argmax(falls)}")
+    if starts[-1] > min(len(index), len(stored)) or len(index) != len(stored):
+        raise ValueError(
+            f"{name} is no CSR matrix: its indptr ends at {starts[-1]}, "
+            f"but there are {len(index)} indices and {len(stored)} values"
+        )
+
+
+def _check_columns(starts: NDArray[Any], index: NDArray[Any], width: int, name: str) -> None:
+    if len(index) and (index.min() < 0 or index.max() >= width):
+        at = int(np.argmax((index < 0) | (index >= width)))
+        row = int(np.searchsorted(starts, at, side="right")) - 1
+        raise ValueError(f"{name} is no CSR matrix: row {row} has the column {index[at]}, of {width}")
+
+
+def _ascending(starts: NDArray[Any], index: NDArray[Any]) -> bool:
+    """Whether every row's columns rise, so that none stands twice."""
+    rises = index[1:] > index[:-1]
+    inner = starts[(starts > 0) & (starts < len(index))]
+    rises[inner.astype(np.int64) - 1] = True  # from one row to the next they may fall
+    return bool(rises.all())
