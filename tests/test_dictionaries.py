@@ -32,7 +32,7 @@ JUDGED = 40  # held-out rows
 def seen(world, name: str) -> np.ndarray:
     """All activations that an SAE is judged on, (tokens, d): row by row, by transformers' own forward hook."""
     reader = pipeline.reader(world, name)
-    network = AutoModelForCausalLM.from_pretrained(reader.model.path).eval()
+    network = AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval()
     found = []
     network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
     parts = []
@@ -206,7 +206,7 @@ def test_recovered_is_that_of_transformers_own_hooks(world, name):
     """Three cross-entropies, row by row, with the activations replaced by a plain torch hook."""
     reader = pipeline.reader(world, name)
     network, sae = (
-        AutoModelForCausalLM.from_pretrained(reader.model.path).eval(),
+        AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval(),
         SAE.load_from_disk(reader.dictionary.path),
     )
     chosen = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))[:30]

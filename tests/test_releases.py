@@ -249,7 +249,7 @@ def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, 
 
 def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
     """What a module of the base model gives, by transformers and a plain hook."""
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
     seen = []
     network.base_model.get_submodule(hookpoint).register_forward_hook(lambda module, given, out: seen.append(out))
     with torch.no_grad():
@@ -277,7 +277,7 @@ def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
     sae, _ = read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
     assert dictionaries.is_centred(sae)
     place, ids = tiny_hub.folder(tiny, GPT2), torch.arange(2, 40)[None]
-    bridges = [TransformerBridge.boot_transformers(str(place), device="cpu") for _ in range(2)]
+    bridges = [TransformerBridge.boot_transformers(str(place), device="cpu", trust_remote_code=False) for _ in range(2)]
     bridges[1].enable_compatibility_mode(fold_ln=False, center_unembed=False, fold_value_biases=False)
     with torch.no_grad():
         raw, centred = (bridge.run_with_cache(ids, names_filter=[hook])[1][hook] for bridge in bridges)
@@ -331,7 +331,7 @@ def profile(tmp_path, monkeypatch):
 def seen(tiny, name: str, hookpoint: str) -> np.ndarray:
     """Activations of stories at a module's output, (tokens, d), by transformers."""
     place = tiny_hub.folder(tiny, name)
-    words = AutoTokenizer.from_pretrained(place)
+    words = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     texts = [document.text for document in stories.stories(seed=8, documents=30)]
     rows = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
     return outputs(place, hookpoint, torch.tensor(rows))[:, 1:].flatten(0, 1).numpy()

@@ -9,8 +9,6 @@ Formats: SAELens releases and folders; EleutherAI's sparsify; Gemma Scope's npz;
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ from pydantic import Field
 
 from sae_utils import hub
 from sae_utils.hub import Files
+from sae_utils.lms import models
 from sae_utils.saes import dictionaries, formats
 from sae_utils.spec import ProfileError, Spec, nearest
 from sae_utils.store import Artefact, artefact
@@ -28,7 +27,6 @@ LAYOUTS = {
     "gemma_2": ("{}/params.npz",),
     "llama_scope": ("{}/hyperparams.json", "{}/checkpoints/final.safetensors"),
 }
-POST_NORMED = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3")  # a norm stands between MLP and `hook_mlp_out`
 
 
 class Released(Spec):
@@ -161,27 +159,13 @@ def hook(record: Released, model: Artefact) -> str:
     """The TransformerLens name of what a released SAE reads; empty where only its own configuration knows.
 
     Raises:
-        ProfileError: a hookpoint of another module than can be read.
+        ProfileError: no hook of the model holds the output of the module that the SAE reads.
     """
-    if isinstance(record, Saelens | GemmaScope | Mapped):
-        return record.hook
-    assert isinstance(record, Sparsify)
-    family = json.loads((model.path / "config.json").read_text("utf-8"))["model_type"]
-    found = re.fullmatch(
-        r"(?:\w+\.)?(?:layers|h)\.(\d+)(?:\.(mlp|mlp\.act|attention|attn|self_attn))?", record.hookpoint
-    )
-    if found is None:
-        raise ProfileError(
-            f"hookpoint {record.hookpoint!r}: read are layers.N (the output of a block), layers.N.mlp, "
-            "layers.N.mlp.act, layers.N.attention, .attn and .self_attn (also h.N...)"
-        )
-    normed = family in POST_NORMED
-    place = {
-        None: "hook_resid_post",
-        "mlp": "mlp.hook_out" if normed else "hook_mlp_out",
-        "mlp.act": "mlp.hook_post",
-    }.get(found[2], "attn.hook_out" if normed else "hook_attn_out")
-    return f"blocks.{found[1]}.{place}"
+    if isinstance(record, Sparsify):
+        found: str = models.hook_of(model, record.hookpoint).meta["hook"]
+        return found
+    assert isinstance(record, Saelens | GemmaScope | Mapped)
+    return record.hook
 
 
 @artefact
