@@ -76,23 +76,13 @@ def locate(record: Pretrained) -> Files:
 
 def _refuse_code(files: Files) -> None:
     for name in ("config.json", "tokenizer_config.json"):
-        own = _json(files[name]).get("auto_map") if name in files else None
+        own = hub.read_json(files[name]).get("auto_map") if name in files else None
         if own:
             raise ProfileError(
                 f"{files.source or files[name].parent}: {name}: `auto_map` names code of the repository ({own}), which "
                 "is never run; take another model, or where transformers knows the architecture itself, a copy in a "
                 "folder without that key"
             )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ProfileError(f"{file}: no JSON ({error}); fetch it again") from error
-    if not isinstance(found, dict):
-        raise ProfileError(f"{file}: a JSON object is expected, found {type(found).__name__}; fetch it again")
-    return found
 
 
 def wanted(record: Pretrained) -> tuple[str, str, list[list[str]], list[str]]:
@@ -168,7 +158,7 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
     """
     from transformers import AutoTokenizer
 
-    config = _json(files["config.json"])
+    config = hub.read_json(files["config.json"])
     config.pop("torch_dtype", None)  # the same thing under its old name
     (folder / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=1, sort_keys=True))
     for name in files.paths:

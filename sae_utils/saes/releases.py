@@ -17,13 +17,13 @@ from pydantic import Field
 from sae_utils import hub
 from sae_utils.hub import Files
 from sae_utils.lms import models
-from sae_utils.saes import dictionaries, formats
+from sae_utils.saes import dictionaries, formats, soundness
 from sae_utils.spec import ProfileError, Spec, nearest
 from sae_utils.store import Artefact, artefact
 
 # what SAELens' loaders read of a release; the others unpickle, or read no SAE
 LAYOUTS = {
-    "sae_lens": ("{}/cfg.json", "{}/sae_weights.safetensors"),
+    "sae_lens": (f"{{}}/{formats.CONFIG}", f"{{}}/{formats.WEIGHTS}"),
     "gemma_2": ("{}/params.npz",),
     "llama_scope": ("{}/hyperparams.json", "{}/checkpoints/final.safetensors"),
 }
@@ -119,10 +119,11 @@ def wanted(record: Released) -> tuple[str, str, list[list[str]], list[str]]:
     match record:
         case Saelens():
             if hub.is_local(record.source):
-                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], []
+                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], [*soundness.BESIDE]
             repository, folder, layout = _release(record)
             need = [[name.format(folder)] for name in LAYOUTS[layout]]
-            return repository, record.revision, need, [f"{folder}/sparsity.safetensors"]
+            also = [f"{folder}/{name}" for name in ("sparsity.safetensors", *soundness.BESIDE)]
+            return repository, record.revision, need, also
         case Sparsify():
             need = [[f"{record.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
             return record.source, record.revision, need, []
@@ -179,12 +180,13 @@ def released(folder: Path, record: Released, files: Files, hook: str) -> dict[st
         sae = _read(record, files)
         if record.codes == "pre_acts":
             sae = formats.before_selection(sae)
+    soundness.confirm(sae, Path([*files.paths.values()][-1]))
     metadata = sae.cfg.metadata
     metadata.hook_name = hook or metadata.hook_name
     if metadata.hook_name is None:
         raise ProfileError("dictionaries: the SAE's own configuration names no hook; add `hook: blocks.L...`")
-    if metadata.hook_head_index is not None or hasattr(sae.cfg, "d_out"):
-        raise ProfileError("dictionaries: the SAE reads one head, or writes elsewhere than it reads; choose another")
+    if metadata.hook_head_index is not None:
+        raise ProfileError("dictionaries: the SAE reads one head; choose another")
     sae.save_model(folder)
     found = {"d_in": sae.cfg.d_in, "width": sae.cfg.d_sae, "hook": metadata.hook_name}
     return found | {"source": files.source, "commit": files.commit}
@@ -195,8 +197,10 @@ def _read(record: Released, files: Files) -> Any:
         case Saelens():
             return formats.saelens(files, record.source, record.id)
         case Sparsify():
+            soundness.refuse_transcoder(record.source)
             return formats.sparsify(files, record.hookpoint)
         case GemmaScope():
+            soundness.refuse_transcoder(record.source, record.path)
             return formats.gemma_scope(files[f"{record.path}/params.npz"])
         case Mapped():
             file = files[Path(record.path).name]
