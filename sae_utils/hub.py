@@ -260,10 +260,11 @@ def header(file: Path) -> dict[str, Any]:
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
-            found = json.loads(stream.read(length)) if length < size else {}
+            assert 0 < length < size
+            found = json.loads(stream.read(length))
             found.pop("__metadata__", None)
             end = 8 + length + max((tensor["data_offsets"][1] for tensor in found.values()), default=0)
-            assert length and all(isinstance(tensor["shape"], list) and tensor["dtype"] for tensor in found.values())
+            assert all(isinstance(tensor["shape"], list) and tensor["dtype"] for tensor in found.values())
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RecursionError):
             raise ProfileError(
                 f"{file}: cut off at {size} bytes, or not a safetensors file; delete it and fetch it again"

@@ -27,7 +27,6 @@ from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Artefact
 
 PROBE = 24  # tokens that are run through both
-ATTENTION = "eager"  # as TransformerLens computes it; another implementation would round otherwise
 ADDED = ("hook_attn_out", "hook_mlp_out")
 FIRST = ("hook_resid_post", *ADDED, "attn.hook_out", "mlp.hook_out", "mlp.hook_post")  # of hooks with one value
 
@@ -141,41 +140,40 @@ def _readable(cache: Any, name: str) -> bool:
 
 
 def _refuse_another_stream(found: Wrapped, logits: torch.Tensor, family: str) -> None:
-    """Raise where blocks take or give, or the network predicts, something else than by itself."""
-    pairs = [("the logits", logits, found.own.logits)]
+    """Raise where a block takes or gives, or the network predicts, something else than by itself."""
     for number, block in enumerate(found.own.blocks):
         for kind, values in (("hook_resid_pre", found.own.given), ("hook_resid_post", found.own.out)):
             hook = f"blocks.{number}.{kind}"
             if hook in found.seen and block in values:
-                pairs.append((hook, found.seen[hook], values[block]))
-    for where, theirs, own in sorted(pairs, key=lambda pair: pair[0] == "the logits"):
-        error = difference(theirs, own)
-        if not error < tolerance(own):
-            raise ProfileError(
-                f"{family}: TransformerLens computes other activations than transformers does ({where} differs by "
-                f"{error:.0%}), so that no hook of this model can be believed; take a model of another family"
-            )
+                _refuse_another(hook, found.seen[hook], values[block], number, family)
+    _refuse_another("logits", logits, found.own.logits, len(found.own.blocks), family)
+
+
+def _refuse_another(where: str, theirs: torch.Tensor, own: torch.Tensor, number: int, family: str) -> None:
+    error = difference(theirs, own)
+    if not error < tolerance(own, number):
+        raise ProfileError(
+            f"{family}: TransformerLens computes other activations than transformers does ({where}: {error:.0%} off), "
+            "so that no hook of this model can be believed; take a model of another family"
+        )
 
 
 def _held(found: Wrapped) -> Iterator[str]:
-    own = [*found.own.given.items(), *found.own.out.items()]
-    sizes = [_size(value) for _, value in own]
-    blocks = [f"{block}." for block in found.own.blocks]
+    own = [(name, value, _size(value)) for values in (found.own.given, found.own.out) for name, value in values.items()]
     for hook, value in found.seen.items():
         number, kind = _split(hook)
+        inside = "" if number is None else f"{found.own.blocks[number]}."
+        size, near = _size(value), tolerance(value, number)
         if kind in ADDED:
             fits = _adds_up(found, number)
         elif kind == "mlp.hook_post":
             last = found.seen.get(f"blocks.{number}.mlp.out.hook_in")
-            fits = last is not None and difference(value, last) < tolerance(last)
+            fits = last is not None and difference(value, last) < near
         else:
-            inside = "" if number is None else blocks[number]
-            near = abs(_size(value)) * tolerance(value) * 2
-            fits = any(
-                f"{name}.".startswith(inside) and abs(size - _size(value)) <= near
-                and difference(value, x) < tolerance(x)
-                for (name, x), size in zip(own, sizes, strict=True)
-            )  # fmt: skip
+            alike = (
+                x for name, x, other in own if f"{name}.".startswith(inside) and abs(other - size) <= 2 * near * other
+            )
+            fits = any(difference(value, x) < near for x in alike)
         if fits:
             yield hook
 
@@ -199,7 +197,7 @@ def _adds_up(found: Wrapped, number: int | None) -> bool:
     # what the stream rounds off is not missing
     rounded = 8 * torch.finfo(found.own.logits.dtype).eps * torch.maximum(before.norm(dim=-1), after.norm(dim=-1))
     error = (after - before - added).norm(dim=-1)
-    return bool((error <= tolerance(found.own.logits) * added.norm(dim=-1) + rounded).all())
+    return bool((error <= tolerance(found.own.logits, 0) * added.norm(dim=-1) + rounded).all())
 
 
 def difference(found: torch.Tensor, own: torch.Tensor) -> float:
@@ -212,9 +210,13 @@ def difference(found: torch.Tensor, own: torch.Tensor) -> float:
     return (distance / norms.clamp_min(norms.median()).clamp_min(1e-30)).max().item()
 
 
-def tolerance(value: torch.Tensor) -> float:
-    """By how much two computations of one value may differ: 1e-3 in float32, 5% in less (rounding alone gives 3%)."""
-    return 1e-3 if value.dtype == torch.float32 else 5e-2
+def tolerance(value: torch.Tensor, block: int | None) -> float:
+    """By how much two computations of one value may differ: 1e-3 in float32.
+
+    In less, rounding adds up over the blocks: random models of 40 families gave 3% after the first and up to 16% after
+    the third; those that are computed otherwise gave 13% to 65% after the first.
+    """
+    return 1e-3 if value.dtype == torch.float32 else min(0.06 * (1 + (block or 0)), 0.3)
 
 
 def of_module(found: Wrapped, module: str) -> str:
@@ -228,14 +230,16 @@ def of_module(found: Wrapped, module: str) -> str:
     if name is None:
         known = [known.removeprefix(own.base) for known in own.out]
         raise ProfileError(f"{family} has no module {module!r}; {nearest(module, known)}")
-    fits = [hook for hook in found.bridge.held if difference(found.seen[hook], own.out[name]) < tolerance(own.logits)]
-    if not fits:
+    errors = {hook: difference(found.seen[hook], own.out[name]) for hook in found.bridge.held}
+    near = {hook: error for hook, error in errors.items() if error < tolerance(own.out[name], _split(hook)[0])}
+    if not near:
         raise ProfileError(
             f"{family}: no hook of TransformerLens holds the output of {module}; an SAE that reads a block, its MLP "
             "or its attention can be read, in this family at "
             + ", ".join(x.removeprefix(own.base) for x in own.out if x.count(".") <= own.blocks[0].count(".") + 1)[:300]
         )
-    return min(fits, key=lambda hook: (_rank(hook), len(hook), hook))
+    nearest_ones = [hook for hook, error in near.items() if error <= 2 * min(near.values()) + 1e-4]
+    return min(nearest_ones, key=lambda hook: (_rank(hook), len(hook), hook))
 
 
 def _rank(hook: str) -> int:

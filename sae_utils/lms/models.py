@@ -50,9 +50,7 @@ def _wrapped(model: Artefact) -> bridges.Wrapped:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    network = AutoModelForCausalLM.from_pretrained(
-        model.path, use_safetensors=True, trust_remote_code=False, attn_implementation=bridges.ATTENTION
-    )
+    network = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
     words = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
     return bridges.wrap(network.to(store.device()), words, model.path, model.meta.get("source") or model.path.name)
 

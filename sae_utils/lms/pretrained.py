@@ -192,7 +192,7 @@ def _checked(folder: Path, files: Files) -> Any:
     try:
         network, info = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            ignore_mismatched_sizes=True, attn_implementation=bridges.ATTENTION,
+            ignore_mismatched_sizes=True,
         )  # fmt: skip
     except Exception as error:  # transformers raises what it likes
         said = str(error).strip().partition("\n")[0]
