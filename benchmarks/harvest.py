@@ -118,7 +118,7 @@ def speed(root: Path, device: str, count: int, repeats: int) -> tuple[float, flo
     logging.disable_progress_bar()
     store.use(threads=1, device=device, root=root)
     given = rows(count)
-    network = GPTNeoXModel.from_pretrained(model().path).to(device).eval()
+    network = GPTNeoXModel.from_pretrained(model().path, trust_remote_code=False).to(device).eval()
     network.layers, network.final_layer_norm = network.layers[: BLOCK + 1], torch.nn.Identity()
     bridge, sae = models.load(model()), dictionaries.load(dictionary())
     tokens = activations.sites(given, SKIP).meta["tokens"]

@@ -235,6 +235,21 @@ def _whole(files: Files) -> Files:
     return files
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ProfileError: it is none.
+    """
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"{file}: not JSON ({error}); delete it and fetch it again") from error
+    if not isinstance(found, dict):
+        raise ProfileError(f"{file}: a JSON object is expected, found {type(found).__name__}; fetch it again")
+    return found
+
+
 def header(file: Path) -> dict[str, Any]:
     """Names of the tensors of a safetensors file, each with `shape` and `dtype`.
 
@@ -245,13 +260,17 @@ def header(file: Path) -> dict[str, Any]:
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
-            found = json.loads(stream.read(length)) if length < size else {}
+            assert 0 < length < size
+            found = json.loads(stream.read(length))
             found.pop("__metadata__", None)
-            end = 8 + length + max(tensor["data_offsets"][1] for tensor in found.values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            end = 8 + length + max((tensor["data_offsets"][1] for tensor in found.values()), default=0)
+            assert all(isinstance(tensor["shape"], list) and tensor["dtype"] for tensor in found.values())
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RecursionError):
             raise ProfileError(
                 f"{file}: cut off at {size} bytes, or not a safetensors file; delete it and fetch it again"
             ) from None
+    if not found:
+        raise ProfileError(f"{file}: it holds no tensor; fetch it again, or write it again with its weights")
     if size < end:
         raise ProfileError(f"{file}: cut off, {size} bytes of {end}; delete it and fetch it again")
     return dict(found)
@@ -267,8 +286,6 @@ def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     Raises:
         ProfileError: other keys or shapes; it names those found and those expected.
     """
-    import safetensors.torch
-
     found = {name: tuple(tensor["shape"]) for name, tensor in header(file).items()}
     lengths: dict[Any, int] = {}
     fits = found.keys() == shapes.keys() and all(
@@ -283,4 +300,22 @@ def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             f"{file}: expected {expected}; found "
             + (", ".join(f"{name} {shape}" for name, shape in sorted(found.items())) or "nothing")
         )
-    return {name: tensor.float() for name, tensor in safetensors.torch.load_file(file).items()}
+    return load(file)
+
+
+def load(file: Path) -> dict[str, Any]:
+    """All tensors of a safetensors file, in float32.
+
+    Raises:
+        ProfileError: one holds whole numbers (quantised weights need their scale), or the file is damaged.
+    """
+    import safetensors.torch
+
+    kinds = {name: str(tensor["dtype"]) for name, tensor in header(file).items()}
+    whole = [f"{name} ({kind})" for name, kind in kinds.items() if not kind.startswith(("F", "BF"))]
+    if whole:
+        raise ProfileError(f"{file}: {', '.join(whole[:4])}: weights of floating point are expected; convert them")
+    try:
+        return {name: tensor.float() for name, tensor in safetensors.torch.load_file(file).items()}
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ProfileError(f"{file}: safetensors cannot read it ({error}); delete it and fetch it again") from error

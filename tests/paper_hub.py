@@ -160,8 +160,8 @@ def release(root: Path, model: str, record: releases.Released) -> None:
 
 def outputs(place: Path, block: int) -> np.ndarray:
     """What a block gives for stories, (tokens, d), by transformers."""
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
-    words, seen = AutoTokenizer.from_pretrained(place), []
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
+    words, seen = AutoTokenizer.from_pretrained(place, trust_remote_code=False), []
     blocks = network.base_model.h if hasattr(network.base_model, "h") else network.base_model.layers
     blocks[block].register_forward_hook(
         lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)

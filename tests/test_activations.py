@@ -55,7 +55,7 @@ def test_codes_hold_no_training_document_padding_or_opening(world):
     features = pipeline.features(world, "one_layer")
     words, rows = pipeline.tokenizer(world, "one_layer"), pipeline.rows(world, "one_layer")
     assert rows.meta["tokens"] > features.sites.meta["tokens"] > 0
-    special = AutoTokenizer.from_pretrained(words.path)
+    special = AutoTokenizer.from_pretrained(words.path, trust_remote_code=False)
     assert not np.isin(features.sites.array("tokens"), [special.bos_token_id, special.pad_token_id]).any()
     training = rows.array("documents")[rows.array("split") == corpora.SPLITS.index("training")]
     assert not np.isin(features.sites.array("documents"), training).any()

@@ -29,7 +29,7 @@ class Side:
 
     def __init__(self, source, kind: str, vocabulary: int, context: int = 112, skip: int = 1, packed=False) -> None:
         self.tokenizer = tokenization.trained(source, kind, vocabulary)
-        self.loaded = AutoTokenizer.from_pretrained(self.tokenizer.path)
+        self.loaded = AutoTokenizer.from_pretrained(self.tokenizer.path, trust_remote_code=False)
         self.spans = alignment.spans(source, self.tokenizer)
         self.rows = tokenization.rows(source, self.tokenizer, context, packed)
         self.sites = activations.sites(self.rows, skip)

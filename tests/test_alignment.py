@@ -90,7 +90,7 @@ def test_a_unit_is_one_text_on_both_sides(source):
     names = [tokenization.trained(source, *kind) for kind in (("word", 4000), ("bpe", 300))]
     a, b = (alignment.read(alignment.spans(source, name)) for name in names)
     units = alignment.share(a, b, "ends")
-    loaded = AutoTokenizer.from_pretrained(names[1].path)
+    loaded = AutoTokenizer.from_pretrained(names[1].path, trust_remote_code=False)
     ids = [i for text in judged_texts(source).values() for i in loaded.encode(text, add_special_tokens=False)]
     for first, last in zip(units.first_b, units.last_b, strict=True):
         spelt.append("".join(loaded.decode(ids[first : last + 1], clean_up_tokenization_spaces=False).split()))
@@ -132,7 +132,7 @@ def test_a_letter_of_several_tokens_ends_with_the_last():
 
 
 def test_words_end_as_the_word_tokenizer_says(told):
-    loaded = AutoTokenizer.from_pretrained(tokenization.trained(told, "word", 4000).path)
+    loaded = AutoTokenizer.from_pretrained(tokenization.trained(told, "word", 4000).path, trust_remote_code=False)
     texts = [
         PLAIN.replace("\u0301", "").replace("<pad>", ""),
         "it's  ok, 3_d!!",

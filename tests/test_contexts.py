@@ -49,7 +49,7 @@ class Tokenizer:
 def test_the_vocabulary_is_text_that_can_be_compared(monkeypatch):
     import transformers
 
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda path: Tokenizer())
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda path, **_: Tokenizer())
     asked = []
     monkeypatch.setattr(
         contexts.pipeline, "tokenizer", lambda profile, model: asked.append(model) or type("Made", (), {"path": ""})

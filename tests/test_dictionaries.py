@@ -1,17 +1,20 @@
 """An SAE is what SAELens reads back, and is judged by the numbers that the whole matrix gives."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sae_lens import SAE
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sae_utils import pipeline
 from sae_utils.lms import models, toys
-from sae_utils.saes import dictionaries, quality
+from sae_utils.saes import activations, dictionaries, quality
 from sae_utils.spec import ProfileError
+from sae_utils.store import Artefact
 from sae_utils.text import corpora
 
 NAMES = ("one_layer", "two_layer")
@@ -32,7 +35,7 @@ JUDGED = 40  # held-out rows
 def seen(world, name: str) -> np.ndarray:
     """All activations that an SAE is judged on, (tokens, d): row by row, by transformers' own forward hook."""
     reader = pipeline.reader(world, name)
-    network = AutoModelForCausalLM.from_pretrained(reader.model.path).eval()
+    network = AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval()
     found = []
     network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
     parts = []
@@ -88,7 +91,7 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
 def numbered(monkeypatch):
     """Activations that name their row and position."""
 
-    def harvest(bridge, rows, batches, hooks, skip):
+    def harvest(bridge, rows, batches, hooks, skip, largest):
         for chosen in batches:
             _, mask = toys.take(rows, chosen)
             mask[:, :skip] = False
@@ -119,15 +122,29 @@ def test_no_more_rows_are_passed_than_are_asked_for(world, numbered, tmp_path):
     assert 1000 <= meta["activations"] < 1000 + 64 * 112
 
 
-def test_activations_beyond_float16_are_refused(world, tmp_path, monkeypatch):
-    def harvest(bridge, rows, batches, hooks, skip):
-        x = dict.fromkeys(hooks, torch.full((1, 2, 3), 1e6))
-        yield models.Batch(x, np.zeros(1, int), torch.ones(1, 2, dtype=torch.bool))
+def louder(model, tmp_path, factor: float):
+    """A toy whose last MLP writes `factor` times as much."""
+    place = shutil.copytree(model.path, tmp_path / "louder")
+    weights = load_file(place / "model.safetensors")
+    last = max(name for name in weights if name.endswith("mlp.dense_4h_to_h.weight"))
+    save_file(weights | {last: weights[last] * factor}, place / "model.safetensors", metadata={"format": "pt"})
+    return Artefact("louder", place, {"source": "org/loud"})
 
-    monkeypatch.setattr(models, "harvest", harvest)
+
+def test_activations_beyond_float16_are_refused(world, tmp_path):
     reader = pipeline.reader(world, "one_layer")
-    with pytest.raises(ValueError, match=r"blocks\.0\.hook_mlp_out: .* float16"):
-        list(dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 10))
+    sites = activations.sites(reader.rows, reader.skip)
+    model, folders = louder(reader.model, tmp_path, 1e6), {reader.hook: tmp_path}
+    message = (
+        r"org/loud \(gpt_neox, float32\): blocks\.0\.hook_mlp_out, row \d+, position \d+: an activation of \d.* is "
+        r"beyond the 65504 of float16, in which activations are stored; read a hook with smaller values"
+    )
+    with pytest.raises(ProfileError, match=message):
+        list(dictionaries.inputs.__wrapped__(folders, model, reader.rows, 1, 10))
+    with pytest.raises(ProfileError, match=message):
+        list(activations.neurons.__wrapped__(folders, model, reader.rows, sites, 1))
+    # codes are stored in float32, and losses are not stored
+    assert np.isfinite(models.mean_loss(models.load(model), reader.rows, np.arange(4)))
 
 
 def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):
@@ -206,7 +223,7 @@ def test_recovered_is_that_of_transformers_own_hooks(world, name):
     """Three cross-entropies, row by row, with the activations replaced by a plain torch hook."""
     reader = pipeline.reader(world, name)
     network, sae = (
-        AutoModelForCausalLM.from_pretrained(reader.model.path).eval(),
+        AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval(),
         SAE.load_from_disk(reader.dictionary.path),
     )
     chosen = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))[:30]

@@ -24,7 +24,7 @@ def name(request):
 
 
 def network_of(model):
-    return AutoModelForCausalLM.from_pretrained(model.path).eval()
+    return AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
 
 
 def lines(rows, split: str) -> list[list[int]]:
@@ -47,7 +47,7 @@ def test_the_folder_is_read_as_pythia_is(world, name):
         record.d_mlp,
         record.heads,
     )
-    words = AutoTokenizer.from_pretrained(made.path)
+    words = AutoTokenizer.from_pretrained(made.path, trust_remote_code=False)
     assert len(words) == config.vocab_size and words.bos_token_id == config.bos_token_id
     assert made.meta["parameters"] == sum(p.numel() for p in network.parameters())
     assert (made.path / "model.safetensors").exists()

@@ -61,7 +61,9 @@ def copied(tiny, tmp_path):
 
 
 def test_activations_and_logits_are_transformers_own(family, tiny):
-    network = AutoModelForCausalLM.from_pretrained(tiny_hub.folder(tiny, family), attn_implementation="eager").eval()
+    network = AutoModelForCausalLM.from_pretrained(
+        tiny_hub.folder(tiny, family), attn_implementation="eager", trust_remote_code=False
+    ).eval()
     blocks = next(part for part in network.modules() if isinstance(part, torch.nn.ModuleList))
     seen = {}
 
@@ -92,8 +94,10 @@ def test_transformerlens_and_nnsight_see_the_same(family, tiny):
     place, tokens = tiny_hub.folder(tiny, family), rows(family)
     chosen = np.arange(4)
     ids, _ = toys.take(tokens, chosen)
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
-    traced = TransformersModel(network, tokenizer=AutoTokenizer.from_pretrained(place), task="text-generation")
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
+    traced = TransformersModel(
+        network, tokenizer=AutoTokenizer.from_pretrained(place, trust_remote_code=False), task="text-generation"
+    )
     blocks = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.ModuleList))
     block = traced.get(f"{blocks}.1")
     with torch.no_grad(), traced.trace(ids):
@@ -109,7 +113,7 @@ def test_transformerlens_and_nnsight_see_the_same(family, tiny):
 def test_weights_are_linked_and_what_is_known_is_kept(family, cached):
     found = made(family)
     assert (found.path / "model.safetensors").is_symlink()
-    network = AutoModelForCausalLM.from_pretrained(found.path)
+    network = AutoModelForCausalLM.from_pretrained(found.path, trust_remote_code=False)
     parameters = sum(p.numel() for p in network.parameters())
     assert found.meta == {
         "source": family,
@@ -141,13 +145,13 @@ def test_a_folder_is_keyed_by_what_it_holds(cached, copied, tmp_path):
 
 
 def test_a_checkpoint_in_parts_is_read_whole(cached, copied, tmp_path):
-    whole = AutoModelForCausalLM.from_pretrained(copied(PYTHIA))
+    whole = AutoModelForCausalLM.from_pretrained(copied(PYTHIA), trust_remote_code=False)
     place = tmp_path / "parts"
     whole.save_pretrained(place, max_shard_size="8KB")
     shutil.copy(tmp_path / "copied" / "tokenizer.json", place)
     shutil.copy(tmp_path / "copied" / "tokenizer_config.json", place)
     assert len(list(place.glob("*.safetensors"))) > 2
-    read = AutoModelForCausalLM.from_pretrained(made(str(place)).path)
+    read = AutoModelForCausalLM.from_pretrained(made(str(place)).path, trust_remote_code=False)
     for (name, value), other in zip(whole.state_dict().items(), read.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
 
@@ -179,7 +183,10 @@ def test_heads_lie_side_by_side(cached):
 def test_a_random_twin_has_its_shape(cached):
     model = made(GPT2)
     twin = toys.twin(model, "blocks", 0)
-    trained, random = (AutoModelForCausalLM.from_pretrained(found.path).state_dict() for found in (model, twin))
+    trained, random = (
+        AutoModelForCausalLM.from_pretrained(found.path, trust_remote_code=False).state_dict()
+        for found in (model, twin)
+    )
     assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in random.items()}
     assert torch.equal(trained["transformer.wte.weight"], random["transformer.wte.weight"])
     assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], random["transformer.h.0.mlp.c_fc.weight"])
@@ -217,7 +224,7 @@ def test_a_row_that_does_not_fit_is_an_error():
 
 
 def test_text_is_cut_as_the_models_own_tokenizer_cuts_it(family, tiny):
-    own = AutoTokenizer.from_pretrained(tiny_hub.folder(tiny, family))
+    own = AutoTokenizer.from_pretrained(tiny_hub.folder(tiny, family), trust_remote_code=False)
     found, source = rows(family), corpora.text(STORIES)
     text = next(corpora.blocks(source)).texts
     for document in (0, 7, 59):
@@ -243,7 +250,7 @@ def test_the_end_of_text_stands_in_where_the_family_has_no_other(cached, name, s
     found = rows(name)
     tokens, lengths = found.array("tokens"), found.array("lengths")
     outside = np.arange(tokens.shape[1]) >= lengths[:, None]
-    words = AutoTokenizer.from_pretrained(made(name).path)
+    words = AutoTokenizer.from_pretrained(made(name).path, trust_remote_code=False)
     assert outside.any() and (tokens[outside] == words.pad_token_id).all()
     assert (words.pad_token == words.eos_token) == ("pad" in stands_in)
 

@@ -33,14 +33,8 @@ X = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
 def read(tmp_path, **fields):
     """The SAE of a record, as everything downstream reads it, and what is known of it."""
     record = build(releases.KINDS[fields["kind"]], {"model": "m"} | fields, "dictionaries.x")
-    made = releases.released(record, releases.locate(record), releases.hook(record, fake(tmp_path)))
+    made = releases.released(record, releases.locate(record), getattr(record, "hook", "blocks.1.hook_mlp_out"))
     return dictionaries.load(made), made.meta
-
-
-def fake(tmp_path):
-    """As much of Pythia as `releases.hook` asks for."""
-    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
-    return SimpleNamespace(path=tmp_path)
 
 
 def codes(sae, x: torch.Tensor = X) -> torch.Tensor:
@@ -238,8 +232,7 @@ def test_a_file_of_any_layout(tmp_path, transposed, architecture, subtract):
     ],
 )  # fmt: skip
 def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, hook):
-    chosen = pretrained.Pretrained(kind="pretrained", source=name)
-    made = pretrained.linked(pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.words(chosen)))
+    made = linked(name)
     assert releases.hook(releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint=hookpoint), made) == hook
     expected = outputs(tiny_hub.folder(tiny, name), hookpoint, torch.arange(2, 40)[None])
     with torch.no_grad():
@@ -247,9 +240,14 @@ def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, 
     torch.testing.assert_close(cache[hook], expected, atol=1e-4, rtol=1e-4)
 
 
+def linked(name: str):
+    chosen = pretrained.Pretrained(kind="pretrained", source=name)
+    return pretrained.linked(pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.words(chosen)))
+
+
 def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
     """What a module of the base model gives, by transformers and a plain hook."""
-    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager").eval()
+    network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
     seen = []
     network.base_model.get_submodule(hookpoint).register_forward_hook(lambda module, given, out: seen.append(out))
     with torch.no_grad():
@@ -257,11 +255,14 @@ def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
     return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
 
 
-def test_another_module_is_refused(tmp_path):
-    with pytest.raises(ProfileError, match=r"hookpoint 'layers\.1\.mlp\.dense': read are layers\.N"):
-        releases.hook(
-            releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint="layers.1.mlp.dense"), fake(tmp_path)
-        )
+@pytest.mark.parametrize(("name", "hookpoint", "message"), [
+    (PYTHIA, "layers.1.mlp.dense", r"-70m \(gpt_neox, float32\) has no module 'layers\.1\.mlp\.dense'; did you mean"),
+    (PYTHIA, "layers.1.self_attn", r"no module 'layers\.1\.self_attn'; did you mean"),
+    (LLAMA, "layers.1.mlp.act_fn", r"\(llama, float32\): no hook .* holds the output of layers\.1\.mlp\.act_fn"),
+])  # fmt: skip
+def test_another_module_is_refused(cached, name, hookpoint, message):
+    with pytest.raises(ProfileError, match=message):
+        releases.hook(releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint=hookpoint), linked(name))
 
 
 # --- centring
@@ -277,7 +278,7 @@ def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
     sae, _ = read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
     assert dictionaries.is_centred(sae)
     place, ids = tiny_hub.folder(tiny, GPT2), torch.arange(2, 40)[None]
-    bridges = [TransformerBridge.boot_transformers(str(place), device="cpu") for _ in range(2)]
+    bridges = [TransformerBridge.boot_transformers(str(place), device="cpu", trust_remote_code=False) for _ in range(2)]
     bridges[1].enable_compatibility_mode(fold_ln=False, center_unembed=False, fold_value_biases=False)
     with torch.no_grad():
         raw, centred = (bridge.run_with_cache(ids, names_filter=[hook])[1][hook] for bridge in bridges)
@@ -331,7 +332,7 @@ def profile(tmp_path, monkeypatch):
 def seen(tiny, name: str, hookpoint: str) -> np.ndarray:
     """Activations of stories at a module's output, (tokens, d), by transformers."""
     place = tiny_hub.folder(tiny, name)
-    words = AutoTokenizer.from_pretrained(place)
+    words = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     texts = [document.text for document in stories.stories(seed=8, documents=30)]
     rows = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
     return outputs(place, hookpoint, torch.tensor(rows))[:, 1:].flatten(0, 1).numpy()

@@ -30,7 +30,7 @@ def plain(tmp_path):
 
 
 def read(artefact):
-    return AutoTokenizer.from_pretrained(artefact.path)
+    return AutoTokenizer.from_pretrained(artefact.path, trust_remote_code=False)
 
 
 def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -95,8 +95,8 @@ def test_the_words_of_the_stories_are_their_tokens(world):
     read = words.read(world, "one_layer", features.sites)
     from transformers import AutoTokenizer
 
-    names = AutoTokenizer.from_pretrained(pipeline.tokenizer(world, "one_layer").path).convert_ids_to_tokens(
-        range(pipeline.tokenizer(world, "one_layer").meta["vocabulary"])
-    )
+    names = AutoTokenizer.from_pretrained(
+        pipeline.tokenizer(world, "one_layer").path, trust_remote_code=False
+    ).convert_ids_to_tokens(range(pipeline.tokenizer(world, "one_layer").meta["vocabulary"]))
     spelt = [names[t].casefold() for t in features.sites.array("tokens")]
     assert [read.text[i] if i >= 0 else None for i in read.of] == [word if word.isalnum() else None for word in spelt]

@@ -18,8 +18,8 @@ from scipy import sparse
 from torch.nn import functional
 
 from sae_utils import store
-from sae_utils.lms import toys
-from sae_utils.spec import Spec, nearest
+from sae_utils.lms import bridges, toys
+from sae_utils.spec import ProfileError, Spec
 from sae_utils.store import Artefact, artefact
 from sae_utils.text import corpora
 
@@ -29,24 +29,40 @@ if TYPE_CHECKING:
 WINDOW = 256  # rows whose activations are held at once
 END = "ln_final.hook_in"  # what comes after the last block
 HELD = 2**30  # bytes of them, unless one hook alone has more
+FINITE = torch.finfo(torch.float32).max
+HALF = torch.finfo(torch.float16).max  # what is stored in float16 may not exceed it
 
 KINDS: dict[str, type[Spec]] = {"toy": toys.Toy, "checkpoint": toys.Checkpoint, "twin": toys.Twin}
 
 
 def load(model: Artefact) -> TransformerBridge:
-    """Read a model and its tokenizer and hang TransformerLens hooks on it, activations raw (nothing centred)."""
-    from transformer_lens.model_bridge import TransformerBridge
+    """Read a model and its tokenizer and hang TransformerLens hooks on it, activations raw (nothing centred).
+
+    Raises:
+        ProfileError: as `bridges.wrap`.
+    """
+    bridge: TransformerBridge = _wrapped(model).bridge
+    return bridge
+
+
+def _wrapped(model: Artefact) -> bridges.Wrapped:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    network = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True).to(store.device())
-    words = AutoTokenizer.from_pretrained(model.path)
-    bridge = TransformerBridge.boot_transformers(
-        str(model.path), hf_model=network, tokenizer=words, device=store.device()
-    )
-    bridge.eval()
-    return bridge
+    network = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
+    words = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
+    return bridges.wrap(network.to(store.device()), words, model.path, model.meta.get("source") or model.path.name)
+
+
+@artefact
+def hook_of(folder: Path, model: Artefact, module: str) -> dict[str, Any]:
+    """The `hook` of a model that holds the output of one of its modules.
+
+    Raises:
+        ProfileError: as `bridges.of_module`.
+    """
+    return {"hook": bridges.of_module(_wrapped(model), module)}
 
 
 def next_token_loss(logits: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -68,8 +84,9 @@ class Batch(NamedTuple):
 
 @torch.no_grad()
 def harvest(
-    bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hooks: Sequence[str], skip: int
-) -> Iterator[Batch]:
+    bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hooks: Sequence[str], skip: int,
+    largest: float = FINITE,
+) -> Iterator[Batch]:  # fmt: skip
     """Activations at some hooks for batches of token rows; blocks above all of them are not computed.
 
     Args:
@@ -78,13 +95,15 @@ def harvest(
         batches: row numbers, a batch each.
         hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. What one gives does not depend on the others.
         skip: positions to mask from every beginning of sequence on, that included.
+        largest: absolute value that the caller can keep, e.g. `HALF`.
 
     Raises:
-        ValueError: the model has no such hook.
+        ProfileError: the model has no such hook, or not the rows' tokens or positions; an activation is not finite or
+            too large.
     """
+    bridges.fit(bridge.original_model.config, rows, bridge.named)
     for hook in hooks:
-        if hook not in bridge.hook_dict:
-            raise ValueError(f"hook {hook!r}: the model has none of that name; {nearest(hook, bridge.hook_dict)}")
+        bridges.confirm(bridge, hook)
     layers = [re.match(r"blocks\.(\d+)\.", hook) for hook in hooks]
     stop = max(int(layer[1]) for layer in layers if layer) + 1 if all(layers) else None
     # TransformerLens stops before a block only, and the unembedding costs a toy more than all blocks
@@ -97,7 +116,9 @@ def harvest(
         places = rows.array("places")[chosen, : mask.shape[1]]
         mask &= torch.from_numpy(places >= skip).to(mask.device)
         # heads side by side; a model may compute in less
-        return Batch({hook: cache[hook].flatten(2).float() for hook in hooks}, chosen, mask)
+        found = {hook: cache[hook].flatten(2).float() for hook in hooks}
+        bridges.hold(bridge, found, chosen, mask, largest)
+        return Batch(found, chosen, mask)
 
     yield from fitting(batches, run)
 
@@ -136,8 +157,9 @@ def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) 
 
 
 def stream(
-    bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hooks: Sequence[str], skip: int
-) -> Iterator[dict[str, torch.Tensor]]:
+    bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hooks: Sequence[str], skip: int,
+    largest: float = FINITE,
+) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
     """Activations at some hooks of the token rows `chosen`, (tokens, d), in their order and without what is masked.
 
     A window of rows at a time runs sorted by length, so that little padding is computed, and is put back in order.
@@ -146,7 +168,7 @@ def stream(
     for window in in_order(chosen, WINDOW):
         order = np.argsort(lengths[window], kind="stable")
         found: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
-        for part in harvest(bridge, rows, in_order(window[order]), hooks, skip):
+        for part in harvest(bridge, rows, in_order(window[order]), hooks, skip, largest):
             counts = part.mask.sum(1).tolist()
             for hook, x in part.activations.items():
                 found[hook] += x[part.mask].split(counts)
@@ -180,7 +202,14 @@ def mean_loss(
     bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hook: str | None = None,
     replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> float:  # fmt: skip
-    """Mean next-token cross-entropy in nats, with the activations at `hook` replaced where `replace` is given."""
+    """Mean next-token cross-entropy in nats, with the activations at `hook` replaced where `replace` is given.
+
+    Raises:
+        ProfileError: as `harvest`; the loss is not finite.
+    """
+    bridges.fit(bridge.original_model.config, rows, bridge.named)
+    if hook is not None:
+        bridges.confirm(bridge, hook)
 
     def change(value: torch.Tensor, hook: Any) -> torch.Tensor:  # TransformerLens passes `hook` by name
         assert replace is not None
@@ -195,6 +224,11 @@ def mean_loss(
     ordered = chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]  # little padding
     for losses in fitting(in_order(ordered), run):
         total, count = total + losses.double().sum().item(), count + len(losses)
+    if not np.isfinite(total):
+        changed = f" with {hook} replaced" if replace else ""
+        raise ProfileError(
+            f"{bridge.named}: its loss{changed} is {total}; {bridges.overflow(bridge.original_model.dtype)}"
+        )
     return total / count
 
 
@@ -210,6 +244,7 @@ def losses(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> dic
     held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:loss_rows]
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
     bridge = load(model)
+    bridges.fit(bridge.original_model.config, rows, bridge.named)
     size = bridge.cfg.d_vocab
     first, second = _bigrams(rows, training)
     test_first, test_second = _bigrams(rows, held_out)

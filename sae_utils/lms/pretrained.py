@@ -21,6 +21,7 @@ from pydantic import Field
 
 from sae_utils import hub
 from sae_utils.hub import Files
+from sae_utils.lms import bridges
 from sae_utils.spec import ProfileError, Spec
 from sae_utils.store import Artefact, artefact
 
@@ -61,15 +62,27 @@ def locate(record: Pretrained) -> Files:
     """The files of a model.
 
     Raises:
-        ProfileError: as `hub.find`.
+        ProfileError: as `hub.find`; it is read by code of its own.
     """
     source, revision, need, also = wanted(record)
     first = hub.find(source, revision, need, also)
+    _refuse_code(first)
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
     shards = sorted(set(json.loads(first[INDEX].read_text())["weight_map"].values()))
     return hub.find(source, pinned, [["config.json"], [INDEX], *([name] for name in shards)], TOKENIZER)
+
+
+def _refuse_code(files: Files) -> None:
+    for name in ("config.json", "tokenizer_config.json"):
+        own = hub.read_json(files[name]).get("auto_map") if name in files else None
+        if own:
+            raise ProfileError(
+                f"{files.source or files[name].parent}: {name}: `auto_map` names code of the repository ({own}), which "
+                "is never run; take another model, or where transformers knows the architecture itself, a copy in a "
+                "folder without that key"
+            )
 
 
 def wanted(record: Pretrained) -> tuple[str, str, list[list[str]], list[str]]:
@@ -94,7 +107,7 @@ def _words(folder: Path, commit: str) -> Words:
     from transformers import AutoTokenizer
 
     try:
-        read = AutoTokenizer.from_pretrained(folder)
+        read = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         content = json.loads(read.backend_tokenizer.to_str())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         said = str(error).partition("\n")[0]
@@ -140,17 +153,18 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
     """Link a checkpoint's weights, after loading them once to see that they are the model's.
 
     Raises:
-        ProfileError: transformers cannot load it, or keys or shapes are not those of its configuration.
+        ProfileError: transformers cannot load it, keys or shapes are not those of its configuration, or as
+            `bridges.wrap`.
     """
     from transformers import AutoTokenizer
 
-    config = json.loads(files["config.json"].read_text("utf-8"))
+    config = hub.read_json(files["config.json"])
     config.pop("torch_dtype", None)  # the same thing under its old name
     (folder / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=1, sort_keys=True))
     for name in files.paths:
         if name.endswith(".safetensors") or name == INDEX:
             (folder / name).symlink_to(files[name].resolve())
-    words = AutoTokenizer.from_pretrained(tokenizer.path)
+    words = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
     words.save_pretrained(folder)
     network = _checked(folder, files)
     text = network.config.get_text_config()
@@ -160,13 +174,15 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
             f"{words.bos_token} ({words.bos_token_id}) and {words.pad_token} ({words.pad_token_id}), and the model "
             f"knows {text.vocab_size} tokens; name others in its tokenizer_config.json"
         )
-    return {
+    found = {
         "source": files.source,
         "commit": files.commit,
         "parameters": sum(p.numel() for p in network.parameters()),
         "layers": text.num_hidden_layers,
         "d_model": text.hidden_size,
     }
+    bridges.wrap(network, words, folder, files.source or str(files["config.json"].parent))
+    return found
 
 
 def _checked(folder: Path, files: Files) -> Any:

@@ -92,7 +92,7 @@ def trained(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dic
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    words = AutoTokenizer.from_pretrained(tokenizer.path)
+    words = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         network = GPTNeoXForCausalLM(
@@ -164,7 +164,7 @@ def checkpoint(folder: Path, toy: Artefact, step: int) -> dict[str, Any]:
     if step not in toy.meta["checkpoints"]:
         raise ProfileError(f"step {step}: no checkpoint was kept then; there are {toy.meta['checkpoints']}")
     shutil.copytree(toy.path / f"step-{step}", folder, dirs_exist_ok=True)
-    AutoTokenizer.from_pretrained(toy.path).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy.path, trust_remote_code=False).save_pretrained(folder)
     return {"parameters": toy.meta["parameters"], "steps": step}
 
 
@@ -173,7 +173,7 @@ def twin(folder: Path, model: Artefact, random: str, seed: int) -> dict[str, Any
     """A model with the shape of `model` and random weights, everywhere or in its blocks only."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    trained_one = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True)
+    trained_one = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = AutoModelForCausalLM.from_config(trained_one.config)
@@ -182,7 +182,7 @@ def twin(folder: Path, model: Artefact, random: str, seed: int) -> dict[str, Any
         outside = {name: value for name, value in trained_one.state_dict().items() if not name.startswith(f"{blocks}.")}
         network.load_state_dict(outside, strict=False)
     network.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model.path).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model.path, trust_remote_code=False).save_pretrained(folder)
     return {"parameters": model.meta["parameters"], "steps": 0}
 
 

@@ -107,12 +107,15 @@ def neurons(
     """A model's own activations at hooks, at every site: `values`, float16 (tokens, d), of each.
 
     A pass over the rows serves all hooks whose activations fit in memory.
+
+    Raises:
+        ProfileError: an activation is beyond float16.
     """
     bridge = models.load(model)
     for hooks in models.passes(bridge, rows, folders):
         out: dict[str, Appender] = {}
         with contextlib.ExitStack() as stack, tqdm(total=sites.meta["tokens"], desc="neurons", leave=False) as bar:
-            for window in models.stream(bridge, rows, judged(rows), hooks, skip):
+            for window in models.stream(bridge, rows, judged(rows), hooks, skip, models.HALF):
                 for hook, found in window.items():
                     x = found.half().cpu().numpy()
                     if hook not in out:

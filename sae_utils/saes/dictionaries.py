@@ -87,18 +87,16 @@ def inputs(
     Rows are taken whole until `samples` tokens are there, or all are. One pass over them serves all hooks.
 
     Raises:
-        ValueError: an activation is beyond float16.
+        ProfileError: an activation is beyond float16.
     """
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
     batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
     out: dict[str, Appender] = {}
     length = 0
     with contextlib.ExitStack() as stack, tqdm(total=samples, desc=", ".join(folders), leave=False) as bar:
-        for part in models.harvest(models.load(model), rows, batches, list(folders), skip):
+        for part in models.harvest(models.load(model), rows, batches, list(folders), skip, models.HALF):
             for hook, found in part.activations.items():
                 x = found[part.mask].half().cpu().numpy()
-                if not np.isfinite(x).all():
-                    raise ValueError(f"{hook}: an activation is not finite in float16, in which activations are stored")
                 if hook not in out:
                     out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
                 out[hook].append(x)
@@ -232,14 +230,15 @@ def load(dictionary: Artefact) -> SAE:
     sae.turn_off_forward_pass_hook_z_reshaping()
     if is_centred(sae):
         passing = torch.zeros(())
+        into, out = sae.run_time_activation_norm_fn_in, sae.run_time_activation_norm_fn_out
 
         def take(x: torch.Tensor) -> torch.Tensor:
             nonlocal passing
             passing = x.mean(-1, keepdim=True)
-            return x - passing
+            return into(x - passing)
 
         sae.run_time_activation_norm_fn_in = take
-        sae.run_time_activation_norm_fn_out = lambda x: x + passing
+        sae.run_time_activation_norm_fn_out = lambda x: out(x) + passing
     sae.eval()
     return sae
 

@@ -10,21 +10,25 @@ a TopK keeps.
 
 from __future__ import annotations
 
-import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-import safetensors.torch
+import safetensors
 import torch
 
 from sae_utils import hub
 from sae_utils.hub import Files
+from sae_utils.saes import soundness
 from sae_utils.spec import ProfileError
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+# of sparsify's configuration, what is read here, or changes how an SAE is trained and not its codes
+SPARSIFY = ("d_in", "k", "num_latents", "expansion_factor", "activation", "normalize_decoder", "multi_topk")
 
 
 def build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec: bool, **options: Any) -> Any:
@@ -39,9 +43,17 @@ def build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec
 
 
 def before_selection(sae: Any) -> Any:
-    """The same SAE without its TopK or threshold: codes as its ReLU leaves them."""
+    """The same SAE without its TopK or threshold: codes as its ReLU leaves them.
+
+    Raises:
+        ProfileError: a gated SAE, whose codes are no selection from a ReLU.
+    """
     if sae.cfg.architecture() == "standard":
         return sae
+    if sae.cfg.architecture() == "gated":
+        raise ProfileError(
+            "`codes: pre_acts`: a gated SAE has none, its gate is no threshold; use `codes: activations`"
+        )
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         sae.fold_W_dec_norm()
     weights = {name: getattr(sae, name).data for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
@@ -50,11 +62,30 @@ def before_selection(sae: Any) -> Any:
 
 
 def saelens(files: Files, release: str, name: str) -> Any:
-    """An SAE of a SAELens release, or of a folder that SAELens saved.
+    """An SAE of a SAELens release, or of a folder that SAELens saved, also in the middle of training.
 
     Raises:
-        ProfileError: the weights are not those of its configuration.
+        ProfileError: the weights are not those of its configuration, or as `soundness` refuses.
     """
+    config = next((file for file in files.paths if Path(file).name == CONFIG), next(iter(files.paths)))
+    soundness.refuse_transcoder(release, name)
+    if Path(config).name == CONFIG:
+        soundness.refuse_architecture(files[config], hub.read_json(files[config]))
+        soundness.refuse_scaling(files[next(file for file in files.paths if Path(file).name == WEIGHTS)])
+    try:
+        sae = _saelens(files, release, name)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        said = " ".join(str(error).split())  # of torch, safetensors and SAELens
+        raise ProfileError(
+            f"{files[config]}: weights and configuration do not fit ({said}); fetch both again from one revision"
+        ) from error
+    sae.cfg.dtype = "float32"  # Llama Scope's are bfloat16, and transposed views
+    for weight in sae.parameters():
+        weight.data = weight.data.float().contiguous()
+    return soundness.scaled(sae, files, config)
+
+
+def _saelens(files: Files, release: str, name: str) -> Any:
     from huggingface_hub.errors import LocalEntryNotFoundError
     from sae_lens import SAE
     from sae_lens.loading import pretrained_sae_loaders
@@ -65,19 +96,11 @@ def saelens(files: Files, release: str, name: str) -> Any:
             raise LocalEntryNotFoundError(path)
         return str(files[path])
 
-    try:
-        if not files.source:
-            return SAE.load_from_disk(files[CONFIG].parent, dtype="float32")
-        # so that the pinned files are read: SAELens asks for no revision, and asks again
-        with mock.patch.object(pretrained_sae_loaders, "hf_hub_download", found):
-            sae = SAE.from_pretrained(release, name)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of torch, safetensors and SAELens
-        said = " ".join(str(error).split())
-        raise ProfileError(f"{release} {name}: weights and configuration do not fit ({said})") from error
-    sae.cfg.dtype = "float32"  # Llama Scope's are bfloat16, and transposed views
-    for weight in sae.parameters():
-        weight.data = weight.data.float().contiguous()
-    return sae
+    if not files.source:
+        return SAE.load_from_disk(files[CONFIG].parent, dtype="float32")
+    # so that the pinned files are read: SAELens asks for no revision, and asks again
+    with mock.patch.object(pretrained_sae_loaders, "hf_hub_download", found):
+        return SAE.from_pretrained(release, name)
 
 
 def sparsify(files: Files, hookpoint: str) -> Any:
@@ -87,7 +110,7 @@ def sparsify(files: Files, hookpoint: str) -> Any:
         ProfileError: keys or shapes are other, or it is no plain TopK autoencoder.
     """
     file = files[f"{hookpoint}/cfg.json"]
-    config = json.loads(file.read_text("utf-8"))
+    config = hub.read_json(file)
     refused = {
         "signed": "keeps negative codes", "skip_connection": "has a linear path around its features",
         "transcode": "writes elsewhere than it reads",
@@ -97,12 +120,24 @@ def sparsify(files: Files, hookpoint: str) -> Any:
             raise ProfileError(f"{file}: {key} is true: the checkpoint {why}, and is not comparable; choose another")
     if config.get("activation", "topk") != "topk":
         raise ProfileError(f"{file}: activation {config['activation']!r}; only topk is read")
-    d = config["d_in"]
-    n = config.get("num_latents") or d * config["expansion_factor"]
+    unknown = sorted(key for key, value in config.items() if value and key not in (*SPARSIFY, *refused))
+    if unknown:
+        raise ProfileError(
+            f"{file}: unknown {', '.join(unknown)}: it may change the codes; if not, remove it in a copy"
+        )
+    d, k = (_counted(file, config, key) for key in ("d_in", "k"))
+    n = config.get("num_latents") or d * _counted(file, config, "expansion_factor")
     shapes = {"encoder.weight": (n, d), "encoder.bias": (n,), "W_dec": (n, d), "b_dec": (d,)}
     found = hub.tensors(files[f"{hookpoint}/sae.safetensors"], shapes)
     encoder = {"W_enc": found["encoder.weight"].T, "b_enc": found["encoder.bias"]}
-    return build("topk", encoder | {name: found[name] for name in ("W_dec", "b_dec")}, True, k=config["k"])
+    return build("topk", encoder | {name: found[name] for name in ("W_dec", "b_dec")}, True, k=k)
+
+
+def _counted(file: Path, config: Mapping[str, Any], key: str) -> int:
+    found = config.get(key)
+    if type(found) is not int or found < 1:
+        raise ProfileError(f"{file}: {key} must be a whole number of at least 1, found {found!r}")
+    return found
 
 
 def gemma_scope(file: Path) -> Any:
@@ -111,8 +146,11 @@ def gemma_scope(file: Path) -> Any:
     Raises:
         ProfileError: other keys or shapes.
     """
-    with np.load(file, allow_pickle=False) as archive:
-        found = {name: torch.from_numpy(archive[name]).float() for name in archive.files}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = {name: torch.from_numpy(archive[name]).float() for name in archive.files}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ProfileError(f"{file}: not an archive of arrays ({error}); delete it and fetch it again") from error
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     d, n = shapes["W_enc"] if len(shapes.get("W_enc", ())) == 2 else ("d", "n")
     expected = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
@@ -135,8 +173,11 @@ def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtr
         raise ProfileError(f"{file}: `keys` or the file lacks {', '.join(missing)}; in the file: {_listed(shapes)}")
     if architecture == "topk" and not k:
         raise ProfileError(f"{file}: a topk SAE needs `k`")
-    read = safetensors.torch.load_file(file)
-    given = {name: read[key].float() for name, key in keys.items()}
+    soundness.refuse_unread(file, [name for name in there if name not in keys.values()])
+    if "threshold" in keys and architecture != "jumprelu":
+        raise ProfileError(f"{file}: `keys` has a threshold, which {architecture} does not read; name `jumprelu`")
+    read = hub.load(file)
+    given = {name: read[key] for name, key in keys.items()}
     d, n = _sizes(file, {name: tuple(value.shape) for name, value in given.items()})
     weights = {
         "W_enc": given["W_enc"] if given["W_enc"].shape == (d, n) else given["W_enc"].T,

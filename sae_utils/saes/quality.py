@@ -104,27 +104,27 @@ def confirm(found: Artefact, hook: str) -> None:
         )
 
 
-STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")  # all as wide
-BEFORE_NORM = ("attn.hook_out", "mlp.hook_out")
+MODULES = ("attn.hook_out", "mlp.hook_out")  # what they give, before a norm or a factor that some families have
+STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", *MODULES)
 
 
 def neighbours(bridge: Any, hook: str) -> list[str]:
     """The hook and those it might be confused with: in its own block and the blocks beside it.
 
     For hooks on or into the residual stream all of `STREAM`, for others the same hook of the other blocks. What is one
-    activation under two names (the output of a block is the input of the next) is listed once. The output of a module
-    before the norm that some families put behind it is one of its own.
+    activation under two names (the output of a block is the input of the next) is listed once. What a module gives is
+    an activation of its own where the family puts a norm or a factor behind it.
     """
     found = re.match(r"blocks\.(\d+)\.(.+)", hook)
     if not found:
         return [hook]
     layer, kind = int(found[1]), found[2]
-    others = STREAM if kind in STREAM else (kind, *STREAM) if kind in BEFORE_NORM else (kind,)
+    others = STREAM if kind in STREAM else (kind,)
     near = range(max(0, layer - 1), min(bridge.cfg.n_layers, layer + 2))
-    names = {_canonical(hook): hook}
-    for name in (f"blocks.{block}.{other}" for block in near for other in others):
-        if name in bridge.hook_dict:
-            names.setdefault(_canonical(name), name)
+    names: dict[Any, str] = {}
+    for name in (hook, *(f"blocks.{block}.{other}" for block in near for other in others)):
+        if name == hook or name in bridge.held:
+            names.setdefault(bridge.hook_dict.get(_canonical(name)), name)
     return list(names.values())
 
 

@@ -9,8 +9,6 @@ Formats: SAELens releases and folders; EleutherAI's sparsify; Gemma Scope's npz;
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +16,17 @@ from pydantic import Field
 
 from sae_utils import hub
 from sae_utils.hub import Files
-from sae_utils.saes import dictionaries, formats
+from sae_utils.lms import models
+from sae_utils.saes import dictionaries, formats, soundness
 from sae_utils.spec import ProfileError, Spec, nearest
 from sae_utils.store import Artefact, artefact
 
 # what SAELens' loaders read of a release; the others unpickle, or read no SAE
 LAYOUTS = {
-    "sae_lens": ("{}/cfg.json", "{}/sae_weights.safetensors"),
+    "sae_lens": (f"{{}}/{formats.CONFIG}", f"{{}}/{formats.WEIGHTS}"),
     "gemma_2": ("{}/params.npz",),
     "llama_scope": ("{}/hyperparams.json", "{}/checkpoints/final.safetensors"),
 }
-POST_NORMED = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3")  # a norm stands between MLP and `hook_mlp_out`
 
 
 class Released(Spec):
@@ -121,10 +119,11 @@ def wanted(record: Released) -> tuple[str, str, list[list[str]], list[str]]:
     match record:
         case Saelens():
             if hub.is_local(record.source):
-                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], []
+                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], [*soundness.BESIDE]
             repository, folder, layout = _release(record)
             need = [[name.format(folder)] for name in LAYOUTS[layout]]
-            return repository, record.revision, need, [f"{folder}/sparsity.safetensors"]
+            also = [f"{folder}/{name}" for name in ("sparsity.safetensors", *soundness.BESIDE)]
+            return repository, record.revision, need, also
         case Sparsify():
             need = [[f"{record.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
             return record.source, record.revision, need, []
@@ -161,27 +160,13 @@ def hook(record: Released, model: Artefact) -> str:
     """The TransformerLens name of what a released SAE reads; empty where only its own configuration knows.
 
     Raises:
-        ProfileError: a hookpoint of another module than can be read.
+        ProfileError: no hook of the model holds the output of the module that the SAE reads.
     """
-    if isinstance(record, Saelens | GemmaScope | Mapped):
-        return record.hook
-    assert isinstance(record, Sparsify)
-    family = json.loads((model.path / "config.json").read_text("utf-8"))["model_type"]
-    found = re.fullmatch(
-        r"(?:\w+\.)?(?:layers|h)\.(\d+)(?:\.(mlp|mlp\.act|attention|attn|self_attn))?", record.hookpoint
-    )
-    if found is None:
-        raise ProfileError(
-            f"hookpoint {record.hookpoint!r}: read are layers.N (the output of a block), layers.N.mlp, "
-            "layers.N.mlp.act, layers.N.attention, .attn and .self_attn (also h.N...)"
-        )
-    normed = family in POST_NORMED
-    place = {
-        None: "hook_resid_post",
-        "mlp": "mlp.hook_out" if normed else "hook_mlp_out",
-        "mlp.act": "mlp.hook_post",
-    }.get(found[2], "attn.hook_out" if normed else "hook_attn_out")
-    return f"blocks.{found[1]}.{place}"
+    if isinstance(record, Sparsify):
+        found: str = models.hook_of(model, record.hookpoint).meta["hook"]
+        return found
+    assert isinstance(record, Saelens | GemmaScope | Mapped)
+    return record.hook
 
 
 @artefact
@@ -195,12 +180,13 @@ def released(folder: Path, record: Released, files: Files, hook: str) -> dict[st
         sae = _read(record, files)
         if record.codes == "pre_acts":
             sae = formats.before_selection(sae)
+    soundness.confirm(sae, Path([*files.paths.values()][-1]))
     metadata = sae.cfg.metadata
     metadata.hook_name = hook or metadata.hook_name
     if metadata.hook_name is None:
         raise ProfileError("dictionaries: the SAE's own configuration names no hook; add `hook: blocks.L...`")
-    if metadata.hook_head_index is not None or hasattr(sae.cfg, "d_out"):
-        raise ProfileError("dictionaries: the SAE reads one head, or writes elsewhere than it reads; choose another")
+    if metadata.hook_head_index is not None:
+        raise ProfileError("dictionaries: the SAE reads one head; choose another")
     sae.save_model(folder)
     found = {"d_in": sae.cfg.d_in, "width": sae.cfg.d_sae, "hook": metadata.hook_name}
     return found | {"source": files.source, "commit": files.commit}
@@ -211,8 +197,10 @@ def _read(record: Released, files: Files) -> Any:
         case Saelens():
             return formats.saelens(files, record.source, record.id)
         case Sparsify():
+            soundness.refuse_transcoder(record.source)
             return formats.sparsify(files, record.hookpoint)
         case GemmaScope():
+            soundness.refuse_transcoder(record.source, record.path)
             return formats.gemma_scope(files[f"{record.path}/params.npz"])
         case Mapped():
             file = files[Path(record.path).name]

@@ -22,7 +22,7 @@ def vocabulary(profile: Profile, dictionary: str) -> list[str]:
     """Text of every token that the model of a dictionary reads, without spaces around it; newlines show as \\n."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path)
+    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path, trust_remote_code=False)
     names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     texts = [tokenizer.decode([token]).strip(" ").replace("\n", r"\n") for token in range(len(names))]
     return [text or name for text, name in zip(texts, names, strict=True)]  # a token of nothing but space by its name

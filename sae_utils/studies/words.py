@@ -37,7 +37,7 @@ def read(profile: Profile, dictionary: str, sites: Artefact) -> Words:
     """The words at the sites over which a dictionary of the profile is looked at."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path)
+    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path, trust_remote_code=False)
     return spelt(pieces(tokenizer), sites.array("tokens"), sites.array("rows"), sites.array("positions"))
 
 

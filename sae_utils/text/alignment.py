@@ -93,7 +93,7 @@ def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]
     """
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(tokenizer.path)
+    loaded = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
     judged = source.array("split") != corpora.SPLITS.index("training")
     with (
         Appender(folder / "documents.npy", np.int32) as documents,

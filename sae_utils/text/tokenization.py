@@ -85,7 +85,9 @@ def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, pack
     """
     from transformers import AutoTokenizer
 
-    return write_rows(folder, source, AutoTokenizer.from_pretrained(tokenizer.path), context, packed)
+    return write_rows(
+        folder, source, AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False), context, packed
+    )
 
 
 def write_rows(
