@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from pydantic import Field, create_model
 
 from sae_utils import inherit, store
 from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError, Spec, build, choose, nearest
+from sae_utils.spec import Count, ProfileError, Spec, build, choose, nearest
 from sae_utils.text import corpora
 
 PARAMS = REPOSITORY / "params"
@@ -40,7 +41,7 @@ class Primary(Spec):
     """how their features are paired"""
     measure: str
     """the similarity of the paired decoder rows"""
-    permutations: int = Field(ge=19)
+    permutations: int = Field(ge=19, lt=2**31)
     """shuffles of the pairing behind its p"""
 
 
@@ -49,13 +50,13 @@ class Common(Spec):
 
     stamp: str
     """printed across every page of the PDF; empty for results that may be cited"""
-    threads: int = Field(gt=0)
+    threads: int = Field(gt=0, le=1024)
     """cores used; another number gives other bytes, so it is never detected"""
     device: Literal["cpu", "cuda", "auto"]
     """where models and SAEs run; `auto` takes a CUDA device where there is one (and gives its own bytes)"""
     corpus: dict[str, Any]
     """the text on which all features are compared"""
-    skip: int = Field(gt=0)
+    skip: Count
     """masked positions at the start of every row, beginning of sequence included"""
     models: dict[str, dict[str, Any]] = Field(min_length=1)
     """language models by name"""
@@ -155,7 +156,7 @@ def _common(where: str, values: dict[str, Any]) -> Common:
 def _corpus(where: str, values: dict[str, Any]) -> corpora.Corpus:
     corpus = choose(corpora.KINDS, values, where)
     assert isinstance(corpus, corpora.Corpus)
-    if abs(sum(corpus.shares) - 1) > 1e-9 or min(corpus.shares) <= 0:
+    if not math.isclose(sum(corpus.shares), 1, abs_tol=1e-9):
         raise ProfileError(f"{where}.shares: three positive shares that sum to 1, found {corpus.shares}")
     return corpus
 

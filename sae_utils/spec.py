@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class ProfileError(ValueError):
     """A profile says something that cannot be run; the message names file, key and remedy."""
 
 
-class Spec(BaseModel):
-    """Base of every record in a profile: frozen, strict about types, unknown keys refused."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""what every generator of random numbers takes"""
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+"""of things of which there is at least one"""
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""of learning; or a share that is not nothing"""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+class Spec(BaseModel):
+    """Base of every record in a profile: frozen, strict about types, unknown keys and NaN or infinity refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
@@ -31,6 +39,23 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(valid) or '(none)'}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: its first 200 characters."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _remedy(problem: str, value: Any) -> str:
+    """How the value that was probably meant is written in YAML; empty where nobody can tell."""
+    if problem == "float_type" and isinstance(value, str):
+        return " (YAML reads 1e-3 as text: write 1.0e-3)"
+    if problem == "bool_type" and isinstance(value, str):
+        return " (write true or false)"
+    if problem == "string_type" and isinstance(value, bool | int | float):
+        return " (write it in quotes, if it is a name)"
+    return ""
 
 
 def build(kind: type[AnySpec], value: Any, where: str) -> AnySpec:
@@ -45,7 +70,7 @@ def build(kind: type[AnySpec], value: Any, where: str) -> AnySpec:
         ProfileError: unknown or missing key, wrong type, value out of range.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping of keys, found {value!r}")
+        raise ProfileError(f"{where}: expected a mapping of keys, found {shown(value)}")
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
@@ -58,9 +83,8 @@ def build(kind: type[AnySpec], value: Any, where: str) -> AnySpec:
         elif first["type"] == "missing":
             message = "missing; add it, or inherit it with `extends: demo`"
         else:
-            message = f"{first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}"
-            if isinstance(first["input"], str) and first["type"] == "float_type":
-                message += " (YAML reads 1e-3 as text: write 1.0e-3)"
+            message = f"{first['msg'][0].lower()}{first['msg'][1:]}, found {shown(first['input'])}"
+            message += _remedy(first["type"], first["input"])
         raise ProfileError(f"{key}: {message}") from None
 
 
@@ -80,7 +104,7 @@ def choose(kinds: Mapping[str, type[Spec]], value: Any, where: str) -> Spec:
         ProfileError: as `build`, and for a missing or unknown `kind`.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {value!r}")
+        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {shown(value)}")
     name = str(value.get("kind"))
     if name not in kinds:
         raise ProfileError(f"{where}.kind: unknown kind {name!r}; {nearest(name, kinds)}")
