@@ -42,8 +42,6 @@ class _Refused(yaml.MarkedYAMLError):
 class _Strict(yaml.SafeLoader):
     """Refuses a key that stands twice (the first would be ignored in silence), and what this module never gives."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}
-
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.inside = 0
@@ -99,6 +97,7 @@ class _Strict(yaml.SafeLoader):
         return value
 
 
+_Strict.yaml_implicit_resolvers = {}
 for kind, pattern in PLAIN.items():
     _Strict.add_implicit_resolver(TAG + kind, re.compile(rf"(?:{pattern})\Z"), None)
 

@@ -147,16 +147,16 @@ Rule: TypeAlias = Top | Mass
 RULES: dict[str, type[Spec]] = {"top": Top, "mass": Mass}
 
 
-def rule(value: Mapping[str, Any]) -> Rule:
+def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
     """A rule as written in params: {kind: top, top: 10, least: 3} or {kind: mass, share: 0.5}.
 
     Raises:
         ProfileError: as `spec.choose`; more words asked for than tokens looked at.
     """
-    made = choose(RULES, value, "rule")
+    made = choose(RULES, value, where)
     assert isinstance(made, Top | Mass)
     if isinstance(made, Top) and made.least > made.top:
-        raise ProfileError(f"rule: least = {made.least} of the top {made.top}: no feature can be about that")
+        raise ProfileError(f"{where}: least = {made.least} of the top {made.top}: no feature can be about that")
     return made
 
 
