@@ -30,9 +30,9 @@ CLOSED = [name for name in similarity.NAMES if similarity.measure(name).moments]
 T = TypeVar("T")
 
 
-def _known(kind: str, value: str, info: ValidationInfo) -> str:
+def _known(kind: str, value: str, info: ValidationInfo, *, or_none: bool = False) -> str:
     names = (info.context or {})[kind]
-    if value not in names:
+    if value not in names and not (or_none and not value):
         raise _unknown(f"no {kind} is called {value!r}; {nearest(value, names)}")
     return value
 
@@ -80,6 +80,7 @@ def _record(**fields: Any) -> Any:
 
 
 Model = Annotated[str, AfterValidator(partial(_known, "model"))]
+ModelOrNone = Annotated[str, AfterValidator(partial(_known, "model", or_none=True))]
 Dictionary = Annotated[str, AfterValidator(partial(_known, "dictionary"))]
 ConceptSet = Annotated[str, AfterValidator(partial(_known, "set of concepts"))]
 Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(similarity.NAMES)))]
@@ -113,7 +114,7 @@ NUMBERS: dict[str, Any] = {
 
 SHAPES: dict[str, dict[str, Any]] = {
     "00_models_and_dictionaries": {
-        "curve": Literal[""] | Model,
+        "curve": ModelOrNone,
         "control_seeds": Annotated[Some[Dictionary], AfterValidator(_once)],
         "control_ceiling": Different[Dictionary],
         "control_depths": Different[Dictionary],

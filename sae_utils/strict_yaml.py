@@ -81,7 +81,7 @@ class _Strict(yaml.SafeLoader):
             if key.tag not in [TAG + kind for kind in ("str", "int", "merge")]:
                 raise _refused(key, f"the key `{key.value}` is no text; write it in quotes")
             if key.value in seen:
-                raise _refused(key, f"the key `{key.value}` stands twice")
+                raise _refused(key, f"not YAML: the key `{key.value}` stands twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -10,6 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
+import two
 
 from sae_utils import store
 
@@ -40,15 +41,6 @@ dictionaries:
                    samples: 6400, batch: 64, learning_rate: 0.003}
   two_layer: {<<: *sae, model: two_layer, hook: blocks.1.hook_mlp_out}
 primary: {pair: [one_layer, two_layer], matching: mutual, measure: rsa_spearman, permutations: 99}
-00_models_and_dictionaries:
-  {curve: one_layer, control_seeds: [one_layer], control_ceiling: [], control_depths: [two_layer],
-   control_negatives: [two_layer], control_random: [], control_random_blocks: []}
-03_layer_sweep:
-  {pairs: {both: [[one_layer], [two_layer]]}, ceilings: {}, negatives: [both], middle: [one_layer, two_layer]}
-04_llm_vs_sae: {layers: [[one_layer], [two_layer]], seeds: {}, controls: {}, by_index: {}}
-05_semantic_subspaces: {layers: {a: [one_layer], b: [two_layer]}}
-11_across_tokenizers: {comparisons: []}
-12_published_tables: {negative: two_layer}
 """
 
 
@@ -61,7 +53,7 @@ def world(store_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
     for file in params.PARAMS.glob("*.yaml"):
         shutil.copy(file, folder)
-    (folder / "world.yaml").write_text(WORLD, "utf-8")
+    (folder / "world.yaml").write_text(WORLD + two.sections("one_layer", "two_layer", curve="one_layer"), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "PARAMS", folder)
         return params.load("world")
