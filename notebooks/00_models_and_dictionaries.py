@@ -77,6 +77,8 @@ out.text("released", ", ".join(wording.released(run)))
 out.text("scope", wording.scope(run))
 out.text("pair", wording.pair(run, *run.common.primary.pair))
 out.text("negative is", wording.negative(run, control_negatives[0]))
+out.text("limits", wording.limits(run))
+out.text("geometry", wording.measure(geometry))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -187,7 +189,7 @@ fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_token
 classes = features.sites.array("classes")
 classed = wording.classes_known(run)
 if not classed:
-    out.absent("class", "no word of its text has a known class")
+    out.absent("class", "no word of a known class")
 
 # %%
 by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
@@ -229,6 +231,8 @@ partners = {
     "random blocks": list(itertools.product(control_seeds, control_random_blocks)),
     "random weights": list(itertools.product(control_seeds, control_random)),
 }
+# a random twin that is the negative control is no second one
+partners["random weights"] = [x for x in partners["random weights"] if x not in partners["negative control"]]
 partners = {label: pairs for label, pairs in partners.items() if pairs}
 cells = [pair for pairs in partners.values() for pair in pairs]
 
@@ -245,13 +249,16 @@ control = pd.DataFrame(
         "against": label,
         "pairs": len(pairs),
         "n": np.mean([compared[pair].n for pair in pairs]),
-        "with a counterpart": np.mean([compared[pair].share for pair in pairs]),
+        "counterparts, of content": np.mean([compared[pair].share for pair in pairs]),
         "held-out r": np.mean([compared[pair].r for pair in pairs]),
         "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
+        "z": np.mean([compared[pair].z for pair in pairs]),
+        "p": controls.together([compared[pair].p for pair in pairs]),
     }
     for label, pairs in partners.items()
 )
-out.table("control", control, {"n": "{:.0f}", **dict.fromkeys(control.columns[3:], "{:.2f}")})
+shown = {"n": "{:.0f}", **dict.fromkeys(control.columns[3:6], "{:.2f}"), "z": "{:.1f}", "p": "{:.3f}"}
+out.table("control", control, shown)
 
 # %% [markdown]
 # The difference between the true and the scrambled world, with a jackknife over the model seeds: the seed is what was
@@ -278,7 +285,7 @@ gaps
 out.number("content", 100 * controls.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
-against = control.set_index("against")["with a counterpart"]
+against = control.set_index("against")["counterparts, of content"]
 for name, kind in (("seeds", "another seed"), ("negative", "negative control"), ("random", "random weights")):
     out.number(f"share {name}", 100 * against.get(kind, np.nan), "{:.0f}")
 

@@ -60,7 +60,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, store
+from sae_utils import params, pipeline, report, store, wording
 from sae_utils.chance import comparison, nulls, significance
 from sae_utils.geometry import similarity
 from sae_utils.pairing import correlation, filters, labels, matching
@@ -112,7 +112,7 @@ strength = pd.DataFrame(
         "unique": min(len(np.unique(p.a)), len(np.unique(p.b))) / len(p.a),
         "r matching": p.r.mean(),
         "r held out": np.nanmean(held_out[name]),
-        "counterparts": np.mean(held_out[name] >= counterpart),
+        "counterparts, of pairs": np.mean(held_out[name] >= counterpart),
     }
     for name, p in pairs.items()
 )
@@ -311,10 +311,9 @@ without = {
     "best pair of a hub": filters.hubs(forward, facts, more_than=hub, keep="best").pairs,
     "no hub": filters.hubs(forward, facts, more_than=hub, keep="none").pairs,
 }
-kept = {name: p for name, p in without.items() if comparison.enough(p)}
 scores = {
     name: comparison.geometry(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed)
-    for name, p in kept.items()
+    for name, p in without.items()
 }
 
 # %%
@@ -330,7 +329,7 @@ hubless = pd.DataFrame(
         "z": scores[name].z,
         "p": scores[name].p,
     }
-    for name, p in kept.items()
+    for name, p in without.items()
 )
 shown = dict.fromkeys(["observed", "null", "null SD", "excess"], "{:.3f}")
 out.table("without hubs", hubless, {"n": "{:,}", "r held out": "{:.2f}", **shown, "z": "{:.1f}", "p": "{:.3f}"})
@@ -340,8 +339,9 @@ naive = significance.test(a.decoder[forward.a], b.decoder[forward.b], [primary.m
 out.number("many to one z", scores["all"].z, "{:.1f}")
 out.number("many to one naive z", naive[primary.measure].z, "{:.1f}")
 out.number("secondary permutations", permutations, "{:,}")
-survives = "no hub" in scores and scores["no hub"].p < 0.05
-out.text("hub verdict", "remains without the hubs" if survives else "does not remain without the hubs")
+survives = "remains" if scores["no hub"].p < 0.05 else "does not remain"
+too_few = "cannot be tested without the hubs, which leaves too few pairs"
+out.text("hub verdict", too_few if scores["no hub"].undefined else f"{survives} without the hubs")
 survives
 
 # %% [markdown]
@@ -422,7 +422,7 @@ out.figure("counterparts", figure)
 # goes with which row of B. The published estimator keeps the first principal component of each side only.
 
 # %%
-measures = [primary.measure, *secondary_measures]
+measures = list(dict.fromkeys([primary.measure, *secondary_measures]))
 results = significance.test(a.decoder[mutual.a], b.decoder[mutual.b], measures, m=primary.permutations, seed=seed)
 first = results[primary.measure]
 
@@ -562,6 +562,7 @@ out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
 alike = first.p < 0.05 and first.excess > 0
 verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
+out.text("measure", wording.measure(primary.measure))
 out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)
 alike
 

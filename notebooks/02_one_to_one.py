@@ -100,7 +100,7 @@ sides = pd.DataFrame(
         "of B": len(np.unique(p.b)) / live_b,
         "r matching": comparison.average(p.r, weights[name]),
         "r held out": comparison.average(held_out[name], weights[name]),
-        "counterparts": comparison.average(reaching[name].astype(float), weights[name]),
+        "counterparts, of pairs": comparison.average(reaching[name].astype(float), weights[name]),
     }
     for name, p in pairs.items()
 )

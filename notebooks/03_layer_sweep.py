@@ -60,7 +60,7 @@ import seaborn as sns
 
 from sae_utils import params, pipeline, report, sweep
 from sae_utils.chance import comparison
-from sae_utils.studies import cells, layers
+from sae_utils.studies import baselines, cells, layers
 
 # %%
 run = params.start(profile, "03_layer_sweep")
@@ -71,6 +71,9 @@ layers.check(run, "03_layer_sweep", pairs, ceilings, negatives)
 main = layers.find(run, "primary.pair", grid, primary.pair)
 shown = layers.find(run, "03_layer_sweep.middle", grid, middle)
 names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
+block = {name: baselines.place(run, name)[1] for name in names}  # as the model counts, from 0
+blocks = {cell: f"{block[cell.a]}-{block[cell.b]}" for cell in grid}
+numbers = {pair: [[block[name] for name in side] for side in sides] for pair, sides in pairs.items()}
 
 # %% [markdown]
 # ## Pairs of features at every pair of layers
@@ -88,25 +91,23 @@ found = layers.matches(matched)
 
 # %%
 columns = {"of_a": "of A", "of_b": "of B", "r": "r matching", "held_out": "r held out"}
-retained = found.assign(layers=[f"{x.i}-{x.j}" for x in found.itertuples()]).rename(columns=columns)
-out.table(
-    "cells",
-    retained[["pair", "layers", "n", *columns.values(), "counterparts"]],
-    dict.fromkeys([*columns.values(), "counterparts"], "{:.2f}"),
-)
+columns["counterparts"] = "counterparts, of fewer"
+retained = found.assign(blocks=[blocks[cell] for cell in matched]).rename(columns=columns)
+out.table("cells", retained[["pair", "blocks", "n", *columns.values()]], dict.fromkeys(columns.values(), "{:.2f}"))
 
 # %%
 widths = {name: len(b) for name, (_, b) in pairs.items()}
 heat = {"vmin": 0, "vmax": 1, "cmap": "Blues", "annot": True, "fmt": ".2f", "annot_kws": {"size": 7}, "cbar": False}
+ticks = ("yticklabels", "xticklabels")
 figure, axes = report.bands(widths)
 quantities = {"retention": found[["of_a", "of_b"]].max(axis=1), "counterparts": found.counterparts}
 for row, (quantity, values) in enumerate(quantities.items()):
     for name, column in axes.items():
         part = found.assign(value=values)[found.pair == name].pivot(index="i", columns="j", values="value")
-        sns.heatmap(part, ax=column[row], **heat)
-        side = f"{quantity}\nlayer of A" if column[row].get_subplotspec().is_first_col() else ""
+        sns.heatmap(part, ax=column[row], **heat | dict(zip(ticks, numbers[name], strict=True)))
+        side = f"{quantity}\nblock of A" if column[row].get_subplotspec().is_first_col() else ""
         column[row].set(xlabel="", ylabel=side, title="" if row else name.replace(" x ", " x\n"))
-        column[1].set_xlabel("layer of B")
+        column[1].set_xlabel("block of B")
 out.figure("retention", figure)
 
 # %%
@@ -164,7 +165,7 @@ out.number("family", family, "{:d}")
 out.number("holm asks", 20 * family, "{:,}")
 
 # %%
-label = [f"{x.pair}  {x.i}-{x.j}  n {x.n}" for x in lines.itertuples()]
+label = [f"{x.pair}  {blocks[x.cell]}  n {x.n}" for x in lines.itertuples()]
 overview = lines.assign(label=label, stars=np.where(lines.family < 0.05, "*", ""))
 heat["vmax"] = lines.one_n.max()  # one scale for all excesses
 figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(5.5, max(2.0, 1.4 + 0.17 * len(scores))), sharey=True)
@@ -193,10 +194,10 @@ for row, kind in enumerate(cells.ROWS):
         part = by_primary[(by_primary.rows == kind) & (by_primary.pair == name)]
         layers_a, layers_b = (range(len(side)) for side in pairs[name])
         values = part.pivot(index="i", columns="j", values="one_n").reindex(index=layers_a, columns=layers_b)
-        sns.heatmap(values.astype(float), ax=column[row], **heat)
-        side = f"{kind} rows\nlayer of A" if column[row].get_subplotspec().is_first_col() else ""
+        sns.heatmap(values.astype(float), ax=column[row], **heat | dict(zip(ticks, numbers[name], strict=True)))
+        side = f"{kind} rows\nblock of A" if column[row].get_subplotspec().is_first_col() else ""
         column[row].set(xlabel="", ylabel=side, title="" if row else name.replace(" x ", " x\n"), facecolor="0.93")
-        column[1].set_xlabel("layer of B")
+        column[1].set_xlabel("block of B")
 of_primary = axes[main.pair][cells.ROWS.index("decoder")]
 of_primary.add_patch(plt.Rectangle((main.j, main.i), 1, 1, fill=False, linewidth=1.5))
 out.figure("excess", figure)
@@ -208,7 +209,7 @@ retention = found.set_index(["pair", "i", "j"])[["of_a", "of_b"]].max(axis=1)
 table = pd.DataFrame(
     {
         "pair": decoders.pair,
-        "layers": [f"{x.i}-{x.j}" for x in decoders.itertuples()] + np.where(is_primary, "*", "").astype(object),
+        "blocks": [blocks[cell] for cell in decoders.cell] + np.where(is_primary, "*", "").astype(object),
         "n": decoders.n,
         "kept": [retention[x.pair, x.i, x.j] for x in decoders.itertuples()],
         "observed": decoders.observed,
@@ -230,7 +231,8 @@ encoders = by_primary[by_primary.rows == "encoder"]
 holding = set(decoders.cell[(decoders.family < 0.05) & (decoders.excess > 0)])
 mine, negative = decoders[decoders.pair == main.pair], decoders[decoders.pair.isin(negatives)]
 for name, part, members in (("main", mine, [main.pair]), ("negative", negative, negatives)):
-    out.text(f"holding {name}", comparison.among([cell for cell in grid if cell.pair in members], holding))
+    asked = [cell for cell in grid if cell.pair in members]
+    out.text(f"holding {name}", comparison.among_tested(asked, scores, holding))
     out.number(f"least {name}", part.one_n.min())
     out.number(f"most {name}", part.one_n.max())
 out.number("least relative", mine.relative.min())
@@ -247,8 +249,8 @@ out.number("primary relative", decoders[is_primary].relative.mean())
 
 # %%
 maxima = layers.maxima(scores)
-maxima["layers"] = [f"{x.a}-{x.b}" for x in maxima.itertuples()]
-sides = [maxima[maxima.rows == kind].set_index(["pair", "measure"])[["layers", "z", "p"]] for kind in cells.ROWS]
+maxima["blocks"] = [f"{numbers[x.pair][0][x.a]}-{numbers[x.pair][1][x.b]}" for x in maxima.itertuples()]
+sides = [maxima[maxima.rows == kind].set_index(["pair", "measure"])[["blocks", "z", "p"]] for kind in cells.ROWS]
 most = sides[0].join(sides[1].rename(columns="{}, encoder".format)).reset_index()
 most["measure"] = most.measure.str.replace("_", " ") + np.where(most.measure == primary.measure, "*", "")
 shown_as = {"z": "{:.1f}", "p": "{:.3f}"}
@@ -270,9 +272,18 @@ for name, members in (("main", [main.pair]), ("negative", negatives)):
 figure, axes = plt.subplots(1, len(pairs), figsize=(6.4, 2.3), sharey=True, squeeze=False)
 for axis, name in zip(axes[0], pairs, strict=True):
     for i, part in decoders[decoders.pair == name].groupby("i"):
-        axis.errorbar(part.j, part.one_n, part.one_n_sd, marker="o", markersize=3, linewidth=1, label=f"layer {i} of A")
+        axis.errorbar(
+            part.j,
+            part.one_n,
+            part.one_n_sd,
+            marker="o",
+            markersize=3,
+            linewidth=1,
+            label=f"block {numbers[name][0][i]} of A",
+        )
     axis.axhline(0, color=report.NULL, linewidth=0.8)
-    axis.set(title=name.replace(" x ", " x\n"), xlabel="layer of B", xticks=range(len(pairs[name][1])))
+    axis.set(title=name.replace(" x ", " x\n"), xlabel="block of B")
+    axis.set_xticks(range(len(pairs[name][1])), numbers[name][1])
 axes[0, 0].set_ylabel("excess, decoder rows")
 longest = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
 figure.legend(*longest.get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -281,7 +292,8 @@ out.figure("profiles", figure)
 # %%
 closest = {name: layers.closest(decoders[decoders.pair == name], "one_n") for name in pairs}
 itself = [i == j for name in {x for both in ceilings.values() for x in both if x} for i, j in closest[name].items()]
-told = [f"layer {i} of A is most like layer {j} of B" for i, j in closest[main.pair].items()]
+a_is, b_is = numbers[main.pair]
+told = [f"block {a_is[i]} of A is most like block {b_is[j]} of B" for i, j in closest[main.pair].items()]
 out.text("closest", "; ".join(told) or "no layer was scored")
 out.text("itself", comparison.among(range(len(itself)), np.flatnonzero(itself)) if itself else "none")
 closest
@@ -297,9 +309,9 @@ both = lines[lines.measure.isin(["svcca", "svcca_first_component"]) & (lines.row
 estimators = both[both.pair == main.pair].assign(
     estimator=both.measure.map({"svcca": "SVCCA", "svcca_first_component": "first component"})
 )
-estimators["layers"] = [f"{x.i}-{x.j}" for x in estimators.itertuples()]
-estimators = estimators.sort_values("layers", kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})
-asked = ["layers", "estimator", "n", "k", "observed", "null", "null SD", "excess", "z", "family", "at one n"]
+estimators["blocks"] = [blocks[cell] for cell in estimators.cell]
+estimators = estimators.sort_values(["i", "j"], kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})
+asked = ["blocks", "estimator", "n", "k", "observed", "null", "null SD", "excess", "z", "family", "at one n"]
 formats = dict.fromkeys(["observed", "null", "null SD", "excess", "at one n"], "{:.2f}")
 out.table("svcca", estimators[asked], formats | {"z": "{:.1f}", "family": "{:.3f}"})
 
@@ -312,7 +324,7 @@ for axis, (name, title) in zip(
 ):
     results = [score.results["decoder"][name] for score in scores.values()]
     low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results]).T
-    places = [f"{cell.pair}  {cell.i}-{cell.j}  ({size})" for cell, size in zip(scores, sized, strict=True)]
+    places = [f"{cell.pair}  {blocks[cell]}  ({size})" for cell, size in zip(scores, sized, strict=True)]
     axis.hlines(places, low, high, color=report.NULL, linewidth=5, label="95% of shuffled pairings")
     axis.scatter([x.observed for x in results], places, s=14, color=report.PAIRED, label="paired", zorder=2)
     axis.set(xlabel=title, xlim=(0, 1.02), xticks=[0, 0.5, 1])
@@ -330,7 +342,8 @@ out.number("saturated", (full.note != "").sum(), "{:d}")
 out.number("roomy", (full.n.to_numpy() >= 3 * ks.sum(1)).sum(), "{:d}")
 for name, part in (("full", full), ("first", first)):
     reaching = set(part.cell[(part.family < 0.05) & (part.excess > 0)])
-    out.text(f"svcca {name}", comparison.among([cell for cell in grid if cell.pair == main.pair], reaching))
+    asked = [cell for cell in grid if cell.pair == main.pair]
+    out.text(f"svcca {name}", comparison.among_tested(asked, scores, reaching))
 
 # %% [markdown]
 # ## One pair of layers, all measures
@@ -360,23 +373,11 @@ out.number("middle n", middle_n, "{:,}")
 # ## The answer
 
 # %%
-holds = [cell in holding for cell in grid if cell.pair == main.pair]
-where = "at every" if all(holds) else "at some" if any(holds) else "at no"
-apart = mine.one_n.min() > negative.one_n.max()
-out.text("verdict", f"{where} pair of layers")
-if negative.empty:
-    than = "no pair of layers of the negative control is large enough to be compared"
-elif apart:
-    than = "every pair of layers is more alike than any of the negative control"
-else:
-    than = "not every pair of layers is more alike than all of the negative control"
-out.text("negative verdict", than)
-despite = any(cell in holding for cell in grid if cell.pair in negatives)
-lesson = (
-    "what exceeds a shuffled pairing need not be shared meaning" if despite else "nothing of the control exceeds chance"
-)
-out.text("negative lesson", lesson)
-sum(holds), apart
+holds = [cell in holding for cell in scores if cell.pair == main.pair]
+out.text("verdict", layers.verdict(holds, sum(cell.pair == main.pair for cell in grid)))
+out.text("negative verdict", layers.beside_control(mine.one_n.to_numpy(), negative.one_n.to_numpy()))
+out.text("negative lesson", layers.lesson(holding, negative.set_index("cell").z.to_dict()))
+sum(holds), len(holds)
 
 # %%
 out.save()

@@ -313,7 +313,7 @@ out.number("caliper", caliper)
 kinds = {kind: found[*primary, kind] for kind in baselines.KINDS}
 both = {kind: baselines.pair(run, *primary, kind, candidates) for kind in kinds}
 optimal = {kind: baselines.compare(x, kind, one_to_one="optimal") for kind, x in both.items()}
-names = [measure, *secondary_measures]
+names = list(dict.fromkeys([measure, *secondary_measures]))
 other = {
     (how, kind): those[kind]
     for how, those in {"mutual": kinds, "one-to-one": optimal}.items()
@@ -396,7 +396,8 @@ first = first.assign(
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")
-out.table("pairing", first, counts | dict.fromkeys(first.columns[7:], "{:.2f}") | {"null r": "{:.3f}"})
+told = first.rename(columns={"counterparts": "counterparts, of A", "1:1": "1:1, of A"})
+out.table("pairing", told, counts | dict.fromkeys(told.columns[7:], "{:.2f}") | {"null r": "{:.3f}"})
 
 # %%
 figure, axes = plt.subplots(figsize=(4.8, 2.4))
@@ -535,7 +536,7 @@ out.table("concepts", spaces, matched.formats(spaces))
 for short, name in zip(("sae", "neurons", "expanded"), looked, strict=True):
     mine = spaces[(spaces.units == name) & spaces.p.notna()]
     beat = comparison.among(list(mine.index), set(mine.index[mine.p < 0.05]))
-    out.text(f"concepts {short}", beat if len(mine) else "none of 0")
+    out.text(f"concepts {short}", beat)
     out.text(f"concepts n {short}", comparison.span(mine.n))
     out.number(f"concepts both {short}", 100 * spaces[spaces.units == name].both.mean(), "{:.0f}")
 out.number("concepts", len(lists), "{:d}")

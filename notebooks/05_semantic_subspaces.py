@@ -396,7 +396,8 @@ part_of = {
     (name, union): subspaces.parts(found[name], [listed[part] for part in unions[union]], about[name, union])
     for name, union in product([*layers["b"], name_b], unions)
 }
-held_to = {"measures": scoring["measures"], "neighbours": scoring["neighbours"], "m": draws["permutations"]}
+scored_by = list(dict.fromkeys([primary.measure, *scoring["measures"]]))
+held_to = {"measures": scored_by, "neighbours": scoring["neighbours"], "m": draws["permutations"]}
 
 # %%
 tested = {
@@ -573,9 +574,7 @@ lists_drawn = {
     for number, key in enumerate(main_keys)
 }
 held_against = {
-    key: placebos.against(
-        subspace[key], x, *rows, scoring["measures"], pool["one-to-one"], neighbours=scoring["neighbours"]
-    )
+    key: placebos.against(subspace[key], x, *rows, scored_by, pool["one-to-one"], neighbours=scoring["neighbours"])
     for key, x in lists_drawn.items()
     if x.apart <= placebos.TOO_FAR
 }

@@ -184,7 +184,8 @@ pairs = pd.DataFrame(
     }
     for key, x in found.items()
 )
-out.table("pairs", pairs, {"n": "{:,}", **dict.fromkeys(pairs.columns[4:], "{:.2f}")})
+told = pairs.rename(columns={"counterparts": "counterparts, of fewer"})
+out.table("pairs", told, {"n": "{:,}", **dict.fromkeys(told.columns[4:], "{:.2f}")})
 
 # %%
 groups = {
@@ -261,7 +262,7 @@ geometry = pd.DataFrame(
 out.table("geometry", geometry, matched.formats(geometry) | {"SE": "{:.2f}"})
 
 # %%
-shown = [key for name in compared for key in ((name, kind) for kind in kinds) if key in scored]
+shown = [key for name in compared for key in ((name, kind) for kind in kinds)]
 places = np.arange(len(shown)) + 0.6 * np.array([list(compared).index(name) for name, _ in shown])
 figure, axes = plt.subplots(1, 2, figsize=(6.2, 0.9 + 0.2 * len(shown)), sharey=True)
 values = pairs.set_index(pd.Index(found, tupleize_cols=False)).loc[shown]
@@ -270,6 +271,10 @@ axes[0].scatter(values["one off"], places, s=16, marker="x", color=report.NULL, 
 axes[0].scatter(values["held out"], places, s=18, color=report.PAIRED, label="paired")
 axes[1].hlines(places, *np.array([[at_n[key].low, at_n[key].high] for key in shown]).T, color=report.NULL, linewidth=6)
 axes[1].scatter([at_n[key].observed for key in shown], places, s=18, color=report.PAIRED, zorder=2)
+axes[1].axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
+for key, place in zip(shown, places, strict=True):
+    if key not in scored:
+        axes[1].text(0, place, f"too few pairs: {len(rows[key][0])}", va="center", fontsize=6)
 axes[0].set(xlabel="mean held-out r of the pairs", xlim=(-0.15, 1), yticks=places)
 axes[0].set_yticklabels([f"{x.A} x {x.B}, {x.codes}".replace("_", " ") for x in values.itertuples()], fontsize=7)
 axes[1].set(xlabel=f"{measure.replace('_', ' ')} of rows, n = {n}\ngrey: 95% of shuffles")
@@ -285,20 +290,28 @@ ahead_by = {
     for beside in (one_tokenizer, control)
     if key in scored and (key[0], beside) in scored
 }
-out.text("holding", comparison.among(across, holding))
-out.text("holding within", comparison.among(groups["within"], holding))
-out.text("holding control", comparison.among(groups["control"], holding))
+for name, members in {"holding": across, **{f"holding {x}": groups[x] for x in ("within", "control")}}.items():
+    out.text(name, comparison.among_tested(members, tested, holding))
 beyond = {key for (key, beside), z in ahead_by.items() if beside == control and z > 2}
 out.text(
     "less",
-    comparison.among(across, {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z < -2}),
+    comparison.among_tested(
+        across,
+        {key for key, beside in ahead_by if beside == one_tokenizer},
+        {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z < -2},
+    ),
 )
 out.text(
     "more",
-    comparison.among(across, {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z > 2}),
+    comparison.among_tested(
+        across,
+        {key for key, beside in ahead_by if beside == one_tokenizer},
+        {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z > 2},
+    ),
 )
-out.text("beyond", comparison.among(across, beyond))
-out.text("beyond within", comparison.among(groups["within"], beyond))
+held = {key for key, beside in ahead_by if beside == control}
+out.text("beyond", comparison.among_tested(across, held, beyond))
+out.text("beyond within", comparison.among_tested(groups["within"], held, beyond))
 # %%
 for name, members in groups.items():
     excesses = [at_n[key].excess for key in members if key in scored]
@@ -359,19 +372,15 @@ out.number("bins", bins, "{:d}")
 # ## The answer
 
 # %%
-answer = "arranged more alike than chance in some comparisons and not in others"
-if len(holding.intersection(across)) in (0, len(across)):
-    how = "arranged" if holding.intersection(across) else "not arranged"
-    answer = f"{how} more alike than chance, however the codes of pieces are joined"
-clear = "as a rule more" if len(beyond.intersection(across)) > len(across) / 2 else "as a rule not clearly more"
-out.text("verdict", answer)
-out.text("control verdict", clear)
+asked, against = [[key for key in across if key in found_in] for found_in in (tested, held)]
+out.text("verdict", aligned.verdict(asked, holding, len(across)))
+out.text("control verdict", aligned.control_verdict(against, beyond))
 apart = all(
     x.meta["held_out"] > 2 * max(comparison.average(off[key]), comparison.average(chance[key].ravel()))
     for key, x in found.items()
 )
 out.text("aligned verdict", "more than twice" if apart else "not always twice")
-answer, clear, apart
+asked, against, apart
 
 # %%
 out.save()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from pydantic import Field, create_model
 
 from sae_utils import files, inherit, store
 from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError, Spec, build, choose, nearest
+from sae_utils.spec import Count, ProfileError, Spec, build, choose, nearest
 from sae_utils.text import corpora
 
 PARAMS = REPOSITORY / "params"
@@ -40,7 +41,7 @@ class Primary(Spec):
     """how their features are paired"""
     measure: str
     """the similarity of the paired decoder rows"""
-    permutations: int = Field(ge=19)
+    permutations: int = Field(ge=19, lt=2**31)
     """shuffles of the pairing behind its p"""
 
 
@@ -49,13 +50,13 @@ class Common(Spec):
 
     stamp: str
     """printed across every page of the PDF; empty for results that may be cited"""
-    threads: int = Field(gt=0)
+    threads: int = Field(gt=0, le=1024)
     """cores used; another number gives other bytes, so it is never detected"""
     device: Literal["cpu", "cuda", "auto"]
     """where models and SAEs run; `auto` takes a CUDA device where there is one (and gives its own bytes)"""
     corpus: dict[str, Any]
     """the text on which all features are compared"""
-    skip: int = Field(gt=0)
+    skip: Count
     """masked positions at the start of every row, beginning of sequence included"""
     models: dict[str, dict[str, Any]] = Field(min_length=1)
     """language models by name"""
@@ -103,7 +104,7 @@ def load(name: str) -> Profile:
         ProfileError: file missing or malformed, unknown or missing key, wrong type, a name that nothing defines. The
             message names file, key and remedy.
     """
-    from sae_utils.geometry import similarity
+    from sae_utils import compared
     from sae_utils.lms import models, pretrained, toys
     from sae_utils.saes import dictionaries, releases  # heavy
 
@@ -122,7 +123,7 @@ def load(name: str) -> Profile:
             key: choose(dictionaries.KINDS | releases.KINDS, value, f"{where}: dictionaries.{key}")
             for key, value in common.dictionaries.items()
         },
-        sections={notebook: _section(where, notebook, sections.get(notebook)) for notebook in notebooks()},
+        sections={},
     )
     for key in profile.models:
         base = _derived(key, profile.models, f"{where}: models")
@@ -138,9 +139,8 @@ def load(name: str) -> Profile:
             )
     for member in common.primary.pair:
         _defined(member, profile.dictionaries, f"{where}: primary.pair")
-    if common.primary.measure not in similarity.NAMES:
-        known = ", ".join(similarity.NAMES)  # all of them: for `rsa` the nearest would be `svcca`
-        raise ProfileError(f"{where}: primary.measure: no measure is called {common.primary.measure!r}; valid: {known}")
+    profile = profile._replace(sections=_sections(where, profile, sections))
+    compared.check(profile)
     return profile
 
 
@@ -155,7 +155,7 @@ def _common(where: str, values: dict[str, Any]) -> Common:
 def _corpus(where: str, values: dict[str, Any]) -> corpora.Corpus:
     corpus = choose(corpora.KINDS, values, where)
     assert isinstance(corpus, corpora.Corpus)
-    if abs(sum(corpus.shares) - 1) > 1e-9 or min(corpus.shares) <= 0:
+    if not math.isclose(sum(corpus.shares), 1, abs_tol=1e-9):
         raise ProfileError(f"{where}.shares: three positive shares that sum to 1, found {corpus.shares}")
     return corpus
 
@@ -212,12 +212,30 @@ def cell(notebook: str) -> dict[str, Any]:
     raise ProfileError(f"notebooks/{notebook}.py: no cell is tagged `parameters`")
 
 
-def _section(where: str, notebook: str, values: Any) -> dict[str, Any]:
+def _sections(where: str, profile: Profile, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The section of every notebook; what is wrong in any of them is one error."""
+    known = {"model": profile.models, "dictionary": profile.dictionaries, "set of concepts": read("concepts")}
+    made, wrong = {}, []
+    for notebook in notebooks():
+        try:
+            made[notebook] = _section(where, notebook, given.get(notebook), known)
+        except ProfileError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ProfileError("\n".join(wrong))
+    return made
+
+
+def _section(where: str, notebook: str, values: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    from sae_utils import sections  # heavy
+
     defaults = {key: value for key, value in cell(notebook).items() if key != "profile"}
     # the parameters cell is the schema: its names, and the types of its literals
     fields: dict[str, Any] = {key: (type(value), ...) for key, value in defaults.items()}
     schema = create_model("Section", __base__=Spec, **fields)
-    return build(schema, {} if values is None else values, f"{where}: {notebook}").model_dump()
+    found = build(schema, {} if values is None else values, f"{where}: {notebook}").model_dump()
+    sections.check(notebook, found, defaults, known, f"{where}: {notebook}")
+    return found
 
 
 def _dump(profile: Profile, notebook: str) -> str:
@@ -235,11 +253,18 @@ def write(profile: Profile) -> None:
 
 
 def start(name: str, notebook: str) -> Profile:
-    """Open a profile in a notebook: check it and set threads and device for everything that follows."""
+    """Open a profile in a notebook: check it and set threads and device for everything that follows.
+
+    Raises:
+        ProfileError: as `load` and `device`; models of the hub whose tokenizers differ where they must not.
+    """
+    from sae_utils import compared
+
     if notebook not in notebooks():
         raise ProfileError(f"no notebook is called {notebook!r}; {nearest(notebook, notebooks())}")
     profile = load(name)
     store.use(threads=profile.common.threads, device=device(profile))
+    compared.tokenizers(profile, fetch=True)
     return profile
 
 

@@ -8,60 +8,92 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class ProfileError(ValueError):
     """A profile says something that cannot be run; the message names file, key and remedy."""
 
 
-class Spec(BaseModel):
-    """Base of every record in a profile: frozen, strict about types, unknown keys refused."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""what every generator of random numbers takes"""
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+"""of things of which there is at least one"""
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""of learning; or a share that is not nothing"""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+class Spec(BaseModel):
+    """Base of every record in a profile: frozen, strict about types, unknown keys and NaN or infinity refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
+def nearest(word: object, valid: Iterable[object]) -> str:
     """The remedy for an unknown word: the nearest valid one, else all of them."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    valid = sorted(map(str, valid))
+    close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(valid) or '(none)'}"
 
 
-def build(kind: type[AnySpec], value: Any, where: str) -> AnySpec:
+def shown(value: Any) -> str:
+    """A value as a message quotes it: its first 200 characters."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _remedy(problem: str, value: Any) -> str:
+    """How the value that was probably meant is written in YAML; empty where nobody can tell."""
+    if problem == "float_type" and isinstance(value, str):
+        return " (YAML reads 1e-3 as text: write 1.0e-3)"
+    if problem == "bool_type" and isinstance(value, str):
+        return " (write true or false)"
+    if problem == "string_type" and isinstance(value, bool | int | float):
+        return " (write it in quotes, if it is a name)"
+    return ""
+
+
+def build(kind: type[AnySpec], value: Any, where: str, known: Mapping[str, Any] | None = None) -> AnySpec:
     """Check `value` against the record `kind`.
 
     Args:
         kind: the record's class.
         value: what the YAML file holds there.
         where: file and dotted key, for the message.
+        known: names that validators of the record look up (pydantic's context).
 
     Raises:
-        ProfileError: unknown or missing key, wrong type, value out of range.
+        ProfileError: unknown or missing keys, wrong types, values out of range: all of them, a line each.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping of keys, found {value!r}")
+        raise ProfileError(f"{where}: expected a mapping of keys, found {shown(value)}")
     try:
-        return kind.model_validate(dict(value))
+        return kind.model_validate(dict(value), context=known)
     except ValidationError as error:
+        found = [dict(problem) for problem in error.errors()]
+    if unknown := [problem for problem in found if problem["type"] == "extra_forbidden"]:
         # a misspelt key is unknown, and the one that was meant is missing
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        *path, last = first["loc"] or ("",)
-        key = where + ("" if where.endswith(" ") else ".") * bool(first["loc"]) + ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            message = f"unknown key; {nearest(str(last), _inner(kind, path).model_fields)}"
-        elif first["type"] == "missing":
-            message = "missing; add it, or inherit it with `extends: demo`"
-        else:
-            message = f"{first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}"
-            if isinstance(first["input"], str) and first["type"] == "float_type":
-                message += " (YAML reads 1e-3 as text: write 1.0e-3)"
-        raise ProfileError(f"{key}: {message}") from None
+        found = unknown + [problem for problem in found if problem["type"] not in ("extra_forbidden", "missing")]
+    raise ProfileError("\n".join(_told(kind, problem, where) for problem in found))
+
+
+def _told(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
+    """One problem that pydantic found, in one line: key, what is wrong, remedy."""
+    *path, last = loc = [step for step in problem["loc"] if step != "[key]"] or [""]
+    key = where + ("" if where.endswith(" ") or loc == [""] else ".") + ".".join(map(str, loc))
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(last, _inner(kind, path).model_fields)}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; add it, or inherit it with `extends: demo`"
+    if problem["type"] == "unknown_name":
+        return f"{key}: {problem['msg']}"
+    said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
+    return f"{key}: {said}{_remedy(problem['type'], problem['input'])}"
 
 
 def _inner(kind: type[Spec], path: Sequence[int | str]) -> type[Spec]:
@@ -80,7 +112,7 @@ def choose(kinds: Mapping[str, type[Spec]], value: Any, where: str) -> Spec:
         ProfileError: as `build`, and for a missing or unknown `kind`.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {value!r}")
+        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {shown(value)}")
     name = str(value.get("kind"))
     if name not in kinds:
         raise ProfileError(f"{where}.kind: unknown kind {name!r}; {nearest(name, kinds)}")

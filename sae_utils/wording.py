@@ -26,6 +26,33 @@ SITES = {
 }
 
 
+MEASURES = {"rsa_spearman": "Spearman RSA", "rsa_pearson": "Pearson RSA", "mutual_knn": "mutual kNN", "cka": "CKA"}
+
+
+def measure(name: str) -> str:
+    """A measure as a sentence names it."""
+    return MEASURES.get(name, name.replace("_", " "))
+
+
+def limits(profile: Profile) -> str:
+    """Whole sentences on what else differs between A and B than what is asked about; empty where nothing does."""
+    pair = profile.common.primary.pair
+    models = [pipeline.origin(profile.models, read_by(profile, name)) for name in pair]
+    saes = [pipeline.origin(profile.dictionaries, name) for name in pair]
+    given = [isinstance(record, releases.Released) for record in saes]
+    said = []
+    if all(isinstance(x, pretrained.Pretrained) for x in models) and models[0].source != models[1].source:
+        said.append("The two models may differ in more than what is asked about, as in their data and tokens seen.")
+    if all(given):
+        said.append("So may their SAEs, which others trained, in width, sparsity and text.")
+    elif any(given):
+        side = "AB"[given.index(False)]
+        said.append(
+            f"The SAE of {side} was trained here and that of the other was not: widths, sparsity and text differ."
+        )
+    return " ".join(said)
+
+
 def yes(truth: bool) -> str:
     """As the paper's conditionals read it."""
     return "yes" if truth else "no"

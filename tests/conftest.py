@@ -10,6 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
+import two
 
 from sae_utils import store
 
@@ -52,7 +53,7 @@ def world(store_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
     for file in params.PARAMS.glob("*.yaml"):
         shutil.copy(file, folder)
-    (folder / "world.yaml").write_text(WORLD, "utf-8")
+    (folder / "world.yaml").write_text(WORLD + two.sections("one_layer", "two_layer", curve="one_layer"), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(params, "PARAMS", folder)
         return params.load("world")

@@ -61,7 +61,7 @@ def test_words_are_folded(lists):
         (HEAD + "    a: []\n", r"toy\.concepts\.a"),
         (HEAD + "    a: [x, X]\n", "'x' stands twice"),
         (HEAD + "    a: ['two words']\n", "'two words' is not one word"),
-        (HEAD + "    a: [x, yes]\n", r"concepts\.a\.1: .*string.*True"),  # YAML reads yes as a truth value
+        (HEAD + "    a: [x, true]\n", r"concepts\.a\.1: .*string.*True.*quotes"),
         (HEAD + "    a: [x,\n  y\n", "line [67]: not YAML"),
         (HEAD + "    a: [x]\n    a: [y]\n", "line 6: not YAML: the key `a` stands twice"),
         ("toy: {about: x, disjoint: true}\n", r"concepts\.yaml: toy\.concepts: missing"),
@@ -118,7 +118,7 @@ def test_bad_unions_say_where_and_what_to_do(unions, message):
         ({"single": ["new york"]}, "single: 'new york' is not one word; list whole words"),
         ({"single": ["she", ""]}, "single: '' is not one word"),
         ({"single": ["well-known"]}, "single: 'well-known' is not one word"),
-        ({"single": [True]}, r"single\.0: .*string, found True"),  # what YAML makes of `yes`
+        ({"single": [True]}, r"single\.0: .*string, found True"),  # what YAML makes of `true`
         ({"single": ["she", "She"]}, "single: 'She' stands twice in the list; remove one"),
         (
             {"single": ["she"], "mismatched": [["she", "hee"]]},

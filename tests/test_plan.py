@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import tiny_hub
+import two
 from hub_server import serve
 from huggingface_hub import constants
 
@@ -26,7 +27,8 @@ dictionaries:
   pythia: {kind: sparsify, model: pythia, source: org/saes, hookpoint: layers.1}
   lacking: {kind: sparsify, model: pythia, source: org/saes, hookpoint: layers.2}
   unknown: {kind: saelens, model: pythia, source: gpt2-small-res-jp, id: x}
-primary: {pair: [pythia, lacking], matching: mutual, measure: rsa_spearman, permutations: 99}
+  early: {kind: sparsify, model: early, source: org/saes, hookpoint: layers.1}
+primary: {pair: [pythia, early], matching: mutual, measure: rsa_spearman, permutations: 99}
 """
 
 
@@ -35,7 +37,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
     for file in params.PARAMS.glob("*.yaml"):
         (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
-    (folder / "own.yaml").write_text(PROFILE, "utf-8")
+    (folder / "own.yaml").write_text(PROFILE + two.sections("pythia", "early"), "utf-8")
     return folder
 
 

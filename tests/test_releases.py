@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_hub
 import torch
+import two
 from sae_lens import SAE
 from sae_lens.loading import pretrained_sae_loaders
 from sae_lens.loading.pretrained_saes_directory import get_norm_scaling_factor, get_repo_id_and_folder_name
@@ -307,21 +308,24 @@ extends: smoke
 corpus: {{kind: stories, documents: 60, seed: 3, context: 24, shares: [0.2, 0.4, 0.4], split_seed: 0}}
 models:
   m: {{kind: pretrained, source: {source}}}
+  n: {{kind: twin, of: m, random: all, seed: 0}}
 dictionaries:
   a: {a}
   b: {b}
-primary: {{pair: [a, b], matching: mutual, measure: rsa_spearman, permutations: 99}}
+  n: {{kind: trained, model: n, hook: blocks.0.hook_mlp_out, width: 8, k: 2, seed: 0, samples: 64, batch: 8,
+      learning_rate: 0.01}}
+primary: {{pair: [a, n], matching: mutual, measure: rsa_spearman, permutations: 99}}
 """
 
 
 @pytest.fixture
 def profile(tmp_path, monkeypatch):
-    """A profile of one pretrained model and two SAEs."""
+    """A profile of one pretrained model with two SAEs, and its random twin."""
 
     def write(source: str, a: str, b: str | None = None) -> params.Profile:
         folder = tmp_path / "params"
         shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
-        (folder / "own.yaml").write_text(PROFILE.format(source=source, a=a, b=b or a), "utf-8")
+        (folder / "own.yaml").write_text(PROFILE.format(source=source, a=a, b=b or a) + two.sections("a", "n"), "utf-8")
         with monkeypatch.context() as patch:
             patch.setattr(params, "PARAMS", folder)
             return params.load("own")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,8 +180,22 @@ def span(counts: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def among(names: Sequence[str], holding: Collection[str]) -> str:
-    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6", "1 of 1"."""
+def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
+    """`among` of those that were tested, and how many were not: "1 of 2 (1 more with too few pairs)"."""
+    asked = [name for name in names if name in tested]
+    few = len(names) - len(asked)
+    if few and not asked:
+        return f"none of {few} (all with too few pairs to be tested)"
+    return among(asked, holding) + (f" ({few} more with too few pairs)" if few else "")
+
+
+def among(names: Sequence[Any], holding: Collection[Any]) -> str:
+    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6", "1 of 1".
+
+    "none (none could be tested)" where there are no names: 0 of 0 would read as a finding.
+    """
+    if not names:
+        return "none (none could be tested)"
     n = sum(name in holding for name in names)
     if n == 0:
         return f"none of {len(names)}"

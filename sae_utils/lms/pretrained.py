@@ -102,6 +102,14 @@ def words(record: Pretrained) -> Words:
     return _words(files["config.json"].parent, files.commit)
 
 
+def words_here(record: Pretrained) -> Words | None:
+    """`words` of a model in a folder, without its weights; None for the hub, and where it cannot be read."""
+    try:
+        return _words(hub.folder(record.source), "") if hub.is_local(record.source) else None
+    except ProfileError:
+        return None  # said when the model is read, with what is missing
+
+
 @functools.cache
 def _words(folder: Path, commit: str) -> Words:
     from transformers import AutoTokenizer

@@ -18,7 +18,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from sae_utils import store
-from sae_utils.spec import ProfileError, Spec
+from sae_utils.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.store import Artefact, artefact
 from sae_utils.text import corpora, tokenization
 
@@ -29,29 +29,29 @@ class Toy(Spec):
     """A GPT-NeoX (the architecture of Pythia) trained on the corpus of the profile."""
 
     kind: Literal["toy"]
-    layers: int = Field(gt=0)
+    layers: Count
     """transformer blocks"""
-    d_model: int = Field(gt=0)
+    d_model: Count
     """width of the residual stream"""
-    heads: int = Field(gt=0)
+    heads: Count
     """attention heads; they divide d_model"""
-    d_mlp: int = Field(gt=0)
+    d_mlp: Count
     """hidden neurons of each MLP"""
     tied: bool
     """one matrix embeds and unembeds"""
     tokenizer: tokenization.Kind
     """`word` or `bpe`, trained on the corpus"""
-    vocabulary: int = Field(gt=3)
+    vocabulary: int = Field(gt=3, lt=2**31)
     """largest number of tokens"""
-    seed: int
+    seed: Seed
     """seed of weights and of the order of batches"""
-    epochs: int = Field(gt=0)
+    epochs: Count
     """passes over the training documents"""
-    batch: int = Field(gt=0)
+    batch: Count
     """rows a step"""
-    learning_rate: float = Field(gt=0)
+    learning_rate: Rate
     """peak of AdamW's cosine schedule"""
-    checkpoints: int = Field(default=0, ge=0)
+    checkpoints: int = Field(default=0, ge=0, lt=2**31)
     """states kept along the way, at steps spaced evenly in their logarithm"""
     trained_on: dict[str, Any] = Field(default={})
     """keys of the corpus that differ for this model's training documents, e.g. {world: scrambled}"""
@@ -69,7 +69,7 @@ class Checkpoint(Spec):
     kind: Literal["checkpoint"]
     of: str
     """name of the toy"""
-    step: int = Field(gt=0)
+    step: Count
     """one of its steps"""
 
 
@@ -81,7 +81,7 @@ class Twin(Spec):
     """name of the model"""
     random: Literal["all", "blocks"]
     """`blocks` keeps the trained embeddings, unembedding and final norm"""
-    seed: int
+    seed: Seed
     """seed of the random weights"""
 
 

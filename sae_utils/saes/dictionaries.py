@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import safe_open
 from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.lms import models, toys
-from sae_utils.spec import ProfileError, Spec
+from sae_utils.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.store import Appender, Artefact, artefact, artefacts
 from sae_utils.text import corpora
 
@@ -45,24 +45,30 @@ class Trained(Spec):
     """TransformerLens name of the activations, e.g. blocks.0.hook_mlp_out"""
     architecture: Literal["topk", "batchtopk", "jumprelu", "relu"] = "topk"
     """the nonlinearity, and with it the sparsity loss"""
-    width: int = Field(gt=0)
+    width: Count
     """number of features"""
-    k: int = Field(gt=0)
+    k: Count
     """features active at a token: exactly (topk), on average (batchtopk), aimed at (jumprelu); relu does not read it"""
-    penalty: float = Field(default=0.0, ge=0)
+    penalty: float = Field(default=0.0, ge=0, le=1e6)
     """coefficient of the sparsity loss: of L1 (relu), of the squared distance of L0 from k (jumprelu)"""
     frozen_decoder: bool = False
     """leave the decoder at its random start: what the encoder alone can do"""
-    checkpoints: int = Field(default=0, ge=0)
+    checkpoints: int = Field(default=0, ge=0, lt=2**31)
     """states kept along the way, evenly spaced"""
-    seed: int
+    seed: Seed
     """seed of weights and of the order of activations"""
-    samples: int = Field(gt=0)
+    samples: Count
     """activations seen in training"""
-    batch: int = Field(gt=0)
+    batch: Count
     """activations a step"""
-    learning_rate: float = Field(gt=0)
+    learning_rate: Rate
     """peak of Adam's cosine schedule; it ends at a tenth"""
+
+    @model_validator(mode="after")
+    def _not_all_features_at_once(self) -> Trained:
+        if self.k > self.width:
+            raise ValueError(f"k is at most width, and {self.k} features are more than {self.width}")
+        return self
 
 
 class Checkpoint(Spec):
@@ -71,7 +77,7 @@ class Checkpoint(Spec):
     kind: Literal["checkpoint"]
     of: str
     """name of the dictionary"""
-    number: int = Field(ge=0)
+    number: int = Field(ge=0, lt=2**31)
     """which of its checkpoints, from 0"""
 
 

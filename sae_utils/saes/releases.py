@@ -90,7 +90,7 @@ class Mapped(Released):
     """its nonlinearity"""
     keys: dict[Literal["W_enc", "b_enc", "W_dec", "b_dec", "threshold"], str]
     """name here -> name in the file; matrices either way round, a bias that is not named is zero"""
-    k: int = Field(default=0, ge=0)
+    k: int = Field(default=0, ge=0, lt=2**31)
     """features active at a token (topk)"""
     subtract_b_dec: bool
     """whether `b_dec` is subtracted from what is encoded"""

@@ -8,7 +8,7 @@ Never: a measure of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -183,6 +183,26 @@ def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipe
             kept = aggregated(own.kept, positions, side, how)
             return pipeline.Features(activations.matrix(kept), own.decoder, positions, kept)
     raise ValueError(f"{name} reads other tokens than the two models that were aligned: align it with one of them")
+
+
+def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str:
+    """Whether pairs across tokenizers are arranged alike, in words: of the sets that were tested, of all `listed`."""
+    if not tested:
+        return "are too few to tell whether they are arranged alike"
+    n = sum(key in holding for key in tested)
+    rest = f" ({listed - len(tested)} of {listed} sets have too few pairs)" if len(tested) < listed else ""
+    if n in (0, len(tested)):
+        how = "are arranged" if n else "are not shown to be arranged"
+        return f"{how} more alike than chance, however the codes of pieces are joined{rest}"
+    return f"are arranged more alike than chance in some comparisons and not in others{rest}"
+
+
+def control_verdict(compared: Sequence[Any], beyond: Collection[Any]) -> str:
+    """The same beside the negative control: `compared` are the sets for which both have pairs enough."""
+    if not compared:
+        return "have too few to be held against the negative control"
+    clear = sum(key in beyond for key in compared) > len(compared) / 2
+    return f"are as a rule {'' if clear else 'not clearly '}more alike than the negative control"
 
 
 class Comparison(NamedTuple):

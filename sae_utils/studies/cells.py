@@ -20,7 +20,7 @@ from sae_utils.geometry import similarity
 from sae_utils.geometry.measures import Measure
 from sae_utils.pairing import candidates, correlation, matching
 from sae_utils.saes import dictionaries
-from sae_utils.spec import Spec
+from sae_utils.spec import Count, Spec
 from sae_utils.store import Artefact, artefact
 
 Rows = Literal["decoder", "encoder"]
@@ -32,13 +32,13 @@ class Battery(Spec):
 
     measures: list[str] = Field(min_length=1)
     """names of `similarity.measure`"""
-    neighbours: int = Field(gt=0)
+    neighbours: Count
     """of the kNN measures"""
-    permutations: int = Field(ge=19)
+    permutations: int = Field(ge=19, lt=2**31)
     """shuffled pairings of all pairs, shared by measures and kinds of rows"""
-    subsets: int = Field(gt=0)
+    subsets: Count
     """random subsets of the common n"""
-    subset_draws: int = Field(ge=2)
+    subset_draws: int = Field(ge=2, lt=2**31)
     """shuffled pairings of each subset, where the null mean is not known in closed form"""
 
     def chosen(self) -> list[Measure]:

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from sae_utils import params
 from sae_utils.pairing import labels
-from sae_utils.spec import ProfileError, Spec, build, choose, nearest
+from sae_utils.spec import Count, ProfileError, Rate, Spec, build, choose, nearest
 from sae_utils.studies.words import Words
 from sae_utils.text import stories
 
@@ -129,9 +129,9 @@ class Top(Spec):
     """About a concept is what has at least `least` of its words among its `top` strongest tokens."""
 
     kind: Literal["top"]
-    top: int = Field(gt=0)
+    top: Count
     """strongest tokens that are looked at"""
-    least: int = Field(gt=0)
+    least: Count
     """1: any of them"""
 
 
@@ -139,7 +139,7 @@ class Mass(Spec):
     """About a concept is what spends at least `share` of its activation on its words."""
 
     kind: Literal["mass"]
-    share: float = Field(gt=0, le=1)
+    share: Rate
     """of the sum of activations over all tokens that are looked at"""
 
 
@@ -147,16 +147,16 @@ Rule: TypeAlias = Top | Mass
 RULES: dict[str, type[Spec]] = {"top": Top, "mass": Mass}
 
 
-def rule(value: Mapping[str, Any]) -> Rule:
+def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
     """A rule as written in params: {kind: top, top: 10, least: 3} or {kind: mass, share: 0.5}.
 
     Raises:
         ProfileError: as `spec.choose`; more words asked for than tokens looked at.
     """
-    made = choose(RULES, value, "rule")
+    made = choose(RULES, value, where)
     assert isinstance(made, Top | Mass)
     if isinstance(made, Top) and made.least > made.top:
-        raise ProfileError(f"rule: least = {made.least} of the top {made.top}: no feature can be about that")
+        raise ProfileError(f"{where}: least = {made.least} of the top {made.top}: no feature can be about that")
     return made
 
 

@@ -35,6 +35,10 @@ class Shared(NamedTuple):
     """mean held-out correlation of the one-to-one partners"""
     geometry: float
     """similarity of the decoder rows of one-to-one partners, as excess over a shuffled pairing"""
+    z: float = math.nan
+    """of that similarity"""
+    p: float = math.nan
+    """of that z, by the Pearson III law with the exact moments of the null"""
 
 
 def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int) -> np.ndarray:
@@ -79,7 +83,14 @@ def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Sha
         share=float(np.mean(np.nan_to_num(best_r) >= counterpart)),
         r=float(np.nanmean(r)),
         geometry=geometry.excess,
+        z=geometry.z,
+        p=geometry.p_approximate,
     )
+
+
+def together(p: Sequence[float]) -> float:
+    """One p of several that may depend on each other: twice their mean, at most 1 (Rueschendorf 1982)."""
+    return min(1.0, (2 if len(p) > 1 else 1) * float(np.mean(p)))
 
 
 def gap(

@@ -8,9 +8,10 @@ Never: a score of its own; a trend along depth that is tested, since layers of o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from sae_utils.chance import corrections, significance
@@ -225,6 +226,44 @@ def closest(lines: pd.DataFrame, value: str) -> dict[int, int]:
     known = lines.dropna(subset=[value])
     best = known.loc[known.groupby("i")[value].idxmax()]
     return dict(zip(best.i.tolist(), best.j.tolist(), strict=True))
+
+
+# --- the answer, in words
+
+
+def verdict(holds: Sequence[bool], listed: int) -> str:
+    """Where two models are alike: `holds`, of every pair of layers that was tested, of all `listed`."""
+    if not holds:
+        return "cannot be compared: no pair of layers has pairs of features enough"
+    where = "at every" if all(holds) else "at some" if any(holds) else "at no"
+    rest = f"; {listed - len(holds)} of {listed} have too few pairs of features" if len(holds) < listed else ""
+    return f"are alike {where} pair of layers{' that was tested' if rest else ''}{rest}"
+
+
+def beside_control(mine: np.ndarray, control: np.ndarray) -> str:
+    """How many excesses of the pairs of layers exceed the best of the negative control, NaN where not scored."""
+    mine, control = mine[np.isfinite(mine)], control[np.isfinite(control)]
+    if not len(mine) or not len(control):
+        side = "the negative control" if len(mine) else "the two models"
+        return f"no pair of layers of {side} has pairs of features enough to be compared"
+    above, best = int((mine > control.max()).sum()), f"the control's best ({control.max():.2f})"
+    if above == len(mine):
+        return f"every pair of layers exceeds {best}, with {mine.min():.2f} at least"
+    if above == 0:
+        return f"no pair of layers exceeds {best}, with {mine.max():.2f} at most"
+    return f"{above} of {len(mine)} pairs of layers exceed {best}, with {mine.max():.2f} at most"
+
+
+def lesson(holding: Collection[Cell], control: Mapping[Cell, float]) -> str:
+    """What the negative control teaches: `control`, the z of each of its pairs of layers that was tested."""
+    if not control:
+        return "whether the control exceeds chance is not known, for it has too few pairs"
+    if any(cell in holding for cell in control):
+        return "what exceeds a shuffled pairing need not be shared meaning"
+    most = max(_number(z) for z in control.values())
+    if most > 2:
+        return f"the control exceeds a shuffled pairing as well (z up to {most:.1f}), if not after correction"
+    return f"by these pairs the control is not told from a shuffled pairing (z at most {most:.1f})"
 
 
 def _by_pair(scores: Mapping[Cell, Scores]) -> dict[str, list[Cell]]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sae_utils.pairing.directions import unit
 from sae_utils.pairing.matching import Pairs
-from sae_utils.spec import Spec
+from sae_utils.spec import Count, Rate, Spec
 from sae_utils.store import artefact
 from sae_utils.studies import ladder, unmasked
 from sae_utils.studies.ladder import Sides
@@ -36,18 +36,18 @@ NOISE = 0.3  # length of what is in activations beside concepts
 class Sizes(Spec):
     """How large a planted pair is."""
 
-    concepts: int
+    concepts: Count
     """directions in either model"""
-    kept: float
+    kept: Rate
     """share of them in either SAE; the rest has no feature"""
-    words: int
-    expressed: int
+    words: Count
+    expressed: Count
     """concepts a word expresses, and features active at a token after TopK"""
-    documents: int
-    length: int
+    documents: Count
+    length: Count
     """of the longest document, beginning of sequence included"""
-    d_a: int
-    d_b: int
+    d_a: Count
+    d_b: Count
 
 
 class Planted(NamedTuple):

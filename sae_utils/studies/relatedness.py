@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from sae_utils import hub
 from sae_utils.chance import significance
 from sae_utils.chance.significance import Result
 from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError, Spec, choose, nearest
+from sae_utils.spec import Count, ProfileError, Seed, Spec, choose, nearest
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.words import WORD
 from sae_utils.text import corpora
@@ -34,12 +33,12 @@ class Corpus(Spec):
     """Vectors trained on the training documents of the profile's corpus (skip-gram)."""
 
     kind: Literal["corpus"]
-    size: int = Field(gt=0)
+    size: Count
     """dimensions"""
-    window: int = Field(gt=0)
+    window: Count
     """words either side"""
-    epochs: int = Field(gt=0)
-    seed: int = Field(ge=0)
+    epochs: Count
+    seed: Seed
 
 
 class Download(Spec):

@@ -68,7 +68,7 @@ class Grouped(Spec):
     """
 
     kind: Literal["grouped"]
-    groups: int = Field(gt=1)
+    groups: int = Field(gt=1, lt=2**31)
     centres: float = Field(ge=0, le=1)
     """population canonical correlation of the centres of both sides"""
     alike_a: float = Field(ge=0, le=1)

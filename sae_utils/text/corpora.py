@@ -22,7 +22,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from sae_utils.sources import REPOSITORY, digest
-from sae_utils.spec import ProfileError, Spec, nearest
+from sae_utils.spec import Count, ProfileError, Rate, Seed, Spec, nearest
 from sae_utils.store import Appender, Artefact, artefact
 from sae_utils.text import lexicon, stories
 
@@ -33,14 +33,14 @@ BLOCK = 4096  # documents in memory at once
 class Corpus(Spec):
     """What every kind of corpus says."""
 
-    context: int = Field(gt=2)
+    context: int = Field(gt=2, le=2**20)
     """tokens a row, beginning of sequence included; a longer document becomes several rows"""
     packed: bool = False
     """rows are filled up with the next documents of their split, each opened by a beginning of sequence, but seen by
     attention; else they are padded"""
-    shares: list[float] = Field(min_length=3, max_length=3)
+    shares: list[Rate] = Field(min_length=3, max_length=3)
     """shares of the documents for training, matching and held-out correlation; they sum to 1"""
-    split_seed: int
+    split_seed: Seed
     """seed that deals the documents to the splits"""
 
 
@@ -48,9 +48,9 @@ class Stories(Corpus):
     """Stories generated on the spot, with the class of every word known."""
 
     kind: Literal["stories"]
-    documents: int = Field(gt=0)
+    documents: Count
     """number of stories"""
-    seed: int
+    seed: Seed
     """seed of the generator"""
     world: Literal["true", "scrambled"] = "true"
     """`scrambled`: same words and frequencies, class membership permuted"""
@@ -78,7 +78,7 @@ class Hub(Corpus):
     """its id, e.g. roneneldan/TinyStories"""
     revision: str
     """commit or tag, so that the same documents come back"""
-    documents: int = Field(gt=0)
+    documents: Count
     """the first so many documents"""
     config: str | None = None
     """the dataset's configuration, where it has several"""

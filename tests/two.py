@@ -1,0 +1,15 @@
+"""The sections of a profile that has two dictionaries of two models, and nothing else to be compared."""
+
+
+def sections(a: str, b: str, curve: str = '""') -> str:
+    """YAML of what every notebook asks for; `curve`: a model that is known at several steps."""
+    return f"""
+00_models_and_dictionaries:
+  {{curve: {curve}, control_seeds: [{a}], control_ceiling: [], control_depths: [{b}], control_negatives: [{b}],
+   control_random: [], control_random_blocks: []}}
+03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}, ceilings: {{}}, negatives: [both], middle: [{a}, {b}]}}
+04_llm_vs_sae: {{layers: [[{a}], [{b}]], seeds: {{}}, controls: {{}}, by_index: {{}}}}
+05_semantic_subspaces: {{layers: {{a: [{a}], b: [{b}]}}}}
+11_across_tokenizers: {{comparisons: []}}
+12_published_tables: {{negative: {b}, published_layers: {{}}}}
+"""
