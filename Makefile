@@ -92,10 +92,10 @@ tex:
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m sae_utils.cpu $(BIN)/pytest
+	@$(BIN)/python -m sae_utils $(BIN)/pytest
 
 lab: $(READY) notebooks
-	@$(BIN)/python -m sae_utils.cpu $(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m sae_utils $(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
 	@$(BIN)/python -m sae_utils.notebooks $(if $(KEEP),--keep $(KEEP))

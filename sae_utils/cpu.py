@@ -11,12 +11,11 @@ A value that the environment already has is left alone, and gives other keys.
 MKL obeys `MKL_CBWR` on Intel's processors only. It asks a function of its own whether it runs on one; on others a
 library of two lines, compiled once, answers yes in its place (tried on AMD EPYC: the bytes of an Intel Xeon).
 
-`python -m sae_utils.cpu COMMAND ...` runs a command with the pin.
+`python -m sae_utils COMMAND ...` runs a command with the pin.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import functools
 import os
@@ -123,17 +122,3 @@ def _compile(library: Path) -> None:
         command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(draft)]
         subprocess.run(command, input=ANSWER.encode(), check=True, capture_output=True)
         os.replace(draft, library)
-
-
-def main() -> None:
-    """Run a command with the pinned CPU code path, as JupyterLab."""
-    parser = argparse.ArgumentParser(prog="python -m sae_utils.cpu", description=main.__doc__)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
-    command = parser.parse_args().command
-    if not command:
-        parser.error("name a command")
-    os.execvp(command[0], command)
-
-
-if __name__ == "__main__":
-    main()

@@ -287,7 +287,9 @@ def test_bad_input_is_named():
     for bad in (np.nan, np.inf):
         broken = a.copy()
         broken.data[0] = bad
-        with pytest.raises(ValueError, match=f"side a holds NaN or infinite activations, first in row 0, column {a.indices[0]}"):
+        with pytest.raises(
+            ValueError, match=f"side a holds NaN or infinite activations, first in row 0, column {a.indices[0]}"
+        ):
             correlation.correlate(broken, b, k=2)
     with pytest.raises(ValueError, match="float64"):
         correlation.correlate(a.astype(np.float64), b, k=2)
