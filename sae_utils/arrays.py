@@ -43,8 +43,8 @@ def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
     return found
 
 
-def rows(values: ArrayLike, name: str) -> NDArray[Any]:
-    """`values` as finite rows (n, d), d > 0: float16 and float32 stay, all else becomes float64.
+def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
+    """`values` as finite rows (n, d), n >= `least`, d > 0: float16 and float32 stay, all else becomes float64.
 
     The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError as `numbers`, and names
     the first row and column with NaN or infinity.
@@ -52,6 +52,8 @@ def rows(values: ArrayLike, name: str) -> NDArray[Any]:
     found = numbers(values, name, 2)
     if found.shape[1] == 0:
         raise ValueError(f"{name} has shape {found.shape}: give {FORMS[2]}")
+    if len(found) < least:
+        raise ValueError(f"n = {len(found)} rows on {name}: at least {least} are needed")
     if found.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float64 cannot hold is infinite
             found = found.astype(np.float64, copy=False)

@@ -46,7 +46,7 @@ def side(rows: np.ndarray) -> LinearSide:
     Directions are left out which rounding alone can make: of the entries, in the dtype in which they came, and of the
     decomposition.
     """
-    given = arrays.rows(rows, "rows")
+    given = arrays.rows(rows, "rows", 2)
     wide, kind = given.astype(np.float64, copy=False), np.finfo(given.dtype)
     length = float(np.linalg.norm(wide))
     noise = float(kind.eps) * length + float(kind.smallest_subnormal) * math.sqrt(wide.size)
