@@ -66,6 +66,11 @@ def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
     return np.ascontiguousarray(found)
 
 
+def exponent(rows: NDArray[Any], axis: int | None = None) -> Any:
+    """Of the power of two above the largest entry: `np.ldexp(rows, -exponent)` has the same digits, and squares fit."""
+    return np.frexp(np.abs(rows).max(axis=axis, keepdims=axis is not None))[1]
+
+
 def infinite(block: Any) -> tuple[int, int] | None:
     """Row and column of the first NaN or infinity of a matrix, dense or CSR; None where all is finite."""
     bad = ~np.isfinite(block.data if sparse.issparse(block) else block)
