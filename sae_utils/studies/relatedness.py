@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from sae_utils import hub
 from sae_utils.chance import significance
 from sae_utils.chance.significance import Result
-from sae_utils.sources import REPOSITORY
 from sae_utils.spec import Count, ProfileError, Seed, Spec, choose, nearest
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies import word2vec
@@ -150,7 +149,7 @@ def _downloaded(name: str) -> Path:
 
 
 def _file(spec: File) -> Path:
-    path = REPOSITORY / Path(spec.path).expanduser()
+    path = hub.local(spec.path)
     if not path.is_file():
         raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
     if path.suffix in (".kv", ".model", ".pkl", ".pickle"):
