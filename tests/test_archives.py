@@ -49,10 +49,8 @@ def test_pickled_objects_are_refused_unread(npz, shape, tmp_path, monkeypatch):
     assert not (tmp_path / "bomb").exists()
 
 
-@pytest.mark.parametrize(
-    "value", [np.array(["a"]), np.zeros(2, "c8"), np.zeros(2, [("x", "f4")]), np.zeros(2, "M8[s]")]
-)
-def test_arrays_that_hold_no_numbers_are_refused(npz, value):
+@pytest.mark.parametrize("kind", ["U1", "S3", "c8", "M8[s]", "V2", [("x", "f4")]])
+def test_arrays_that_hold_no_numbers_are_refused(npz, kind):
     with pytest.raises(ProfileError, match=r"params\.npz: W\.npy: not an array of numbers \(its type is"):
         found(npz(W=np.zeros(2, kind)))
 
