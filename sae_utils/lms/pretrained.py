@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sae_utils import hub
+from sae_utils import archives, hub
 from sae_utils.hub import Files
 from sae_utils.lms import bridges
 from sae_utils.spec import ProfileError, Spec
@@ -70,8 +70,8 @@ def locate(record: Pretrained) -> Files:
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
-    shards = sorted(set(json.loads(first[INDEX].read_text())["weight_map"].values()))
-    return hub.find(source, pinned, [["config.json"], [INDEX], *([name] for name in shards)], TOKENIZER)
+    shards = [[name] for name in archives.shards(first[INDEX])]
+    return hub.find(source, pinned, [["config.json"], [INDEX], *shards], TOKENIZER)
 
 
 def _refuse_code(files: Files) -> None:
