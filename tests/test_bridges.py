@@ -39,7 +39,7 @@ def made(tmp_path, words, family: str, **changes) -> Artefact:
     config = CONFIG_MAPPING[family](**(shape | special | {"vocab_size": 320, "initializer_range": 0.3} | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_config(config)
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         for parameter in network.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     place = tmp_path / family
