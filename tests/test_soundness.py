@@ -13,8 +13,10 @@ from sae_lens.registry import get_sae_class, get_sae_training_class
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
+from sae_utils import hub
 from sae_utils.saes import dictionaries, releases
 from sae_utils.spec import ProfileError, build
+from sae_utils.studies import unmasked
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 X = 3 + 5 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
@@ -146,6 +148,35 @@ def test_an_architecture_is_that_of_the_library(tmp_path, options):
     assert (found[0] >= 0).all() and (found[0] > 0).any()
 
 
+def noise(tensors: str) -> bytes:
+    """A safetensors file by its header, with 64 bytes of values."""
+    return len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(64)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\x01", noise("{"), noise("[]"), noise("[" * 5000), noise('{"W_enc": 3}'),
+    noise('{"W_enc": {"data_offsets": []}}'), noise('{"W_enc": {"shape": [4], "data_offsets": [0, 16]}}'),
+    noise('{"W_enc": {"dtype": "F32", "shape": [4], "data_offsets": [0, "x"]}}'), b"\xff" * 64,
+    noise('{"W_enc": {"dtype": "F32", "data_offsets": [0, 16]}}'),
+    noise('{"W_enc": {"dtype": "F32", "shape": [4], "data_offsets": [0, 99]}}'),
+])  # fmt: skip
+def test_what_is_no_safetensors_file_is_named(tmp_path, content):
+    (tmp_path / "own.safetensors").write_bytes(content)
+    with pytest.raises(ProfileError, match=r"own\.safetensors: cut off.* delete it and fetch it again"):
+        hub.header(tmp_path / "own.safetensors")
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (noise("{}"), "it holds no tensor"), (noise('{"__metadata__": {"format": "pt"}}'), "it holds no tensor"),
+    (noise('{"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 64]}}'), "safetensors cannot read it"),
+    (noise('{"x": {"dtype": "I32", "shape": [16], "data_offsets": [0, 64]}}'), r"x \(I32\): weights of floating point"),
+])  # fmt: skip
+def test_tensors_that_cannot_be_weights_are_named(tmp_path, content, message):
+    (tmp_path / "own.safetensors").write_bytes(content)
+    with pytest.raises(ProfileError, match=rf"own\.safetensors: {message}"):
+        hub.load(tmp_path / "own.safetensors")
+
+
 # --- what is refused by name
 
 
@@ -154,6 +185,8 @@ def test_gated_has_no_codes_before_selection(tmp_path):
     of(config(d_in=D, d_sae=WIDTH)).save_model(tmp_path / "sae")
     with pytest.raises(ProfileError, match=r"`codes: pre_acts`: a gated SAE has none"):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"), codes="pre_acts")
+    with pytest.raises(ProfileError, match="a gated SAE has no codes before its nonlinearity"):
+        unmasked.before(read(tmp_path, kind="saelens", source=str(tmp_path / "sae")), X)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
