@@ -83,7 +83,9 @@ def model(profile: Profile, name: str) -> Artefact:
         case pretrained.Pretrained():
             words = tokenizer(profile, name)
             with _about(profile, f"models.{name}"):
-                return pretrained.linked(pretrained.locate(record), record.dtype, words)
+                made = pretrained.linked(pretrained.locate(record), record.dtype, words)
+                pretrained.fit(made, training_rows(profile, name), rows(profile, name))
+                return made
         case toys.Checkpoint():
             return toys.checkpoint(model(profile, record.of), record.step)
         case _:

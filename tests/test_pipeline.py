@@ -27,11 +27,11 @@ def passes(monkeypatch):
     """The hooks of every pass over a model."""
     seen, harvest = [], models.harvest
 
-    def counted(bridge, rows, batches, hooks, skip):
+    def counted(bridge, rows, batches, hooks, *others):
         batches = list(batches)
         if len(batches) > 1 or len(batches[0]) > 1:  # not the look at one row
             seen.append(sorted(hooks))
-        return harvest(bridge, rows, iter(batches), hooks, skip)
+        return harvest(bridge, rows, iter(batches), hooks, *others)
 
     monkeypatch.setattr(models, "harvest", counted)
     return seen

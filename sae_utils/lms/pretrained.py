@@ -218,3 +218,16 @@ def _checked(folder: Path, files: Files) -> Any:
             )
         )
     return network
+
+
+def fit(model: Artefact, *rows: Artefact) -> None:
+    """Refuse rows that a linked model cannot read, before anything is computed with them.
+
+    Raises:
+        ProfileError: as `bridges.fit`.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
+    for given in rows:
+        bridges.fit(config, given, model.meta["source"] or "the model")
