@@ -289,6 +289,6 @@ def test_too_few_pairs_are_no_answer(tested, holding, said):
 
 
 def test_a_control_without_pairs_is_none():
-    assert aligned.control_verdict([], {1}) == "have too few to be held against the negative control"
+    assert aligned.control_verdict([], {1}) == "are too few to be held against the negative control"
     assert aligned.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
     assert "not clearly more alike" in aligned.control_verdict([1, 2], {2})
