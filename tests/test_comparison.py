@@ -166,6 +166,6 @@ def test_how_many_in_words():
 def test_counts_name_what_was_tested():
     assert comparison.among([], {1}) == "none (none could be tested)"
     assert comparison.among_tested([1, 2, 3], {1, 2, 3}, {2}) == comparison.among([1, 2, 3], {2}) == "1 of 3"
-    assert comparison.among_tested([1, 2, 3], {1, 3}, {1, 9}) == "1 of 2 (1 more with too few pairs)"
-    assert comparison.among_tested([1, 2], {}, {}) == "none of 2 (all with too few pairs to be tested)"
+    assert comparison.among_tested([1, 2, 3], {1, 3}, {1, 9}) == "1 of 2 tested (1 more with too few pairs of features)"
+    assert comparison.among_tested([1, 2], {}, {}) == ("none of 2 (all with too few pairs of features to be tested)")
     assert comparison.among_tested([], {}, {}) == "none (none could be tested)"
