@@ -107,7 +107,12 @@ class Report:
         self._define(name, escape(value))
 
     def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:
-        """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown."""
+        """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown.
+
+        Without any row, which may have no columns either, it says that there were too few.
+        """
+        if frame.empty:
+            frame, formats = pd.DataFrame({"result": ["none: too few pairs or features"]}), {}
         shown = frame.copy()
         for column, form in (formats or {}).items():
             shown[column] = [form.format(value) for value in shown[column]]
