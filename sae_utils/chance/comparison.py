@@ -183,12 +183,12 @@ def span(counts: Iterable[int]) -> str:
 
 
 def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
-    """`among` of those that were tested, and how many were not: "1 of 2 (1 more with too few pairs)"."""
+    """`among` of those that were tested, and how many were not: "1 of 2 tested (1 more with too few ...)"."""
     asked = [name for name in names if name in tested]
     few = len(names) - len(asked)
     if few and not asked:
-        return f"none of {few} (all with too few pairs to be tested)"
-    return among(asked, holding) + (f" ({few} more with too few pairs)" if few else "")
+        return f"none of {few} (all with too few pairs of features to be tested)"
+    return among(asked, holding) + (f" tested ({few} more with too few pairs of features)" if few else "")
 
 
 def among(names: Sequence[Any], holding: Collection[Any]) -> str:
