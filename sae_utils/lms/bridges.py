@@ -7,7 +7,7 @@ Never: a hook that is believed by its name.
 A few tokens run through the network under plain torch hooks before TransformerLens wraps it, as afterwards its modules
 are TransformerLens' own. What the bridge then holds must be the same:
 
-- the input and output of every block, and the logits: else the model is refused (Cohere's rotary layout is another);
+- the input and output of every block, and the logits: else the model is refused (Cohere, for its rotary layout);
 - `hook_attn_out` and `hook_mlp_out`: with the input of the block they sum to its output;
 - `mlp.hook_post`: what the last linear map of the MLP takes (experts have no one such map);
 - any other hook: what some module of the block takes or gives.
@@ -108,7 +108,8 @@ def alone(network: Any) -> Own:
         return hook
 
     text = network.config.get_text_config()
-    tokens = torch.linspace(1, text.vocab_size - 2, PROBE).long()[None].to(network.device)
+    length = min(PROBE, getattr(text, "max_position_embeddings", None) or PROBE)
+    tokens = torch.linspace(1, text.vocab_size - 2, length).long()[None].to(network.device)
     handles = [x.register_forward_hook(keep(name), with_kwargs=True) for name, x in network.named_modules() if name]
     try:
         logits = network(tokens, use_cache=False).logits
