@@ -140,6 +140,10 @@ def test_half_precision_is_held_to_its_rounding(tmp_path, words):
         models.load(made(tmp_path, words, "cohere", dtype="bfloat16"))
 
 
+def test_a_model_of_few_positions_is_held_on_as_many(tmp_path, words):
+    assert "blocks.1.hook_mlp_out" in models.load(made(tmp_path, words, "gpt2", n_positions=5)).held
+
+
 # --- rows that a model cannot read
 
 

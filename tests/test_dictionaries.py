@@ -167,7 +167,8 @@ def test_training_that_diverges_is_refused(world):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"learning_rate": 1e30, "samples": 640})
     with pytest.raises(
-        ProfileError, match=r"SAE of one_layer at blocks\.0\.hook_mlp_out: .* lower `learning_rate` \(now 1e\+30\)"
+        ProfileError,
+        match=r"SAE of one_layer at blocks\.0\.hook_mlp_out: training diverged; lower `learning_rate` \(now 1e\+30\)",
     ):
         dictionaries.trained(spec, source(reader))
     toy = world.models["one_layer"].model_copy(update={"learning_rate": 1e30, "d_model": 8, "d_mlp": 8})

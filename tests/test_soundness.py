@@ -14,7 +14,7 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
 from sae_utils import hub
-from sae_utils.saes import dictionaries, releases
+from sae_utils.saes import dictionaries, releases, soundness
 from sae_utils.spec import ProfileError, build
 from sae_utils.studies import unmasked
 
@@ -174,7 +174,7 @@ def test_what_is_no_safetensors_file_is_named(tmp_path, content):
 def test_tensors_that_cannot_be_weights_are_named(tmp_path, content, message):
     (tmp_path / "own.safetensors").write_bytes(content)
     with pytest.raises(ProfileError, match=rf"own\.safetensors: {message}"):
-        hub.load(tmp_path / "own.safetensors")
+        soundness.load(tmp_path / "own.safetensors")
 
 
 # --- what is refused by name

@@ -7,7 +7,7 @@ Never: a hook that is believed by its name.
 A few tokens run through the network under plain torch hooks before TransformerLens wraps it, as afterwards its modules
 are TransformerLens' own. What the bridge then holds must be the same:
 
-- the input and output of every block, and the logits: else the model is refused (Cohere's rotary layout is another);
+- the input and output of every block, and the logits: else the model is refused (Cohere, for its rotary layout);
 - `hook_attn_out` and `hook_mlp_out`: with the input of the block they sum to its output;
 - `mlp.hook_post`: what the last linear map of the MLP takes (experts have no one such map);
 - any other hook: what some module of the block takes or gives.
@@ -108,7 +108,8 @@ def alone(network: Any) -> Own:
         return hook
 
     text = network.config.get_text_config()
-    tokens = torch.linspace(1, text.vocab_size - 2, PROBE).long()[None].to(network.device)
+    length = min(PROBE, getattr(text, "max_position_embeddings", None) or PROBE)
+    tokens = torch.linspace(1, text.vocab_size - 2, length).long()[None].to(network.device)
     handles = [x.register_forward_hook(keep(name), with_kwargs=True) for name, x in network.named_modules() if name]
     try:
         logits = network(tokens, use_cache=False).logits
@@ -159,20 +160,19 @@ def _refuse_another(where: str, theirs: torch.Tensor, own: torch.Tensor, number:
 
 
 def _held(found: Wrapped) -> Iterator[str]:
-    own = [(name, value, _size(value)) for values in (found.own.given, found.own.out) for name, value in values.items()]
+    values = [*found.own.given.items(), *found.own.out.items()]
+    own = [(f"{name}.", value, value.float().norm()) for name, value in values]
     for hook, value in found.seen.items():
         number, kind = _split(hook)
         inside = "" if number is None else f"{found.own.blocks[number]}."
-        size, near = _size(value), tolerance(value, number)
+        size, near = value.float().norm(), tolerance(value, number)
         if kind in ADDED:
             fits = _adds_up(found, number)
         elif kind == "mlp.hook_post":
             last = found.seen.get(f"blocks.{number}.mlp.out.hook_in")
             fits = last is not None and difference(value, last) < near
         else:
-            alike = (
-                x for name, x, other in own if f"{name}.".startswith(inside) and abs(other - size) <= 2 * near * other
-            )
+            alike = (x for name, x, other in own if name.startswith(inside) and abs(other - size) <= 2 * near * other)
             fits = any(difference(value, x) < near for x in alike)
         if fits:
             yield hook
@@ -181,10 +181,6 @@ def _held(found: Wrapped) -> Iterator[str]:
 def _split(hook: str) -> tuple[int | None, str]:
     found = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
     return (int(found[1]), found[2]) if found else (None, hook)
-
-
-def _size(value: torch.Tensor) -> float:
-    return value.float().norm().item()
 
 
 def _adds_up(found: Wrapped, number: int | None) -> bool:
@@ -296,12 +292,10 @@ def hold(bridge: Any, found: Mapping[str, torch.Tensor], rows: Any, mask: torch.
         if bad.any():
             row, position = bad.nonzero()[0].tolist()
             value = top[row, position]
-            why = _beyond(value.item(), largest) if value.isfinite() else overflow(bridge.original_model.dtype)
+            why = overflow(bridge.original_model.dtype)
+            if value.isfinite():
+                why = (
+                    f"an activation of {value.item():.3g} is beyond the {largest:.0f} of float16, in which activations "
+                    "are stored; read a hook with smaller values (the output of a block's MLP or attention)"
+                )
             raise ProfileError(f"{bridge.named}: {hook}, row {rows[row]}, position {position}: {why}")
-
-
-def _beyond(value: float, largest: float) -> str:
-    return (
-        f"an activation of {value:.3g} is beyond the {largest:.0f} of float16, in which activations are stored; read a "
-        "hook with smaller values (the output of a block's MLP or attention, or an earlier block)"
-    )

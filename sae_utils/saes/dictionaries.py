@@ -131,10 +131,8 @@ def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
         torch.manual_seed(spec.seed)
         sae = fit(spec, batches(inputs.array("values"), spec), keep)
     if not all(weight.isfinite().all() for weight in sae.parameters()):
-        raise ProfileError(
-            f"SAE of {spec.model} at {spec.hook}: its weights became NaN or infinite in training; lower "
-            f"`learning_rate` (now {spec.learning_rate:g})"
-        )
+        where = f"SAE of {spec.model} at {spec.hook}"
+        raise ProfileError(f"{where}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})")
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
     return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}

@@ -128,7 +128,7 @@ def sparsify(files: Files, hookpoint: str) -> Any:
     d, k = (_counted(file, config, key) for key in ("d_in", "k"))
     n = config.get("num_latents") or d * _counted(file, config, "expansion_factor")
     shapes = {"encoder.weight": (n, d), "encoder.bias": (n,), "W_dec": (n, d), "b_dec": (d,)}
-    found = hub.tensors(files[f"{hookpoint}/sae.safetensors"], shapes)
+    found = soundness.tensors(files[f"{hookpoint}/sae.safetensors"], shapes)
     encoder = {"W_enc": found["encoder.weight"].T, "b_enc": found["encoder.bias"]}
     return build("topk", encoder | {name: found[name] for name in ("W_dec", "b_dec")}, True, k=k)
 
@@ -176,7 +176,7 @@ def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtr
     soundness.refuse_unread(file, [name for name in there if name not in keys.values()])
     if "threshold" in keys and architecture != "jumprelu":
         raise ProfileError(f"{file}: `keys` has a threshold, which {architecture} does not read; name `jumprelu`")
-    read = hub.load(file)
+    read = soundness.load(file)
     given = {name: read[key] for name, key in keys.items()}
     d, n = _sizes(file, {name: tuple(value.shape) for name, value in given.items()})
     weights = {

@@ -7,10 +7,11 @@ Never: a key that is passed over because nothing here knows it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 from sae_utils import hub
@@ -65,7 +66,7 @@ def refuse_scaling(file: Path) -> None:
         ProfileError: a `scaling_factor` that is not 1.
     """
     for name in ("scaling_factor", "finetuning_scaling_factor"):
-        if name in hub.header(file) and not torch.allclose((found := hub.load(file)[name]), torch.ones_like(found)):
+        if name in hub.header(file) and not torch.allclose((found := load(file)[name]), torch.ones_like(found)):
             raise ProfileError(
                 f"{file}: `{name}` rescales every feature after finetuning, which SAELens no longer applies; choose "
                 "the SAE before finetuning, or fold the factor into W_dec"
@@ -104,7 +105,7 @@ def scaled(sae: Any, files: Files, config: str) -> Any:
     if kind == "covariance_whitening":
         d = sae.cfg.d_in
         shapes = {"mean": (d,), "matrix": (d, d), "inverse_matrix": (d, d)}
-        read = hub.tensors(files[beside[WHITENING]], shapes)
+        read = tensors(files[beside[WHITENING]], shapes)
         sae.fold_activation_whitening(read["mean"], read["matrix"], read["inverse_matrix"])
     if kind == "expected_average_only_in":
         sae.fold_activation_norm_scaling_factor(_positive(files[beside[SCALER]], factor))
@@ -147,3 +148,46 @@ def refuse_unread(file: Path, unread: Iterable[str]) -> None:
             f"{file}: {json.dumps(found[:4])} would change the codes, and no key of `keys` reads them: choose the "
             "architecture that has them, or fold them into the weights and write a file without them"
         )
+
+
+def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Read tensors in float32, checking keys and shapes.
+
+    Args:
+        file: a safetensors file.
+        shapes: name -> shape; a letter stands for any length, the same wherever it stands again.
+
+    Raises:
+        ProfileError: other keys or shapes; it names those found and those expected.
+    """
+    found = {name: tuple(tensor["shape"]) for name, tensor in hub.header(file).items()}
+    lengths: dict[Any, int] = {}
+    fits = found.keys() == shapes.keys() and all(
+        len(found[name]) == len(shape)
+        and all(lengths.setdefault(want, is_) == is_ if isinstance(want, str) else want == is_
+                for want, is_ in zip(shape, found[name], strict=True))
+        for name, shape in shapes.items()
+    )  # fmt: skip
+    if not fits:
+        expected = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items())
+        raise ProfileError(
+            f"{file}: expected {expected}; found "
+            + (", ".join(f"{name} {shape}" for name, shape in sorted(found.items())) or "nothing")
+        )
+    return load(file)
+
+
+def load(file: Path) -> dict[str, Any]:
+    """All tensors of a safetensors file, in float32.
+
+    Raises:
+        ProfileError: one holds whole numbers (quantised weights need their scale), or the file is damaged.
+    """
+    kinds = {name: str(tensor["dtype"]) for name, tensor in hub.header(file).items()}
+    whole = [f"{name} ({kind})" for name, kind in kinds.items() if not kind.startswith(("F", "BF"))]
+    if whole:
+        raise ProfileError(f"{file}: {', '.join(whole[:4])}: weights of floating point are expected; convert them")
+    try:
+        return {name: tensor.float() for name, tensor in safetensors.torch.load_file(file).items()}
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ProfileError(f"{file}: safetensors cannot read it ({error}); delete it and fetch it again") from error
