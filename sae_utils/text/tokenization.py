@@ -128,7 +128,7 @@ def write_rows(
                     if not packed:
                         rows.close()
                     total, masked = total + len(ids), masked + int(apart.sum())
-                    unknown += int((ids == tokenizer.unk_token_id).sum())
+                    unknown += int(((ids == tokenizer.unk_token_id) & ~apart).sum())
                 rows.write(out)
                 bar.update(sum(map(bool, block.texts)))
             rows.close()
