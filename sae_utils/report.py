@@ -22,7 +22,7 @@ import matplotlib
 import pandas as pd
 
 from sae_utils import files, params
-from sae_utils.latex import camel, escape, minus
+from sae_utils.latex import camel, cell, escape, number
 from sae_utils.sources import REPOSITORY, code_digest, digest
 from sae_utils.spec import ProfileError
 from sae_utils.text import lexicon
@@ -99,8 +99,8 @@ class Report:
         self._macros[macro] = content
 
     def number(self, name: str, value: float, form: str = "{:.2f}") -> None:
-        """A number for the text, formatted as `form` says; a negative one gets a true minus sign."""
-        self._define(name, minus(escape(form.format(value))))
+        """A number for the text, formatted as `form` says; a negative one gets a true minus sign, NaN is n/a."""
+        self._define(name, number(value, form))
 
     def text(self, name: str, value: str) -> None:
         """A sentence for the text: a verdict that follows from the numbers."""
@@ -113,10 +113,10 @@ class Report:
         """
         if frame.empty:
             frame, formats = pd.DataFrame({"result": ["none: too few pairs or features"]}), {}
-        shown = frame.copy()
-        for column, form in (formats or {}).items():
-            shown[column] = [form.format(value) for value in shown[column]]
-        shown = shown.rename(columns=escape).map(lambda value: minus(escape(str(value))))
+        forms = formats or {}
+        shown = pd.DataFrame(
+            {escape(str(x)): [cell(value, forms.get(str(x), "{}")) for value in frame[x]] for x in frame.columns}
+        )
         align = "".join("r" if pd.api.types.is_numeric_dtype(frame[column]) else "l" for column in frame)
         self._define(f"table {name}", shown.style.hide(axis="index").to_latex(hrules=True, column_format=align).strip())
         return frame

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 import yaml
 
@@ -40,13 +41,33 @@ def _git(*arguments: str) -> str:
 
 
 def notebook_url() -> str:
-    """Web address of the notebooks at the last commit that touched what they compute; empty if there is none."""
+    """Web address of the notebooks at the last commit that touched what they compute, as LaTeX; empty if unknown."""
     commit = _git("log", "-1", "--format=%H", "--", "notebooks", "params", "sae_utils")
-    remote = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", _git("remote", "get-url", "origin"))
-    remote = re.sub(r"^https://[^/@]*@", "https://", remote)  # a token is nobody's to read
-    if not commit or not remote.startswith("https://"):
+    site = web_address(_git("remote", "get-url", "origin"))
+    return f"{site}/blob/{commit}/notebooks".replace("%", r"\%") if commit and site else ""
+
+
+def web_address(remote: str) -> str:
+    """Where a git remote (https, ssh, git, or host:path as scp writes it) can be read on the web; empty if nowhere.
+
+    User, password, parameters, query and fragment are left out, and a port that is not the web's. The rest is quoted
+    as addresses are, so that no sign in it but % means anything to LaTeX.
+    """
+    copied = re.fullmatch(r"(?:[^@/\s]*@)?([^@:/\s]+):(?!//)(.+)", remote)
+    try:
+        parts = urlsplit(f"ssh://{copied[1]}/{copied[2]}" if copied else remote)
+        host, port, kind = parts.hostname or "", parts.port, parts.scheme.split("+")[-1]
+    except ValueError:  # no port, no host
         return ""
-    return f"{remote.removesuffix('.git')}/blob/{commit}/notebooks"
+    path = quote(unquote(parts.path.partition(";")[0])).strip("/").removesuffix(".git")
+    if (
+        kind not in ("https", "http", "ssh", "git")
+        or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", host, re.ASCII)
+        or not path
+    ):
+        return ""
+    web = {"ssh": "https", "git": "https"}.get(kind, kind)
+    return f"{web}://{host}{f':{port}' if port and web == kind else ''}/{path}"
 
 
 def wrapper(profile: str, stamp: str, anonymous: bool) -> str:

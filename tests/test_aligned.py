@@ -61,6 +61,24 @@ def pieces():
 # --- positions
 
 
+@pytest.mark.parametrize(("context", "packed"), [(40, False), (6, False), (40, True)])
+def test_no_position_is_at_a_special_token_that_stands_in_the_text(tmp_path, context, packed):
+    """The others are shared as if it were not there."""
+    lines = [f"<bos> the fox{n} ran <pad> home . <bos> an owl{n % 7} sang <bos>" for n in range(30)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    spec = {"context": 40, "shares": STORIES["shares"], "split_seed": 0}
+    source = corpora.text(corpora.Text(kind="text", path=str(tmp_path / "texts.txt"), unit="line", **spec))
+    a, b = Side(source, "word", 400, 40), Side(source, "bpe", 320, context, packed=packed)
+    kept = placed(a, b)
+    judged = int((source.array("split") > 0).sum())
+    words = ["the", "ran", "home", ".", "an", "sang"]
+    spelt = [a.text(int(i), int(i)) for i in kept.array("last_a")]
+    assert {*spelt} <= {*words, *(f"fox{n}" for n in range(30)), *(f"owl{n}" for n in range(7)), "<unk>"}
+    assert all(spelt.count(word) == judged for word in words) and len(spelt) == 8 * judged
+    for first, last, word in zip(kept.array("first_b"), kept.array("last_b"), spelt, strict=True):
+        assert word in ("<unk>", b.text(int(first), int(last)))
+
+
 @pytest.mark.parametrize(
     ("context", "packed"),
     [(112, False), (9, False), (150, True)],

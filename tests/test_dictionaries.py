@@ -15,7 +15,7 @@ from sae_utils.lms import models, toys
 from sae_utils.saes import activations, dictionaries, quality
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
-from sae_utils.text import corpora
+from sae_utils.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 
@@ -39,7 +39,8 @@ def seen(world, name: str) -> np.ndarray:
     found = []
     network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
     parts = []
-    for row in np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))[:JUDGED]:
+    held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
+    for row in tokenization.spread(reader.rows, held_out, JUDGED):
         tokens = reader.rows.array("tokens")[row, : reader.rows.array("lengths")[row]]
         with torch.no_grad():
             network(torch.from_numpy(tokens.astype(np.int64))[None])
@@ -239,7 +240,8 @@ def test_recovered_is_that_of_transformers_own_hooks(world, name):
         AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval(),
         SAE.load_from_disk(reader.dictionary.path),
     )
-    chosen = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))[:30]
+    held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
+    chosen = tokenization.spread(reader.rows, held_out, 30)
 
     def loss(change) -> float:
         def replaced(module, given, out):

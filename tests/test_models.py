@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_utils import pipeline
 from sae_utils.lms import models, toys
 from sae_utils.spec import ProfileError
-from sae_utils.text import corpora
+from sae_utils.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 
@@ -27,9 +27,10 @@ def network_of(model):
     return AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
 
 
-def lines(rows, split: str) -> list[list[int]]:
-    """The rows of a split as lists, without padding."""
+def lines(rows, split: str, most: int | None = None) -> list[list[int]]:
+    """The rows of a split as lists, without padding; those that are judged, where only so many are."""
     chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index(split))
+    chosen = chosen if most is None else tokenization.spread(rows, chosen, most)
     return [rows.array("tokens")[row, : rows.array("lengths")[row]].tolist() for row in chosen]
 
 
@@ -119,7 +120,7 @@ def test_losses_are_those_of_plain_counting(world, name):
     rows = pipeline.rows(world, name)
     found = pipeline.losses(world, name, 40).meta
     size = network_of(pipeline.model(world, name)).config.vocab_size
-    training, held_out = lines(rows, "training"), lines(rows, "held_out")[:40]
+    training, held_out = lines(rows, "training"), lines(rows, "held_out", 40)
 
     ones = Counter(token for line in training for token in line[1:])
     twos = Counter(pair for line in training for pair in pairwise(line))

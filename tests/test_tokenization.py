@@ -36,7 +36,8 @@ def read(artefact):
 def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Tokens and classes of each document, its rows joined, without what opens and fills them."""
     tokens, classes, documents, places = (rows.array(name) for name in ("tokens", "classes", "documents", "places"))
-    at = {number: (documents == number) & (places > 0) for number in np.unique(documents)}
+    read = (places > 0) | (places == tokenization.MASKED)
+    at = {number: (documents == number) & read for number in np.unique(documents)}
     return {int(number): (tokens[here], classes[here]) for number, here in at.items()}
 
 
@@ -191,3 +192,106 @@ def test_a_tokenizer_without_special_tokens_is_refused(told, tmp_path, lacking):
     setattr(words, lacking, None)
     with pytest.raises(ValueError, match="no beginning-of-sequence or padding token"):
         tokenization.write_rows(tmp_path, told, words, 20)
+
+
+# --- special tokens in the text
+
+MARKED = {
+    "gpt2": ("<|endoftext|>", "<|endoftext|>{0}<|endoftext|> the fox ran {0}<|endoftext|>"),
+    "llama": ("<s>", "<s>{0} the fox ran</s> {0}<s>"),
+    "bert": ("[CLS]", "[CLS]{0} the [MASK] ran[SEP]{0}"),
+    "toy": ("<bos>", "{0} <bos> the fox<pad> ran <unk> {0}"),
+}
+
+
+def tokenizer_with(kind: str, opening: str, extra: list[str], corpus: list[str]):
+    """A tokenizer made on the spot, whose unknown token is that of an unknown word for `word`."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    names = list(dict.fromkeys([opening, "<pad>", "<unk>", *extra]))
+    if kind == "word":
+        raw, trainer = Tokenizer(models.WordLevel(unk_token="<unk>")), trainers.WordLevelTrainer(special_tokens=names)
+        raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    else:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        raw = Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=names, initial_alphabet=alphabet)
+        raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    raw.train_from_iterator(corpus, trainer)
+    raw.add_tokens([AddedToken("   ", normalized=False)])  # a run of spaces, as GPT-NeoX has them: text
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=opening, pad_token="<pad>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+@pytest.mark.parametrize("family", MARKED)
+def test_a_special_token_in_the_text_is_masked_and_nothing_else(tmp_path, capsys, family, kind, packed):
+    """Oracle: the same text with its special tokens taken out has the same sites in the same order."""
+    opening, form = MARKED[family]
+    extra = ["</s>", "[SEP]", "[MASK]"]
+    fillers = ["a   tale of  owls", "stone and water", "she <b>went</b> home", "why not", "xylophone zebra"]
+    texts = [form.format(filler) for filler in fillers]
+    words = tokenizer_with(kind, opening, extra, [*fillers[:4], "the fox ran"])  # the last filler has unknown words
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    spec = corpora.Text(
+        kind="text", path=str(tmp_path / "texts.txt"), unit="line", context=7, shares=[0.4, 0.3, 0.3], split_seed=0
+    )
+    meta = tokenization.write_rows(tmp_path, corpora.text(spec), words, 7, packed)
+    tokens, places, documents = (np.load(tmp_path / f"{name}.npy") for name in ("tokens", "places", "documents"))
+    names = {words.convert_tokens_to_ids(name): name for name in (opening, "<pad>", "<unk>", *extra)}
+    for number, text in enumerate(texts):
+        here = documents == number
+        literal = sum(text.count(name) for name in names.values())
+        assert (places[here] == tokenization.MASKED).sum() == literal > 0
+        masked = {names[token] for token in tokens[here & (places == tokenization.MASKED)]}
+        assert masked == {name for name in names.values() if name in text}
+        plain = re.sub("|".join(map(re.escape, names.values())), "\0", text)
+        parts = words.backend_tokenizer.encode_batch(plain.split("\0"), add_special_tokens=False)
+        np.testing.assert_array_equal(tokens[here & (places > 0)], [token for part in parts for token in part.ids])
+    assert meta["masked"] == (places == tokenization.MASKED).sum()
+    if kind == "word":
+        assert meta["unknown"] > 0  # unknown words are text, and stay
+    assert f"{meta['masked']} of {meta['tokens']} tokens are special tokens" in capsys.readouterr().err
+
+
+def test_no_site_is_at_a_special_token(tmp_path):
+    from sae_utils.saes import activations
+
+    (tmp_path / "texts.txt").write_text("\n".join(f"the fox <bos> ran {n} <pad>" for n in range(9)))
+    spec = corpora.Text(
+        kind="text", path=str(tmp_path / "texts.txt"), unit="line", context=6, shares=[0.4, 0.3, 0.3], split_seed=0
+    )
+    source = corpora.text(spec)
+    tokenizer = tokenization.trained(source, "word", 40)
+    sites = activations.sites(tokenization.rows(source, tokenizer, 6), 1)
+    roles = tokenization.special(read(tokenizer))
+    unknown = read(tokenizer).unk_token_id  # numbers of the other splits
+    assert set(sites.array("tokens")) & set(roles) <= {unknown}
+    assert sites.meta["tokens"] == 4 * sites.meta["documents"]
+
+
+# --- which rows are judged
+
+
+def test_judged_rows_are_drawn_over_articles(tmp_path):
+    """Articles of very different length: any number of rows is spread over as many of them as it can be."""
+    for n in range(40):
+        (tmp_path / f"{n:02}.txt").write_text("\n\n".join(f"word{n} " * (5 + 7 * (n % 9)) for _ in range(1 + n % 5)))
+    spec = corpora.Text(
+        kind="text", path=str(tmp_path / "*.txt"), unit="paragraph", context=8, shares=[0.4, 0.3, 0.3], split_seed=0
+    )
+    source = corpora.text(spec)
+    rows = tokenization.rows(source, tokenization.trained(source, "word", 99), 8)
+    article, chosen = rows.array("articles"), np.flatnonzero(rows.array("split") == 2)
+    assert len(np.unique(article[chosen])) == 12
+    have = np.bincount(article[chosen])
+    for count in (1, 5, 12, 13, 30, len(chosen), len(chosen) + 9):
+        found = tokenization.spread(rows, chosen, count)
+        np.testing.assert_array_equal(found, tokenization.spread(rows, chosen, count))
+        assert len(found) == min(count, len(chosen)) and (np.diff(found) > 0).all() and np.isin(found, chosen).all()
+        drawn = np.bincount(article[found], minlength=len(have))
+        level = drawn.max()
+        assert (drawn >= np.minimum(have, level - 1)).all()  # nobody has two more than one who has rows left
+    few = tokenization.spread(rows, chosen, 5)
+    assert not np.array_equal(few, chosen[:5]) and article[few].max() > np.unique(article[chosen])[5]

@@ -4,36 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_tokenizers import KINDS, SPECIAL, TEXT, tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from sae_utils import pipeline
 from sae_utils.studies import words
-
-TEXT = (
-    "The queen said: she'd seen the sheen of a shed. She, Éloïse, and Zoë 😀 ate naïve “crêpes”; SHE laughed in 1984!"
-)
-SPECIAL = ["<pad>", "<bos>", "<unk>"]
-
-
-def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    if kind == "word":
-        raw, trainer = Tokenizer(models.WordLevel(unk_token="<unk>")), trainers.WordLevelTrainer(special_tokens=SPECIAL)
-        raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    elif kind == "wordpiece":
-        raw = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=SPECIAL)
-        raw.pre_tokenizer, raw.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    elif kind == "byte":
-        raw, alphabet = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=280, special_tokens=SPECIAL, initial_alphabet=alphabet)
-        raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    else:
-        raw = Tokenizer(models.Unigram())
-        trainer = trainers.UnigramTrainer(vocab_size=70, special_tokens=SPECIAL, unk_token="<unk>")
-        raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    raw.train_from_iterator([TEXT] * 3, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", pad_token="<pad>", unk_token="<unk>")
 
 
 def found(made: PreTrainedTokenizerFast, text: str):
@@ -42,12 +17,12 @@ def found(made: PreTrainedTokenizerFast, text: str):
     return ids, read, [read.text[i] for i in read.of if i >= 0]
 
 
-@pytest.mark.parametrize("kind", ["word", "wordpiece", "byte", "unigram"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_words_of_any_tokenizer_are_those_of_the_text(kind):
     """Oracle: the same text split without a tokenizer."""
     ids, _, seen = found(tokenizer(kind), TEXT)
     assert seen == [word.casefold() for word in re.findall(r"[^\W_]+", TEXT)]
-    if kind in ("wordpiece", "byte", "unigram"):
+    if kind != "word":
         assert len(ids) > len(seen) + 20  # many a word is in pieces
 
 

@@ -21,7 +21,7 @@ from sae_utils import store
 from sae_utils.lms import bridges, toys
 from sae_utils.spec import ProfileError, Spec
 from sae_utils.store import Artefact, artefact
-from sae_utils.text import corpora
+from sae_utils.text import corpora, tokenization
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -236,12 +236,13 @@ def mean_loss(
 def losses(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> dict[str, Any]:
     """Loss of a model on up to `loss_rows` held-out rows, beside a unigram and a bigram fitted on the training rows.
 
-    In nats a token. Returns model, unigram, bigram, predictions.
+    The held-out rows are spread over the articles. In nats a token. Returns model, unigram, bigram, predictions.
 
     The bigram is interpolated with the unigram by absolute discounting (Ney, Essen and Kneser 1994), discount 0.75;
     the unigram adds 1 to every count.
     """
-    held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:loss_rows]
+    held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
+    held_out = tokenization.spread(rows, held_out, loss_rows)
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
     bridge = load(model)
     bridges.fit(bridge.original_model.config, rows, bridge.named)

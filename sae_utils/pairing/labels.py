@@ -4,6 +4,10 @@ In: sparse codes (tokens, features) or dense activations (tokens, neurons), and 
 Out: the top positions of every feature, their tokens, activations and contexts, and firing counts, from one pass over
 the store. It never ranks by chance (equal activations: the earlier position), counts only activations above 0, and
 never lets a context run into another document.
+
+**How a token is shown** (`shown`), the same for all tokenizers: as the text that it stands for. A space is shown as
+␣. Bytes that are no whole character are shown by their values (\\xe2\\x80), characters that cannot be seen as Python
+writes them (\\n, \\u200b), and a backslash as two. Tokens with different text have different labels.
 """
 
 from __future__ import annotations
@@ -74,6 +78,29 @@ def _checked(block: Any, first: int) -> Any:
     if (bad := arrays.infinite(block)) is not None:
         raise ValueError(f"NaN or infinite activations, first in row {first + bad[0]}, column {bad[1]}: harvest again")
     return block
+
+
+SPACE = "␣"
+INVISIBLE = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\", " ": SPACE}
+
+
+def shown(text: bytes) -> str:
+    """The UTF-8 text of a token as people read it; other text gives another label."""
+    return "".join(map(_shown, text.decode("utf-8", "surrogateescape")))
+
+
+def _shown(c: str) -> str:
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is part of no character
+        return rf"\x{code - 0xDC00:02x}"
+    if c in INVISIBLE:
+        return INVISIBLE[c]
+    return c if c.isprintable() and c != SPACE else rf"\u{code:04x}" if code < 0x10000 else rf"\U{code:08x}"
+
+
+def unspaced(vocabulary: Sequence[str]) -> list[str]:
+    """Labels without spaces around them: what filters compare, to which a word is one at any place of a sentence."""
+    return [label.strip(SPACE) or label for label in vocabulary]
 
 
 def spell(token: ArrayLike, vocabulary: Sequence[str]) -> NDArray[np.str_]:

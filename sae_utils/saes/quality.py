@@ -18,7 +18,7 @@ from sae_utils.lms import models
 from sae_utils.saes import activations, dictionaries
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact, artefact
-from sae_utils.text import corpora
+from sae_utils.text import corpora, tokenization
 
 
 @artefact
@@ -34,7 +34,7 @@ def quality(
         rows: token artefact; its held-out rows are used.
         hook: where the SAE reads.
         skip: masked positions at the start of each row; they are left alone in the losses too.
-        judged_rows: at most so many held-out rows.
+        judged_rows: at most so many held-out rows, spread over the articles.
 
     Returns:
         fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. l0: features active a token. dead:
@@ -42,7 +42,8 @@ def quality(
         activations set to zero, replaced by the reconstruction, and left alone. tokens: how many were seen.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
-    chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:judged_rows]
+    held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
+    chosen = tokenization.spread(rows, held_out, judged_rows)
     tally = _Tally(sae)
     for window in models.stream(bridge, rows, chosen, [hook], skip):
         tally.add(window[hook])
@@ -71,10 +72,10 @@ def located(
     """FVU of a dictionary at its hook and at the neighbours it might be confused with.
 
     Returns:
-        fvu: hook name -> FVU on `fvu_rows` judged rows. best: the hook with the lowest.
+        fvu: hook name -> FVU on `fvu_rows` judged rows, spread over the articles. best: the hook with the lowest.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
-    chosen = activations.judged(rows)[:fvu_rows]
+    chosen = tokenization.spread(rows, activations.judged(rows), fvu_rows)
     width = next(models.harvest(bridge, rows, iter([chosen[:1]]), [hook], skip)).activations[hook].shape[-1]
     if width != sae.cfg.d_in:
         raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")

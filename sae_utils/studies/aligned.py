@@ -21,7 +21,7 @@ from sae_utils.params import Profile
 from sae_utils.saes import activations
 from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Appender, Artefact, artefact
-from sae_utils.text import alignment, corpora
+from sae_utils.text import alignment, corpora, tokenization
 
 How = Literal["last", "mean", "max"]
 AGGREGATIONS: tuple[How, ...] = ("last", "mean", "max")
@@ -83,7 +83,7 @@ def _sites(x: alignment.Spans, rows: Artefact, sites: Artefact) -> tuple[NDArray
     """The site of every token, -1 where it is masked, and the character at which its sequence begins."""
     judged, context = activations.judged(rows), rows.array("tokens").shape[1]
     places = rows.array("places")[judged]
-    row, position = np.nonzero(places > 0)  # without the beginnings of sequences
+    row, position = np.nonzero((places > 0) | (places == tokenization.MASKED))  # without the beginnings of sequences
     documents = rows.array("documents")[judged][row, position]
     order = np.argsort(documents, kind="stable")  # packed rows lie by split
     row, position, documents = row[order], position[order], documents[order]
@@ -97,7 +97,7 @@ def _sites(x: alignment.Spans, rows: Artefact, sites: Artefact) -> tuple[NDArray
     site = np.full(len(documents), -1)
     looked_at = np.searchsorted(judged, sites.array("rows")), sites.array("positions")
     site[token[looked_at]] = np.arange(len(sites.array("rows")))
-    starts = np.flatnonzero(places[row, position] == 1)
+    starts = np.flatnonzero(places[row, position - 1] == 0)
     before = np.where(documents[starts] == documents[starts - 1], x.ends[starts - 1], 0)
     before[0] = 0
     return site, np.repeat(before, np.diff(np.append(starts, len(documents))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,26 +17,44 @@ from sae_utils import pipeline
 from sae_utils.pairing import labels
 from sae_utils.pairing.labels import Labels
 from sae_utils.params import Profile
+from sae_utils.studies.words import pieces
+from sae_utils.text import tokenization
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 def vocabulary(profile: Profile, dictionary: str) -> list[str]:
-    """Text of every token that the model of a dictionary reads, without spaces around it; newlines show as \\n."""
+    """Label of every token that the model of a dictionary reads, as `shown`."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(pipeline.tokenizer_of(profile, dictionary).path, trust_remote_code=False)
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    texts = [tokenizer.decode([token]).strip(" ").replace("\n", r"\n") for token in range(len(names))]
-    return [text or name for text, name in zip(texts, names, strict=True)]  # a token of nothing but space by its name
+    path = pipeline.tokenizer_of(profile, dictionary).path
+    return shown(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
+
+
+def shown(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Label of every token, as `labels.shown`: special tokens by their names, the others by their text.
+
+    The space before a word is part of its token, whatever the tokenizer writes for it. Where it is part of all tokens,
+    as with whole words, it says nothing and is left out.
+    """
+    special, texts = tokenization.special(tokenizer), pieces(tokenizer)
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    spaced = all(text.startswith(b" ") for token, text in enumerate(texts) if text and token not in added)
+    return [
+        special.get(token) or labels.shown(text.removeprefix(b" ") if spaced else text)
+        for token, text in enumerate(texts)
+    ]
 
 
 def top(found: Labels, words: Sequence[str]) -> NDArray[np.str_]:
     """Top tokens of every feature as text (features, k), "" where it fires on fewer: what `filters.Facts` takes."""
-    return labels.spell(found.token, words)
+    return labels.spell(found.token, labels.unspaced(words))
 
 
 def distinct(found: Labels, features: ArrayLike, words: Sequence[str], *, most: int = 4) -> list[str]:
     """For each of `features`, its first `most` different top tokens, strongest first: "red blue green"."""
-    spelt = top(found, words)[np.asarray(features)]
+    spelt = labels.spell(found.token, words)[np.asarray(features)]
     return [" ".join(list(dict.fromkeys(word for word in row if word))[:most]) for row in spelt]
 
 

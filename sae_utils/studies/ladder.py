@@ -226,17 +226,21 @@ def table(rungs: Sequence[Rung], true: Mapping[str, float] | None = None) -> pd.
     shown: dict[str, dict[str, str]] = {"": {}}
     for rung in rungs:
         svcca, rsa = rung.scores.get(SVCCA, rung.scores.get(FIRST)), rung.scores.get(RSA)
-        column = {"n": f"{len(rung.pairs.a):,}", "mean r": f"{rung.r:.2f}"}
+        column = {"n": f"{len(rung.pairs.a):,}", "mean r": _rounded(rung.r)}
         if true:
             column["planted"] = f"{true[rung.step]:.2f}"
         for name, x in (("SVCCA", svcca), ("RSA", rsa)):
-            column[name] = f"{x.value:.2f}" if x else "n/a"
-            column[f"{name}, null"] = f"{x.null_mean:.2f}" if x else "n/a"
-            column[f"{name}, p"] = f"{x.p:.3f}" if x else "n/a"
+            column[name] = _rounded(x.value if x else math.nan)
+            column[f"{name}, null"] = _rounded(x.null_mean if x else math.nan)
+            column[f"{name}, p"] = _rounded(x.p if x else math.nan, 3)
         shown[rung.step] = column
     frame = pd.DataFrame(shown)
     frame[""] = frame.index
     return frame.reset_index(drop=True)
+
+
+def _rounded(value: float, places: int = 2) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{places}f}"
 
 
 def largest(rungs: Sequence[Rung], values: Sequence[float]) -> str:

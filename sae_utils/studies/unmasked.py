@@ -39,8 +39,8 @@ class Seen(NamedTuple):
     """(features, top) token ids, -1 where a feature fires on fewer"""
 
     def facts(self, words: list[str]) -> Facts:
-        """What filters ask; `words`: text of every token."""
-        return Facts(*self.firings, *(labels.spell(top, words) for top in self.top))
+        """What filters ask; `words`: label of every token."""
+        return Facts(*self.firings, *(labels.spell(top, labels.unspaced(words)) for top in self.top))
 
 
 def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> Seen:

@@ -6,9 +6,10 @@ Never: a part of a word taken for a word ("she" in "sheen"); a word across the b
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from sae_utils import pipeline
 from sae_utils.params import Profile
 from sae_utils.store import Artefact
+from sae_utils.text import tokenization
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 WORD = re.compile(r"[^\W_]+")  # "she's" is `she` and `s`
@@ -81,31 +84,51 @@ def _bytes(text: str, total: int) -> NDArray[np.int64]:
 def pieces(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
     """UTF-8 text of every token with the space that it stands for; special tokens are line breaks.
 
-    Of any tokenizer of the `tokenizers` library: whole words, WordPiece, byte-level (GPT-2, Pythia) and SentencePiece
-    (Gemma).
+    Of any tokenizer of the `tokenizers` library: whole words, WordPiece, byte-level (GPT-2, Pythia), SentencePiece
+    (Gemma), and pieces that mark the end of a word (GPT-1, CLIP).
     """
-    from tokenizers import decoders, models
-
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    model, decoder = tokenizer.backend_tokenizer.model, tokenizer.backend_tokenizer.decoder
-    if isinstance(model, models.WordLevel):
-        texts = [f" {name}".encode() for name in names]
-    elif isinstance(model, models.WordPiece):
-        mark = model.continuing_subword_prefix
-        texts = [(name[len(mark) :] if name.startswith(mark) else f" {name}").encode() for name in names]
-    elif isinstance(decoder, decoders.ByteLevel):
-        byte = _byte_of_letter()
-        texts = [bytes(byte[c] for c in name) if byte.keys() >= set(name) else name.encode() for name in names]
-    else:
-        texts = [
-            bytes([int(name[3:5], 16)]) if re.fullmatch("<0x[0-9A-F]{2}>", name) else name.replace("▁", " ").encode()
-            for name in names
-        ]
-    for special in tokenizer.all_special_ids:
+    read = _reader(tokenizer.backend_tokenizer)
+    texts = [read(name or "") for name in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    for token, added in tokenizer.backend_tokenizer.get_added_tokens_decoder().items():
+        texts[token] = added.content.encode()  # it is written as it is
+    for special in tokenization.special(tokenizer):
         texts[special] = b"\n"
     return texts
 
 
+def _reader(backend: Tokenizer) -> Callable[[str], bytes]:
+    """What tells the text of a token from its name."""
+    from tokenizers import models
+
+    inside, end = (getattr(backend.model, x, None) for x in ("continuing_subword_prefix", "end_of_word_suffix"))
+    parts = b"".join(part.__getstate__() for part in (backend.pre_tokenizer, backend.decoder) if part)
+    written = _of_letters if b'"ByteLevel"' in parts else _of_sentencepiece
+    spaces = inside or (
+        isinstance(backend.model, models.WordLevel) and not re.search(b'"ByteLevel"|"Metaspace"', parts)
+    )
+
+    def read(name: str) -> bytes:
+        if spaces:
+            return name[len(inside) :].encode() if inside and name.startswith(inside) else f" {name}".encode()
+        if end and name.endswith(end):
+            return written(name[: -len(end)]) + b" "
+        return written(name)
+
+    return read
+
+
+def _of_letters(name: str) -> bytes:
+    byte = _byte_of_letter()
+    return bytes(byte[c] for c in name) if byte.keys() >= set(name) else name.encode()
+
+
+def _of_sentencepiece(name: str) -> bytes:
+    if re.fullmatch("<0x[0-9A-F]{2}>", name):
+        return bytes([int(name[3:5], 16)])
+    return name.replace("▁", " ").encode()
+
+
+@functools.cache
 def _byte_of_letter() -> dict[str, int]:
     """How byte-level tokenizers write bytes: printable ones as themselves, the rest from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

@@ -1,30 +1,30 @@
 """Where text comes from: documents with ids, dealt to training, matching and held-out once and for all.
 
 In: the `corpus` section of a profile. Out: a text artefact, written and read block by block.
-Never: tokens, models; a document that is in two splits.
+Never: tokens, models; a document that is in two splits, or an article whose parts are.
 
-A text artefact holds `text` (UTF-8 bytes), `text_ends` (documents,), `split` (documents,): an index into `SPLITS`,
-and for stories their truth: `topic` (documents,), `word_starts` (words,) character offset in its document,
-`word_classes` (words,) index into `stories.CLASSES` or -1, `word_ends` (documents,).
+A text artefact holds `text` (UTF-8 bytes), `text_ends` (documents,), `articles` (documents,): the number of the article
+that each is part of (see `reading`), `split` (documents,): an index into `SPLITS`, one an article, and for stories
+their truth: `topic` (documents,), `word_starts` (words,) character offset in its document, `word_classes` (words,)
+index into `stories.CLASSES` or -1, `word_ends` (documents,).
 """
 
 from __future__ import annotations
 
-import glob
 import itertools
-import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from sae_utils.sources import REPOSITORY, digest
 from sae_utils.spec import Count, ProfileError, Rate, Seed, Spec, nearest
 from sae_utils.store import Appender, Artefact, artefact
-from sae_utils.text import lexicon, stories
+from sae_utils.text import lexicon, reading, stories
 
 SPLITS = ("training", "matching", "held_out")
 BLOCK = 4096  # documents in memory at once
@@ -65,9 +65,18 @@ class Text(Corpus):
 
     kind: Literal["text"]
     path: str
-    """a file or a glob, from the repository's root if not absolute"""
-    unit: Literal["file", "paragraph", "line"]
-    """what a document is; paragraphs are parted by blank lines"""
+    """a file or a glob, from the repository's root if not absolute; a file that has the very name is meant by it"""
+    unit: reading.Unit
+    """what a document is; paragraphs are parted by blank lines, and those of one file, or article, share its split"""
+    separator: str | None = None
+    r"""where files hold several articles: a regular expression (Python's; ^ and $ match at every line) for what stands
+    between two of them, e.g. '<\|endoftext\|>' or '^=+$'. What it matches belongs to neither; what `(?=...)` matches,
+    to the second. `unit: file` means an article then"""
+
+    @field_validator("separator")
+    @classmethod
+    def _is_an_expression(cls, value: str | None) -> str | None:
+        return None if value is None else reading.checked(value)
 
 
 class Hub(Corpus):
@@ -95,13 +104,20 @@ def text(spec: Corpus) -> Artefact:
     """The corpus' documents and their split.
 
     Raises:
-        ProfileError: no such file, a file that is not UTF-8, too few documents for three splits.
+        ProfileError: no such file, a file that is not UTF-8, too few documents or articles for three splits.
     """
     if isinstance(spec, Text):
-        return documents(spec, digest(_files(spec)))
+        return documents(spec, _digest(_files(spec)))
     if isinstance(spec, Hub):
         return documents(spec, spec.revision)
     return documents(spec, digest([lexicon.SOURCE]))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    try:
+        return digest(files)
+    except OSError as error:
+        raise ProfileError(f"corpus.path: {error.filename} cannot be read ({error.strerror})") from None
 
 
 def describe(spec: Corpus) -> str:
@@ -114,13 +130,14 @@ def describe(spec: Corpus) -> str:
     if isinstance(spec, Hub):
         return f"the first {spec.documents} documents of {spec.name}"
     assert isinstance(spec, Text)
-    return f"every {spec.unit} of the text in {Path(spec.path).name}"
+    unit = "article" if spec.separator and spec.unit == "file" else spec.unit
+    return f"every {unit} of the text in {Path(spec.path).name}"
 
 
 @artefact
 def documents(folder: Path, spec: Corpus, contents: str) -> dict[str, Any]:
     """Write the documents of `spec`; `contents` is the digest of the files behind them."""
-    count = 0
+    articles: list[int] = []
     with (
         Appender(folder / "text.npy", np.uint8) as blob,
         Appender(folder / "text_ends.npy", np.int64) as text_ends,
@@ -129,21 +146,38 @@ def documents(folder: Path, spec: Corpus, contents: str) -> dict[str, Any]:
         Appender(folder / "word_classes.npy", np.int8) as classes,
         Appender(folder / "word_ends.npy", np.int64) as word_ends,
     ):
-        for document in tqdm(_read(spec), "documents", unit=" documents", leave=False):
+        for article, document in tqdm(_read(spec), "documents", unit=" documents", leave=False):
             blob.append(np.frombuffer(document.text.encode(), np.uint8))
             text_ends.append(np.array([blob.length]))
             topic.append(np.array([document.topic]))
             starts.append(document.starts)
             classes.append(document.classes)
             word_ends.append(np.array([starts.length]))
-            count += 1
-    if count < 3:
+            articles.append(article)
+    whole = _articles(spec, articles)
+    np.save(folder / "articles.npy", whole.astype(np.int32))
+    np.save(folder / "split.npy", deal(whole.max() + 1, spec.shares, spec.split_seed)[whole])
+    return {"documents": len(articles), "articles": int(whole.max()) + 1, "bytes": blob.length}
+
+
+def _articles(spec: Corpus, found: Sequence[int]) -> np.ndarray:
+    """(documents,) the article of each, numbered without gaps; of fewer than three files every document is one."""
+    names, number = np.unique(np.array(found, np.int64), return_inverse=True)
+    if len(found) < 3:
         raise ProfileError(
-            f"the corpus holds {count} document(s), and three splits need at least 3: add text, or choose a "
+            f"the corpus holds {len(found)} document(s), and three splits need at least 3: add text, or choose a "
             "smaller `unit` (paragraph, line)"
         )
-    np.save(folder / "split.npy", deal(count, spec.shares, spec.split_seed))
-    return {"documents": count, "bytes": blob.length}
+    if len(names) >= 3:
+        return number
+    if isinstance(spec, Text) and spec.separator:
+        raise ProfileError(
+            f"corpus.separator: {spec.separator!r} leaves {len(names)} article(s) with text, and three splits need at "
+            "least 3: add text, or choose another separator"
+        )
+    said = f"corpus: {len(names)} file(s) only: the {len(found)} documents in them are dealt to the splits one by one"
+    print(f"{said}; if several are parts of one article, name what parts the articles (`separator`)", file=sys.stderr)
+    return np.arange(len(found))
 
 
 def deal(count: int, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -156,28 +190,28 @@ def deal(count: int, shares: Sequence[float], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(split)
 
 
-def _read(spec: Corpus) -> Iterator[stories.Document]:
+def _read(spec: Corpus) -> Iterator[tuple[int, stories.Document]]:
+    """The documents, each with the number of its article."""
     if isinstance(spec, Stories):
-        yield from stories.stories(
-            seed=spec.seed, documents=spec.documents, world=spec.world, topic=spec.topic, trigger=spec.trigger
+        yield from enumerate(
+            stories.stories(
+                seed=spec.seed, documents=spec.documents, world=spec.world, topic=spec.topic, trigger=spec.trigger
+            )
         )
         return
-    pieces = _hub(spec) if isinstance(spec, Hub) else _pieces(spec)
     nothing = np.empty(0, np.int32)
-    for piece in pieces:
-        if piece.strip():
-            yield stories.Document(piece.strip(), -1, nothing, nothing.astype(np.int8))
+    for article, piece in enumerate(_hub(spec)) if isinstance(spec, Hub) else _pieces(spec):
+        if text := reading.cleaned(piece):
+            yield article, stories.Document(text, -1, nothing, nothing.astype(np.int8))
 
 
-def _pieces(spec: Corpus) -> Iterator[str]:
+def _pieces(spec: Corpus) -> Iterator[tuple[int, str]]:
     assert isinstance(spec, Text)
-    separator = {"file": "\0", "paragraph": r"\n\s*\n", "line": "\n"}[spec.unit]
-    for file in _files(spec):
-        try:
-            content = file.read_text("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            raise ProfileError(f"{file}: not UTF-8 at byte {error.start}; convert it with `iconv -t UTF-8`") from None
-        yield from re.split(separator, content)
+    return reading.documents(_files(spec), spec.unit, spec.separator)
+
+
+def _files(spec: Text) -> list[Path]:
+    return reading.find(spec.path, REPOSITORY)
 
 
 def _hub(spec: Hub) -> Iterator[str]:
@@ -192,6 +226,8 @@ def _hub(spec: Hub) -> Iterator[str]:
         stream = datasets.load_dataset(spec.name, spec.config, split=spec.part, revision=commit, streaming=True)
         for record in itertools.islice(stream, spec.documents):
             text = record.get(spec.field)
+            if text is None and spec.field in record:
+                continue  # a row without text is no document
             if not isinstance(text, str):
                 written = [name for name, value in record.items() if isinstance(value, str)]
                 raise ProfileError(
@@ -207,14 +243,6 @@ def _hub(spec: Hub) -> Iterator[str]:
             f"corpus: the dataset {spec.name} at revision {spec.revision} could not be read ({reason}); check name, "
             "revision and network, and that HF_HUB_OFFLINE is not 1"
         ) from error
-
-
-def _files(spec: Text) -> list[Path]:
-    pattern = str(REPOSITORY / Path(spec.path).expanduser())  # an absolute path replaces the root
-    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
-    if not found:
-        raise ProfileError(f"corpus.path: no file matches {pattern}")
-    return found
 
 
 class Texts(NamedTuple):

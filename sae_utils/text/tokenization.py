@@ -4,13 +4,20 @@ In: a text artefact and a tokenizer (trained here, or a model's own). Out: an ar
 two documents.
 Never: model weights.
 
+**Special tokens that stand in the text** (`<|endoftext|>` between documents, `[CLS]`, what was added as special) are
+masked: the model reads them, and no site is at one, nor any activation on which a dictionary is trained or its FVU
+measured. Where they part documents the corpus says so (`separator`), and they do not get here. A token that stands for
+an unknown word is text; so is what was added without being special, such as runs of spaces.
+
 A token artefact holds `tokens` (rows, context), `lengths` (rows,), `documents` (rows,), `split` (rows,): an index
-into `corpora.SPLITS`, and `classes` (rows, context): the true class of each token, -1 where there is none.
+into `corpora.SPLITS`, `articles` (rows,): see `corpora`, and `classes` (rows, context): the true class of each token,
+-1 where there is none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 BOS, PAD, UNKNOWN = "<bos>", "<pad>", "<unk>"
 Kind = Literal["word", "bpe"]
+MASKED = -2  # place of a special token that stands in the text
 
 
 @artefact
@@ -76,8 +84,8 @@ def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, pack
     With `packed`, a row goes on with the next documents of its split, each with an opening of its own.
 
     Arrays: `tokens`, `classes`, `documents` and `places` (rows, context); a token's place counts from the last opening,
-    which is at place 0, and is -1 of padding, which has the document of what stands before it. `lengths` and `split`
-    (rows,).
+    which is at place 0, is -1 of padding, which has the document of what stands before it, and `MASKED` of a special
+    token in the text. `lengths`, `articles` and `split` (rows,).
 
     Raises:
         ValueError: the tokenizer lacks a beginning-of-sequence or padding token.
@@ -100,8 +108,8 @@ def write_rows(
             f"{tokenizer.name_or_path}: the tokenizer has no beginning-of-sequence or padding token; name both in "
             "its tokenizer_config.json (Pythia has <|endoftext|> for both)"
         )
-    total = unknown = 0
-    rows = _Rows(context, opening, padding)
+    total = unknown = masked = 0
+    rows, roles = _Rows(context, opening, padding), special(tokenizer)
     with (
         contextlib.ExitStack() as stack,
         tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False) as bar,
@@ -114,11 +122,13 @@ def write_rows(
                 encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
                 for number, encoding in enumerate(encodings):
                     ids = np.array(encoding.ids, np.int32)
-                    rows.add(block.first + number, ids, _classes(encoding, block.starts[number], block.classes[number]))
+                    apart = _apart(encoding, block.texts[number], roles, tokenizer.unk_token_id)
+                    classes = _classes(encoding, block.starts[number], block.classes[number])
+                    rows.add(block.first + number, ids, classes, apart)
                     if not packed:
                         rows.close()
-                    total += len(ids)
-                    unknown += int((ids == tokenizer.unk_token_id).sum())
+                    total, masked = total + len(ids), masked + int(apart.sum())
+                    unknown += int(((ids == tokenizer.unk_token_id) & ~apart).sum())
                 rows.write(out)
                 bar.update(sum(map(bool, block.texts)))
             rows.close()
@@ -128,8 +138,45 @@ def write_rows(
         raise ProfileError(
             f"corpus: {total} tokens in all, fewer than one context of {context}; add text or lower `context`"
         )
-    np.save(folder / "split.npy", source.array("split")[np.load(folder / "documents.npy")[:, 0]])
-    return {"tokens": total, "rows": count, "unknown": unknown}
+    first = np.load(folder / "documents.npy")[:, 0]
+    for name in ("articles", "split"):
+        np.save(folder / f"{name}.npy", source.array(name)[first])
+    if masked:
+        print(
+            f"corpus: {masked} of {total} tokens are special tokens that stand in the text; they are masked. If they "
+            "part documents, name them in corpus.separator",
+            file=sys.stderr,
+        )
+    return {"tokens": total, "rows": count, "unknown": unknown, "masked": masked}
+
+
+def special(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """Tokens that are no text, by id: those with a role (opening, padding, unknown) and what was added as special."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    found = {token: entry.content for token, entry in added.items() if entry.special}
+    return found | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+
+def _apart(encoding: Any, text: str, special: Mapping[int, str], unknown: int | None) -> np.ndarray:
+    """(tokens,) whether each is a special token that the text names, not a word that the tokenizer does not know."""
+    found = np.isin(encoding.ids, list(special))
+    for at in np.flatnonzero(found & (np.array(encoding.ids) == unknown)):
+        first, last = encoding.offsets[at]
+        found[at] = text[first:last].strip() == special[encoding.ids[at]]
+    return found
+
+
+def spread(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the token rows `chosen`, in their order: one of every article, then a second of every one, ...
+
+    Which articles, and which rows of them, is random, but always the same.
+    """
+    mixed = np.random.default_rng(0).permutation(chosen)
+    article = rows.array("articles")[mixed]
+    order = np.argsort(article, kind="stable")
+    turn = np.empty(len(mixed), np.int64)
+    turn[order] = np.arange(len(mixed)) - np.searchsorted(article[order], article[order])
+    return np.sort(mixed[np.argsort(turn, kind="stable")[:count]])
 
 
 class _Rows:
@@ -144,8 +191,8 @@ class _Rows:
         self.used = 0
         self.full: list[dict[str, Any]] = []
 
-    def add(self, document: int, ids: np.ndarray, classes: np.ndarray) -> None:
-        """Go on with a document; every row that it reaches gets an opening before it."""
+    def add(self, document: int, ids: np.ndarray, classes: np.ndarray, apart: np.ndarray) -> None:
+        """Go on with a document; every row that it reaches gets an opening before it; `apart`: what is masked."""
         while len(ids):
             if self.used > self.context - 2:  # no room for an opening and a token
                 self.close()
@@ -156,8 +203,9 @@ class _Rows:
             self.row["tokens"][self.used], self.row["tokens"][inside] = self.opening, ids[:n]
             self.row["classes"][inside] = classes[:n]
             self.row["documents"][self.used :] = document
-            self.row["places"][self.used : inside.stop] = np.arange(n + 1)
-            self.used, ids, classes = inside.stop, ids[n:], classes[n:]
+            self.row["places"][self.used] = 0
+            self.row["places"][inside] = np.where(apart[:n], MASKED, np.arange(1, n + 1))
+            self.used, ids, classes, apart = inside.stop, ids[n:], classes[n:], apart[n:]
 
     def close(self) -> None:
         """What comes next begins another row."""
