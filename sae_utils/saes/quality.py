@@ -7,11 +7,13 @@ Never: training documents.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.lms import models
@@ -19,6 +21,8 @@ from sae_utils.saes import activations, dictionaries
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact, artefact
 from sae_utils.text import corpora
+
+MASSIVE = 0.1  # of the variance in one dimension: few hold most of it in many models (Sun et al. 2024)
 
 
 @artefact
@@ -37,14 +41,16 @@ def quality(
         judged_rows: at most so many held-out rows.
 
     Returns:
-        fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. l0: features active a token. dead:
-        share of features that never fire. recovered: (zero - sae) / (zero - clean), the cross-entropies with the
-        activations set to zero, replaced by the reconstruction, and left alone. tokens: how many were seen.
+        fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
+        `MASSIVE` of the variance each. massive_share: what they carry together. fvu_rest: FVU of all others. l0:
+        features active a token. dead: share of features that never fire. recovered: (zero - sae) / (zero - clean), the
+        cross-entropies with the activations set to zero, replaced by the reconstruction, and left alone. tokens: how
+        many were seen.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:judged_rows]
     tally = _Tally(sae)
-    for window in models.stream(bridge, rows, chosen, [hook], skip):
+    for window in _windows(bridge, rows, chosen, [hook], skip, "quality"):
         tally.add(window[hook])
 
     def loss(change: Any) -> float:
@@ -53,10 +59,18 @@ def quality(
 
         return models.mean_loss(bridge, rows, chosen, hook, replace)
 
+    def rebuilt(x: torch.Tensor) -> torch.Tensor:
+        parts = x.flatten(0, 1).split(dictionaries.SEGMENT)
+        return torch.cat([sae.decode(sae.encode(part)) for part in parts]).reshape(x.shape)
+
     clean = models.losses(model, rows, judged_rows).meta["model"]
-    zero, replaced = loss(torch.zeros_like), loss(lambda x: sae.decode(sae.encode(x)))
+    zero, replaced = loss(torch.zeros_like), loss(rebuilt)
+    massive = tally.massive()
     return {
         "fvu": tally.fvu(),
+        "massive": massive.nonzero().flatten().tolist(),
+        "massive_share": (tally.variance()[massive].sum() / tally.variance().sum()).item(),
+        "fvu_rest": tally.fvu(~massive),
         "l0": tally.active / tally.count,
         "dead": 1 - tally.fired.float().mean().item(),
         "recovered": (zero - replaced) / (zero - clean),
@@ -80,11 +94,19 @@ def located(
         raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")
     tallies = {name: _Tally(sae) for name in neighbours(bridge, hook)}
     for hooks in models.passes(bridge, rows, tallies):
-        for window in models.stream(bridge, rows, chosen, hooks, skip):
+        for window in _windows(bridge, rows, chosen, hooks, skip, f"neighbours of {hook}"):
             for name, x in window.items():
                 tallies[name].add(x)
     found = {name: tally.fvu() for name, tally in tallies.items()}
     return {"fvu": found, "best": min(found, key=lambda name: found[name])}
+
+
+def _windows(
+    bridge: Any, rows: Artefact, chosen: np.ndarray, hooks: list[str], skip: int, label: str
+) -> Iterator[dict[str, torch.Tensor]]:
+    """`models.stream` with a progress bar."""
+    total = -(-len(chosen) // models.WINDOW)
+    yield from tqdm(models.stream(bridge, rows, chosen, hooks, skip), label, total, leave=False, delay=models.DELAY)
 
 
 CLEARLY = 0.75  # honest SAEs were seen at 0.9: a neighbour may vary less, and one in the stream is nearly the same
@@ -137,8 +159,8 @@ class _Tally:
     """Sums over tokens from which FVU, L0 and the dead follow, in double precision."""
 
     def __init__(self, sae: Any) -> None:
-        self.sae, self.count, self.error, self.square, self.active = sae, 0, 0.0, 0.0, 0.0
-        self.total = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=store.device())
+        self.sae, self.count, self.active = sae, 0, 0.0
+        self.error, self.square, self.total = torch.zeros((3, sae.cfg.d_in), dtype=torch.float64, device=store.device())
         self.fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=store.device())
 
     @torch.no_grad()
@@ -148,12 +170,21 @@ class _Tally:
             if dictionaries.is_centred(self.sae):
                 x = x - x.mean(-1, keepdim=True)
             codes = self.sae.encode(x)
-            self.error += (x - self.sae.decode(codes)).double().square().sum().item()
-            self.square += x.double().square().sum().item()
+            self.error += (x - self.sae.decode(codes)).double().square().sum(0)
+            self.square += x.double().square().sum(0)
             self.total += x.double().sum(0)
             self.active += (codes > 0).sum().item()
             self.fired |= (codes > 0).any(0)
             self.count += len(x)
 
-    def fvu(self) -> float:
-        return float(self.error / (self.square - (self.total.square().sum() / self.count).item()))
+    def variance(self) -> torch.Tensor:
+        """Sum of squares about the mean, of each dimension: (d,)."""
+        return self.square - self.total.square() / self.count
+
+    def massive(self) -> torch.Tensor:
+        """Which dimensions carry over `MASSIVE` of the variance: (d,)."""
+        return self.variance() > MASSIVE * self.variance().sum()
+
+    def fvu(self, dimensions: Any = slice(None)) -> float:
+        """Fraction of variance unexplained, of all or of some dimensions."""
+        return float(self.error[dimensions].sum() / self.variance()[dimensions].sum())
