@@ -34,8 +34,8 @@ import numpy as np, torch
 from sae_utils.lms import models
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
-one = torch.ones(2**14, 1)
-for run in (lambda: torch.empty(2**32), lambda: np.ones(2**32), lambda: one @ one.repeat(64, 1).T, lambda: b"." * 2**33):
+one = torch.ones(2**17, 1)
+for run in (lambda: torch.empty(2**32), lambda: np.ones(2**32), lambda: one @ one.T, lambda: b"." * 2**32):
     try:
         run()
     except (RuntimeError, MemoryError) as error:
