@@ -11,8 +11,9 @@ import copy
 import itertools
 import re
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MIX = 32  # batches of activations that are shuffled together
 SEGMENT = 4096  # tokens encoded at once, which bounds the dense codes in memory
+FEWEST_STEPS = 1000  # with 122 half the features of an SAE of SmolLM2 were dead, with 976 under 1%
+MOST_DEAD = 0.2
 
 
 class Trained(Spec):
@@ -84,6 +87,39 @@ class Checkpoint(Spec):
 KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": Checkpoint}
 
 
+def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
+    """What speaks against an SAE, in a few words each; NaN where nothing is known of its training.
+
+    Args:
+        steps: of training.
+        passes: over the activations; above 1 `samples` are more than the corpus has.
+        dead: share of features that never fire.
+    """
+    found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
+    found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
+    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
+
+
+def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:
+    """One line about the SAEs that a profile trains with too few steps, or on more than its text has; "" if none.
+
+    `available`: how many activations the training documents hold, by model; none are counted where it is not given.
+    """
+    own = {name: record for name, record in records.items() if isinstance(record, Trained)}
+    steps = {name: record.samples // record.batch for name, record in own.items()}
+    few = {name: x for name, x in steps.items() if x < FEWEST_STEPS}
+    short = [name for name, x in own.items() if available and x.samples > available[x.model]]
+    said = []
+    if few:
+        said.append(
+            f"{len(few)} of {len(own)} SAEs take fewer than {FEWEST_STEPS:,} steps (the least {min(few.values())}), "
+            "after which many features may be dead: raise `samples` or lower `batch`"
+        )
+    if short:
+        said.append(f"{len(short)} of {len(own)} see their text more than once ({', '.join(short[:3])}): add text")
+    return "; ".join(said)
+
+
 @artefacts
 def inputs(
     folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int
@@ -96,10 +132,20 @@ def inputs(
         ProfileError: an activation is beyond float16.
     """
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    available = int((rows.array("places")[training] >= skip).sum())
+    if available < samples:
+        print(
+            f"dictionaries: the training documents hold {available:,} activations where `samples` says {samples:,}: "
+            "SAEs see them again and again; more text would serve better",
+            file=sys.stderr,
+        )
     batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
     out: dict[str, Appender] = {}
     length = 0
-    with contextlib.ExitStack() as stack, tqdm(total=samples, desc=", ".join(folders), leave=False) as bar:
+    with (
+        contextlib.ExitStack() as stack,
+        tqdm(total=min(samples, available), desc=", ".join(folders), leave=False) as bar,
+    ):
         for part in models.harvest(models.load(model), rows, batches, list(folders), skip, models.HALF):
             for hook, found in part.activations.items():
                 x = found[part.mask].half().cpu().numpy()
@@ -137,7 +183,8 @@ def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
         )
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
-    return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}
+    steps, passes = spec.samples // spec.batch, spec.samples / inputs.meta["activations"]
+    return {"d_in": sae.cfg.d_in, "steps": steps, "passes": passes, "checkpoints": kept}
 
 
 def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, int], None] | None = None) -> Any:
