@@ -1,29 +1,19 @@
-"""What a build of a profile costs: seconds, memory, disk, from its passes and from blocks and SAEs timed here.
+"""What a build of a profile costs: seconds, memory and disk.
 
 In: a checked profile; the parameters of what comes from others, where somebody tells. Out: the passes, trainings and
 encodings of a build, each with its cost; most memory at once; bytes of the store.
 Never: a file that is fetched, an artefact.
 
-A block of each model and a step of each SAE, in their own shapes with random weights, are timed for a moment. A pass
-ends at the block of its deepest hook, and serves all SAEs that read the model.
+A pass ends at the block of its deepest hook, and serves all SAEs that read the model.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import functools
-import io
-import itertools
 import re
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
-
-from sae_utils import hub, pipeline, store
+from sae_utils import pace, pipeline
 from sae_utils.lms import models, pretrained, toys
 from sae_utils.params import Profile
 from sae_utils.saes import dictionaries, releases
@@ -31,8 +21,6 @@ from sae_utils.text import corpora
 
 TOKENS = {corpora.Hub: 1000, corpora.Stories: 62}  # a document of OpenWebText, of the stories
 TRAINING = 3  # a step forward and back, in steps forward
-TIMED = 0.4  # seconds of each
-FEW = 5 * 10**10  # operations of an SAE's step that is timed
 WIDE = 1024  # dimensions of a model that nobody tells
 NEIGHBOURS = 13  # hooks at which an SAE in the residual stream is judged
 ENCODINGS = 3  # what labels, losses and correlations ask of an SAE's codes, in encodings of all judged tokens
@@ -44,20 +32,6 @@ OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.4, "02_one_to
 ARRAYS = 1.5e9  # bytes of them in the largest notebook on demo
 KEPT = 1.5  # the store in codes, models and SAEs: what is made of them comes beside
 BARE = 0.9e9  # bytes of a kernel with its libraries, and of what starts it
-
-
-class Pace(NamedTuple):
-    """A language model by its shape, and how long a token takes."""
-
-    layers: int
-    d: int
-    d_mlp: int
-    vocabulary: int
-    parameters: int
-    block: float
-    """seconds of a token in one block"""
-    head: float
-    """seconds of a token's logits and of their loss"""
 
 
 class Work(NamedTuple):
@@ -113,117 +87,12 @@ def depth(record: Any, layers: int) -> int:
     return min(int(found[1]) + 1, layers) if found else layers
 
 
-# --- how long it takes
-
-
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds on one core that `work` takes, of the clock on a CUDA device; the first time is not counted."""
-    clock = time.process_time if store.device() == "cpu" else time.perf_counter
-    work()
-    rounds, started = 0, clock()
-    while not rounds or clock() - started < TIMED:
-        work()
-        if store.device() == "cuda":
-            torch.cuda.synchronize()
-        rounds += 1
-    return (clock() - started) / rounds
-
-
-def config(profile: Profile, name: str) -> Any:
-    """A model's configuration; None where it would have to be fetched."""
-    from transformers import AutoConfig, GPTNeoXConfig
-
-    record = pipeline.origin(profile.models, name)
-    if isinstance(record, toys.Toy):
-        return GPTNeoXConfig(
-            vocab_size=record.vocabulary, hidden_size=record.d_model, num_hidden_layers=record.layers,
-            num_attention_heads=record.heads, intermediate_size=record.d_mlp, tie_word_embeddings=record.tied,
-        )  # fmt: skip
-    known = hub.ask(record.source, record.revision, ["config.json"])
-    if "config.json" not in known.cached:
-        return None
-    return AutoConfig.from_pretrained(Path(known.cached["config.json"]).parent, trust_remote_code=False)
-
-
-def pace(profile: Profile, name: str, parameters: int) -> Pace:
-    """How fast a model is here: of one that would have to be fetched, by its parameters and a matrix product."""
-    of = config(profile, name)
-    if of is not None:
-        return _timed_pace(of.to_json_string(), profile.corpus.context)
-    flop = timed_product(1024, 1024, 1024) / 2 / 1024**3
-    return Pace(1, 0, 0, 0, parameters, 2 * parameters * flop, 0.0)
-
-
-@functools.cache
-def timed_product(rows: int, inner: int, columns: int) -> float:
-    """Seconds of a matrix product."""
-    one, two = torch.randn(rows, inner, device=store.device()), torch.randn(inner, columns, device=store.device())
-    return timed(lambda: one @ two)
-
-
-@functools.cache
-def _timed_pace(described: str, context: int) -> Pace:
-    """The pace of the configuration that JSON describes: the second of two blocks is what a block takes."""
-    import json
-
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    values = json.loads(described)
-    whole = AutoConfig.for_model(values.pop("model_type"), **values)
-    text = whole.get_text_config()
-    d, words, length = (
-        text.hidden_size,
-        text.vocab_size,
-        min(context, getattr(text, "max_position_embeddings", context)),
-    )
-    ids = torch.zeros((max(1, 2048 // length), length), dtype=torch.long, device=store.device())
-    spent, sizes = [], []
-    for blocks in (1, 2):
-        shape = copy.deepcopy(text)
-        shape.num_hidden_layers, shape.vocab_size, shape.pad_token_id = blocks, 8, 0
-        network = AutoModelForCausalLM.from_config(shape).to(store.device()).eval()
-        with torch.no_grad():
-            spent.append(timed(functools.partial(network.base_model, ids, use_cache=False)))
-        sizes.append(sum(x.numel() for x in network.parameters()))
-    some = min(words, 16_384)
-    x, y, of = torch.randn(512, d), torch.randn(d, some), torch.zeros(512, dtype=torch.long)
-    head = timed(lambda: torch.nn.functional.cross_entropy(x @ y, of)) / 512 * words / some
-    layers = text.num_hidden_layers
-    parameters = sizes[0] + (layers - 1) * (sizes[1] - sizes[0]) + words * d * (1 if text.tie_word_embeddings else 2)
-    block = max(spent[1] - spent[0], spent[1] / 4) / ids.numel()
-    d_mlp = getattr(text, "intermediate_size", None) or 4 * d
-    return Pace(layers, d, d_mlp, words, parameters, block, head)
-
-
-@functools.cache
-def step(spec: dictionaries.Trained, d: int) -> tuple[float, float]:
-    """Seconds of training an SAE of this shape on one activation, and of encoding one; a large one in small batches."""
-    batch = min(spec.batch, max(32, FEW // (12 * spec.width * d)))
-    steps = 20 if batch == spec.batch else 3
-    x = torch.randn(batch, d, device=store.device())
-
-    def fit() -> Any:
-        asked = spec.model_copy(update={"samples": steps * batch, "batch": batch, "checkpoints": 0})
-        with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            return dictionaries.fit(asked, itertools.repeat(x))
-
-    sae = fit()
-    with torch.no_grad():
-        encoded = timed(lambda: sae.encode(x)) / batch
-    return timed(fit) / steps / batch, encoded
-
-
-def shape(spec: dictionaries.Trained) -> dictionaries.Trained:
-    """The same for SAEs that take as long."""
-    return spec.model_copy(update={"model": "", "hook": "", "seed": 0, "samples": spec.batch, "checkpoints": 0})
-
-
 # --- what a build does
 
 
 def cost(profile: Profile, sizes: dict[str, int]) -> Cost:
     """What a build costs; `sizes`: parameters of what comes from others, by key (`models.a`, `dictionaries.a`)."""
-    paces = {name: pace(profile, name, _parameters(profile, name, sizes)) for name in profile.models}
+    paces = {name: pace.pace(profile, name, _parameters(profile, name, sizes)) for name in profile.models}
     saes = {name: record for name, record in profile.dictionaries.items() if hasattr(record, "model")}
     works = [*_models(profile, paces), *_passes(profile, paces, saes), *_encodings(profile, paces, saes, sizes)]
     works += [Work("the notebooks themselves", _own(profile, name)) for name in profile.sections]
@@ -235,7 +104,7 @@ def _parameters(profile: Profile, name: str, sizes: dict[str, int]) -> int:
     return _parameters(profile, record.of, sizes) if hasattr(record, "of") else sizes.get(f"models.{name}", 0)
 
 
-def _models(profile: Profile, paces: dict[str, Pace]) -> Iterator[Work]:
+def _models(profile: Profile, paces: dict[str, pace.Pace]) -> Iterator[Work]:
     """Training toys; the losses of every model, and along a learning curve."""
     told = profile.sections["00_models_and_dictionaries"]
     for name, record in profile.models.items():
@@ -247,7 +116,7 @@ def _models(profile: Profile, paces: dict[str, Pace]) -> Iterator[Work]:
         yield Work("losses", times * whole * of_rows(corpus, told["judged_rows"]))
 
 
-def _passes(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any]) -> Iterator[Work]:
+def _passes(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any]) -> Iterator[Work]:
     """Passes over models to the deepest hook: what trains SAEs, their codes, neurons, 12's positions; their quality."""
     held, there = profile.sections, available(profile)
     told, judged = held["00_models_and_dictionaries"], (1 - profile.corpus.shares[0]) * tokens(profile.corpus)
@@ -271,21 +140,23 @@ def _passes(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any]) -> I
         yield Work(f"passes of {notebook}", sum(deepest[model] for model in of) * count)
 
 
-def _encodings(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any], sizes: dict[str, int]) -> Iterator[Work]:
+def _encodings(
+    profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any], sizes: dict[str, int]
+) -> Iterator[Work]:
     """Training SAEs, and encoding with them."""
     told = profile.sections["00_models_and_dictionaries"]
     judged = (1 - profile.corpus.shares[0]) * tokens(profile.corpus)
     for name, record in saes.items():
         if isinstance(record, dictionaries.Trained):
-            trained, encoded = step(shape(record), wide(record, paces[record.model]))
+            trained, encoded = pace.step(pace.shape(record), wide(record, paces[record.model]))
             yield Work("training SAEs", trained * record.samples)
         else:
-            encoded = 1.5 * sizes.get(f"dictionaries.{name}", 0) * timed_product(1024, 1024, 1024) / 1024**3
+            encoded = 1.5 * sizes.get(f"dictionaries.{name}", 0) * pace.timed_product(1024, 1024, 1024) / 1024**3
         rows = [of_rows(profile.corpus, told[kind]) for kind in ("judged_rows", "fvu_rows")]
         yield Work("encoding", encoded * (ENCODINGS * judged + 3 * rows[0] + 2 * NEIGHBOURS * rows[1]))
 
 
-def wide(record: Any, one: Pace) -> int:
+def wide(record: Any, one: pace.Pace) -> int:
     """Dimensions at the hook of an SAE."""
     return one.d_mlp if "mlp.hook_p" in getattr(record, "hook", "") else one.d or WIDE
 
@@ -319,7 +190,7 @@ def _own(profile: Profile, notebook: str) -> float:
 # --- how much it needs
 
 
-def _memory(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any], sizes: dict[str, int]) -> float:
+def _memory(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any], sizes: dict[str, int]) -> float:
     """The largest of what twins, losses, quality, harvesting, training SAEs and the notebooks' arrays hold at once."""
     needs = [ARRAYS]
     for name, one in paces.items():
@@ -337,7 +208,7 @@ def _memory(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any], size
     return BARE + max(needs)
 
 
-def _disk(profile: Profile, paces: dict[str, Pace], saes: dict[str, Any]) -> float:
+def _disk(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any]) -> float:
     """Bytes of the store: models made here, what SAEs read, SAEs, codes, neurons, and what is made of them."""
     there, total = available(profile), 0.0
     judged = (1 - profile.corpus.shares[0]) * tokens(profile.corpus)

@@ -287,13 +287,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sae_utils.params", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     arguments = parser.parse_args()
-    from sae_utils.saes import dictionaries  # heavy
+    from sae_utils.saes import quality  # heavy
 
     try:
         profile = load(arguments.profile)
         write(profile)
         store.check()
-        if said := dictionaries.warning(profile.dictionaries):
+        if said := quality.warning(profile.dictionaries):
             print(f"warning: params/{profile.name}.yaml: {said}", file=sys.stderr)
     except (ProfileError, files.WriteError) as error:
         sys.exit(f"error: {error}")

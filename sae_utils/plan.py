@@ -4,7 +4,7 @@ In: a profile; the lists of files of the hub and of gensim's downloader where th
 not. Out: a table and a few lines.
 Never: a file of a repository, an artefact.
 
-What a build costs is told by `cost`: a block of each model and a step of each SAE, timed now in their own shapes.
+What a build costs is told by `cost`, with a block of each model and a step of each SAE timed now (`pace`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from sae_utils import cost, hub, params, store
 from sae_utils.lms import pretrained
 from sae_utils.params import Profile
-from sae_utils.saes import dictionaries, releases
+from sae_utils.saes import quality, releases
 from sae_utils.spec import ProfileError, choose
 from sae_utils.studies import relatedness
 
@@ -107,7 +107,7 @@ def said(profile: Profile, found: list[Source], device: str) -> list[str]:
     ]
     shown = sorted((seconds, label) for label, seconds in parts.items() if seconds > whole.seconds / 50)
     lines += [f"  {_time(seconds)}: {label}" for seconds, label in reversed(shown)]
-    warning = dictionaries.warning(profile.dictionaries, cost.available(profile))
+    warning = quality.warning(profile.dictionaries, cost.available(profile))
     return lines + ([f"warning: {warning}"] if warning else [])
 
 

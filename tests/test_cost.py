@@ -5,12 +5,12 @@ import math
 import pytest
 from transformers import AutoConfig
 
-from sae_utils import cost, params, pipeline, store
+from sae_utils import cost, pace, params, pipeline, store
 from sae_utils.lms import models, pretrained
 from sae_utils.saes import dictionaries, quality, releases
 from sae_utils.text import corpora
 
-UNIT = cost.Pace(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
+UNIT = pace.Pace(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
 SAMPLES = 14_000
 
 
@@ -87,8 +87,8 @@ def test_a_pass_ends_at_the_block_of_its_hook():
 
 
 def test_what_is_trained_longer_or_wider_costs_more(monkeypatch):
-    monkeypatch.setattr(cost, "pace", lambda *_: UNIT._replace(block=1e-5))
-    monkeypatch.setattr(cost, "step", lambda spec, d: (1e-7 * spec.width, 1e-8 * spec.width))
+    monkeypatch.setattr(pace, "pace", lambda *_: UNIT._replace(block=1e-5))
+    monkeypatch.setattr(pace, "step", lambda spec, d: (1e-7 * spec.width, 1e-8 * spec.width))
     smoke = params.load("smoke")
 
     def trained(**values) -> float:
@@ -110,12 +110,12 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
     """Of every family, as many parameters as its checkpoint has, but for norms and biases; no weight is read."""
     import tiny_hub
 
-    monkeypatch.setattr(cost, "TIMED", 0)
+    monkeypatch.setattr(pace, "TIMED", 0)
     for family in tiny_hub.FAMILIES:
         place = tiny_hub.folder(tiny, family)
         record = pretrained.Pretrained(kind="pretrained", source=str(place))
         profile = params.load("smoke")._replace(models={"a": record})
-        found = cost.pace(profile, "a", 0)
+        found = pace.pace(profile, "a", 0)
         whole = AutoConfig.from_pretrained(place)
         assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, whole.vocab_size), family
         size = (place / "model.safetensors").stat().st_size / 4
@@ -126,8 +126,8 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
 def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monkeypatch):
     record = pretrained.Pretrained(kind="pretrained", source="org/none")
     profile = params.load("smoke")._replace(models={"a": record})
-    monkeypatch.setattr(cost, "config", lambda *_: None)
-    one, two = (cost.pace(profile, "a", n) for n in (10**8, 2 * 10**8))
+    monkeypatch.setattr(pace, "config", lambda *_: None)
+    one, two = (pace.pace(profile, "a", n) for n in (10**8, 2 * 10**8))
     assert two.block == pytest.approx(2 * one.block) and one.block > 0 and one.head == 0
 
 

@@ -12,7 +12,7 @@ import two
 from hub_server import serve
 from huggingface_hub import constants
 
-from sae_utils import cost, hub, params, plan
+from sae_utils import hub, pace, params, plan
 from sae_utils.lms import pretrained
 
 PROFILE = """
@@ -35,7 +35,7 @@ primary: {pair: [pythia, early], matching: mutual, measure: rsa_spearman, permut
 def briefly():
     """Every block and step is timed once, however short that is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "TIMED", 0)
+        patch.setattr(pace, "TIMED", 0)
         yield
 
 

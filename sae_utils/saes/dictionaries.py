@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 MIX = 32  # batches of activations that are shuffled together
 SEGMENT = 4096  # tokens encoded at once, which bounds the dense codes in memory
-FEWEST_STEPS = 1000  # with 122 half the features of an SAE of SmolLM2 were dead, with 976 under 1%
-MOST_DEAD = 0.2
 
 
 class Trained(Spec):
@@ -85,39 +83,6 @@ class Checkpoint(Spec):
 
 
 KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": Checkpoint}
-
-
-def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
-    """What speaks against an SAE, in a few words each; NaN where nothing is known of its training.
-
-    Args:
-        steps: of training.
-        passes: over the activations; above 1 `samples` are more than the corpus has.
-        dead: share of features that never fire.
-    """
-    found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
-    found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
-    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
-
-
-def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:
-    """One line about the SAEs that a profile trains with too few steps, or on more than its text has; "" if none.
-
-    `available`: how many activations the training documents hold, by model; none are counted where it is not given.
-    """
-    own = {name: record for name, record in records.items() if isinstance(record, Trained)}
-    steps = {name: record.samples // record.batch for name, record in own.items()}
-    few = {name: x for name, x in steps.items() if x < FEWEST_STEPS}
-    short = [name for name, x in own.items() if available and x.samples > available[x.model]]
-    said = []
-    if few:
-        said.append(
-            f"{len(few)} of {len(own)} SAEs take fewer than {FEWEST_STEPS:,} steps (the least {min(few.values())}), "
-            "after which many features may be dead: raise `samples` or lower `batch`"
-        )
-    if short:
-        said.append(f"{len(short)} of {len(own)} see their text more than once ({', '.join(short[:3])}): add text")
-    return "; ".join(said)
 
 
 @artefacts

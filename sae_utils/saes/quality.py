@@ -1,13 +1,14 @@
 """How good a dictionary is, and whether it reads where it says.
 
-In: a dictionary, its model, token rows. Out: FVU, L0, dead share, cross-entropy recovered; FVU at neighbouring hooks.
+In: a dictionary, its model, token rows. Out: FVU, L0, dead share, cross-entropy recovered; FVU at neighbouring hooks;
+what speaks against its training.
 Never: training documents.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact, artefact
 from sae_utils.text import corpora
 
-MASSIVE = 0.1  # of the variance in one dimension: few hold most of it in many models (Sun et al. 2024)
+FEWEST_STEPS = 1000  # with 122 half the features of an SAE of SmolLM2 were dead, with 976 under 1%
+MOST_DEAD = 0.2
+MASSIVE = 0.1  # of the variance, in one dimension: few hold half of it in many models (Sun et al. 2024)
+TIMES = 10  # the mean dimension, which counts where a model has few
 
 
 @artefact
@@ -42,7 +46,7 @@ def quality(
 
     Returns:
         fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
-        `MASSIVE` of the variance each. massive_share: what they carry together. fvu_rest: FVU of all others. l0:
+        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: what they carry together. fvu_rest: FVU of all others. l0:
         features active a token. dead: share of features that never fire. recovered: (zero - sae) / (zero - clean), the
         cross-entropies with the activations set to zero, replaced by the reconstruction, and left alone. tokens: how
         many were seen.
@@ -126,6 +130,39 @@ def confirm(found: Artefact, hook: str) -> None:
         )
 
 
+def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
+    """What speaks against an SAE, in a few words each; NaN where nothing is known of its training.
+
+    Args:
+        steps: of training.
+        passes: over the activations; above 1 `samples` are more than the corpus has.
+        dead: share of features that never fire.
+    """
+    found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
+    found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
+    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
+
+
+def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:
+    """One line about the SAEs that a profile trains with too few steps, or on more than its text has; "" if none.
+
+    `available`: how many activations the training documents hold, by model; none are counted where it is not given.
+    """
+    own = {name: record for name, record in records.items() if isinstance(record, dictionaries.Trained)}
+    steps = {name: record.samples // record.batch for name, record in own.items()}
+    few = {name: x for name, x in steps.items() if x < FEWEST_STEPS}
+    short = [name for name, x in own.items() if available and x.samples > available[x.model]]
+    said = []
+    if few:
+        said.append(
+            f"{len(few)} of {len(own)} SAEs take fewer than {FEWEST_STEPS:,} steps (the least {min(few.values())}), "
+            "after which many features may be dead: raise `samples` or lower `batch`"
+        )
+    if short:
+        said.append(f"{len(short)} of {len(own)} see their text more than once ({', '.join(short[:3])}): add text")
+    return "; ".join(said)
+
+
 MODULES = ("attn.hook_out", "mlp.hook_out")  # what they give, before a norm or a factor that some families have
 STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", *MODULES)
 
@@ -182,8 +219,8 @@ class _Tally:
         return self.square - self.total.square() / self.count
 
     def massive(self) -> torch.Tensor:
-        """Which dimensions carry over `MASSIVE` of the variance: (d,)."""
-        return self.variance() > MASSIVE * self.variance().sum()
+        """Which dimensions carry over `MASSIVE` of the variance, and over `TIMES` the mean: (d,)."""
+        return self.variance() > max(MASSIVE, TIMES / len(self.total)) * self.variance().sum()
 
     def fvu(self, dimensions: Any = slice(None)) -> float:
         """Fraction of variance unexplained, of all or of some dimensions."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sae_utils import pipeline
 from sae_utils.lms import pretrained, toys
 from sae_utils.params import Profile
-from sae_utils.saes import dictionaries
+from sae_utils.saes import quality
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
 
@@ -90,7 +90,7 @@ def _step(record: pretrained.Pretrained) -> float:
 def doubts(dictionary: Artefact, judged: Mapping[str, Any]) -> str:
     """What speaks against an SAE, of its training and of its quality, or "none"."""
     steps, passes = (dictionary.meta.get(name, math.nan) for name in ("steps", "passes"))
-    return ", ".join(dictionaries.doubts(steps, passes, judged["dead"])) or "none"
+    return ", ".join(quality.doubts(steps, passes, judged["dead"])) or "none"
 
 
 def massive(judged: Mapping[str, Any]) -> str:
