@@ -140,8 +140,8 @@ else:
 # activations and zeros that the reconstruction keeps. Each is judged on documents of the world it was trained on.
 #
 # *Massive* are the dimensions that hold over a tenth of the variance each and ten times the mean, with the FVU of all
-# others: where one holds half of it, an FVU says little about the rest. *Doubts* are fewer than 1,000 steps of training, text that was seen
-# again and again, and over 20% dead features.
+# others: where one holds half of it, an FVU says little about the rest. *Doubts* are fewer than 1,000 steps of
+# training, text that was seen again and again, and over 20% dead features.
 
 
 # %%

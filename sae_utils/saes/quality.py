@@ -46,10 +46,10 @@ def quality(
 
     Returns:
         fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
-        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: what they carry together. fvu_rest: FVU of all others. l0:
-        features active a token. dead: share of features that never fire. recovered: (zero - sae) / (zero - clean), the
-        cross-entropies with the activations set to zero, replaced by the reconstruction, and left alone. tokens: how
-        many were seen.
+        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: what they carry together. fvu_rest:
+        FVU of all others. l0: features active a token. dead: share of features that never fire. recovered: (zero - sae)
+        / (zero - clean), the cross-entropies with the activations set to zero, replaced by the reconstruction, and left
+        alone. tokens: how many were seen.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))[:judged_rows]
