@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_hub
 import torch
-from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GPTNeoXConfig, GraniteConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, GraniteConfig
 
 from sae_utils.lms import models
 
@@ -23,7 +23,7 @@ from sae_utils.lms import models
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 rows = SimpleNamespace(array={"lengths": np.full(64, 29), "tokens": np.arange(64 * 29).reshape(64, 29)}.get)
-bridge = models.load(SimpleNamespace(path=Path(sys.argv[1])))
+bridge = models.load(SimpleNamespace(path=Path(sys.argv[1]), meta={}))
 models.fitting = lambda batches, run: map(run, batches)  # in one go: no second try with fewer rows
 print(models.mean_loss(bridge, rows, np.arange(64), "blocks.0.hook_resid_post", lambda x: 0 * x))
 """
@@ -72,15 +72,13 @@ CAPPED = Gemma2Config(num_key_value_heads=1, head_dim=8, final_logit_softcapping
                       hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)  # fmt: skip
 SCALED = GraniteConfig(num_key_value_heads=1, logits_scaling=0.1, hidden_size=16, num_hidden_layers=2,
                        num_attention_heads=2, intermediate_size=32)  # fmt: skip
-RAISED = CohereConfig(num_key_value_heads=1, logit_scale=0.3, hidden_size=16, num_hidden_layers=2,
-                      num_attention_heads=2, intermediate_size=32)  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [CAPPED, SCALED, RAISED], ids=["capped", "divided", "multiplied"])
+@pytest.mark.parametrize("config", [CAPPED, SCALED], ids=["capped", "divided"])
 def test_a_part_of_the_logits_is_capped_and_scaled_as_all_are(config, tmp_path, monkeypatch):
     config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id = 400, 0, 0, 0
     network, tokens = written(tmp_path, config), torch.arange(60).reshape(3, 20) * 5
-    bridge = models.load(type("Made", (), {"path": tmp_path}))
+    bridge = models.load(type("Made", (), {"path": tmp_path, "meta": {}}))
     mask = torch.arange(20) < torch.tensor([20, 7, 13])[:, None]
     with torch.no_grad():
         expected = network(tokens).logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
