@@ -118,7 +118,7 @@ def _timed_blocks(text: Any, blocks: int, context: int) -> tuple[float, int]:
     shape.num_hidden_layers, shape.vocab_size, shape.pad_token_id = blocks, 8, 0
     length = min(context, getattr(text, "max_position_embeddings", context))
     ids = torch.zeros((max(1, 2048 // length), length), dtype=torch.long, device=store.device())
-    network = AutoModelForCausalLM.from_config(shape).to(store.device()).eval()
+    network = AutoModelForCausalLM.from_config(shape, trust_remote_code=False).to(store.device()).eval()
     with torch.no_grad():
         seconds = timed(functools.partial(network.base_model, ids, use_cache=False))
     return seconds / ids.numel(), sum(x.numel() for x in network.parameters())

@@ -116,7 +116,7 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
         record = pretrained.Pretrained(kind="pretrained", source=str(place))
         profile = params.load("smoke")._replace(models={"a": record})
         found = pace.pace(profile, "a", 0)
-        whole = AutoConfig.from_pretrained(place)
+        whole = AutoConfig.from_pretrained(place, trust_remote_code=False)
         assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, whole.vocab_size), family
         size = (place / "model.safetensors").stat().st_size / 4
         assert size / 1.5 < found.parameters < 1.5 * size, family

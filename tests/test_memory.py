@@ -54,7 +54,7 @@ def written(folder, config, texts=("once upon a time",)):
     """A random network in a folder, with a tokenizer that nothing here asks."""
     tiny_hub.tokenizer(folder, tiny_hub.FAMILIES["EleutherAI/pythia-70m"][2], list(texts))
     torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(config).eval()
+    network = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
     network.save_pretrained(folder)
     return network
 
