@@ -138,6 +138,10 @@ else:
 # FVU is the fraction of variance left unexplained, L0 the number of features active at a token, *dead* the share of
 # features that fire at none of the held-out tokens judged, *recovered* the share of the loss between the true
 # activations and zeros that the reconstruction keeps. Each is judged on documents of the world it was trained on.
+#
+# *Massive* are the dimensions that hold over a tenth of the variance each and ten times the mean, with the FVU of all
+# others: where one holds half of it, an FVU says little about the rest. *Doubts* are fewer than 1,000 steps of
+# training, text that was seen again and again, and over 20% dead features.
 
 
 # %%
@@ -155,6 +159,8 @@ dictionaries = pd.DataFrame(
         "dead": found["dead"],
         "recovered": found["recovered"],
         "fits best at": located[name]["best"].removeprefix("blocks."),
+        "massive": training.massive(found),
+        "doubts": training.doubts(readers[name].dictionary, found),
     }
     for name, found in judged.items()
 )

@@ -18,9 +18,9 @@
 # step of the procedure changes what?
 #
 # **In.** The published scores of every pair of layers (numbers, no models). Two pairs of this profile's dictionaries on
-# a few documents, and planted pairs whose truth is known. **Out.** What the published nulls and p could say; a ladder
-# from the published procedure to this paper's, one correction a step; our numbers beside the published ones where the
-# profile holds the models.
+# a few rows of text, and planted pairs whose truth is known. **Out.** What the published nulls and p could say; a
+# ladder from the published procedure to this paper's, one correction a step; our numbers beside the published ones
+# where the profile holds the models.
 #
 # **What would count as a no.** Published null means that are not those of one component; p that their draws could give;
 # a ladder that reports the same at its foot and at its top, or that finds something where nothing was planted.
@@ -28,7 +28,7 @@
 # %% tags=["parameters"]
 profile = "smoke"
 negative = "scrambled_0"
-documents = 100
+positions = 10_000
 few = 30
 draws = 20
 permutations = 99
@@ -60,7 +60,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, spec, sweep
+from sae_utils import params, pipeline, report, spec
 from sae_utils.chance import comparison
 from sae_utils.saes import quality
 from sae_utils.studies import calibration, ladder, planted, published, synthetic, unmasked
@@ -159,14 +159,14 @@ out.number("order more", (order.kept > order.partners).sum(), "{:d}")
 # %%
 primary = run.common.primary.pair
 ours = {"primary pair": primary, "negative control": [primary[0], negative]}
-seen = {name: ladder.sides(run, *pair, documents, top) for name, pair in ours.items()}
+seen = {name: ladder.sides(run, *pair, positions, top) for name, pair in ours.items()}
 ladders = {name: ladder.climb(x, settings) for name, x in seen.items()}
 
 # %%
-positions = unmasked.positions(pipeline.reader(run, primary[0]).rows, documents, run.common.skip)
-out.number("documents", positions.meta["documents"], "{:,}")
-out.number("positions", positions.meta["tokens"], "{:,}")
-out.number("outside", 100 * (1 - positions.array("inside").mean()), "{:.0f}")
+looked = unmasked.positions(pipeline.reader(run, primary[0]).rows, positions, run.common.skip)
+out.number("documents", looked.meta["documents"], "{:,}")
+out.number("positions", looked.meta["tokens"], "{:,}")
+out.number("outside", 100 * (1 - looked.array("inside").mean()), "{:.0f}")
 for side, name in zip("ab", primary, strict=True):
     source = pipeline.reader(run, name)
     fvu = quality.located(*source.judge(), fvu_rows).meta["fvu"]
@@ -295,7 +295,7 @@ out.number("strength", 100 * truths["one direction"]["strength"], "{:.0f}")
 
 # %%
 cells = published.cells(scores, published_layers, run.dictionaries, f"{where}.published_layers")
-ours = sweep.sweep(lambda cell: ladder.cell(run, cell.a, cell.b, documents, settings), cells, "published cells")
+ours = ladder.cells(run, cells, positions, settings)
 beside = published.beside(scores, ours)
 out.text("cells verdict", published.verdict(beside))
 if len(beside):

@@ -287,9 +287,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sae_utils.params", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     arguments = parser.parse_args()
+    from sae_utils.saes import quality  # heavy
+
     try:
-        write(load(arguments.profile))
+        profile = load(arguments.profile)
+        write(profile)
         store.check()
+        if said := quality.warning(profile.dictionaries):
+            print(f"warning: params/{profile.name}.yaml: {said}", file=sys.stderr)
     except (ProfileError, files.WriteError) as error:
         sys.exit(f"error: {error}")
 

@@ -4,8 +4,7 @@ In: a profile; the lists of files of the hub and of gensim's downloader where th
 not. Out: a table and a few lines.
 Never: a file of a repository, an artefact.
 
-Hours are those of the floating-point operations of forward passes, SAEs and training, at a third of the speed of a
-matrix product timed now (`SHARE`), on as many tokens as the corpus is assumed to have: they tell minutes from days.
+What a build costs is told by `cost`, with a block of each model and a step of each SAE timed now (`pace`).
 """
 
 from __future__ import annotations
@@ -13,23 +12,16 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sae_utils import hub, params
-from sae_utils.lms import pretrained, toys
+from sae_utils import cost, hub, params, store
+from sae_utils.lms import pretrained
 from sae_utils.params import Profile
-from sae_utils.saes import dictionaries, releases
+from sae_utils.saes import quality, releases
 from sae_utils.spec import ProfileError, choose
 from sae_utils.studies import relatedness
-from sae_utils.text import corpora
-
-SHARE = 1 / 3  # of a matrix product's speed that a small model's pass reaches
-PASSES = 4  # over the corpus for an SAE: codes, its quality and hook, its inputs where it is trained here
-D = 1024  # read by an SAE that is trained here
-TOKENS = {corpora.Hub: 1000, corpora.Stories: 62}  # a document of OpenWebText, of the stories
 
 
 class Source(NamedTuple):
@@ -100,62 +92,27 @@ def _source(key: str, wanted: tuple[str, str, list[list[str]], list[str]]) -> So
     return Source(key, source, fetch, cached, known.terms, parameters, "" if complete else known.refusal or said)
 
 
-def tokens(corpus: corpora.Corpus) -> int:
-    """How many tokens a corpus is assumed to have."""
-    if isinstance(corpus, corpora.Text):
-        return sum(file.stat().st_size for file in corpora._files(corpus)) // 4
-    assert isinstance(corpus, corpora.Hub | corpora.Stories)
-    return corpus.documents * TOKENS[type(corpus)]
+def said(profile: Profile, found: list[Source], device: str) -> list[str]:
+    """Lines on memory, disk, time, and trainings that cannot work."""
+    whole = cost.cost(profile, {source.key: source.parameters for source in found})
+    parts: dict[str, float] = {}
+    for work in whole.works:
+        parts[work.label] = parts.get(work.label, 0.0) + work.seconds
+    least = "at least " if any(source.fetch is None for source in found) else "about "
+    threads = profile.common.threads if device == "cpu" else 1
+    clock = "" if threads == 1 else f", {_time(whole.seconds / threads)} to that by the clock with {threads} threads"
+    lines = [
+        f"memory on {device}: {least}{whole.memory / 1e9:.1f} GB at most at once; disk: {whole.disk / 1e9:.1f} GB",
+        f"time: {least}{_time(whole.seconds)} on one core{clock}, of {cost.tokens(profile.corpus):,} tokens:",
+    ]
+    shown = sorted((seconds, label) for label, seconds in parts.items() if seconds > whole.seconds / 50)
+    lines += [f"  {_time(seconds)}: {label}" for seconds, label in reversed(shown)]
+    warning = quality.warning(profile.dictionaries, cost.available(profile))
+    return lines + ([f"warning: {warning}"] if warning else [])
 
 
-def operations(profile: Profile, sizes: dict[str, int]) -> float:
-    """Floating-point operations of all passes; `sizes` gives the parameters of pretrained models and SAEs by key."""
-    total = 0.0
-    count = tokens(profile.corpus)
-
-    def size(name: str) -> int:
-        record = profile.models[name]
-        if isinstance(record, toys.Toy):
-            return record.layers * (4 * record.d_model**2 + 2 * record.d_model * record.d_mlp)
-        return size(record.of) if hasattr(record, "of") else sizes.get(f"models.{name}", 0)
-
-    for name, record in profile.models.items():
-        if isinstance(record, toys.Toy):
-            total += 6 * size(name) * count * record.epochs
-    for name, record in profile.dictionaries.items():
-        if isinstance(record, releases.Released | dictionaries.Trained):
-            total += 2 * PASSES * count * (size(record.model) + sizes.get(f"dictionaries.{name}", 0))
-        if isinstance(record, dictionaries.Trained):
-            total += 6 * record.samples * 2 * record.width * D
-    return total
-
-
-def speed(device: str, size: int = 1024) -> float:
-    """Floating-point operations a second of a matrix product, timed for a moment."""
-    import torch
-
-    one = torch.randn(size, size, device=device)
-    ended, rounds, started = 0.0, 0, time.perf_counter()
-    while ended - started < 0.3:
-        one @ one
-        if device == "cuda":
-            torch.cuda.synchronize()
-        ended, rounds = time.perf_counter(), rounds + 1
-    return 2 * size**3 * rounds / (ended - started)
-
-
-def memory(profile: Profile, found: list[Source]) -> int:
-    """Bytes of the largest model with the largest SAE, and as much again for activations."""
-    widths = {"float32": 4, "bfloat16": 2, "float16": 2}
-    of = {source.key: source.parameters for source in found}
-    models = [widths[record.dtype] * of[f"models.{name}"] for name, record in profile.models.items()
-              if isinstance(record, pretrained.Pretrained)]  # fmt: skip
-    saes = [4 * size for key, size in of.items() if key.startswith("dictionaries.")]
-    return 2 * (max(models, default=0) + max(saes, default=0))
-
-
-def _time(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{max(60 * hours, 1):.0f} minutes"
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
 
 
 def main() -> None:
@@ -164,7 +121,8 @@ def main() -> None:
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     try:
         profile = params.load(parser.parse_args().profile)
-        count = tokens(profile.corpus)
+        cost.tokens(profile.corpus)
+        device = params.device(profile)
     except ProfileError as error:
         sys.exit(f"error: {error}")
     found = sources(profile)
@@ -176,15 +134,8 @@ def main() -> None:
         + (f", and {unknown} sources of unknown size" if unknown else "")
         + f"; cached: {sum(source.cached for source in found) / 1e9:.2f} GB"
     )
-    device = params.device(profile)
-    hours = operations(profile, {source.key: source.parameters for source in found}) / SHARE / speed(device) / 3600
-    least = "at least " if unknown else ""
-    most = max(memory(profile, found) / 1e9, 0.1)
-    print(f"memory on {device}: {least}{most:.1f} GB for the largest model with its SAE")
-    print(
-        f"time: {least or 'about '}{_time(hours)} of models and SAEs on {count:,} tokens, after what is to be fetched; "
-        "beside that each notebook takes up to some minutes"
-    )
+    store.use(threads=profile.common.threads, device=device)
+    print(*said(profile, found, device), sep="\n")
     missing: dict[str, list[str]] = {}
     for source in found:
         if source.missing:

@@ -214,7 +214,64 @@ def test_checkpoints_do_not_disturb_the_run(world):
         dictionaries.checkpoint(kept, 2)
 
 
+# --- training that cannot work
+
+
+@pytest.mark.parametrize(
+    ("steps", "passes", "dead", "expected"),
+    [
+        (1000, 1.0, 0.2, []),
+        (999, 1.0, 0.2, ["999 steps"]),
+        (5000, 1.64, 0.0, ["1.6 passes over its text"]),
+        (244, 2.0, 0.52, ["244 steps", "2.0 passes over its text", "52% dead"]),
+        (float("nan"), float("nan"), 0.1, []),
+    ],
+)
+def test_doubts_name_what_speaks_against_an_sae(steps, passes, dead, expected):
+    assert quality.doubts(steps, passes, dead) == expected
+
+
+def test_a_profile_is_warned_in_one_line(world):
+    records = {name: x.model_copy(update={"samples": 10**6, "batch": 4096}) for name, x in world.dictionaries.items()}
+    said = quality.warning(records)
+    assert "2 of 2 SAEs take fewer than 1,000 steps (the least 244)" in said and "\n" not in said
+    enough = {name: x.model_copy(update={"batch": 1000}) for name, x in records.items()}
+    assert quality.warning(enough) == quality.warning(enough, {"one_layer": 10**6, "two_layer": 10**7}) == ""
+    short = quality.warning(enough, {"one_layer": 152_947, "two_layer": 10**6})
+    assert short.startswith("1 of 2 see their text more than once (one_layer)")
+
+
+def test_samples_beyond_the_corpus_are_said_and_counted(world, capsys):
+    reader, spec = pipeline.reader(world, "one_layer"), world.dictionaries["one_layer"]
+    training = reader.rows.array("split") == corpora.SPLITS.index("training")
+    there = int((reader.rows.array("places")[training] >= reader.skip).sum())
+    inputs = source(reader, 10**6)
+    assert f"hold {there:,} activations where `samples` says 1,000,000" in capsys.readouterr().err
+    made = dictionaries.trained(spec.model_copy(update={"samples": 640}), inputs)
+    assert made.meta["passes"] == pytest.approx(640 / there) and made.meta["steps"] == 10
+    source(reader, 6000)
+    assert "activations where" not in capsys.readouterr().err
+
+
 # --- quality
+
+
+def test_massive_dimensions_are_found_and_left_out():
+    """Of 128 dimensions two carry 30% and 25% of the variance; the SAE halves those and drops another."""
+    generator = np.random.default_rng(0)
+    share = np.r_[0.3, 0.25, np.full(126, 0.45 / 126)]
+    x = torch.from_numpy(generator.normal(5, np.sqrt(share), (20_000, 128)).astype(np.float32))
+    sae = Planted(1.0)
+    sae.cfg.d_in = sae.cfg.d_sae = 128
+    sae.encode = lambda x: x
+    sae.decode = lambda codes: codes * torch.tensor([0.5, 0.5, *[1.0] * 125, 0.0])
+    tally = quality._Tally(sae)
+    tally.add(x)
+    assert tally.massive().nonzero().flatten().tolist() == [0, 1]
+    assert tally.variance().sum().item() / len(x) == pytest.approx(1, abs=0.02)
+    error, variance = (x - sae.decode(x)).square().sum(0), (x - x.mean(0)).square().sum(0)
+    assert tally.fvu() == pytest.approx((error.sum() / variance.sum()).item(), rel=1e-4)
+    assert tally.fvu(~tally.massive()) == pytest.approx((error[2:].sum() / variance[2:].sum()).item(), rel=1e-4)
 
 
 def test_quality_is_that_of_the_whole_matrix(world, name):
@@ -231,6 +288,12 @@ def test_quality_is_that_of_the_whole_matrix(world, name):
     assert found["l0"] == pytest.approx((codes > 0).sum(1).mean(), rel=1e-4)
     assert found["dead"] == pytest.approx(1 - (codes > 0).any(0).mean(), abs=1e-6)
     assert 0 < found["l0"] <= world.dictionaries[name].k
+    share = x.var(0) / x.var(0).sum()
+    assert found["massive"] == np.flatnonzero(share > quality.TIMES / x.shape[1]).tolist()
+    assert found["massive_share"] == pytest.approx(share[found["massive"]].sum(), rel=1e-4)
+    rest = np.setdiff1d(np.arange(x.shape[1]), found["massive"])
+    left = ((x - rebuilt)[:, rest] ** 2).sum() / ((x - x.mean(0))[:, rest] ** 2).sum()
+    assert found["fvu_rest"] == pytest.approx(left, rel=1e-4)
 
 
 def test_recovered_is_that_of_transformers_own_hooks(world, name):

@@ -12,6 +12,7 @@ from sae_utils.chance import significance
 from sae_utils.lms import models
 from sae_utils.pairing import correlation, matching
 from sae_utils.saes import activations, dictionaries
+from sae_utils.spec import ProfileError
 from sae_utils.studies import ladder, published, unmasked
 
 WORDS = ["<pad>", "<bos>", ".", *(f"w{number}" for number in range(12))]
@@ -153,6 +154,8 @@ def test_says_what_p_says():
 
 # --- on a trained world
 
+POSITIONS = 2500
+
 
 @pytest.fixture(scope="module")
 def source(world):
@@ -161,7 +164,7 @@ def source(world):
 
 @pytest.fixture(scope="module")
 def where(world, source):
-    return unmasked.positions(source.rows, 30, source.skip)
+    return unmasked.positions(source.rows, POSITIONS, source.skip)
 
 
 def test_topk_of_what_is_before_are_the_codes(world, source):
@@ -177,17 +180,55 @@ def test_topk_of_what_is_before_are_the_codes(world, source):
 def test_positions_are_all_tokens_and_inside_are_the_sites(source, where):
     sites = activations.sites(source.rows, source.skip)
     inside = where.array("inside")
-    mine = np.isin(sites.array("documents"), where.array("documents"))
-    assert where.meta["documents"] == 30
+    mine = np.isin(sites.array("rows"), where.array("chosen"))
     assert np.array_equal(where.array("tokens")[inside], sites.array("tokens")[mine])
     assert np.array_equal(where.array("documents")[inside], sites.array("documents")[mine])
     lengths = source.rows.array("lengths")[where.array("chosen")]
     assert len(inside) == lengths.max() * len(lengths) and inside.sum() == (lengths - source.skip).sum()
 
 
+@pytest.mark.parametrize("most", [112, 500, 3333, 10_000, 10**6])
+def test_no_more_positions_than_asked_for_are_looked_at(source, most):
+    found = unmasked.positions(source.rows, most, source.skip)
+    matching = np.flatnonzero(source.rows.array("split") == 1)
+    chosen, lengths = found.array("chosen"), source.rows.array("lengths")
+    assert np.array_equal(chosen, matching[: len(chosen)]) and 0 < found.meta["tokens"] <= most
+    # one more row would not have fitted, with the padding of a whole batch
+    width = lengths[matching].max()
+    assert len(chosen) == len(matching) or found.meta["tokens"] + 64 * width > most
+    for name in ("tokens", "documents", "inside"):
+        assert (
+            len(found.array(name))
+            == found.meta["tokens"]
+            == sum(len(batch) * lengths[batch].max() for batch in models.in_order(chosen))
+        )
+
+
+def test_not_even_a_row_is_said(source):
+    with pytest.raises(ProfileError, match=r"12_published_tables\.positions: 20 are fewer than a row"):
+        unmasked.positions(source.rows, 20, source.skip)
+
+
+def test_one_pass_over_a_model_feeds_all_that_read_it(world, monkeypatch):
+    """At both hooks, in both pairs, and for every published cell."""
+    passed, harvest = [], models.harvest
+    names = ("one_layer", "two_layer")
+    for name in names:
+        pipeline.features(world, name)
+    monkeypatch.setattr(models, "harvest", lambda *given, **more: passed.append(given[3]) or harvest(*given, **more))
+    for pair in (names, names[::-1]):
+        ladder.sides(world, *pair, 3000, 5)
+    assert sorted(passed) == [
+        ["blocks.0.hook_resid_post", "blocks.1.hook_mlp_out"],
+        ["blocks.0.hook_resid_pre", "blocks.0.hook_mlp_out"],
+    ]
+    cells = [published.Cell("m", "m", 1, 2, *pair) for pair in (names, names[::-1])]
+    assert list(ladder.cells(world, cells, 2900, SETTINGS)) == cells and len(passed) == 4
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_partners_are_those_of_a_direct_computation(world, source, where, right):
-    kept = ladder.loose(world, "two_layer", "two_layer", 30, 3, right=right)
+    kept = ladder.loose(world, "two_layer", "two_layer", POSITIONS, 3, right=right)
     hook = source.hook if right else unmasked.input_of(source.hook)
     bridge, sae = models.load(source.model), dictionaries.load(source.dictionary)
     (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), [hook], 0)
@@ -210,7 +251,7 @@ def test_the_block_is_fed_with_the_output_of_the_block_before():
 
 
 def test_the_top_is_the_primary_analysis_where_all_documents_are_looked_at(world):
-    everything = ladder.sides(world, "one_layer", "two_layer", 10_000, 5)
+    everything = ladder.sides(world, "one_layer", "two_layer", 10**6, 5)
     assert list(everything.seen) == [ladder.PUBLISHED, ladder.MASK, ladder.HOOK, ladder.CODES]
     rungs = ladder.climb(everything, SETTINGS._replace(top=5))
     assert [x.step for x in rungs] == list(ladder.STEPS)
@@ -224,7 +265,7 @@ def test_the_top_is_the_primary_analysis_where_all_documents_are_looked_at(world
 
 
 def test_a_cell_has_all_that_is_compared(world):
-    found = ladder.cell(world, "one_layer", "two_layer", 30, SETTINGS)
+    found = ladder.cell(world, "one_layer", "two_layer", POSITIONS, SETTINGS)
     assert list(found) == list(published.COMPARED)
     assert found["num_feat_kept"] >= 0 and -1 <= found["mean_actv_corr"] <= 1
 
@@ -232,4 +273,4 @@ def test_a_cell_has_all_that_is_compared(world):
 def test_models_of_two_tokenizers_are_refused(world, monkeypatch):
     monkeypatch.setattr(pipeline, "reader", lambda profile, name: SimpleNamespace(rows=SimpleNamespace(key=name)))
     with pytest.raises(ValueError, match="one_layer and two_layer look at different tokens"):
-        ladder.cell(world, "one_layer", "two_layer", 30, SETTINGS)
+        ladder.cell(world, "one_layer", "two_layer", POSITIONS, SETTINGS)

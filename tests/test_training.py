@@ -31,3 +31,16 @@ def test_what_was_trained_to_its_end(world):
 def test_a_toy_that_kept_none(world):
     with pytest.raises(ProfileError, match=r"models.two_layer: none of its checkpoints is known; give a toy"):
         training.checkpoints(world, "two_layer")
+
+
+def test_what_speaks_against_an_sae_is_said_or_none(world):
+    made = pipeline.reader(world, "one_layer").dictionary
+    assert training.doubts(made, {"dead": 0.5}) == "100 steps, 50% dead"
+    released = type("Released", (), {"meta": {"hook": "blocks.0.hook_mlp_out"}})
+    assert training.doubts(released, {"dead": 0.1}) == "none"
+
+
+def test_massive_dimensions_in_words():
+    found = {"massive": [3, 9], "massive_share": 0.553, "fvu_rest": 0.2}
+    assert training.massive(found) == "2 with 55%, else FVU 0.200"
+    assert training.massive(found | {"massive": []}) == "none"

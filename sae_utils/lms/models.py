@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch.nn import functional
+from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.lms import bridges, toys
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 WINDOW = 256  # rows whose activations are held at once
 END = "ln_final.hook_in"  # what comes after the last block
-HELD = 2**30  # bytes of them, unless one hook alone has more
+HEAD = "unembed.hook_in"
+DELAY = 2  # seconds before a bar of what is mostly quick
+LOGITS = 2**27  # bytes of them at once; what is made of them takes twice as much again
+HELD = 2**30  # bytes of activations, unless one hook alone has more
 FINITE = torch.finfo(torch.float32).max
 HALF = torch.finfo(torch.float16).max  # what is stored in float16 may not exceed it
 
@@ -65,10 +69,32 @@ def hook_of(folder: Path, model: Artefact, module: str) -> dict[str, Any]:
     return {"hook": bridges.of_module(_wrapped(model), module)}
 
 
-def next_token_loss(logits: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats of every predicted token: (predictions,), in row order."""
+@torch.no_grad()
+def next_token_loss(
+    bridge: TransformerBridge, tokens: torch.Tensor, mask: torch.Tensor, hooks: Sequence[tuple[str, Any]] = ()
+) -> torch.Tensor:
+    """Cross-entropy in nats of every predicted token: (predictions,), in row order.
+
+    Logits are there for as many predictions at once as fit in `LOGITS` bytes: all of a batch may need many GB.
+    """
     real = mask[:, 1:]
-    return functional.cross_entropy(logits[:, :-1][real], tokens[:, 1:][real], reduction="none")
+    hidden = bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, (HEAD, _stop)])[:, :-1][real]
+    at_once = max(1, LOGITS // (4 * bridge.cfg.d_vocab))
+    found = [
+        functional.cross_entropy(_logits(bridge, x).float(), y, reduction="none")
+        for x, y in zip(hidden.split(at_once), tokens[:, 1:][real].split(at_once), strict=True)
+    ]
+    return torch.cat(found)
+
+
+def _logits(bridge: TransformerBridge, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits (n, vocabulary) of what the unembedding reads, (n, d).
+
+    One token runs through the network, and its state is exchanged for `hidden`: some families cap or scale logits.
+    """
+    one = torch.zeros((1, 1), dtype=torch.long, device=hidden.device)
+    found: torch.Tensor = bridge.run_with_hooks(one, fwd_hooks=[(HEAD, lambda value, hook: hidden[None])])
+    return found[0]
 
 
 class Batch(NamedTuple):
@@ -136,7 +162,7 @@ def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) 
     """`run` of batches of row numbers, in their order; those too large for the memory, and all after them, in parts.
 
     Raises:
-        torch.OutOfMemoryError: not even one row fits.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: not even one row fits.
     """
     most: int | None = None
     for batch in batches:
@@ -145,8 +171,8 @@ def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) 
             part = batch[start : start + (most or len(batch))]
             try:
                 result = run(part)
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
+            except (RuntimeError, MemoryError) as error:
+                if len(part) == 1 or not is_memory(error):
                     raise
                 most = -(-len(part) // 2)
             else:
@@ -154,6 +180,12 @@ def fitting(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) 
                 yield result
                 continue
             torch.cuda.empty_cache()  # here, where the failed run's tensors are gone
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on a CUDA device or here: torch and oneDNN say so in words only."""
+    said = r"can't allocate memory|not enough memory|bad_alloc|[Oo]ut of memory|could not create a memory"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(re.search(said, str(error)))
 
 
 def stream(
@@ -197,7 +229,6 @@ def in_order(chosen: np.ndarray, batch: int = 64) -> Iterator[np.ndarray]:
     yield from (chosen[i : i + batch] for i in range(0, len(chosen), batch))
 
 
-@torch.no_grad()
 def mean_loss(
     bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hook: str | None = None,
     replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -217,13 +248,15 @@ def mean_loss(
 
     def run(batch: np.ndarray) -> torch.Tensor:
         tokens, mask = toys.take(rows, batch)
-        hooks = [(hook, change)] if replace else []
-        return next_token_loss(bridge.run_with_hooks(tokens, fwd_hooks=hooks).float(), tokens, mask)
+        return next_token_loss(bridge, tokens, mask, [(hook, change)] if hook and replace else [])
 
     total, count = 0.0, 0
     ordered = chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]  # little padding
-    for losses in fitting(in_order(ordered), run):
-        total, count = total + losses.double().sum().item(), count + len(losses)
+    label = f"loss, {hook} replaced" if hook else "loss"
+    with tqdm(total=int((rows.array("lengths")[chosen] - 1).sum()), desc=label, leave=False, delay=DELAY) as bar:
+        for losses in fitting(in_order(ordered), run):
+            total, count = total + losses.double().sum().item(), count + len(losses)
+            bar.update(len(losses))
     if not np.isfinite(total):
         changed = f" with {hook} replaced" if replace else ""
         raise ProfileError(

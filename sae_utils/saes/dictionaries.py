@@ -11,6 +11,7 @@ import copy
 import itertools
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,10 +97,20 @@ def inputs(
         ProfileError: an activation is beyond float16.
     """
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    available = int((rows.array("places")[training] >= skip).sum())
+    if available < samples:
+        print(
+            f"dictionaries: the training documents hold {available:,} activations where `samples` says {samples:,}: "
+            "SAEs see them again and again; more text would serve better",
+            file=sys.stderr,
+        )
     batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
     out: dict[str, Appender] = {}
     length = 0
-    with contextlib.ExitStack() as stack, tqdm(total=samples, desc=", ".join(folders), leave=False) as bar:
+    with (
+        contextlib.ExitStack() as stack,
+        tqdm(total=min(samples, available), desc=", ".join(folders), leave=False) as bar,
+    ):
         for part in models.harvest(models.load(model), rows, batches, list(folders), skip, models.HALF):
             for hook, found in part.activations.items():
                 x = found[part.mask].half().cpu().numpy()
@@ -135,7 +146,8 @@ def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
         raise ProfileError(f"{where}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})")
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
-    return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}
+    steps, passes = spec.samples // spec.batch, spec.samples / inputs.meta["activations"]
+    return {"d_in": sae.cfg.d_in, "steps": steps, "passes": passes, "checkpoints": kept}
 
 
 def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, int], None] | None = None) -> Any:

@@ -13,23 +13,25 @@ study's two ways of pairing tell this order (`published.orders`).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline
+from sae_utils import pipeline, sweep
 from sae_utils.chance import comparison, significance
 from sae_utils.chance.significance import Result
 from sae_utils.geometry import similarity
-from sae_utils.pairing import candidates, filters
+from sae_utils.pairing import filters
 from sae_utils.pairing.filters import Facts
 from sae_utils.pairing.matching import Pairs
 from sae_utils.params import Profile
 from sae_utils.saes import dictionaries
 from sae_utils.store import Artefact
 from sae_utils.studies import contexts, unmasked
+from sae_utils.studies.published import Cell
 from sae_utils.studies.unmasked import Seen
 
 PUBLISHED, MASK, HOOK, CODES = "published", "mask", "hook", "TopK"
@@ -91,17 +93,16 @@ class Rung(NamedTuple):
         return comparison.average(self.pairs.r)
 
 
-def sides(profile: Profile, a: str, b: str, documents: int, top: int) -> Sides:
-    """Two dictionaries of a profile on its first `documents` matching documents.
+def sides(profile: Profile, a: str, b: str, positions: int, top: int) -> Sides:
+    """Two dictionaries of a profile on its first matching rows, up to so many `positions`.
 
     Raises:
         ValueError: their models do not read the same tokens.
     """
-    wrong, right = (loose(profile, a, b, documents, top, right=right) for right in (False, True))
+    wrong, right = (loose(profile, a, b, positions, top, right=right) for right in (False, True))
     x, y = (pipeline.features(profile, name) for name in (a, b))
-    source = pipeline.reader(profile, a)
-    home = unmasked.positions(source.rows, documents, source.skip).array("documents")
-    at = np.flatnonzero(candidates.on(x.sites, "matching") & np.isin(x.sites.array("documents"), np.unique(home)))
+    where = _where(pipeline.reader(profile, a), positions)
+    at = np.flatnonzero(np.isin(x.sites.array("rows"), where.array("chosen")))
     seen = {
         PUBLISHED: unmasked.read(wrong, "all"),
         MASK: unmasked.read(wrong, "inside"),
@@ -111,7 +112,27 @@ def sides(profile: Profile, a: str, b: str, documents: int, top: int) -> Sides:
     return Sides(seen, contexts.vocabulary(profile, a), (x.decoder, y.decoder))
 
 
-def loose(profile: Profile, a: str, b: str, documents: int, top: int, *, right: bool) -> Artefact:
+def _where(reader: pipeline.Reader, positions: int) -> Artefact:
+    return unmasked.positions(reader.rows, positions, reader.skip)
+
+
+def feeds(profile: Profile, names: Iterable[str], positions: int) -> dict[tuple[str, bool], Artefact]:
+    """What dictionaries are fed with, by name and whether at the right hook or, as published, at the block's input.
+
+    One pass over a model serves all that read it.
+    """
+    readers = {name: pipeline.reader(profile, name) for name in names}
+    hooks: dict[Artefact, dict[str, None]] = defaultdict(dict)
+    for x in readers.values():
+        hooks[x.model] |= dict.fromkeys((unmasked.input_of(x.hook), x.hook))
+    found: dict[tuple[str, bool], Artefact] = {}
+    for name, x in readers.items():
+        made = unmasked.activations_at(hooks[x.model], x.model, x.rows, _where(x, positions))
+        found |= {(name, False): made[unmasked.input_of(x.hook)], (name, True): made[x.hook]}
+    return found
+
+
+def loose(profile: Profile, a: str, b: str, positions: int, top: int, *, right: bool) -> Artefact:
     """`unmasked.partners` of two dictionaries, fed at the `right` hook or at the input of its block, as published.
 
     Raises:
@@ -120,17 +141,23 @@ def loose(profile: Profile, a: str, b: str, documents: int, top: int, *, right: 
     readers = [pipeline.reader(profile, name) for name in (a, b)]
     if readers[0].rows.key != readers[1].rows.key:
         raise ValueError(f"{a} and {b} look at different tokens: their models need one tokenizer")
-    sources = [[x.dictionary, x.model, x.hook if right else unmasked.input_of(x.hook)] for x in readers]
-    where = unmasked.positions(readers[0].rows, documents, readers[0].skip)
-    return unmasked.partners(sources, readers[0].rows, where, top)
+    fed = feeds(profile, (a, b), positions)
+    sources = [[x.dictionary, fed[name, right]] for name, x in zip((a, b), readers, strict=True)]
+    return unmasked.partners(sources, _where(readers[0], positions), top)
 
 
-def cell(profile: Profile, a: str, b: str, documents: int, settings: Settings) -> dict[str, float]:
+def cells(profile: Profile, given: Sequence[Cell], positions: int, settings: Settings) -> dict[Cell, dict[str, float]]:
+    """`cell` of all the published cells that a profile can make; one pass over each model serves all its layers."""
+    feeds(profile, dict.fromkeys(name for x in given for name in (x.a, x.b)), positions)
+    return sweep.sweep(lambda x: cell(profile, x.a, x.b, positions, settings), given, "published cells")
+
+
+def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -> dict[str, float]:
     """What the published procedure reports of two dictionaries, under the names of `published.COMPARED`.
 
     Scores are NaN where there are too few pairs.
     """
-    seen = unmasked.read(loose(profile, a, b, documents, settings.top, right=False), "all")
+    seen = unmasked.read(loose(profile, a, b, positions, settings.top, right=False), "all")
     kept = chosen(seen, seen.facts(contexts.vocabulary(profile, a)), settings)
     rows = [dictionaries.decoder(pipeline.reader(profile, name).dictionary) for name in (a, b)]
     found = scores((rows[0], rows[1]), kept, [FIRST, RSA], settings.draws, settings.seed)

@@ -1,6 +1,7 @@
-"""How large a language model is, how long it was trained, and what it was on the way.
+"""How large a language model is, how long it was trained, and what it was on the way; how an SAE was trained.
 
-In: a checked profile and a name of its models. Out: its size; its checkpoints.
+In: a checked profile and a name of its models, an SAE and its quality. Out: its size; its checkpoints; what speaks
+against the SAE.
 Never: a loss; a step that nobody says.
 """
 
@@ -8,11 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sae_utils import pipeline
 from sae_utils.lms import pretrained, toys
 from sae_utils.params import Profile
+from sae_utils.saes import quality
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
 
@@ -82,3 +85,16 @@ def _step(record: pretrained.Pretrained) -> float:
     """The training step that a revision is named after, as Pythia's are."""
     found = re.fullmatch(r"step(\d+)", record.revision)
     return int(found[1]) if found else math.nan
+
+
+def doubts(dictionary: Artefact, judged: Mapping[str, Any]) -> str:
+    """What speaks against an SAE, of its training and of its quality, or "none"."""
+    steps, passes = (dictionary.meta.get(name, math.nan) for name in ("steps", "passes"))
+    return ", ".join(quality.doubts(steps, passes, judged["dead"])) or "none"
+
+
+def massive(judged: Mapping[str, Any]) -> str:
+    """The dimensions that hold much of the variance an SAE is judged by, and its FVU without them, or "none"."""
+    if not judged["massive"]:
+        return "none"
+    return f"{len(judged['massive'])} with {judged['massive_share']:.0%}, else FVU {judged['fvu_rest']:.3f}"

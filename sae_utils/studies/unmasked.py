@@ -1,12 +1,15 @@
 """What the published procedure looks at: every position, before the SAE's own nonlinearity, at a hook of choice.
 
-In: two models with SAEs, token rows. Out: a positions artefact (all tokens of some documents, padding and beginning of
-sequence too) and an artefact of who is whose best partner there, and on what the features fire.
+In: two models with SAEs, token rows. Out: a positions artefact (all tokens of some rows, padding and beginning of
+sequence too), what the models hold there, and an artefact of who is whose best partner there, and on what the features
+fire.
 Never: pre-activations that outlive the call; anything a result of this repository rests on, which is in `activations`.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ from sae_utils.pairing.matching import Pairs
 from sae_utils.pairing.sides import Codes
 from sae_utils.saes import activations, dictionaries
 from sae_utils.spec import ProfileError
-from sae_utils.store import Artefact, artefact
+from sae_utils.store import Appender, Artefact, artefact, artefacts
 from sae_utils.studies.baselines import block_of
 from sae_utils.text import corpora
 
@@ -59,36 +62,75 @@ def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.nd
 
 
 @artefact
-def positions(folder: Path, rows: Artefact, documents: int, skip: int) -> dict[str, Any]:
-    """All positions of the first `documents` matching documents, every batch padded to its longest row.
+def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, Any]:
+    """All positions of the first matching rows, at most `most`, every batch padded to its longest row.
 
     Arrays (positions,): `tokens`, `documents`, and `inside`, true where `activations.sites` would look. `chosen`: the
     token rows, in order.
+
+    Raises:
+        ProfileError: not even one row fits.
     """
-    matching = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching"))
-    home, lengths = rows.array("documents"), rows.array("lengths")
-    chosen = matching[np.isin(home[matching], np.unique(home[matching])[:documents]).any(axis=1)]
+    chosen = _fitting(rows, np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching")), most)
     tokens, owners, inside = [], [], []
     for batch in models.in_order(chosen):
-        width = lengths[batch].max()
+        width = rows.array("lengths")[batch].max()
         tokens.append(rows.array("tokens")[batch, :width].ravel())
-        owners.append(home[batch, :width].ravel())
+        owners.append(rows.array("documents")[batch, :width].ravel())
         inside.append((rows.array("places")[batch, :width] >= skip).ravel())
     np.save(folder / "chosen.npy", chosen)
     np.save(folder / "tokens.npy", np.concatenate(tokens))
     np.save(folder / "documents.npy", np.concatenate(owners))
     np.save(folder / "inside.npy", np.concatenate(inside))
-    return {"tokens": sum(map(len, tokens)), "documents": len(np.unique(home[chosen]))}
+    return {"tokens": sum(map(len, tokens)), "documents": len(np.unique(np.concatenate(owners)))}
+
+
+def _fitting(rows: Artefact, given: np.ndarray, most: int) -> np.ndarray:
+    """The first of the rows `given` that have at most so many positions with the padding of their batches."""
+    kept, left = 0, most
+    for batch in models.in_order(given):
+        width = int(rows.array("lengths")[batch].max())
+        fit = min(len(batch), left // width)
+        kept, left = kept + fit, left - fit * width
+        if fit < len(batch):
+            break
+    if not kept:
+        raise ProfileError(f"12_published_tables.positions: {most} are fewer than a row of the text has tokens")
+    return given[:kept]
+
+
+@artefacts
+def activations_at(
+    folders: dict[str, Path], model: Artefact, rows: Artefact, positions: Artefact
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Activations of a model at hooks, at every position: `values`, float32 (positions, d). One pass serves all hooks.
+
+    Raises:
+        RuntimeError: a batch did not fit into the memory, whose parts are padded to other lengths.
+    """
+    out: dict[str, Appender] = {}
+    batches = models.in_order(positions.array("chosen"))
+    with contextlib.ExitStack() as stack, tqdm(total=positions.meta["tokens"], desc="positions", leave=False) as bar:
+        for part in models.harvest(models.load(model), rows, batches, list(folders), skip=0):
+            for hook, found in part.activations.items():
+                x = found.flatten(0, 1).cpu().numpy()
+                if hook not in out:
+                    out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float32, x.shape[1:]))
+                out[hook].append(x)
+            bar.update(part.mask.numel())
+    if any(kept.length != positions.meta["tokens"] for kept in out.values()):
+        raise RuntimeError("a batch of 64 rows did not fit into the memory: give the corpus a shorter `context`")
+    yield from ((hook, {}) for hook in folders)
 
 
 @artefact
-def partners(folder: Path, sources: list[list[Any]], rows: Artefact, positions: Artefact, top: int) -> dict[str, Any]:
+def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, top: int) -> dict[str, Any]:
     """What two SAEs look like before their nonlinearity, at all positions and at those inside: `Seen` twice.
 
-    `sources`: of A and of B the dictionary, its model, and the hook at which it is fed.
+    `sources`: of A and of B the dictionary, and the activations (`activations_at`) with which it is fed.
     """
     drafts = [folder / side for side in "ab"]
-    a, b = (_before(draft, rows, positions, *source) for draft, source in zip(drafts, sources, strict=True))
+    a, b = (_before(draft, *source) for draft, source in zip(drafts, sources, strict=True))
     tokens, documents = positions.array("tokens"), positions.array("documents")
     for name, at in (("all", np.arange(len(tokens))), ("inside", np.flatnonzero(positions.array("inside")))):
         seen = see(a, b, at, tokens, documents, top)
@@ -115,21 +157,15 @@ def read(kept: Artefact, where: str) -> Seen:
     return Seen(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
 
 
-def _before(
-    folder: Path, rows: Artefact, positions: Artefact, dictionary: Artefact, model: Artefact, hook: str
-) -> sparse.csr_array:
+def _before(folder: Path, dictionary: Artefact, fed: Artefact) -> sparse.csr_array:
     """The ReLU of pre-activations at every position: CSR (positions, features), memory-mapped in `folder`."""
     folder.mkdir()
-    bridge, sae = models.load(model), dictionaries.load(dictionary)
-    with (
-        activations.Sparse(folder) as out,
-        tqdm(total=positions.meta["tokens"], desc=f"before the nonlinearity, {hook}", leave=False) as bar,
-        torch.no_grad(),
-    ):
-        for part in models.harvest(bridge, rows, models.in_order(positions.array("chosen")), [hook], skip=0):
-            for x in part.activations[hook].flatten(0, 1).split(dictionaries.SEGMENT):
-                out.append(before(sae, x))
-                bar.update(len(x))
+    sae, values = dictionaries.load(dictionary), fed.array("values")
+    starts = range(0, len(values), dictionaries.SEGMENT)
+    with activations.Sparse(folder) as out, torch.no_grad():
+        for start in tqdm(starts, "before the nonlinearity", leave=False, delay=models.DELAY):
+            x = torch.from_numpy(np.array(values[start : start + dictionaries.SEGMENT])).to(store.device())
+            out.append(before(sae, x))
     return activations.csr(folder, sae.cfg.d_sae)
 
 
