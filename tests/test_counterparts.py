@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.stats import t
 
-from sae_utils.chance import nulls
+from sae_utils.chance import intervals, nulls
 from sae_utils.pairing import correlation, matching
 from sae_utils.studies import counterparts
 
@@ -27,42 +28,102 @@ def world():
     return csr(a), csr(b), document, order
 
 
-def test_a_curve_is_the_bootstrap_by_hand(world):
+def test_a_curve_is_the_jackknife_by_hand(world):
     a, b, document, _ = world
-    rows = np.flatnonzero(document >= 20)
-    pairs = matching.many_to_one(correlation.correlate(a, b, k=12, rows=document < 20))
+    rows = np.flatnonzero(document >= 15)
+    chosen = matching.many_to_one(correlation.correlate(a, b, k=12, rows=document < 15))
     thresholds = [0.0, 0.5, 0.9]
-    found = counterparts.curve(a, b, pairs, document, rows, thresholds, m=60, seed=3, level=0.9)
-    r = correlation.paired(a, b, pairs.a, pairs.b, rows=rows).r
-    assert found.share.tolist() == [np.mean(r >= r0) for r0 in thresholds]
+    found = counterparts.curve(a, b, chosen, document, rows, thresholds)
+    x, y = a.toarray()[rows][:, chosen.a], b.toarray()[rows][:, chosen.b]
+    group = intervals.dealt(document[rows])
+
+    def shares(kept):
+        r = np.diag(np.corrcoef(x[kept].T, y[kept].T)[:12, 12:])
+        return np.array([np.mean(r >= r0) for r0 in thresholds])
+
+    everything = shares(group >= 0)
+    deleted = np.array([shares(group != g) for g in range(20)])
+    reach = t.ppf(0.975, 19) * np.sqrt(19 / 20 * ((deleted - deleted.mean(0)) ** 2).sum(0))
+    np.testing.assert_allclose(found.share, everything)
+    np.testing.assert_allclose(found.low, np.clip(everything - reach, 0, 1))
+    np.testing.assert_allclose(found.high, np.clip(everything + reach, 0, 1))
     assert 0 < found.share[2] < found.share[0] == 1
-    times = np.random.default_rng(3).multinomial(20, np.full(20, 1 / 20), 60)
-    shares, x, y = [], a.toarray()[:, pairs.a], b.toarray()[:, pairs.b]
-    for drawn in times:
-        tokens = np.repeat(np.arange(len(document)), np.append(np.zeros(20, int), drawn)[document])
-        again = np.diag(np.corrcoef(x[tokens].T, y[tokens].T)[:12, 12:])
-        shares.append([np.mean(again >= r0) for r0 in thresholds])
-    np.testing.assert_allclose([found.low, found.high], np.quantile(shares, [0.05, 0.95], axis=0))
-    assert (found.features, found.documents) == (12, 20)
-    masked = counterparts.curve(a, b, pairs, document, document >= 20, thresholds, m=60, seed=3, level=0.9)
+    assert (found.judged, found.unjudged, found.documents, found.groups) == (12, 0, 25, 20)
+    masked = counterparts.curve(a, b, chosen, document, document >= 15, thresholds)
     np.testing.assert_array_equal(masked.low, found.low)
 
 
-def test_a_feature_dead_among_the_judges_has_no_counterpart(world):
+def test_a_feature_dead_among_the_judges_is_counted_and_not_judged(world):
     a, b, document, _ = world
     dense = a.toarray()
     dense[document >= 20, 4] = 0
-    pairs = matching.many_to_one(correlation.correlate(csr(dense), b, k=12, rows=document < 20))
-    assert len(pairs.a) == 12
-    found = counterparts.curve(csr(dense), b, pairs, document, document >= 20, [-1.0], m=10, seed=0)
-    assert found.share == pytest.approx(11 / 12) == found.low == found.high
+    chosen = matching.many_to_one(correlation.correlate(csr(dense), b, k=12, rows=document < 20))
+    assert len(chosen.a) == 12
+    found = counterparts.curve(csr(dense), b, chosen, document, document >= 20, [-1.0])
+    assert found.share == found.low == found.high == 1 and (found.judged, found.unjudged) == (11, 1)
+
+
+def same(width):
+    """Feature i with feature i."""
+    return pairs(np.arange(width), np.arange(width))
+
+
+def test_a_dictionary_has_a_counterpart_in_itself_though_each_feature_is_in_one_document():
+    generator = np.random.default_rng(0)
+    document, home = np.repeat(np.arange(200), 30), generator.integers(200, size=100)
+    a = csr((document[:, None] == home) * generator.random((6000, 100)))
+    found = counterparts.curve(a, a, same(100), document, document >= 0, [0.5, 0.99])
+    assert found.share.tolist() == found.low.tolist() == found.high.tolist() == [1, 1]
+
+
+def words(generator):
+    """Detectors of single words of a Zipf text; each side misses some of the tokens of its word."""
+    share = 1 / np.arange(1, 201)
+    document, word = np.repeat(np.arange(100), 40), generator.choice(200, 4000, p=share / share.sum())
+    detects = np.random.default_rng(9).uniform(0.3, 1, (2, 200))
+    fires = (word[:, None] == np.arange(200)) & (generator.random((2, 4000, 1)) < detects[:, None])
+    return csr(fires[0]), csr(fires[1]), document
+
+
+def bursts(generator):
+    """Features that fire three times in each of few of 40 documents; b repeats a burst, or has one elsewhere."""
+    chance, repeats = np.exp(np.linspace(np.log(0.02), np.log(0.2), 100)), np.random.default_rng(8).random(100)
+    a, b = np.zeros((2, 40, 50, 100), np.float32)
+    for d, f in np.argwhere(generator.random((40, 100)) < chance):
+        at = generator.permutation(50)[:6]
+        a[d, at[:3], f] = generator.random(3) + 0.5
+        b[d, at[:3] if generator.random() < repeats[f] else at[3:], f] = generator.random(3) + 0.5
+    return csr(a.reshape(2000, 100)), csr(b.reshape(2000, 100)), np.repeat(np.arange(40), 50)
+
+
+def copies(generator):
+    """Copies with noise of growing strength in 15 documents of unequal length."""
+    document = np.repeat(np.arange(15), generator.integers(20, 80, 15))
+    a = codes(generator, len(document), 60)
+    return csr(a), csr(a + codes(generator, len(document), 60) * np.linspace(0, 2, 60)), document
+
+
+@pytest.mark.parametrize("draw", [words, bursts, copies])
+def test_intervals_of_a_share_hold_its_expected_value(draw):
+    """Of 300 repeats, 93% to 100% do; the share itself always lies within."""
+    found = []
+    for seed in range(60):
+        a, b, document = draw(np.random.default_rng([1, seed]))
+        found.append(counterparts.curve(a, b, same(a.shape[1]), document, document >= 0, [0.3, 0.5, 0.7])[1:4])
+    share, low, high = np.array(found).transpose(1, 0, 2)
+    truth = share.mean(axis=0)
+    assert ((low <= share) & (share <= high)).all()
+    assert (np.mean((low <= truth) & (truth <= high), axis=0) >= 0.9).all()
 
 
 def test_a_curve_refuses_too_little(world):
     a, b, document, _ = world
-    pairs = matching.many_to_one(correlation.correlate(a, b, k=12))
-    with pytest.raises(ValueError, match="5 documents"):
-        counterparts.curve(a, b, pairs, document, document < 5, [0.5], m=10, seed=0)
+    chosen = matching.many_to_one(correlation.correlate(a, b, k=12))
+    with pytest.raises(ValueError, match="2 documents judge 12 pairs"):
+        counterparts.curve(a, b, chosen, document, document < 2, [0.5])
+    silent = csr(np.where(document[:, None] < 5, 0, a.toarray()))
+    with pytest.raises(ValueError, match="of which 0 fire there"):
+        counterparts.curve(silent, b, chosen, document, document < 5, [0.5])
 
 
 def test_documents_move_as_wholes():
