@@ -378,21 +378,21 @@ out.figure("pairing", figure)
 # ## What chance gives
 # Mutual partners exist by chance: among |A| and |B| units with independent correlations, |B| / (|A| + |B| - 1) of A's
 # are in a pair, about half. Retention alone says little; what counts is whether partners correlate on other documents.
-# The primary pair of layers: *null r* is the mean absolute held-out correlation of the same pairs with the documents
-# of B in another order. *1:1*: counterparts by the one-to-one pairs with the largest sum of correlations.
+# The primary pair of layers: *null r* is the mean absolute held-out correlation of the same pairs by chance, the larger
+# of two nulls: the documents of B in another order, which ignores topics, and its tokens permuted within documents,
+# which ignores runs of firing. *1:1*: counterparts by the one-to-one pairs with the largest sum of correlations.
 
 # %%
 at, documents = np.flatnonzero(both[SAE].on_held_out), both[SAE].a.sites.array("documents")
-null = counterparts.documents_permuted(documents[at])
 unrelated = {
-    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, null, m=permuted, seed=seed)
+    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, documents, m=permuted, seed=seed)
     for kind, x in both.items()
 }
 
 # %%
 first = pairing[(pairing.A == primary[0]) & (pairing.B == primary[1])].drop(columns=["A", "B"])
 first = first.assign(
-    **{"null r": [comparison.average(np.abs(unrelated[kind]).ravel()) for kind in first.units]},
+    **{"null r": [max(comparison.average(np.abs(r)) for r in unrelated[kind]) for kind in first.units]},
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")

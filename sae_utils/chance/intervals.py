@@ -5,7 +5,6 @@ documents are left out, and nothing is ever drawn twice: a duplicated row is its
 similarity, and a document that is drawn away takes the features with it that fire in no other. No test is made here.
 """
 
-import math
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
