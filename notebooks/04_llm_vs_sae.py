@@ -40,7 +40,7 @@ fewest = 12
 subsets = 5
 secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
 caliper = 0.05
-families = 6
+near = 0.7
 subspaces_of = {"concepts": "stories", "top": 5, "fewest": 5}
 seed = 0
 
@@ -224,14 +224,14 @@ for name, value in told.items():
 
 # %% [markdown]
 # ## Which of the two is arranged more alike?
-# The difference of the two excesses at one n, with a standard error from a jackknife over families of near rows
-# (clusters of A's rows, left out one after another). It says how sure the difference is of these models and SAEs, not
-# of others.
+# The difference of the two excesses at one n, with a standard error from a jackknife over families of near rows: pairs
+# whose rows have a cosine of at least `near` on either side, and so on from pair to pair, are left out together. It
+# says how sure the difference is of these models and SAEs, not of others.
 
 # %%
 duels = [pair for pair in grid if (*pair, SAE) in at_n and (*pair, NEURONS) in at_n]
 spread = {
-    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, families).se
+    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, near).se
     for pair in duels
     for kind in (SAE, NEURONS)
 }
@@ -256,7 +256,7 @@ out.table("difference", difference, dict.fromkeys(difference.columns[3:], "{:.2f
 more, less = ({*difference.index[sign * difference.difference > 2 * difference.SE]} for sign in (1, -1))
 out.text("more", comparison.among(list(difference.index), more))
 out.text("less", comparison.among(list(difference.index), less))
-out.number("families", families, "{:d}")
+out.number("near", near, "{:.1f}")
 most = len(difference) / 2
 verdict = "are not clearly arranged more alike than neurons, nor less"
 if difference.empty:

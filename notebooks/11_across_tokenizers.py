@@ -42,7 +42,7 @@ permutations = 199
 fewest = 8
 subsets = 3
 subset_draws = 19
-families = 4
+near = 0.7
 bins = 3
 seed = 0
 
@@ -237,8 +237,9 @@ out.table(
 # ## Are the pairs arranged alike?
 # Decoder rows of the pairs by the primary measure, against shuffled pairings; p is corrected for the whole table
 # (maximum of z). No score is free of n: *at one n* is the excess on random subsets of the size of the smallest set; a
-# set with fewer pairs than `fewest` is not scored. The standard error is a jackknife over families of near rows of A:
-# it says how sure a difference is of these models and SAEs, not of others. There is one seed of each.
+# set with fewer pairs than `fewest` is not scored. The standard error is a jackknife over families of near rows (pairs
+# with a cosine of at least `near` on either side, and so on from pair to pair): it says how sure a difference is of
+# these models and SAEs, not of others. There is one seed of each.
 
 # %%
 rows = {key: (a.decoder[mutual[key].a], b.decoder[mutual[key].b]) for key, (a, b) in sides.items()}
@@ -252,7 +253,7 @@ family = corrections.maximum_of_z(tested)
 at_n = dict.fromkeys(rows, comparison.UNSCORED) | {
     key: comparison.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }
-error = {key: matched.excess_interval(x, measure, families).se for key, x in scored.items()}
+error = {key: matched.excess_interval(x, measure, near).se for key, x in scored.items()}
 
 # %%
 geometry = pd.DataFrame(
@@ -321,6 +322,7 @@ for name, members in groups.items():
     out.number(f"most excess {name}", max(excesses, default=np.nan))
 for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "permutations": permutations}.items():
     out.number(name, value, "{:,}")
+out.number("near", near, "{:.1f}")
 
 # %% [markdown]
 # ## Is it the words in pieces?
