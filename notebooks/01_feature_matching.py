@@ -303,7 +303,8 @@ out.figure("hubs", figure)
 # %% [markdown]
 # Without the hubs: the pairs that go to them taken away, or only the best pair of each kept. The null gives all
 # features of A that share a partner another partner together; shuffling the rows one by one would call it shared
-# geometry that features which chose the same partner are alike.
+# geometry that features which chose the same partner are alike. It needs hubs whose size has nothing to do with where
+# their rows lie: where it has (*hub size*), p is too small.
 
 # %%
 without = {
@@ -328,6 +329,7 @@ hubless = pd.DataFrame(
         "excess": scores[name].excess,
         "z": scores[name].z,
         "p": scores[name].p,
+        "hub size": comparison.hub_size(scores[name]),
     }
     for name, p in without.items()
 )

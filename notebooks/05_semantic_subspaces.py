@@ -24,7 +24,7 @@
 #
 # **What would count as a no.** Scores that a shuffled pairing inside the concept reaches as easily; of a union of
 # concepts, that a pairing shuffled within its parts reaches as easily, which would say no more than that the parts lie
-# apart; or that random pairs and the pairs of lists of other words reach as easily, which would make all features
+# apart; or that random pairs and the pairs of lists of random words reach as easily, which would make all features
 # alike, not concepts. Too few pairs for any answer is neither.
 
 # %% tags=["parameters"]
@@ -458,6 +458,7 @@ arranged = pd.DataFrame(
         "z": x.z,
         "p": x.p,
         "corrected": adjusted[concept, shown_way, how][name],
+        "hub size": comparison.hub_size(x),
     }
     for (concept, way, how), results in tested.items()
     for name, x in results.items()
@@ -531,8 +532,9 @@ out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < 0.05 
 # %% [markdown]
 # ## Is it the concept, or would any such pairs do?
 # Four other things to hold a subspace against, each of as many pairs: pairs of other concepts; random pairs (two-sided:
-# a concept may be arranged *less* alike); and placebo lists, other words of like frequency whose features are labelled
-# and paired anew, kept where they are like the concept's pairs in firings and correlation; placebos that are too far
+# a concept may be arranged *less* alike); and placebo lists, random words of like frequency whose features are labelled
+# and paired anew. A list is taken if all its pairs are just as many as the concept's, so that no word loses a feature,
+# and of these the lists nearest to the concept in firings, correlation and pairs a word; placebos that are too far
 # from the concept's in either are no null of it. Each of the three is corrected by the largest z over concepts,
 # matchings and measures. A placebo is not matched in whether it falls into classes, as a union does: it does not stand
 # in for the shuffle within parts.
@@ -625,6 +627,9 @@ placebo_table = pd.DataFrame(
         "r of placebos": x.alike[:, 1].mean() if len(x.a) else np.nan,
         "firings": np.expm1(x.wanted[0]),
         "firings of placebos": np.expm1(x.alike[:, 0].mean()) if len(x.a) else np.nan,
+        "a word": np.exp(x.wanted[3]),
+        "a word of placebos": np.exp(x.alike[:, 3].mean()) if len(x.a) else np.nan,
+        "tried": x.tried,
     }
     for key, x in lists_drawn.items()
 )
@@ -634,6 +639,9 @@ columns = {
     "r of placebos": "{:.2f}",
     "firings": "{:,.0f}",
     "firings of placebos": "{:,.0f}",
+    "a word": "{:.1f}",
+    "a word of placebos": "{:.1f}",
+    "tried": "{:,}",
 }
 out.table("placebos", *((placebo_table, columns) if len(placebo_table) else (nothing,)))
 out.number("placebo lists", draws["placebo_lists"], "{:,}")

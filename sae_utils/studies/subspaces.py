@@ -149,7 +149,8 @@ def arranged(
 ) -> dict[str, Result]:
     """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
 
-    Where pairs share a partner, all that share one are given another together. Primary test of a subspace.
+    Where pairs share a partner, all that share one are given another together; the note says where their number goes
+    with geometry (`nulls.reassigned`). Primary test of a subspace.
     `pool`: with it also OUTSIDE, the score of a rotation fitted on its other pairs, which stay.
     `part` (features_b,): partners change places with others of their own part only, so that what the parts alone have
     in common is in the null as well. Primary test of a union.
@@ -160,6 +161,7 @@ def arranged(
     else:
         partners, group = np.unique(chosen.b, return_inverse=True)
         moved = partners[null.draw(np.random.default_rng(seed), m, len(partners))][:, group]
+    note = nulls.reassigned(chosen.b).caution(rows_b[chosen.b])
     observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
     drawn = subsets.score(rows_a, rows_b, chosen.a[None], moved, measures, neighbours)
     if pool is not None:
@@ -167,7 +169,7 @@ def arranged(
         scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
         observed[OUTSIDE], drawn[OUTSIDE] = scores[:1], scores[1:]
     return {
-        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable)
+        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable, note)
         for name, value in observed.items()
     }
 
@@ -181,9 +183,11 @@ def _rearranging(chosen: Chosen, part: Ints | None) -> nulls.Null:
     return nulls.strata(of, name="shuffled within the parts")._replace(movable=float(can_move.mean()))
 
 
-def against(measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0) -> Result:
+def against(
+    measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0, note: str = ""
+) -> Result:
     """One score of n pairs held against draws of a null."""
-    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable)
+    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable, note=note)
 
 
 def two_sided(found: Result) -> Result:
