@@ -390,6 +390,7 @@ for name, p in (("A to B", forward), ("B to A", backward)):
     curves[name] = counterparts.curve(a.codes, b.codes, p, documents, on_held_out, grid)
     unrelated[name] = counterparts.unrelated(a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed)
 
+
 # %%
 def by_chance(name, r0):
     """Share of the judged pairs that reach r0 in each draw (2, m), by null."""

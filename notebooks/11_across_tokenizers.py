@@ -379,10 +379,7 @@ out.number("bins", bins, "{:d}")
 asked, against = [[key for key in across if key in found_in] for found_in in (tested, held)]
 out.text("verdict", aligned.verdict(asked, holding, len(across)))
 out.text("control verdict", aligned.control_verdict(against, beyond))
-apart = all(
-    x.meta["held_out"] > 2 * max(comparison.average(off[key]), chance[key])
-    for key, x in found.items()
-)
+apart = all(x.meta["held_out"] > 2 * max(comparison.average(off[key]), chance[key]) for key, x in found.items())
 out.text("aligned verdict", "more than twice" if apart else "not always twice")
 asked, against, apart
 

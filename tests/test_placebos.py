@@ -94,7 +94,7 @@ def test_the_word_of_a_pair_and_what_else_is_held_equal(world):
     listed = np.arange(WORDS) < 20
     a = np.flatnonzero(concepts.about(found[0], listed, RULE))
     chosen = subspaces.Chosen(a, a % 3, np.full(len(a), 0.5, np.float32))
-    held = placebos._covariates(chosen, found, listed)
+    held = placebos._covariates(chosen, listed, found)
     word = [int(found[0].mass[:20, [f]].toarray().argmax()) for f in a]
     assert np.exp(held[:, 3]) == pytest.approx([word.count(w) for w in word])
     assert np.exp(held[:, 2]) == pytest.approx([np.sum(a % 3 == f % 3) for f in a])
@@ -118,7 +118,8 @@ def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
         listed = np.isin(np.arange(100), rng.choice(100, 30 if features[1] == 1 else 8, replace=False))
         chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
         made = placebos.drawn(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
-        scores = placebos.against(chosen, made, a, b, ["rsa_spearman", "cka_debiased", "mutual_knn"], every, neighbours=3)
+        measures = ["rsa_spearman", "cka_debiased", "mutual_knn"]
+        scores = placebos.against(chosen, made, a, b, measures, every, neighbours=3)
         p.append([x.p for x in scores.values()])
     rejected = (np.array(p) <= 0.1 + 1e-9).mean(axis=0)
     assert (rejected <= binom.ppf(0.995, 50, 0.1) / 50).all()

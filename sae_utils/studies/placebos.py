@@ -68,22 +68,23 @@ def drawn(
     whose means are nearest to the concept's in firings, correlation, in how many share a partner and in how many pairs
     a word has. All m or none: none where TRIES x m lists give fewer than m.
     `found`: what the features of a and b fire on, over the same words. `live`: features that may be about anything.
-    `listed`: the concept's own words. RATES
+    `listed`: the concept's own words. Of concepts that are themselves random
+    lists, 9% to 11% have p <= .10 by RSA, CKA, kNN overlap and `aligned`, with one feature a word and with three to six
+    (200 concepts each).
     """
     rng, n, tried = np.random.default_rng(seed), len(chosen.a), 0
-    wanted = _covariates(chosen, found, listed)
-    pairs, alike = [], []
+    cuts: list[tuple[Chosen, Mask]] = []
     with tqdm(total=SURPLUS * m, desc="placebo lists", leave=False, disable=None, delay=2) as bar:
-        while len(pairs) < SURPLUS * m and tried < TRIES * m:
+        while len(cuts) < SURPLUS * m and tried < TRIES * m:
             tried += 1
-            if (cut := _cut(placebo(found[0], listed, rng), n, found, live, rule, way)) is not None:
-                pairs.append((cut[0].a, cut[0].b))
-                alike.append(_covariates(cut[0], found, cut[1]).mean(0))
+            if cut := _cut(placebo(found[0], listed, rng), n, found, live, rule, way):
+                cuts.append(cut)
                 bar.update()
-    means, centre = np.array(alike).reshape(-1, 4), wanted.mean(0)
-    near = _nearest(means, centre, m) if len(pairs) >= m else []
-    sides = np.array([pairs[i] for i in near], np.int64).reshape(-1, 2, n)
-    return Placebos(sides[:, 0], sides[:, 1], means[near], centre, np.maximum(wanted.std(0), FLOOR), tried)
+    wanted = _covariates(chosen, listed, found)
+    means = np.array([_covariates(*cut, found).mean(0) for cut in cuts]).reshape(-1, len(FLOOR))
+    near = _nearest(means, wanted.mean(0), m) if len(cuts) >= m else np.zeros(0, np.int64)
+    a, b = (np.array([cuts[i][0][side] for i in near], np.int64).reshape(-1, n) for side in (0, 1))
+    return Placebos(a, b, means[near], wanted.mean(0), np.maximum(wanted.std(0), FLOOR), tried)
 
 
 def _cut(
@@ -128,8 +129,8 @@ def against(
     return found
 
 
-def _covariates(chosen: Chosen, found: tuple[Evidence, Evidence], listed: Mask) -> NDArray[np.float64]:
-    """(n, 4) mean log firings of either side, correlation, log number of pairs on the same partner and of the same word.
+def _covariates(chosen: Chosen, listed: Mask, found: tuple[Evidence, Evidence]) -> NDArray[np.float64]:
+    """(n, 4) mean log firings of either side, correlation, log number of pairs on one partner, and of one word.
 
     The word of a pair is the listed one on which its feature of a spends most of its activation.
     """
