@@ -384,25 +384,21 @@ matching.left_out(last)
 
 # %%
 thresholds = np.linspace(0, 0.95, 20)
+grid = np.append(thresholds, counterpart)
 curves, unrelated = {}, {}
 for name, p in (("A to B", forward), ("B to A", backward)):
-    grid = np.append(thresholds, counterpart)
     curves[name] = counterparts.curve(a.codes, b.codes, p, documents, on_held_out, grid)
     unrelated[name] = counterparts.unrelated(a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed)
 
 
 # %%
-def by_chance(name, r0):
-    """Share of the judged pairs that reach r0 in each draw (2, m), by null."""
-    return (unrelated[name] >= r0).sum(axis=2) / curves[name].judged
-
-
-highest = {name: by_chance(name, counterpart).max() for name in curves}
+by_chance = {name: counterparts.reached(r, grid) for name, r in unrelated.items()}  # (nulls, draws, thresholds)
+highest = {name: x[..., -1].max() for name, x in by_chance.items()}
 for name, x in curves.items():
     out.number(f"share {name}", 100 * x.share[-1], "{:.0f}")
     out.number(f"share {name} low", 100 * x.low[-1], "{:.0f}")
     out.number(f"share {name} high", 100 * x.high[-1], "{:.0f}")
-    out.number(f"share {name} null", 100 * by_chance(name, counterpart).mean(axis=1).max(), "{:.1f}")
+    out.number(f"share {name} null", 100 * by_chance[name][..., -1].mean(axis=1).max(), "{:.1f}")
     out.number(f"share {name} null highest", 100 * highest[name], "{:.1f}")
     out.number(f"unjudged {name}", x.unjudged, "{:,}")
 out.number("held out documents", curves["A to B"].documents, "{:,}")
@@ -419,8 +415,7 @@ for name, color in zip(curves, (report.PAIRED, "C1"), strict=True):
     x = curves[name]
     axes.fill_between(x.threshold[:-1], x.low[:-1], x.high[:-1], color=color, alpha=0.25, linewidth=0)
     axes.plot(x.threshold[:-1], x.share[:-1], color=color, label=name)
-    chance_share = [by_chance(name, r0).mean(axis=1).max() for r0 in thresholds]
-    axes.plot(thresholds, chance_share, color=report.NULL, linestyle=":")
+    axes.plot(thresholds, by_chance[name][..., :-1].mean(axis=1).max(axis=0), color=report.NULL, linestyle=":")
 axes.axvline(counterpart, color=report.NULL, linewidth=0.6, zorder=0)
 axes.set(xlabel="$r_0$, held-out correlation", ylabel="share with a counterpart", ylim=(-0.02, 1.02))
 axes.legend()

@@ -178,6 +178,12 @@ def test_a_conjunction_is_the_largest_p_by_hand():
     assert counterparts.conjunction([np.nan], np.zeros((2, 4, 1))) == 1
 
 
+def test_shares_that_are_reached_leave_out_what_cannot_be_judged():
+    drawn = np.array([[[0.1, 0.5, np.nan], [0.6, 0.4, np.nan]], [[0.2, 0.9, 0.3], [0.0, 0.0, 0.9]]])
+    found = counterparts.reached(drawn, [0.4, 0.55])
+    np.testing.assert_array_equal(found, [[[0.5, 0], [1, 0.5]], [[0.5, 0.5], [0, 0]]])
+
+
 def topics(generator):
     """Features of a and of b prefer the same documents, and nothing else ties them."""
     document = np.repeat(np.arange(60), 20)

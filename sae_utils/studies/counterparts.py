@@ -49,15 +49,11 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
     r0, home = np.asarray(thresholds, np.float64), np.asarray(document)
     at = np.arange(len(home))[np.asarray(rows)]
 
-    def judged(kept: NDArray[np.int64]) -> NDArray[np.float32]:
-        r = correlation.paired(a, b, pairs.a, pairs.b, rows=at[kept]).r
-        return r[np.isfinite(r)]
-
     def share(kept: NDArray[np.int64]) -> NDArray[np.float64]:
-        r = judged(kept)
-        return np.asarray((r[:, None] >= r0).mean(axis=0)) if len(r) else np.full(len(r0), np.nan)
+        return reached(correlation.paired(a, b, pairs.a, pairs.b, rows=at[kept]).r, r0)
 
-    documents, known = len(np.unique(home[at])), len(judged(np.arange(len(at))))
+    documents = len(np.unique(home[at]))
+    known = int(np.isfinite(correlation.paired(a, b, pairs.a, pairs.b, rows=at).r).sum())
     if documents < 3 or not known:
         told = f"{documents} documents judge {len(pairs.a)} pairs, of which {known} fire there"
         raise ValueError(f"{told}: give at least 3 documents and a pair")
@@ -153,6 +149,13 @@ def unrelated(
             moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
             out[s] = correlation.paired(one, moved, pairs.a, pairs.b).r
     return drawn
+
+
+def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share (..., thresholds) of the pairs that can be judged whose ``r`` (..., pairs) reaches each threshold."""
+    values = np.asarray(r)
+    known = values[..., np.isfinite(values).reshape(-1, values.shape[-1]).all(axis=0)]
+    return np.stack([(known >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
 
 
 def _prepared(a: Codes, b: Codes, at: NDArray[np.int64], *rules: Null) -> tuple[Side, Side]:

@@ -1,4 +1,4 @@
-"""Placebo lists: what pairs score that lists of other words choose, as many as a concept's and like them.
+"""Placebo lists: what pairs score that lists of random words choose, as many as a concept's and like them.
 
 In: what features fire on, a concept's words and pairs, the way by which they were chosen. Out: pairs of every placebo.
 Never: a placebo that skips a step of the choice, or loses pairs afterwards: every list labels the features and pairs
@@ -27,7 +27,7 @@ TOO_FAR = 0.5  # placebos further `apart` than this are unlike the concept, and 
 
 
 class Placebos(NamedTuple):
-    """Pairs that lists of other words choose, as many as the concept's and like them."""
+    """Pairs that lists of random words choose, as many as the concept's and like them."""
 
     a: Ints
     """(draws, n) features of side a; no draws where too few lists gave just n pairs"""
@@ -61,16 +61,15 @@ def drawn(
     m: int,
     seed: int | Sequence[int],
 ) -> Placebos:
-    """Pairs of `m` random lists of other words, labelled and paired as the concept's; every list gives n pairs.
+    """Pairs of `m` random lists of words, labelled and paired as the concept's; every list gives n pairs.
 
-    A list is a random order of other words (`concepts.placebo`), cut where its `way` first gives n pairs; if that word
+    A list is a random order of words (`concepts.placebo`), cut where its `way` first gives n pairs; if the last word
     brings more than n, the list is dropped, so that no word loses a feature. Of SURPLUS x m such lists the m are kept
     whose means are nearest to the concept's in firings, correlation, in how many share a partner and in how many pairs
     a word has. All m or none: none where TRIES x m lists give fewer than m.
     `found`: what the features of a and b fire on, over the same words. `live`: features that may be about anything.
-    `listed`: the concept's own words. Of concepts that are themselves random
-    lists, 9% to 11% have p <= .10 by RSA, CKA, kNN overlap and `aligned`, with one feature a word and with three to six
-    (200 concepts each).
+    `listed`: the concept's own words. Of concepts that are themselves random lists, 9% to 11% have p <= .10 by RSA,
+    CKA, kNN overlap and `aligned`, with one feature a word and with three to six (200 concepts each).
     """
     rng, n, tried = np.random.default_rng(seed), len(chosen.a), 0
     cuts: list[tuple[Chosen, Mask]] = []
