@@ -122,6 +122,8 @@ def test_a_curve_refuses_too_little(world):
     with pytest.raises(ValueError, match="2 documents judge 12 pairs"):
         counterparts.curve(a, b, chosen, document, document < 2, [0.5])
     silent = csr(np.where(document[:, None] < 5, 0, a.toarray()))
+    with pytest.raises(ValueError, match="rows asks for token"):
+        counterparts.curve(a, b, chosen, document, [len(document)], [0.5])
     with pytest.raises(ValueError, match="of which 0 fire there"):
         counterparts.curve(silent, b, chosen, document, document < 5, [0.5])
 

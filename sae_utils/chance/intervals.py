@@ -57,7 +57,7 @@ def dealt(units: ArrayLike, groups: int = GROUPS) -> NDArray[np.int64]:
     `units` (n,): label of every row. The largest comes first, each goes to the group with fewest rows (Graham 1969),
     equal ones in the order of their labels. Where there are no more units than groups, every unit is a group.
     """
-    _, unit = np.unique(np.asarray(units), return_inverse=True)
+    _, unit = np.unique(arrays.plain(units, "units"), return_inverse=True)
     sizes, rows = np.bincount(unit), np.zeros(groups, np.int64)
     group = np.empty(len(sizes), np.int64)
     for place in np.argsort(-sizes, kind="stable"):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.chance import intervals, nulls, significance
 from sae_utils.chance.nulls import Null, Rng
 from sae_utils.chance.significance import Result
@@ -46,8 +47,8 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
     words of a Zipf text, noisy copies in 3 to 15 documents. Raises ValueError where no pair can be judged, or below 3
     documents.
     """
-    r0, home = np.asarray(thresholds, np.float64), np.asarray(document)
-    at = np.arange(len(home))[np.asarray(rows)]
+    r0, home = arrays.numbers(thresholds, "thresholds", 1).astype(np.float64), arrays.numbers(document, "document", 1)
+    at = arrays.positions(rows, len(home), "rows", "token", masks=True)
 
     def share(kept: NDArray[np.int64]) -> NDArray[np.float64]:
         return reached(correlation.paired(a, b, pairs.a, pairs.b, rows=at[kept]).r, r0)
@@ -138,10 +139,11 @@ def unrelated(
 ) -> NDArray[np.float32]:
     """Correlations (2, m, pairs) of given pairs when the tokens of b are permuted: what a held-out r is by chance.
 
-    ``rows``: positions of the tokens; ``document`` of all tokens. ``m`` draws of each of ``both_nulls``.
+    ``rows``: positions or a mask of the tokens; ``document`` of all tokens. ``m`` draws of each of ``both_nulls``.
     """
-    at, generator = np.asarray(rows), np.random.default_rng(seed)
-    both = both_nulls(np.asarray(document)[at])
+    home, generator = arrays.numbers(document, "document", 1), np.random.default_rng(seed)
+    at = arrays.positions(rows, len(home), "rows", "token", masks=True)
+    both = both_nulls(home[at])
     drawn = np.empty((len(both), m, len(pairs.a)), np.float32)
     one, two = _prepared(a, b, at, *both)
     for null, out in zip(both, drawn, strict=True):
