@@ -66,7 +66,7 @@ $(BUILD)/sums/%: FORCE
 	@{ mkdir -p $(@D) \
 	  && cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
 	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi; } 2>/dev/null \
-	  || { $(BIN)/python -m sae_utils.params $(PROFILE); exit 1; } # which says what cannot be written
+	  || { rm -f $@.$$$$; $(BIN)/python -m sae_utils.params $(PROFILE); exit 1; } # which says what cannot be written
 
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
 $(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile

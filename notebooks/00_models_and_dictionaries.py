@@ -77,8 +77,6 @@ out.text("released", ", ".join(wording.released(run)))
 out.text("scope", wording.scope(run))
 out.text("pair", wording.pair(run, *run.common.primary.pair))
 out.text("negative is", wording.negative(run, control_negatives[0]))
-out.text("limits", wording.limits(run))
-out.text("geometry", wording.measure(geometry))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -282,6 +280,9 @@ for quantity, interval in gaps.items():
 gaps
 
 # %%
+out.text("random negative", wording.yes(set(control_random) <= set(control_negatives)))
+out.text("limits", wording.limits(run))
+out.text("geometry", wording.measure(geometry))
 out.number("content", 100 * controls.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")

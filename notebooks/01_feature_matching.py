@@ -100,6 +100,7 @@ pairs = {
     "many-to-one, B to A": matching.many_to_one(found, "b_to_a"),
     "mutual": matching.mutual(found),
 }
+pipeline.enough(run, pairs["mutual"])
 held_out = {name: both.held_out(p) for name, p in pairs.items()}
 
 # %%

@@ -197,7 +197,8 @@ figure
 # %%
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     mine = similarity[inside & (similarity.units == kind)]
-    out.text(f"holding {name}", comparison.among(list(mine.index), set(mine.index[mine.p < 0.05])))
+    known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < 0.05))
+    out.text(f"holding {name}", comparison.among_tested(list(mine.index), known, beating))
     out.text(f"holding n {name}", comparison.span(mine.n[mine.p.notna()]))
     out.number(f"excess {name}", mine["at one n"].mean())
     out.number(f"excess small {name}", mine["at small n"].mean())
@@ -215,9 +216,10 @@ for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
     out.number(f"ceiling {short}", against[seeded].mean())
     out.number(f"control {short}", unlike.max())
     out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
-    out.text(f"above control {short}", comparison.among(list(mine.index), set(mine.index[mine > unlike.max()])))
+    known, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
+    out.text(f"above control {short}", comparison.among_tested(list(mine.index), known, above))
     passing = {cell for cell in mine.index if at_n.get(cell, comparison.UNSCORED).p < 0.05}
-    out.text(f"at one n {short}", comparison.among(list(mine.index), passing))
+    out.text(f"at one n {short}", comparison.among_tested(list(mine.index), at_n, passing))
 told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": comparison.FEWEST}
 for name, value in told.items():
     out.number(name, value, "{:,}")
@@ -260,7 +262,7 @@ out.number("near", near, "{:.1f}")
 most = len(difference) / 2
 verdict = "are not clearly arranged more alike than neurons, nor less"
 if difference.empty:
-    verdict = "cannot be compared with neurons, of which too few are paired"
+    verdict = "cannot be compared with neurons, for want of pairs"
 elif len(more) > most and not less:
     verdict = "are arranged more alike than neurons"
 elif len(less) > most and not more:

@@ -269,6 +269,8 @@ shown = [key for name in compared for key in ((name, kind) for kind in kinds)]
 places = np.arange(len(shown)) + 0.6 * np.array([list(compared).index(name) for name, _ in shown])
 figure, axes = plt.subplots(1, 2, figsize=(6.2, 0.9 + 0.2 * len(shown)), sharey=True)
 values = pairs.set_index(pd.Index(found, tupleize_cols=False)).loc[shown]
+
+# %%
 axes[0].scatter(values["by chance"], places, s=40, marker="|", color=report.NULL, label="by chance")
 axes[0].scatter(values["one off"], places, s=16, marker="x", color=report.NULL, label="B one position later")
 axes[0].scatter(values["held out"], places, s=18, color=report.PAIRED, label="paired")
@@ -296,6 +298,8 @@ ahead_by = {
 for name, members in {"holding": across, **{f"holding {x}": groups[x] for x in ("within", "control")}}.items():
     out.text(name, comparison.among_tested(members, tested, holding))
 beyond = {key for (key, beside), z in ahead_by.items() if beside == control and z > 2}
+
+# %%
 out.text(
     "less",
     comparison.among_tested(

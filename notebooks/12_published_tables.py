@@ -245,7 +245,7 @@ again = planted.repeated(worlds["nothing"], size, list(tokens), top, least_r, dr
     "found"
 ]
 rates = pd.DataFrame(
-    {"": name, **{step: "{} of {}".format(*by_step[step]) for step in ladder.STEPS if step in by_step}}
+    {"": name, **{step: ladder.rate(*by_step[step]) for step in ladder.STEPS if step in by_step}}
     for name, by_step in again.items()
 )
 out.table("rates", rates)

@@ -43,8 +43,8 @@ def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
     return found
 
 
-def rows(values: ArrayLike, name: str) -> NDArray[Any]:
-    """`values` as finite rows (n, d), d > 0: float16 and float32 stay, all else becomes float64.
+def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
+    """`values` as finite rows (n, d), n >= `least`, d > 0: float16 and float32 stay, all else becomes float64.
 
     The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError as `numbers`, and names
     the first row and column with NaN or infinity.
@@ -52,6 +52,8 @@ def rows(values: ArrayLike, name: str) -> NDArray[Any]:
     found = numbers(values, name, 2)
     if found.shape[1] == 0:
         raise ValueError(f"{name} has shape {found.shape}: give {FORMS[2]}")
+    if len(found) < least:
+        raise ValueError(f"n = {len(found)} rows on {name}: at least {least} are needed")
     if found.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float64 cannot hold is infinite
             found = found.astype(np.float64, copy=False)
@@ -62,6 +64,11 @@ def rows(values: ArrayLike, name: str) -> NDArray[Any]:
             "leave these rows out"
         )
     return np.ascontiguousarray(found)
+
+
+def exponent(rows: NDArray[Any], axis: int | None = None) -> Any:
+    """Of the power of two above the largest entry: `np.ldexp(rows, -exponent)` has the same digits, and squares fit."""
+    return np.frexp(np.abs(rows).max(axis=axis, keepdims=axis is not None))[1]
 
 
 def infinite(block: Any) -> tuple[int, int] | None:

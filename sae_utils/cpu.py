@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import re
@@ -40,7 +41,7 @@ PIN = {
 }
 PINNED = {"torch": "AVX2", "MKL": "0x1000a", "OpenBLAS": "Haswell", "numpy": "X86_V3", "numba": "haswell"}
 ANSWER = "int mkl_serv_intel_cpu_true(void) { return 1; }\nint mkl_serv_intel_cpu(void) { return 1; }\n"
-COMPILED = REPOSITORY / "build" / "cache" / "mkl_path.so"
+COMPILED = REPOSITORY / "build" / "cache" / f"mkl_path-{hashlib.sha256(ANSWER.encode()).hexdigest()[:12]}.so"
 
 
 def pin() -> None:

@@ -13,13 +13,13 @@ import json
 import os
 import re
 import textwrap
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from sae_utils import archives
 from sae_utils.sources import REPOSITORY, digest
 from sae_utils.spec import ProfileError, Spec
 
@@ -108,9 +108,21 @@ def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
     return {name: os.stat(path).st_size for name, path in paths.items()}
 
 
+def local(path: str) -> Path:
+    """What a path of a profile names: from the root of this repository if it is not absolute.
+
+    Raises:
+        ProfileError: it begins with a user whom this machine does not know.
+    """
+    try:
+        return REPOSITORY / Path(path).expanduser()
+    except RuntimeError:
+        raise ProfileError(f"{path}: no such user; write the path out, or ./{path} for a folder of that name") from None
+
+
 def folder(source: str) -> Path:
     """The folder that a local source names."""
-    return (REPOSITORY / Path(source).expanduser()).resolve()
+    return local(source).resolve()
 
 
 def _local(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
@@ -230,8 +242,8 @@ def _whole(files: Files) -> Files:
     for name, path in files.paths.items():
         if name.endswith(".safetensors"):
             header(Path(path))
-        elif name.endswith(".npz") and not zipfile.is_zipfile(path):
-            raise ProfileError(f"{path}: cut off or not an npz archive; delete it and fetch it again")
+        elif name.endswith(".npz"):
+            archives.shapes(Path(path))
     return files
 
 

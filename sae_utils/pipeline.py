@@ -25,6 +25,7 @@ from sae_utils.spec import ProfileError, nearest
 from sae_utils.store import Artefact
 from sae_utils.text import corpora, tokenization
 
+FEWEST = 3  # pairs whose arrangement can be scored at all
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
 
 
@@ -83,7 +84,9 @@ def model(profile: Profile, name: str) -> Artefact:
         case pretrained.Pretrained():
             words = tokenizer(profile, name)
             with _about(profile, f"models.{name}"):
-                return pretrained.linked(pretrained.locate(record), record.dtype, words)
+                made = pretrained.linked(pretrained.locate(record), record.dtype, words)
+                pretrained.fit(made, training_rows(profile, name), rows(profile, name))
+                return made
         case toys.Checkpoint():
             return toys.checkpoint(model(profile, record.of), record.step)
         case _:
@@ -225,3 +228,16 @@ def pair(
     found = correlated(a.kept, b.kept, a.sites, choose, k)
     judged = candidates.side(a.kept, a.sites, judge), candidates.side(b.kept, b.sites, judge)
     return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge), judged)
+
+
+def enough(profile: Profile, pairs: Pairs) -> None:
+    """Refuse pairs of the primary analysis that are too few for any measure.
+
+    Raises:
+        ProfileError: fewer than `FEWEST`.
+    """
+    if len(pairs.a) < FEWEST:
+        raise ProfileError(
+            f"params/{profile.name}.yaml: primary.pair: {len(pairs.a)} mutual pairs of features, and no measure takes "
+            f"fewer than {FEWEST}; give the corpus more documents, or the SAEs more samples"
+        )

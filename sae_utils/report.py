@@ -107,7 +107,12 @@ class Report:
         self._define(name, escape(value))
 
     def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:
-        """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown."""
+        """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown.
+
+        Without any row, which may have no columns either, it says that there were too few.
+        """
+        if frame.empty:
+            frame, formats = pd.DataFrame({"result": ["none: too few pairs or features"]}), {}
         shown = frame.copy()
         for column, form in (formats or {}).items():
             shown[column] = [form.format(value) for value in shown[column]]
@@ -129,16 +134,19 @@ class Report:
             self._drawn[file.name] = _digest(file)
 
     def absent(self, part: str, why: str) -> None:
-        """Say that this profile leaves out a part of the study: one sentence, as macro `...<Part>Absent`.
+        """Say that this edition leaves out a part of the study, as macro `...<Part>Absent`; `why` says what it has.
 
         Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a dash
         for whatever else the paper asks for. `part` is "" for the whole study.
         """
         import matplotlib.pyplot as plt
 
-        said = f"{self.notebook}: not part of this profile ({why})."
-        self._define(f"{part} absent", escape(said))
         source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
+        title = re.search(r"^# # (.+)$", source, re.MULTILINE)
+        said = f"Not in this edition, which has {why}."
+        if not part and title:
+            said = f"{title[1]}: not in this edition, which has {why}."
+        self._define(f"{part} absent", escape(said))
         for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
             if name.startswith(part):
                 figure = plt.figure(figsize=(4.5, 0.4))
@@ -151,7 +159,7 @@ class Report:
         if not given:
             self.absent("", why)
             self.save()
-            print(f"not part of this profile ({why})")
+            print(f"not in this edition, which has {why}")
             raise SystemExit
 
     def save(self) -> Path:

@@ -15,12 +15,11 @@ from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model
-from pydantic_core import PydanticCustomError
 
 from sae_utils.chance import subsets
 from sae_utils.geometry import similarity
 from sae_utils.pairing import filters
-from sae_utils.spec import Count, ProfileError, Rate, Seed, Spec, build, nearest
+from sae_utils.spec import Count, NameUnknown, ProfileError, Rate, Seed, Spec, build, nearest
 from sae_utils.studies import calibration
 from sae_utils.text.tokenization import Kind
 
@@ -33,23 +32,20 @@ T = TypeVar("T")
 def _known(kind: str, value: str, info: ValidationInfo, *, or_none: bool = False) -> str:
     names = (info.context or {})[kind]
     if value not in names and not (or_none and not value):
-        raise _unknown(f"no {kind} is called {value!r}; {nearest(value, names)}")
+        raise NameUnknown(f"no {kind} is called {value!r}; {nearest(value, names)}")
     return value
 
 
 def _one_of(kind: str, names: list[str], value: str) -> str:
     if value not in names:
-        raise _unknown(f"no {kind} is called {value!r}; valid: {', '.join(names)}")  # for `rsa` the nearest is `svcca`
+        # all of them: for `rsa` the nearest would be `svcca`
+        raise NameUnknown(f"no {kind} is called {value!r}; valid: {', '.join(names)}")
     return value
-
-
-def _unknown(said: str) -> PydanticCustomError:
-    return PydanticCustomError("unknown_name", "{said}", {"said": said})
 
 
 def _once(names: list[Any]) -> list[Any]:
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise _unknown(f"{twice[0]!r} stands twice; remove one")
+        raise NameUnknown(f"{twice[0]!r} stands twice; remove one")
     return names
 
 
@@ -57,16 +53,16 @@ def _filter(step: list[Any]) -> list[Any]:
     """A filter and its options: [name, {option: value}]."""
     name, options = step
     if name not in filters.FILTERS:
-        raise _unknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
+        raise NameUnknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
     takes = {
         x.name: x for x in inspect.signature(filters.FILTERS[name]).parameters.values() if x.kind == x.KEYWORD_ONLY
     }
     if not isinstance(options, dict):
-        raise _unknown(f"{name}: expected a mapping of options, found {options!r}")
+        raise NameUnknown(f"{name}: expected a mapping of options, found {options!r}")
     if unknown := [key for key in options if key not in takes]:
-        raise _unknown(f"{name}.{unknown[0]}: unknown key; {nearest(unknown[0], takes)}")
+        raise NameUnknown(f"{name}.{unknown[0]}: unknown key; {nearest(unknown[0], takes)}")
     if missing := [key for key, x in takes.items() if x.default is x.empty and key not in options]:
-        raise _unknown(f"{name}.{missing[0]}: missing; add it")
+        raise NameUnknown(f"{name}.{missing[0]}: missing; add it")
     return step
 
 

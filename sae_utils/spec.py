@@ -17,6 +17,10 @@ class ProfileError(ValueError):
     """A profile says something that cannot be run; the message names file, key and remedy."""
 
 
+class NameUnknown(ValueError):
+    """What a validator of a record raises whose message is whole: what is wrong, and the remedy."""
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """what every generator of random numbers takes"""
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -90,8 +94,8 @@ def _told(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
         return f"{key}: unknown key; {nearest(last, _inner(kind, path).model_fields)}"
     if problem["type"] == "missing":
         return f"{key}: missing; add it, or inherit it with `extends: demo`"
-    if problem["type"] == "unknown_name":
-        return f"{key}: {problem['msg']}"
+    if isinstance(error := problem.get("ctx", {}).get("error"), NameUnknown):
+        return f"{key}: {error}"
     said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
     return f"{key}: {said}{_remedy(problem['type'], problem['input'])}"
 

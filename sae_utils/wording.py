@@ -47,9 +47,7 @@ def limits(profile: Profile) -> str:
         said.append("So may their SAEs, which others trained, in width, sparsity and text.")
     elif any(given):
         side = "AB"[given.index(False)]
-        said.append(
-            f"The SAE of {side} was trained here and that of the other was not: widths, sparsity and text differ."
-        )
+        said.append(f"The SAE of {side} alone was trained here: widths, sparsity and text may differ.")
     return " ".join(said)
 
 

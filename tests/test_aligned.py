@@ -268,3 +268,27 @@ def test_comparisons(wider):
 def test_comparisons_that_cannot_be_made(wider, listed, message):
     with pytest.raises(ProfileError, match=rf"params/world.yaml: 11_across_tokenizers.comparisons: .*{message}"):
         aligned.comparisons(wider, "11_across_tokenizers", listed)
+
+
+# --- the answer, in words
+
+
+@pytest.mark.parametrize(
+    ("tested", "holding", "said"),
+    [
+        ([], {}, "are too few to tell whether they are arranged alike"),
+        ([1, 2], {1, 2, 9}, "are arranged more alike than chance, however the codes of pieces are joined"),
+        ([1, 2], {9}, "are not shown to be arranged more alike than chance, however the codes of pieces are joined"),
+        ([1, 2], {2}, "are arranged more alike than chance in some comparisons and not in others"),
+    ],
+)
+def test_too_few_pairs_are_no_answer(tested, holding, said):
+    assert aligned.verdict(tested, holding, len(tested)) == said
+    if tested:
+        assert aligned.verdict(tested, holding, 3) == f"{said} (1 of 3 sets have too few pairs)"
+
+
+def test_a_control_without_pairs_is_none():
+    assert aligned.control_verdict([], {1}) == "are too few to be held against the negative control"
+    assert aligned.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
+    assert "not clearly more alike" in aligned.control_verdict([1, 2], {2})

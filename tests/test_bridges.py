@@ -14,6 +14,7 @@ from sae_utils.lms import bridges, models, pretrained
 from sae_utils.saes import quality
 from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact
+from sae_utils.studies import bases
 
 SHAPE = {
     "hidden_size": 32, "n_embd": 32, "num_hidden_layers": 2, "n_layer": 2, "num_attention_heads": 4, "n_head": 4,
@@ -39,7 +40,7 @@ def made(tmp_path, words, family: str, **changes) -> Artefact:
     config = CONFIG_MAPPING[family](**(shape | special | {"vocab_size": 320, "initializer_range": 0.3} | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_config(config)
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         for parameter in network.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     place = tmp_path / family
@@ -111,14 +112,17 @@ def test_a_family_that_the_bridge_computes_otherwise_is_refused(tmp_path, words,
         models.load(made(tmp_path, words, family, **changes))
 
 
-def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words, world):
+def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
     """Experts have no one map whose inputs are neurons, and a norm after the sum leaves nothing that is added."""
-    experts = models.load(made(tmp_path, words, "mixtral"))
+    model = made(tmp_path, words, "mixtral")
+    experts = models.load(model)
     bridges.confirm(experts, "blocks.1.hook_mlp_out")
     with pytest.raises(
         ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral .* did you mean `blocks\.1\.mlp"
     ):
         bridges.confirm(experts, "blocks.1.mlp.hook_post")
+    with pytest.raises(ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral"):
+        bases.output_weights.__wrapped__(tmp_path, model, 1)
     bloom = models.load(made(tmp_path, words, "bloom", apply_residual_connection_post_layernorm=True))
     bridges.confirm(bloom, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.hook_mlp_out': in org/bloom"):
@@ -216,6 +220,17 @@ def test_overflow_at_one_token_names_its_row(tmp_path, words):
         list(models.harvest(bridge, given, iter([np.arange(2)]), [hook], 1))
     with pytest.raises(ProfileError, match=r"its loss is nan; activations are not finite in float16"):
         models.mean_loss(bridge, given, np.arange(2))
+
+
+def test_another_basis_may_reach_beyond_float16(tmp_path):
+    place = tmp_path / "values"
+    place.mkdir()
+    np.save(place / "values.npy", np.tile([[3e4], [-3e4]], (20, 64)).astype(np.float16))  # of norm 2.4e5
+    np.save(place / "split.npy", np.ones(40, int))
+    values = Artefact("values", place, {})
+    (tmp_path / "turned").mkdir()
+    with pytest.raises(ProfileError, match=r"a principal basis: an activation of 2\.4e\+05 is beyond the 65504"):
+        bases.turned.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
 
 
 def test_weights_that_are_no_numbers_are_named(tmp_path, words):

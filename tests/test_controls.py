@@ -77,3 +77,13 @@ def test_fewer_content_features_than_ten_are_not_scored():
     side = features(codes, generator.normal(size=(9, 4)), sites)
     found = controls.shared(pair(side, side), counterpart=0.5, minimum=1, measure="rsa_pearson")
     assert found.n == 9 and np.isnan([found.share, found.r, found.geometry]).all()
+
+
+def test_several_p_become_one_that_holds_however_they_depend():
+    """One p drawn once and shown ten times rejects at its level, and so do independent ones."""
+    rng = np.random.default_rng(0)
+    assert controls.together([0.04]) == 0.04 and controls.together([0.7, 0.9]) == 1
+    assert np.isnan(controls.together([np.nan])) and np.isnan(controls.together([0.2, np.nan]))
+    same = [controls.together([p] * 10) for p in rng.random(4000)]
+    apart = [controls.together(list(rng.random(3))) for _ in range(4000)]
+    assert np.mean(np.array(same) <= 0.05) < 0.05 and np.mean(np.array(apart) <= 0.05) < 0.05

@@ -163,6 +163,18 @@ def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):
     assert (drawn(20, seed=1) != once[:1000]).any()
 
 
+def test_training_that_diverges_is_refused(world):
+    reader = pipeline.reader(world, "one_layer")
+    spec = world.dictionaries["one_layer"].model_copy(update={"learning_rate": 1e30, "samples": 640})
+    with pytest.raises(
+        ProfileError, match=r"SAE of one_layer at blocks\.0\.hook_mlp_out: .* lower `learning_rate` \(now 1e\+30\)"
+    ):
+        dictionaries.trained(spec, source(reader))
+    toy = world.models["one_layer"].model_copy(update={"learning_rate": 1e30, "d_model": 8, "d_mlp": 8})
+    with pytest.raises(ProfileError, match=r"model of seed 0: its loss became nan in training; lower `learning_rate`"):
+        toys.trained(toy, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
+
+
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "relu"])
 def test_every_architecture_is_read_back(world, architecture):
     reader = pipeline.reader(world, "one_layer")

@@ -319,3 +319,37 @@ def test_the_closest_layer():
     decoder = lines[(lines["rows"] == "decoder") & (lines["measure"] == "procrustes")]
     assert layers.closest(decoder, "excess") == {0: 1, 1: 0}
     assert layers.closest(decoder, "one_n") == {}, "nothing was scored at one n"
+
+
+# --- the answer, in words
+
+
+def test_a_sweep_says_what_was_tested():
+    assert layers.verdict([], 4) == "cannot be compared: no pair of layers has pairs of features enough"
+    assert layers.verdict([True, True], 2) == "are alike at every pair of layers"
+    assert layers.verdict([False], 3) == (
+        "are alike at no pair of layers that was tested; 2 of 3 have too few pairs of features"
+    )
+    assert layers.verdict([False, True], 2) == "are alike at some pair of layers"
+
+
+@pytest.mark.parametrize(
+    ("mine", "control", "said"),
+    [
+        ([0.15, 0.22], [0.12, 0.28], "no pair of layers exceeds the control's best (0.28), with 0.22 at most"),
+        ([0.15, 0.22], [0.12, np.nan], "every pair of layers exceeds the control's best (0.12), with 0.15 at least"),
+        ([0.15, 0.22], [0.18], "1 of 2 pairs of layers exceed the control's best (0.18), with 0.22 at most"),
+        ([0.15], [np.nan], "no pair of layers of the negative control has pairs of features enough to be compared"),
+        ([], [0.1], "no pair of layers of the two models has pairs of features enough to be compared"),
+    ],
+)
+def test_excesses_beside_the_control_come_with_their_numbers(mine, control, said):
+    assert layers.beside_control(np.array(mine, float), np.array(control, float)) == said
+
+
+def test_what_the_control_teaches_agrees_with_its_z():
+    one, two = (Cell("control", 0, j, "a", "b") for j in (0, 1))
+    assert "has too few pairs" in layers.lesson(set(), {})
+    assert layers.lesson({one}, {one: 5.0, two: 1.0}) == "what exceeds a shuffled pairing need not be shared meaning"
+    assert "z up to 6.8), if not after correction" in layers.lesson(set(), {one: 6.8, two: 0.1})
+    assert "not told from a shuffled pairing (z at most 1.2)" in layers.lesson(set(), {one: 1.2, two: np.nan})

@@ -359,3 +359,30 @@ def test_heads_that_do_not_divide_the_width(folder):
     values["models"]["one_layer"]["heads"] = 3
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     assert "models.one_layer: value error, heads must divide d_model" in complaint()
+
+
+def test_the_pair_profile_asks_for_no_word_of_the_stories():
+    """Its texts are anybody's: the nouns and verbs that belong together in the generated stories are in none."""
+    relation = params.load("pair").sections["05_semantic_subspaces"]["relation"]["words"]
+    assert "nouns to their verbs" not in relation and "heads to what follows" not in relation
+    ends = {end for pairs in relation.values() for pair in pairs for end in pair}
+    assert all(" " not in end for end in ends) and len(relation) >= 2
+    assert not ends & {"prowled", "growled", "soared", "sniffed"}
+
+
+@pytest.mark.parametrize(
+    ("base", "child", "expected"),
+    [
+        ("extends: smoke\nmodels: [1]\n", "extends: edited\nmodels: {'*': {}}\n", "models.*: what is inherited here"),
+        ("extends: smoke\nmodels: {a: }\n", "extends: edited\nmodels: {'*': {}}\n", "no mapping of records"),
+        ("extends: smoke\n", "extends: edited\nmodels: {'*': }\n", "models.*: expected a mapping of keys, found None"),
+        ("extends: smoke\n", "extends: edited\nmodels: {'*': {1: 2}}\n", "models.*.1: unknown key"),
+        ("extends: smoke\n", "extends: 5\n", "params/5.yaml: no such profile (params/child.yaml: extends)"),
+        ("extends: smoke\n", "extends: ../smoke\n", "params/../smoke.yaml: no such profile"),
+        ("extends: smoke\n", 'extends: "a\\0b"\n', "no such profile"),
+    ],
+)
+def test_what_is_inherited_must_fit(folder, base, child, expected):
+    (folder / "edited.yaml").write_text(base)
+    (folder / "child.yaml").write_text(child)
+    assert expected in complaint("child")

@@ -5,6 +5,7 @@ import pytest
 
 from sae_utils import params, pipeline
 from sae_utils.lms import models
+from sae_utils.pairing import matching
 from sae_utils.saes import activations
 from sae_utils.spec import ProfileError
 from sae_utils.studies import baselines
@@ -27,11 +28,11 @@ def passes(monkeypatch):
     """The hooks of every pass over a model."""
     seen, harvest = [], models.harvest
 
-    def counted(bridge, rows, batches, hooks, skip):
+    def counted(bridge, rows, batches, hooks, *others):
         batches = list(batches)
         if len(batches) > 1 or len(batches[0]) > 1:  # not the look at one row
             seen.append(sorted(hooks))
-        return harvest(bridge, rows, iter(batches), hooks, skip)
+        return harvest(bridge, rows, iter(batches), hooks, *others)
 
     monkeypatch.setattr(models, "harvest", counted)
     return seen
@@ -88,3 +89,11 @@ def test_a_name_that_a_section_has_wrong():
             call(smoke, "three_layr")
     with pytest.raises(ProfileError, match="is called 'zzz'"):
         pipeline.readers(smoke, ["zzz"])
+
+
+def test_pairs_too_few_for_any_measure_name_the_remedy(world):
+    why = np.zeros(9, np.int8)
+    pairs = matching.Pairs(np.arange(2), np.arange(2), np.ones(2, np.float32), why, why)
+    with pytest.raises(ProfileError, match=r"params/world\.yaml: primary\.pair: 2 mutual pairs .* more documents"):
+        pipeline.enough(world, pairs)
+    pipeline.enough(world, pairs._replace(a=np.arange(3), b=np.arange(3), r=np.ones(3, np.float32)))

@@ -1,5 +1,6 @@
 """A model of the hub is its own checkpoint, hooked and cut into tokens as its own libraries do it."""
 
+import ast
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_utils import store
 from sae_utils.lms import models, pretrained, toys
 from sae_utils.lms.pretrained import Pretrained
+from sae_utils.sources import REPOSITORY
 from sae_utils.spec import ProfileError
 from sae_utils.text import corpora, tokenization
 
@@ -320,15 +322,46 @@ def test_what_is_no_language_model_is_refused(cached, copied):
         made(str(place))
 
 
-def test_code_of_a_repository_is_not_run(cached, copied, tmp_path):
+@pytest.mark.parametrize(("file", "own"), [
+    ("config.json", {"AutoModelForCausalLM": "own.Own", "AutoConfig": "own.OwnConfig"}),
+    ("tokenizer_config.json", {"AutoTokenizer": ["own.Own", None]}),
+])  # fmt: skip
+@pytest.mark.parametrize("family", [None, "own"])
+def test_code_of_a_repository_is_neither_run_nor_offered(cached, copied, tmp_path, monkeypatch, file, own, family):
+    """Whether or not transformers knows the architecture itself; nobody is asked at a terminal."""
     place = copied(PYTHIA)
-    (place / "modeling_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    config = json.loads((place / "config.json").read_text())
-    own = {"AutoModelForCausalLM": "modeling_own.Own", "AutoConfig": "modeling_own.OwnConfig"}
-    (place / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
-    with pytest.raises(ProfileError):
-        made(str(place))
+    (place / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\nclass OwnConfig: pass\n")
+    changes = {"config.json": {"model_type": family} if family else {}, "tokenizer_config.json": {}}
+    changes[file] |= {"auto_map": own}
+    for name, change in changes.items():
+        (place / name).write_text(json.dumps(json.loads((place / name).read_text()) | change))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at a terminal"))
+    for read in (lambda: made(str(place)), lambda: pretrained.words(record(str(place)))):
+        with pytest.raises(
+            ProfileError, match=rf"copied: {file}: `auto_map` names code .* never run; .* without that key"
+        ):
+            read()
     assert not (tmp_path / "ran").exists()
+
+
+ASKING = ("from_pretrained", "from_config", "boot_transformers")  # of transformers and TransformerLens
+
+
+def test_every_call_says_that_no_code_of_a_repository_is_trusted():
+    """Left out, transformers asks at a terminal whether to run it. SAELens' own has no such argument, nor such code."""
+    silent = []
+    for folder in ("sae_utils", "notebooks", "tests", "benchmarks"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                said = {key.arg: ast.unparse(key.value) for key in node.keywords}
+                if node.func.attr in ASKING and ast.unparse(node.func.value) != "SAE":
+                    if said.get("trust_remote_code") != "False":
+                        silent.append(f"{file.relative_to(REPOSITORY)}:{node.lineno}")
+                elif said.get("trust_remote_code", "False") != "False":
+                    silent.append(f"{file.relative_to(REPOSITORY)}:{node.lineno}")
+    assert silent == []
 
 
 @pytest.mark.parametrize(("special", "same"), [(True, True), (False, False)])

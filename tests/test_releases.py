@@ -386,6 +386,16 @@ def test_an_sae_of_another_width_is_refused(cached, profile, tmp_path):
         pipeline.reader(run, "a")
 
 
+def test_a_context_beyond_the_positions_is_refused_with_its_key(cached, profile, monkeypatch):
+    monkeypatch.setattr("test_releases.PROFILE", PROFILE.replace("context: 24", "context: 80"))
+    run = profile(PYTHIA, "{kind: saelens, model: m, source: ./x}")
+    message = (
+        r"own\.yaml: models\.m: EleutherAI/pythia-70m: rows have 80 tokens, .* made for 64 .*`corpus\.context` to at"
+    )
+    with pytest.raises(ProfileError, match=message):
+        pipeline.model(run, "m")
+
+
 def test_a_hook_that_the_model_lacks_is_refused(cached, profile, tmp_path):
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.7.hook_mlp_out")
     run = profile(PYTHIA, f"{{kind: saelens, model: m, source: {tmp_path / 'sae'}}}")

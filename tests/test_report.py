@@ -390,3 +390,10 @@ def test_main_says_which(saved, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["report", "smokee"])
     with pytest.raises(SystemExit, match=r"error: params/smokee\.yaml: no such profile"):
         report.main()
+
+
+def test_a_table_without_rows_says_so(smoke):
+    """As of few documents: a frame of no records has no columns, whose formats would be asked for."""
+    out = report.Report(smoke, FIRST)
+    out.table("empty", pd.DataFrame({"n": x} for x in ()), {"n": "{:,}"})
+    assert "none: too few pairs or features" in out.save().read_text()

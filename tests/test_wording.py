@@ -111,3 +111,20 @@ def test_a_hook_in_words(hook, said):
                                                 ((-0.1, 0.1), "includes 0"), ((0.0, 0.1), "includes 0")])  # fmt: skip
 def test_where_an_interval_lies(interval, said):
     assert wording.against_zero(*interval) == said
+
+
+def test_what_differs_besides_is_said_of_what_differs():
+    demo, paper = params.load("demo"), params.load("paper")
+    assert wording.limits(demo) == ""
+    said = wording.limits(paper)
+    assert "may differ in more than what is asked about" in said and "So may their SAEs" in said
+    seeds = paper._replace(
+        common=paper.common.model_copy(
+            update={"primary": paper.common.primary.model_copy(update={"pair": ["pythia_70m", "pythia_70m_seed1"]})}
+        )
+    )
+    assert "The SAE of B alone was trained here" in wording.limits(seeds)
+
+
+def test_a_measure_in_words():
+    assert wording.measure("rsa_spearman") == "Spearman RSA" and wording.measure("pwcca") == "pwcca"

@@ -92,7 +92,7 @@ def model(
                 initializer_range=0.3, bos_token_id=0, eos_token_id=0, pad_token_id=None)  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModelForCausalLM.from_config(config)
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         for parameter in network.parameters():  # biases and norms too
             parameter.data += 0.1 * torch.randn_like(parameter)
     network.save_pretrained(place)

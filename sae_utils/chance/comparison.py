@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_utils import arrays
 from sae_utils.chance import nulls, significance
 from sae_utils.chance.significance import Result
 from sae_utils.pairing import filters, matching
@@ -35,13 +36,14 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
     ``rows_a`` (features_a, d_a), ``rows_b`` (features_b, d_b); ``m`` draws.
     Undefined for too few features. Raises ValueError where features of both sides repeat: see ``heaviest``.
     """
+    rows_a, rows_b = arrays.numbers(rows_a, "rows_a", 2), arrays.numbers(rows_b, "rows_b", 2)
+    at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
     if not enough(pairs):
         why = f"{len(pairs.a)} pairs hold fewer than {FEWEST} features of a side: too few to be scored"
         return significance.undefined(why, measure=measure, null="none", n=len(pairs.a), m=m)
     repeats_a, repeats_b = (len(np.unique(side)) < len(side) for side in (pairs.a, pairs.b))
     if repeats_a and repeats_b:
         raise ValueError("features of both sides repeat, for which no null is known: keep one pair a feature")
-    at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
     x, y = rows_a[at_a], rows_b[at_b]
     if repeats_a:  # b chooses: the groups are a's
         found = significance.test(y, x, [measure], null=nulls.reassigned(pairs.a), m=m, seed=seed)
@@ -186,12 +188,12 @@ def span(counts: Iterable[int]) -> str:
 
 
 def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
-    """`among` of those that were tested, and how many were not: "1 of 2 (1 more with too few pairs)"."""
+    """`among` of those that were tested, and how many were not: "1 of 2 tested (1 more with too few ...)"."""
     asked = [name for name in names if name in tested]
     few = len(names) - len(asked)
     if few and not asked:
-        return f"none of {few} (all with too few pairs to be tested)"
-    return among(asked, holding) + (f" ({few} more with too few pairs)" if few else "")
+        return f"none of {few} (all with too few pairs of features to be tested)"
+    return among(asked, holding) + (f" tested ({few} more with too few pairs of features)" if few else "")
 
 
 def among(names: Sequence[Any], holding: Collection[Any]) -> str:

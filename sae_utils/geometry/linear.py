@@ -28,7 +28,7 @@ class LinearSide(NamedTuple):
 
     `basis` (n, rank): orthonormal left singular vectors of the centred rows, strongest first.
     `spectrum` (rank,): their singular values. `axes` (rank, d): right singular vectors.
-    `energy` (n,): squared length of every centred row.
+    `energy` (n,): squared length of every centred row. Rows are scaled by a power of two, the largest entry near 1.
     """
 
     basis: Tensor
@@ -46,10 +46,11 @@ def side(rows: np.ndarray) -> LinearSide:
     Directions are left out which rounding alone can make: of the entries, in the dtype in which they came, and of the
     decomposition.
     """
-    given = arrays.rows(rows, "rows")
-    wide, kind = given.astype(np.float64, copy=False), np.finfo(given.dtype)
+    given = arrays.rows(rows, "rows", 2)
+    kind, down = np.finfo(given.dtype), -arrays.exponent(given)
+    wide = np.ldexp(given.astype(np.float64, copy=False), down)
     length = float(np.linalg.norm(wide))
-    noise = float(kind.eps) * length + float(kind.smallest_subnormal) * math.sqrt(wide.size)
+    noise = float(kind.eps) * length + float(np.ldexp(float(kind.smallest_subnormal), down)) * math.sqrt(wide.size)
     centred = wide - wide.mean(axis=0)
     basis, spectrum, axes = torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)
     rank = int((spectrum > max(noise, float(spectrum[0]) * max(wide.shape) * np.finfo(np.float64).eps)).sum())

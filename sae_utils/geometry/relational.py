@@ -45,7 +45,8 @@ class Relation(NamedTuple):
 
 def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
     """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
-    rows = arrays.rows(rows, "rows").astype(np.float64, copy=False)
+    rows = arrays.rows(rows, "rows", 2).astype(np.float64, copy=False)
+    rows = np.ldexp(rows, -arrays.exponent(rows, axis=1))
     centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
     length = np.linalg.norm(centred, axis=1)
     flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
@@ -104,9 +105,7 @@ def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarra
     Rounded to 12 decimals (more where rows share a direction), so that equal rows tie. Raises ValueError where such
     matrices do not fit in memory.
     """
-    rows = arrays.rows(rows, "rows")
-    if len(rows) < 2:
-        raise ValueError(f"n = {len(rows)} rows: a dissimilarity needs 2")
+    rows = arrays.rows(rows, "rows", 2)
     need, memory = 48 * len(rows) ** 2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > memory:
         raise ValueError(
@@ -125,6 +124,7 @@ def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarra
 
 
 def _distances(rows: np.ndarray) -> np.ndarray:
+    rows = np.ldexp(rows, -arrays.exponent(rows))
     centred = rows - rows.mean(axis=0)
     energy = (centred**2).sum(axis=1)
     squares = energy[:, None] + energy - 2 * centred @ centred.T

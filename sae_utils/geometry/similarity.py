@@ -44,6 +44,9 @@ __all__ = [
 ]
 
 
+FEWEST = 3  # rows that every measure needs
+
+
 class SVCCA(NamedTuple):
     """`score` in [0, 1]; `k_a`, `k_b`: components in use of either side."""
 
@@ -64,17 +67,10 @@ def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError on unequal lengths, fewer than 3 rows, and as `arrays.rows`.
     """
-    a, b = _rows(a, "a"), _rows(b, "b")
+    a, b = arrays.rows(a, "side a", FEWEST), arrays.rows(b, "side b", FEWEST)
     if len(a) != len(b):
         raise ValueError(f"side a has {len(a)} rows and side b has {len(b)}: row t of both must be one pair")
     return a, b
-
-
-def _rows(rows: np.ndarray, side: str) -> np.ndarray:
-    rows = arrays.rows(rows, f"side {side}")
-    if len(rows) < 3:
-        raise ValueError(f"n = {len(rows)} rows on side {side}: every measure needs at least 3")
-    return rows
 
 
 def score(a: np.ndarray, b: np.ndarray, what: str | Measure) -> float:
@@ -264,5 +260,6 @@ def imd(a: np.ndarray, b: np.ndarray, *, k: int = 5) -> float:
     of rows, so that only random rows make a baseline. `a` (n_a, d_a), `b` (n_b, d_b). O(n^3).
     """
     times = np.logspace(-1, 1, 256)
-    gap = neighbours.heat_trace(_rows(a, "a"), k, times) - neighbours.heat_trace(_rows(b, "b"), k, times)
-    return float((np.exp(-2 * (times + 1 / times)) * np.abs(gap)).max())
+    sides = arrays.rows(a, "side a", FEWEST), arrays.rows(b, "side b", FEWEST)
+    one, other = (neighbours.heat_trace(rows, k, times) for rows in sides)
+    return float((np.exp(-2 * (times + 1 / times)) * np.abs(one - other)).max())

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sae_utils import hub
+from sae_utils import archives, hub
 from sae_utils.hub import Files
 from sae_utils.lms import bridges
 from sae_utils.spec import ProfileError, Spec
@@ -70,8 +70,8 @@ def locate(record: Pretrained) -> Files:
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
-    shards = sorted(set(json.loads(first[INDEX].read_text())["weight_map"].values()))
-    return hub.find(source, pinned, [["config.json"], [INDEX], *([name] for name in shards)], TOKENIZER)
+    shards = [[name] for name in archives.shards(first[INDEX])]
+    return hub.find(source, pinned, [["config.json"], [INDEX], *shards], TOKENIZER)
 
 
 def _refuse_code(files: Files) -> None:
@@ -218,3 +218,16 @@ def _checked(folder: Path, files: Files) -> Any:
             )
         )
     return network
+
+
+def fit(model: Artefact, *rows: Artefact) -> None:
+    """Refuse rows that a linked model cannot read, before anything is computed with them.
+
+    Raises:
+        ProfileError: as `bridges.fit`.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
+    for given in rows:
+        bridges.fit(config, given, model.meta["source"] or "the model")

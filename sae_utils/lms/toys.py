@@ -6,6 +6,7 @@ Never: a hook; a judgement of what was learnt.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,11 @@ class Twin(Spec):
 
 @artefact
 def trained(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[str, Any]:
-    """Train a toy on the training rows and save it, with its tokenizer, as transformers does."""
+    """Train a toy on the training rows and save it, with its tokenizer, as transformers does.
+
+    Raises:
+        ProfileError: the loss is not finite in the end.
+    """
     from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, get_cosine_schedule_with_warmup
     from transformers.utils import logging
 
@@ -137,6 +142,11 @@ def trained(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dic
                     network.save_pretrained(folder / f"step-{step}")
                 if step % 50 == 0:
                     bar.set_postfix(loss=f"{loss.item():.3f}")
+    if not math.isfinite(loss.item()):
+        raise ProfileError(
+            f"model of seed {spec.seed}: its loss became {loss.item()} in training; lower `learning_rate` (now "
+            f"{spec.learning_rate:g})"
+        )
     network.save_pretrained(folder)
     words.save_pretrained(folder)
     return {
@@ -176,7 +186,7 @@ def twin(folder: Path, model: Artefact, random: str, seed: int) -> dict[str, Any
     trained_one = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModelForCausalLM.from_config(trained_one.config)
+        network = AutoModelForCausalLM.from_config(trained_one.config, trust_remote_code=False)
     if random == "blocks":
         blocks = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.ModuleList))
         outside = {name: value for name, value in trained_one.state_dict().items() if not name.startswith(f"{blocks}.")}

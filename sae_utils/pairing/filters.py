@@ -56,16 +56,19 @@ def _gated(rule: Callable[Concatenate[Pairs, Facts, Options], Filtered]) -> Call
     @wraps(rule)
     def gated(pairs: Pairs, facts: Facts, *args: Options.args, **options: Options.kwargs) -> Filtered:
         matching.check(pairs)
-        for side, features in (("a", len(pairs.why_a)), ("b", len(pairs.why_b))):
-            firings, top = getattr(facts, f"firings_{side}"), getattr(facts, f"top_{side}")
-            lengths = len(arrays.numbers(firings, f"firings_{side}", 1)), len(arrays.plain(top, f"top_{side}"))
-            if lengths != (features, features):
-                raise ValueError(
-                    f"facts of {lengths} features, side {side} has {features}: give firings and tops of each"
-                )
+        _check_facts("a", facts.firings_a, facts.top_a, len(pairs.why_a))
+        _check_facts("b", facts.firings_b, facts.top_b, len(pairs.why_b))
         return rule(pairs, facts, *args, **options)
 
     return gated
+
+
+def _check_facts(side: str, firings: Array, top: Array, features: int) -> None:
+    firings, top = arrays.numbers(firings, f"firings_{side}", 1), arrays.plain(top, f"top_{side}")
+    if len(firings) != features or top.ndim != 2 or len(top) != features:
+        raise ValueError(
+            f"side {side} has {features} features, firings {firings.shape}, top tokens {top.shape}: give those of each"
+        )
 
 
 @_gated

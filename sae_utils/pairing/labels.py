@@ -42,8 +42,8 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     n, width = codes.shape
     if token.shape != (n,) or home.shape != (n,):
         raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
-    if token.dtype.kind not in "iu":
-        raise ValueError(f"tokens holds {token.dtype} values: give token ids, which are integers")
+    if token.dtype.kind not in "iu" or (np.abs(token.astype(np.float64)) > keys.LOW).any():
+        raise ValueError(f"tokens holds {token.dtype} values: give token ids, integers of at most {keys.LOW}")
     if k < 1 or window < 0:
         raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
     heaps, firings = np.full((width, k), keys.EMPTY, np.int64), np.zeros(width, np.int64)

@@ -207,7 +207,7 @@ def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """
     import ot
 
-    cost = arrays.rows(cost, "cost").astype(np.float64, copy=False)
+    cost = arrays.rows(cost, "cost", 1).astype(np.float64, copy=False)
     mass = [np.full(size, 1 / size) for size in cost.shape]
     plan = ot.emd(*mass, cost, numItermax=100_000_000)
     error = max(float(np.abs(plan.sum(axis) - mass[1 - axis]).max()) for axis in (0, 1))
@@ -218,6 +218,10 @@ def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
 
 def correlations(correlation: Correlation, a: Array, b: Array) -> NDArray[np.float32]:
     """Exact correlations of the pairs (a[p], b[p]), from blocks that hold every feature of a once."""
+    a = arrays.positions(a, len(correlation.a.live), "a", "feature")
+    b = arrays.positions(b, len(correlation.b.live), "b", "feature")
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} features of a, {len(b)} of b: a pair needs one of each")
     r = np.empty(len(a), np.float32)
     order = np.argsort(a, kind="stable")
     for chunk in np.array_split(order, max(len(order) // 512, 1)):

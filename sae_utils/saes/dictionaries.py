@@ -116,7 +116,11 @@ def inputs(
 
 @artefact
 def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
-    """Train an SAE with SAELens' trainer and save it for inference."""
+    """Train an SAE with SAELens' trainer and save it for inference.
+
+    Raises:
+        ProfileError: its weights are not finite in the end.
+    """
     kept: list[int] = []
 
     def keep(sae: Any, samples: int) -> None:
@@ -126,6 +130,11 @@ def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         sae = fit(spec, batches(inputs.array("values"), spec), keep)
+    if not all(weight.isfinite().all() for weight in sae.parameters()):
+        raise ProfileError(
+            f"SAE of {spec.model} at {spec.hook}: its weights became NaN or infinite in training; lower "
+            f"`learning_rate` (now {spec.learning_rate:g})"
+        )
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
     return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}

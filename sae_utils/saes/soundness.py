@@ -112,7 +112,7 @@ def scaled(sae: Any, files: Files, config: str) -> Any:
 
 
 def _positive(file: Path, factor: Any) -> float:
-    if not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+    if type(factor) not in (int, float) or not 0 < factor < float("inf"):
         raise ProfileError(f"{file}: scaling_factor must be a positive number, found {factor!r}")
     return float(factor)
 

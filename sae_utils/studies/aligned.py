@@ -200,7 +200,7 @@ def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str
 def control_verdict(compared: Sequence[Any], beyond: Collection[Any]) -> str:
     """The same beside the negative control: `compared` are the sets for which both have pairs enough."""
     if not compared:
-        return "have too few to be held against the negative control"
+        return "are too few to be held against the negative control"
     clear = sum(key in beyond for key in compared) > len(compared) / 2
     return f"are as a rule {'' if clear else 'not clearly '}more alike than the negative control"
 

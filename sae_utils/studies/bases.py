@@ -12,16 +12,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils.lms import models
+from sae_utils.lms import bridges, models
 from sae_utils.pairing.sides import BLOCK
+from sae_utils.spec import ProfileError
 from sae_utils.store import Appender, Artefact, artefact
 from sae_utils.text import corpora
 
 
 @artefact
 def output_weights(folder: Path, model: Artefact, block: int) -> None:
-    """Output weights of the MLP of a block: `rows`, float32 (d_mlp, d); row i is what neuron i writes."""
-    weights = models.load(model).blocks[block].mlp.W_out
+    """Output weights of the MLP of a block: `rows`, float32 (d_mlp, d); row i is what neuron i writes.
+
+    Raises:
+        ProfileError: the MLP has no one layer of neurons (experts).
+    """
+    bridge = models.load(model)
+    bridges.confirm(bridge, f"blocks.{block}.mlp.hook_post")
+    weights = bridge.blocks[block].mlp.W_out
     np.save(folder / "rows.npy", weights.detach().float().cpu().numpy())
 
 
@@ -33,6 +40,9 @@ def turned(
 
     `directions`, float32 (d, d), has the basis in its rows: the Q of a Gaussian matrix, or the principal components of
     the matching documents, the largest variance first. The sign of a row means nothing.
+
+    Raises:
+        ProfileError: an activation is beyond float16 in that basis.
     """
     x = values.array("values")
     if into == "random":
@@ -42,7 +52,13 @@ def turned(
     np.save(folder / "directions.npy", directions.astype(np.float32))
     with Appender(folder / "values.npy", np.float16, (len(directions),)) as out:
         for first in range(0, len(x), BLOCK):
-            out.append(x[first : first + BLOCK].astype(np.float64) @ directions.T)
+            seen = x[first : first + BLOCK].astype(np.float64) @ directions.T
+            if np.abs(seen).max(initial=0) > models.HALF:
+                raise ProfileError(
+                    f"a {into} basis: an activation of {np.abs(seen).max():.3g} is beyond the {models.HALF:.0f} of "
+                    "float16, in which it would be stored; read a hook with smaller values"
+                )
+            out.append(seen)
     return {"sites": sites.key}
 
 

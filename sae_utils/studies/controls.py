@@ -90,7 +90,7 @@ def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Sha
 
 def together(p: Sequence[float]) -> float:
     """One p of several that may depend on each other: twice their mean, at most 1 (Rueschendorf 1982)."""
-    return min(1.0, (2 if len(p) > 1 else 1) * float(np.mean(p)))
+    return float(np.minimum(1.0, (2 if len(p) > 1 else 1) * np.mean(p)))  # NaN stays NaN
 
 
 def gap(

@@ -244,6 +244,11 @@ def largest(rungs: Sequence[Rung], values: Sequence[float]) -> str:
     return rungs[1 + int(np.nanargmax(np.abs(np.diff(np.asarray(values, np.float64)))))].step
 
 
+def rate(below: int, scored: int) -> str:
+    """How many of the draws that could be scored have a p below the level, as a table says it."""
+    return f"{below} of {scored}" if scored else "too few pairs"
+
+
 def says(x: Score | None) -> str:
     """What a reader would take from a score: a phrase for a sentence about the pairs."""
     if x is None:

@@ -11,7 +11,7 @@ import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from sae_utils import hub
 from sae_utils.chance import significance
 from sae_utils.chance.significance import Result
-from sae_utils.sources import REPOSITORY
 from sae_utils.spec import Count, ProfileError, Seed, Spec, choose, nearest
 from sae_utils.store import Artefact, artefact
+from sae_utils.studies import word2vec
 from sae_utils.studies.words import WORD
 from sae_utils.text import corpora
-
-if TYPE_CHECKING:
-    from gensim.models import KeyedVectors
 
 
 class Corpus(Spec):
@@ -81,7 +78,7 @@ def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[s
         known = json.loads((kept.path / "words.json").read_text("utf-8"))
         return _chosen(dict(zip(known, range(len(known)), strict=True)), kept.array("vectors"), wanted)
     assert isinstance(spec, Download | File)
-    found = _read(_downloaded(spec.name) if isinstance(spec, Download) else _file(spec))
+    found = word2vec.read(_downloaded(spec.name) if isinstance(spec, Download) else _file(spec))
     return _chosen(found.key_to_index, found.vectors, wanted)
 
 
@@ -152,7 +149,7 @@ def _downloaded(name: str) -> Path:
 
 
 def _file(spec: File) -> Path:
-    path = REPOSITORY / Path(spec.path).expanduser()
+    path = hub.local(spec.path)
     if not path.is_file():
         raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
     if path.suffix in (".kv", ".model", ".pkl", ".pickle"):
@@ -161,19 +158,6 @@ def _file(spec: File) -> Path:
             "with `save_word2vec_format`"
         )
     return path
-
-
-def _read(path: Path) -> KeyedVectors:
-    from gensim.models import KeyedVectors
-
-    binary = path.name.endswith((".bin", ".bin.gz", "word2vec-google-news-300.gz"))
-    try:
-        return KeyedVectors.load_word2vec_format(str(path), binary=binary, unicode_errors="replace")
-    except (ValueError, EOFError, OSError, UnicodeDecodeError, IndexError) as error:
-        raise ProfileError(
-            f"vectors.path: {path.name} is not in word2vec's {'binary' if binary else 'text'} format ({error}); "
-            "`save_word2vec_format` of gensim writes it, and .bin names the binary one"
-        ) from None
 
 
 class Related(NamedTuple):

@@ -22,6 +22,7 @@ from sae_utils.pairing.filters import Facts
 from sae_utils.pairing.matching import Pairs
 from sae_utils.pairing.sides import Codes
 from sae_utils.saes import activations, dictionaries
+from sae_utils.spec import ProfileError
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.baselines import block_of
 from sae_utils.text import corpora
@@ -133,7 +134,12 @@ def _before(
 
 
 def before(sae: Any, x: torch.Tensor) -> torch.Tensor:
-    """ReLU of the pre-activations, without TopK or threshold: (tokens, features) for `x` (tokens, d)."""
+    """ReLU of the pre-activations, without TopK or threshold: (tokens, features) for `x` (tokens, d).
+
+    Raises ProfileError for a gated SAE, which has none.
+    """
+    if sae.cfg.architecture() == "gated":
+        raise ProfileError("a gated SAE has no codes before its nonlinearity; choose another architecture")
     found = sae.process_sae_in(x) @ sae.W_enc + sae.b_enc
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         found = found * sae.W_dec.norm(dim=-1)

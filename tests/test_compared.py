@@ -1,0 +1,247 @@
+"""What a profile compares is checked when it is read: names, numbers, tokenizers, models and the primary measure."""
+
+import copy
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from sae_utils import compared, params
+from sae_utils.chance import comparison, corrections, nulls, significance
+from sae_utils.geometry import similarity
+from sae_utils.pairing.matching import Pairs
+from sae_utils.spec import ProfileError
+from sae_utils.studies import cells, matched, subspaces
+
+SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
+MATCHING = "01_feature_matching"
+CONCEPTS, TRUTH, ACROSS, PUBLISHED = (
+    "05_semantic_subspaces", "06_known_truth", "11_across_tokenizers", "12_published_tables",
+)  # fmt: skip
+
+
+@pytest.fixture
+def complaint(tmp_path, monkeypatch):
+    """What is said of the smoke profile with values changed: {path: value}."""
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    base = params.read("smoke")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+
+    def of(changes: dict) -> str:
+        values = copy.deepcopy(base)
+        for path, value in changes.items():
+            *way, last = path
+            inner = values
+            for step in way:
+                inner = inner[step]
+            inner[last] = value
+        (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        with pytest.raises(ProfileError) as refused:
+            params.load("edited")
+        return str(refused.value)
+
+    return of
+
+
+# --- names and numbers of sections
+
+EDITS = [
+    ((SEEDS, "curve"), "two_layr_0", r"curve: no model is called 'two_layr_0'; did you mean `two_layer_0`"),
+    ((SEEDS, "control_seeds"), ["two_layer_0", "two_layer_9"], r"control_seeds\.1: no dictionary .*'two_layer_9'"),
+    ((SEEDS, "control_seeds"), ["two_layer_0"] * 4, r"control_seeds: 'two_layer_0' stands twice"),
+    ((SEEDS, "control_negatives"), ["scrambled_0"], r"control_negatives: one for each of control_seeds"),
+    ((SEEDS, "geometry"), "procrustes", r"geometry: no measure with a null mean in closed form is called 'procrustes'"),
+    ((SEEDS, "candidates"), 0, r"candidates: .*greater than 0, found 0"),
+    ((SEEDS, "curve"), "random", r"curve: random is known at no training step"),
+    ((MATCHING, "seed"), -1, r"seed: .*greater than or equal to 0, found -1"),
+    ((MATCHING, "permutations"), 5, r"permutations: .*19, found 5"),
+    ((MATCHING, "counterpart"), 1.5, r"counterpart: .*less than or equal to 1, found 1\.5"),
+    ((MATCHING, "secondary_measures"), ["svccaa"], r"secondary_measures\.0: no measure is called 'svccaa'"),
+    ((MATCHING, "filters_in_order"), [["weakk", {"r": 0.1}]], r"no filter .*'weakk'; .* `weak`"),
+    ((MATCHING, "filters_in_order"), [["weak", {"q": 0.1}]], r"weak\.q: unknown key"),
+    ((MATCHING, "filters_in_order"), [["weak", {}]], r"weak\.r: missing"),
+    ((SWEEP, "middle"), ["two_layer_0", "one_layer"], r"middle: two_layer_0 x one_layer is no cell"),
+    ((SWEEP, "negatives"), ["two x two"], r"negatives: no pair is called 'two x two'"),
+    ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),
+    ((NEURONS, "seeds"), {"three_laye": "two_layer_1"}, r"seeds\.three_laye: no dictionary .* `three_layer`"),
+    ((NEURONS, "by_index"), {"two_layer_0": ["start"]}, r"by_index\.two_layer_0\.0: no model is called 'start'"),
+    ((NEURONS, "partners"), {"candidates": 4}, r"partners\.counterpart: missing"),
+    ((NEURONS, "partners", "candidate"), 4, r"partners\.candidate: unknown key; did you mean `candidates`"),
+    ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
+    ((NEURONS, "families"), 2, r"families: .*3, found 2"),
+    ((CONCEPTS, "unions"), {"all": ["people", "creatuers"]}, r"unions\.all: no concept is called 'creatuers'"),
+    ((CONCEPTS, "rules"), [{"kind": "top", "top": 50, "least": 1}], r"rules\.0\.top: 50 of the 10 tokens"),
+    ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
+    ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
+    ((CONCEPTS, "scoring", "measures"), ["procrustes"], r"scoring\.measures\.0: no measure that is scored in subsets"),
+    ((TRUTH, "truths"), {"unrelated": {"kind": "copies", "shared": 0.0}}, r"truths: 'noisy copy', .* is missing"),
+    ((TRUTH, "right_nulls", "families"), "block", r"right_nulls\.families: no null is called 'block'"),
+    ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
+    ((PUBLISHED, "negative"), "scrambled", r"negative: no dictionary is called 'scrambled'"),
+    ((PUBLISHED, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
+    (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer has 1 blocks, from 0"),
+    (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),
+    (("dictionaries", "one_layer", "k"), 1000, r"k is at most width, and 1000 features are more than 96"),
+    (("dictionaries", "one_layer", "seed"), -1, r"dictionaries\.one_layer\.seed: .*found -1"),
+    (("models", "one_layer", "seed"), 2**32, r"models\.one_layer\.seed: .*found 4294967296"),
+    (("models", "one_layer", "learning_rate"), 1e6, r"models\.one_layer\.learning_rate: .*less than or equal to 1"),
+    (("corpus", "seed"), -3, r"corpus\.seed: .*found -3"),
+    (("corpus", "context"), 2**31, r"corpus\.context: .*1048576"),
+    (("corpus", "shares"), [0.5, -0.1, 0.6], r"corpus\.shares\.1: .*greater than 0"),
+    (("threads",), 10**6, r"threads: .*1024"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "said"), EDITS, ids=lambda x: ".".join(x) if isinstance(x, tuple) else "")
+def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, said):
+    found = complaint({path: value})
+    assert re.search(said, found), found
+    assert all(line.startswith("params/edited.yaml: ") for line in found.split("\n"))
+
+
+def test_all_that_is_wrong_is_said_at_once(complaint):
+    found = complaint(
+        {(SEEDS, "curve"): "x", (NEURONS, "layers"): [["a"], ["two_layer_0"]], (PUBLISHED, "negative"): "scrambld_0"}
+    ).split("\n")
+    keys = [f"{SEEDS}.curve", f"{NEURONS}.layers.0.0", f"{PUBLISHED}.negative"]
+    assert [any(line.startswith(f"params/edited.yaml: {key}: no ") for line in found) for key in keys] == [True] * 3
+    assert len(found) == 3 and "`scrambled_0`" in found[2]
+
+
+def test_no_record_takes_nan_or_infinity():
+    """Whatever a profile is read from."""
+    smoke = params.load("smoke")
+    for record in (smoke.corpus, *smoke.models.values(), *smoke.dictionaries.values()):
+        for key, value in record.model_dump().items():
+            if isinstance(value, float):
+                for bad in (np.nan, np.inf, -np.inf):
+                    with pytest.raises(ValueError, match="finite"):
+                        type(record).model_validate(record.model_dump() | {key: bad})
+    with pytest.raises(ValueError, match="finite"):
+        type(smoke.corpus).model_validate(smoke.corpus.model_dump() | {"shares": [np.nan, 0.5, 0.5]})
+
+
+# --- one tokenizer, two models
+
+
+def test_two_tokenizers_are_refused_with_both_models_and_keys(complaint):
+    found = complaint({("primary", "pair"): ["two_layer_0", "bpe"]})
+    line = next(line for line in found.split("\n") if "primary.pair: two_layer_0" in line)
+    assert "two_layer_0 reads the model two_layer_0 (word, 4,000 tokens)" in line
+    assert "bpe reads the model bpe (bpe, 1,000 tokens): two tokenizers" in line and ACROSS in line
+    found = complaint({(SEEDS, "control_depths"): ["bpe"], (PUBLISHED, "negative"): "bpe"})
+    assert f"{SEEDS}.control_depths: two_layer_0 reads" in found and f"{PUBLISHED}.negative: two_layer_0 reads" in found
+
+
+def test_eleven_compares_two_tokenizers_and_no_one(complaint):
+    names = ["two_layer_0", "one_layer", "bpe", "scrambled_0"]
+    found = complaint({(ACROSS, "comparisons"): [names]})
+    assert "one_layer reads the model one_layer (word, 4,000 tokens): one tokenizer, " in found
+    assert "bpe reads the model bpe (bpe, 1,000 tokens): two tokenizers" in found
+
+
+def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
+    paper = params.load("paper")
+    assert compared._alike(paper, "pythia_70m", "gpt2", False) is None
+    assert compared._alike(paper, "pythia_70m", "pythia_70m_block1", False) is True
+    monkeypatch.setattr(compared.pretrained, "words", lambda record: record.source)
+    assert compared._alike(paper, "pythia_70m", "gpt2", True) is False
+    monkeypatch.setattr(compared.pretrained, "words", lambda record: "one")
+    compared.tokenizers(paper._replace(sections=paper.sections | {ACROSS: {"comparisons": []}}), fetch=True)
+    with pytest.raises(ProfileError, match=rf"{ACROSS}\.comparisons: .*one tokenizer"):
+        compared.tokenizers(paper, fetch=True)
+
+
+def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
+    found = complaint({("primary", "pair"): ["two_layer_0", "two_layer_0_seed1"]})
+    assert "primary.pair: two_layer_0 and two_layer_0_seed1 read one model (two_layer_0: same source" in found
+    smoke = params.read("smoke")
+    twice = smoke["models"] | {"three_layer": smoke["models"]["two_layer_0"] | {"checkpoints": 1}}
+    saes = {name: x | {"hook": "blocks.1.hook_mlp_out"} if x.get("model") == "three_layer" else x
+            for name, x in smoke["dictionaries"].items()}  # fmt: skip
+    found = complaint({("models",): twice, ("dictionaries",): saes})
+    # equal in all: a model, an SAE, and what is trained of them
+    assert "primary.pair: two_layer_0 and three_layer are one dictionary" in found
+    saes["three_layer"] = saes["three_layer"] | {"seed": 9}
+    found = complaint({("models",): twice, ("dictionaries",): saes})
+    assert "primary.pair: two_layer_0 and three_layer read one model (two_layer_0 and three_layer: same" in found
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((NEURONS, "seeds"), {"two_layer_0": "two_layer_0_seed1"}),  # its neurons are the same
+        ((NEURONS, "controls"), {"another": ["two_layer_0", "two_layer_0_seed1"]}),
+        ((NEURONS, "by_index"), {"two_layer_0": ["two_layer_0"]}),
+        ((SEEDS, "control_random"), ["two_layer_0_seed2"]),
+        ((PUBLISHED, "negative"), "two_layer_0_seed1"),
+    ],
+)
+def test_a_control_that_is_the_same_model(complaint, path, value):
+    assert re.search("read one model|is the model that", complaint({path: value}))
+
+
+def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    values = params.read("smoke")
+    values[SWEEP]["pairs"]["ceiling"] = [["two_layer_0"], ["two_layer_0_seed1"]]
+    (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values))
+    assert "ceiling" in params.load("edited").sections[SWEEP]["pairs"]
+
+
+# --- the primary measure
+
+
+def test_the_measures_that_are_taken():
+    assert compared.TAKEN == ["rsa_pearson", "rsa_spearman", "mutual_knn"]
+
+
+@pytest.mark.parametrize("name", [name for name in similarity.NAMES if name not in compared.TAKEN])
+def test_a_measure_that_a_notebook_cannot_take(complaint, name):
+    found = complaint({("primary", "measure"): name})
+    assert f"primary.measure: not {name!r}: " in found and "valid: rsa_pearson, rsa_spearman, mutual_knn" in found
+    assert ("null mean is not known in closed form" in found) == (similarity.measure(name).moments is None)
+    assert NEURONS in found or CONCEPTS in found
+
+
+def test_neighbours_need_pairs(complaint):
+    found = complaint({("primary", "measure"): "mutual_knn", (NEURONS, "fewest"): 10})
+    assert f"{NEURONS}.fewest: 10 pairs are too few: the measures need 11 or more" in found
+    assert f"{ACROSS}.fewest: 8 pairs are too few" in found
+
+
+@pytest.mark.parametrize("name", compared.TAKEN)
+def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
+    """01 and 02 (also where partners are shared, and for families), 03, 04 and 11 (at one n, intervals), 05."""
+    rng = np.random.default_rng(0)
+    a, noise = rng.normal(size=(40, 12)), rng.normal(size=(40, 16))
+    b = np.hstack([a, a[:, :4]]) + 0.3 * noise
+    why = np.zeros(40, np.int8)
+    one = Pairs(np.arange(40), np.arange(40), np.ones(40, np.float32), why, why)
+    many = one._replace(b=np.arange(40) // 2)
+    results = [comparison.geometry(x, a, b, name, m=19, seed=0) for x in (one, many)]
+    results += significance.test(a, b, [name], null=nulls.blocks(np.arange(40) // 2), m=19).values()
+    battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
+    results += significance.test(a, b, battery.chosen(), m=19).values()
+    chosen = subspaces.Chosen(one.a, one.b, one.r)
+    held_to = {"measures": [name], "neighbours": 3, "m": 19, "seed": 0}
+    results += [
+        subspaces.arranged(chosen, a, b, **held_to)[name],
+        subspaces.arranged(chosen, a, b, pool=chosen, part=np.arange(40) // 20, **held_to)[name],
+        subspaces.random_subsets(subspaces.Chosen(*(x[:15] for x in chosen)), chosen, a, b, name="random", **held_to)[
+            name
+        ],
+    ]
+    for found in results:
+        assert np.isfinite([found.observed, found.null_mean, found.p, found.excess]).all(), found
+    assert comparison.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
+    interval = matched.excess_interval((a, b), name, 6)
+    assert interval.low < interval.estimate < interval.high and interval.estimate > 0.3
+    power = subspaces.power(chosen, a, b, name, [5, 20], neighbours=3, trials=3, m=19, level=0.05, seed=0)
+    assert np.isfinite(power).all()
+    few = significance.test(a[:10], b[:10], [name], m=19)  # 04 tests sets of ten pairs too
+    family = corrections.maximum_of_z({"few": few, "many": significance.test(a, b, [name], m=19)})
+    assert family["many"][name] == 1 / 20
