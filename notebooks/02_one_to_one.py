@@ -120,8 +120,9 @@ out.number(
 # %% [markdown]
 # ## Are the pairs arranged alike, whichever they are?
 # Each set of pairs against the null that fits it. One-to-one pairs are shuffled. Where many share a partner, those that
-# do are given another partner together. Of the soft matching one pair a feature is scored, the heaviest first. No score
-# is free of n, so that every set is scored again on random subsets of the size of the smallest. Family-wise p by Holm.
+# do are given another partner together, which makes p too small where *hub size* goes with geometry. Of the soft
+# matching one pair a feature is scored, the heaviest first. No score is free of n, so that every set is scored again on
+# random subsets of the size of the smallest. Family-wise p by Holm.
 
 # %%
 facts = filters.Facts(found.a.count, found.b.count, *(np.full((x.codes.shape[1], 1), "") for x in (a, b)))
@@ -153,6 +154,7 @@ geometry = pd.DataFrame(
         "z": x.z,
         "p": x.p,
         "Holm": p,
+        "hub size": comparison.hub_size(x),
     }
     for (name, x), p in zip(results.items(), family_wise, strict=True)
 )
@@ -271,6 +273,7 @@ hubs = pd.DataFrame(
         "excess": x.excess,
         "z": x.z,
         "p": x.p,
+        "hub size": comparison.hub_size(x),
     }
     for (keep, most), x in hub_scores.items()
     if keep == "best"

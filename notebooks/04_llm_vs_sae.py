@@ -40,7 +40,7 @@ fewest = 12
 subsets = 5
 secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
 caliper = 0.05
-families = 6
+near = 0.7
 subspaces_of = {"concepts": "stories", "top": 5, "fewest": 5}
 seed = 0
 
@@ -226,14 +226,14 @@ for name, value in told.items():
 
 # %% [markdown]
 # ## Which of the two is arranged more alike?
-# The difference of the two excesses at one n, with a standard error from a jackknife over families of near rows
-# (clusters of A's rows, left out one after another). It says how sure the difference is of these models and SAEs, not
-# of others.
+# The difference of the two excesses at one n, with a standard error from a jackknife over families of near rows: pairs
+# whose rows have a cosine of at least `near` on either side, and so on from pair to pair, are left out together. It
+# says how sure the difference is of these models and SAEs, not of others.
 
 # %%
 duels = [pair for pair in grid if (*pair, SAE) in at_n and (*pair, NEURONS) in at_n]
 spread = {
-    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, families).se
+    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, near).se
     for pair in duels
     for kind in (SAE, NEURONS)
 }
@@ -258,7 +258,7 @@ out.table("difference", difference, dict.fromkeys(difference.columns[3:], "{:.2f
 more, less = ({*difference.index[sign * difference.difference > 2 * difference.SE]} for sign in (1, -1))
 out.text("more", comparison.among(list(difference.index), more))
 out.text("less", comparison.among(list(difference.index), less))
-out.number("families", families, "{:d}")
+out.number("near", near, "{:.1f}")
 most = len(difference) / 2
 verdict = "are not clearly arranged more alike than neurons, nor less"
 if difference.empty:
@@ -380,21 +380,21 @@ out.figure("pairing", figure)
 # ## What chance gives
 # Mutual partners exist by chance: among |A| and |B| units with independent correlations, |B| / (|A| + |B| - 1) of A's
 # are in a pair, about half. Retention alone says little; what counts is whether partners correlate on other documents.
-# The primary pair of layers: *null r* is the mean absolute held-out correlation of the same pairs with the documents
-# of B in another order. *1:1*: counterparts by the one-to-one pairs with the largest sum of correlations.
+# The primary pair of layers: *null r* is the mean absolute held-out correlation of the same pairs by chance, the larger
+# of two nulls: the documents of B in another order, which ignores topics, and its tokens permuted within documents,
+# which ignores runs of firing. *1:1*: counterparts by the one-to-one pairs with the largest sum of correlations.
 
 # %%
 at, documents = np.flatnonzero(both[SAE].on_held_out), both[SAE].a.sites.array("documents")
-null = counterparts.documents_permuted(documents[at])
 unrelated = {
-    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, null, m=permuted, seed=seed)
+    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, documents, m=permuted, seed=seed)
     for kind, x in both.items()
 }
 
 # %%
 first = pairing[(pairing.A == primary[0]) & (pairing.B == primary[1])].drop(columns=["A", "B"])
 first = first.assign(
-    **{"null r": [comparison.average(np.abs(unrelated[kind]).ravel()) for kind in first.units]},
+    **{"null r": [max(comparison.average(np.abs(r)) for r in unrelated[kind]) for kind in first.units]},
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")

@@ -24,8 +24,8 @@
 #
 # **What would count as a no.** Scores that a shuffled pairing inside the concept reaches as easily; of a union of
 # concepts, that a pairing shuffled within its parts reaches as easily, which would say no more than that the parts lie
-# apart; or that random pairs and the pairs of lists of other words reach as easily, which would make all features
-# alike, not concepts. Too few pairs for any answer is neither.
+# apart; or that the pairs of lists of random words reach as easily, which would make all features alike, not
+# concepts. Too few pairs for any answer is neither.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -458,6 +458,7 @@ arranged = pd.DataFrame(
         "z": x.z,
         "p": x.p,
         "corrected": adjusted[concept, shown_way, how][name],
+        "hub size": comparison.hub_size(x),
     }
     for (concept, way, how), results in tested.items()
     for name, x in results.items()
@@ -530,12 +531,13 @@ out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < 0.05 
 
 # %% [markdown]
 # ## Is it the concept, or would any such pairs do?
-# Four other things to hold a subspace against, each of as many pairs: pairs of other concepts; random pairs (two-sided:
-# a concept may be arranged *less* alike); and placebo lists, other words of like frequency whose features are labelled
-# and paired anew, kept where they are like the concept's pairs in firings and correlation; placebos that are too far
-# from the concept's in either are no null of it. Each of the three is corrected by the largest z over concepts,
-# matchings and measures. A placebo is not matched in whether it falls into classes, as a union does: it does not stand
-# in for the shuffle within parts.
+# Three other things to hold a subspace against, each of as many pairs. Placebo lists are random words of like frequency
+# whose features are labelled and paired anew. A list is taken if all its pairs are just as many as the concept's, so
+# that no word loses a feature, and of these the lists nearest to the concept in firings, correlation and pairs a word;
+# placebos that are too far from the concept's in one of them are no null of it. Corrected by the largest z over
+# concepts, matchings and measures. A placebo is not matched in whether it falls into classes, as a union does: it does
+# not stand in for the shuffle within parts. Pairs of other concepts and random pairs are baselines without a p: drawn
+# singly, they tear apart the features of one word, which are alike.
 
 # %%
 named = {how: subspaces.union([subspace[c, shown_way, how] for c in base]) for how in matchings}
@@ -545,10 +547,9 @@ others = {
 }
 beside = {
     (key, name): subspaces.random_subsets(
-        subspace[key],
+        len(subspace[key].a),
         drawn_from,
         *rows,
-        name=name,
         seed=[seed, 1, number, which],
         **held_to,
     )
@@ -580,21 +581,12 @@ held_against = {
 }
 
 # %%
-rivals = {
-    "others": {key: x for (key, name), x in beside.items() if name == "other concepts"},
-    "random": {
-        key: {measure: subspaces.two_sided(result) for measure, result in x.items()}
-        for (key, name), x in beside.items()
-        if name == "random pairs"
-    },
-    "placebo": held_against,
-}
-rivals_corrected = {null: corrections.maximum_of_z(x) for null, x in rivals.items()}
+placebo_corrected = corrections.maximum_of_z(held_against)
 means = {
-    "shuffled": tested,
-    "others": rivals["others"],
-    "random": {key: x for (key, name), x in beside.items() if name == "random pairs"},
-    "placebo": held_against,
+    "shuffled": {key: x[primary.measure].null_mean for key, x in tested.items()},
+    "placebo": {key: x[primary.measure].null_mean for key, x in held_against.items()},
+    "others": {key: x[primary.measure].mean for (key, name), x in beside.items() if name == "other concepts"},
+    "random": {key: x[primary.measure].mean for (key, name), x in beside.items() if name == "random pairs"},
 }
 secondary = pd.DataFrame(
     {
@@ -602,16 +594,13 @@ secondary = pd.DataFrame(
         "matching": key[2],
         "n": outcomes.counted(subspace[key]),
         "observed": tested[key][primary.measure].observed,
-        **{null: x[key][primary.measure].null_mean if key in x else np.nan for null, x in means.items()},
+        **{name: values.get(key, np.nan) for name, values in means.items()},
         "p shuffled": answered[key].shuffled,
-        **{f"p {null}": x[key][primary.measure] if key in x else np.nan for null, x in rivals_corrected.items()},
+        "p placebo": placebo_corrected.get(key, {}).get(primary.measure, np.nan),
     }
     for key in main_keys
 )
-secondary_shown = {
-    **dict.fromkeys(["observed", *means], "{:.2f}"),
-    **dict.fromkeys([f"p {null}" for null in means], "{:.3f}"),
-}
+secondary_shown = dict.fromkeys(["observed", *means], "{:.2f}") | dict.fromkeys(["p shuffled", "p placebo"], "{:.3f}")
 out.table("secondary", *((secondary, secondary_shown) if len(secondary) else (nothing,)))
 
 # %%
@@ -625,6 +614,9 @@ placebo_table = pd.DataFrame(
         "r of placebos": x.alike[:, 1].mean() if len(x.a) else np.nan,
         "firings": np.expm1(x.wanted[0]),
         "firings of placebos": np.expm1(x.alike[:, 0].mean()) if len(x.a) else np.nan,
+        "a word": np.exp(x.wanted[3]),
+        "a word of placebos": np.exp(x.alike[:, 3].mean()) if len(x.a) else np.nan,
+        "tried": x.tried,
     }
     for key, x in lists_drawn.items()
 )
@@ -634,6 +626,9 @@ columns = {
     "r of placebos": "{:.2f}",
     "firings": "{:,.0f}",
     "firings of placebos": "{:,.0f}",
+    "a word": "{:.1f}",
+    "a word of placebos": "{:.1f}",
+    "tried": "{:,}",
 }
 out.table("placebos", *((placebo_table, columns) if len(placebo_table) else (nothing,)))
 out.number("placebo lists", draws["placebo_lists"], "{:,}")
@@ -930,7 +925,7 @@ out.number("unanswered", len(whole) - len(answers), "{:d}")
 singles, joined = ({c: answered[key] for c, key in answers.items() if c in group} for group in (base, unions))
 out.text("verdict", outcomes.verdict(singles, joined))
 held = [concept for concept, key in answers.items() if key in held_against]
-special = [c for c in held if rivals_corrected["placebo"][answers[c]][primary.measure] < 0.05]
+special = [c for c in held if placebo_corrected[answers[c]][primary.measure] < 0.05]
 out.text(
     "placebo verdict",
     f"{comparison.among(held, special)} sets of features that could be held against them are more alike"

@@ -103,8 +103,8 @@ class Grid(Spec):
 
 
 NUMBERS: dict[str, Any] = {
-    "seed": Seed, "permutations": Draws, "bootstraps": Spread, "curve_draws": Spread, "subset_draws": Spread,
-    "draws": Spread, "families": _at_least(3), "fewest": Size,
+    "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
+    "fewest": Size,
 }  # fmt: skip
 """whole numbers of a section that are not any count"""
 
@@ -139,6 +139,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "by_index": dict[Dictionary, Some[Model]],
         "partners": _record(candidates=Count, counterpart=Share),
         "secondary_measures": Different[Measure],
+        "near": Share,
         "subspaces_of": _record(concepts=ConceptSet, top=Count, fewest=Size),
     },
     "05_semantic_subspaces": {
@@ -167,6 +168,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
         "tokenizers": dict[str, Two[Kind | Size]],
         "at": Literal["ends", "words"],
+        "near": Share,
     },
     "12_published_tables": {
         "negative": Dictionary,

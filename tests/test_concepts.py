@@ -282,11 +282,19 @@ def text():
     return found, np.isin(np.arange(800), [3, 20, 33, 101, 160, 222, 240, 355, 404, 501])
 
 
-def test_placebo_words_are_others_that_occur_and_none_twice(text):
+def test_placebo_words_are_all_that_occur_and_none_twice(text):
     found, listed = text
     order = concepts.placebo(found, listed, np.random.default_rng(0))
-    assert len(order) == len(set(order)) == (~listed & (found.occurs > 0)).sum()
-    assert not listed[order].any() and (found.occurs[order] > 0).all()
+    assert len(order) == len(set(order)) == (found.occurs > 0).sum() and (found.occurs[order] > 0).all()
+
+
+def test_listed_words_come_about_as_often_as_others(text):
+    """A list that avoided them would be less unlike other such lists than a random list is."""
+    found, listed = text
+    firsts = [concepts.placebo(found, listed, np.random.default_rng(s))[:9] for s in range(400)]
+    near = np.abs(np.log(found.occurs[:, None].clip(1e-9)) - np.log(found.occurs[listed & (found.occurs > 0)])) < 0.1
+    share = np.bincount(np.concatenate(firsts), minlength=800) / 400
+    assert share[listed & near.any(1)].mean() == pytest.approx(share[~listed & near.any(1)].mean(), abs=0.05)
 
 
 def test_placebos_occur_as_often(text):
@@ -303,7 +311,7 @@ def test_placebos_occur_as_often(text):
 def test_words_far_from_any_listed_come_last(text):
     found, _ = text
     order = concepts.placebo(found, np.isin(np.arange(800), [4, 5]), np.random.default_rng(0), reach=30)
-    assert set(order[:30]) == set(np.argsort(-found.occurs)[:32]) - {4, 5}
+    assert set(order[:30]) == set(np.argsort(-found.occurs, kind="stable")[:30])
 
 
 def test_placebos_are_drawn_by_seed(text):

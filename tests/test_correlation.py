@@ -249,21 +249,6 @@ def test_pairs_measured():
     np.testing.assert_allclose(found.jaccard, jaccard, atol=1e-6)
 
 
-def test_a_bootstrap_over_documents_is_the_rows_drawn():
-    a, b = sparse_codes(300, 12, 0.3, 50), sparse_codes(300, 12, 0.3, 51)
-    rng = np.random.default_rng(52)
-    document, mask = np.sort(rng.integers(0, 20, 300)), rng.random(300) < 0.8
-    drawn = rng.integers(0, 20, (4, 20))
-    weights = np.stack([np.bincount(draw, minlength=20) for draw in drawn], axis=1)
-    left, right = np.arange(12), np.roll(np.arange(12), 1)
-    found = correlation.resampled(a, b, left, right, document, weights, rows=mask)
-    for number, draw in enumerate(drawn):
-        rows = np.concatenate([np.flatnonzero(mask & (document == d)) for d in draw])
-        np.testing.assert_allclose(found[:, number], correlation.paired(a, b, left, right, rows=rows).r, atol=1e-6)
-    with pytest.raises(ValueError, match="documents 0 to 19, weights for 5"):
-        correlation.resampled(a, b, left, right, document, weights[:5])
-
-
 def test_bad_input_is_named():
     a, b = sparse_codes(50, 10, 0.3, 17), sparse_codes(50, 12, 0.3, 18)
     with pytest.raises(ValueError, match="side a has 50 tokens, side b 40"):
@@ -323,7 +308,5 @@ def test_pairs_threads_and_sides_that_do_not_fit_are_refused():
         correlation.paired(codes, codes, [0, 1], [0])
     with pytest.raises(ValueError, match="threads = 0: at least 1"):
         correlation.correlate(codes, codes, k=2, threads=0)
-    with pytest.raises(ValueError, match="needs two sparse sides"):
-        correlation.resampled(codes, codes.toarray(), [0], [0], np.arange(40), np.ones((40, 2)))
     with pytest.raises(ValueError, match="a mask or a list of positions, found float64"):
         correlation.correlate(codes, codes, k=2, rows=np.linspace(0, 1, 5))

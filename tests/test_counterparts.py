@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.stats import binom, t
 
-from sae_utils.chance import nulls
+from sae_utils.chance import intervals, nulls
 from sae_utils.pairing import correlation, matching
 from sae_utils.studies import counterparts
 
@@ -27,42 +28,104 @@ def world():
     return csr(a), csr(b), document, order
 
 
-def test_a_curve_is_the_bootstrap_by_hand(world):
+def test_a_curve_is_the_jackknife_by_hand(world):
     a, b, document, _ = world
-    rows = np.flatnonzero(document >= 20)
-    pairs = matching.many_to_one(correlation.correlate(a, b, k=12, rows=document < 20))
+    rows = np.flatnonzero(document >= 15)
+    chosen = matching.many_to_one(correlation.correlate(a, b, k=12, rows=document < 15))
     thresholds = [0.0, 0.5, 0.9]
-    found = counterparts.curve(a, b, pairs, document, rows, thresholds, m=60, seed=3, level=0.9)
-    r = correlation.paired(a, b, pairs.a, pairs.b, rows=rows).r
-    assert found.share.tolist() == [np.mean(r >= r0) for r0 in thresholds]
+    found = counterparts.curve(a, b, chosen, document, rows, thresholds)
+    x, y = a.toarray()[rows][:, chosen.a], b.toarray()[rows][:, chosen.b]
+    group = intervals.dealt(document[rows])
+
+    def shares(kept):
+        r = np.diag(np.corrcoef(x[kept].T, y[kept].T)[:12, 12:])
+        return np.array([np.mean(r >= r0) for r0 in thresholds])
+
+    everything = shares(group >= 0)
+    deleted = np.array([shares(group != g) for g in range(20)])
+    reach = t.ppf(0.975, 19) * np.sqrt(19 / 20 * ((deleted - deleted.mean(0)) ** 2).sum(0))
+    np.testing.assert_allclose(found.share, everything)
+    np.testing.assert_allclose(found.low, np.clip(everything - reach - 1 / 12, 0, 1))
+    np.testing.assert_allclose(found.high, np.clip(everything + reach + 1 / 12, 0, 1))
     assert 0 < found.share[2] < found.share[0] == 1
-    times = np.random.default_rng(3).multinomial(20, np.full(20, 1 / 20), 60)
-    shares, x, y = [], a.toarray()[:, pairs.a], b.toarray()[:, pairs.b]
-    for drawn in times:
-        tokens = np.repeat(np.arange(len(document)), np.append(np.zeros(20, int), drawn)[document])
-        again = np.diag(np.corrcoef(x[tokens].T, y[tokens].T)[:12, 12:])
-        shares.append([np.mean(again >= r0) for r0 in thresholds])
-    np.testing.assert_allclose([found.low, found.high], np.quantile(shares, [0.05, 0.95], axis=0))
-    assert (found.features, found.documents) == (12, 20)
-    masked = counterparts.curve(a, b, pairs, document, document >= 20, thresholds, m=60, seed=3, level=0.9)
+    assert (found.judged, found.unjudged, found.documents, found.groups) == (12, 0, 25, 20)
+    masked = counterparts.curve(a, b, chosen, document, document >= 15, thresholds)
     np.testing.assert_array_equal(masked.low, found.low)
 
 
-def test_a_feature_dead_among_the_judges_has_no_counterpart(world):
+def test_a_feature_dead_among_the_judges_is_counted_and_not_judged(world):
     a, b, document, _ = world
     dense = a.toarray()
     dense[document >= 20, 4] = 0
-    pairs = matching.many_to_one(correlation.correlate(csr(dense), b, k=12, rows=document < 20))
-    assert len(pairs.a) == 12
-    found = counterparts.curve(csr(dense), b, pairs, document, document >= 20, [-1.0], m=10, seed=0)
-    assert found.share == pytest.approx(11 / 12) == found.low == found.high
+    chosen = matching.many_to_one(correlation.correlate(csr(dense), b, k=12, rows=document < 20))
+    assert len(chosen.a) == 12
+    found = counterparts.curve(csr(dense), b, chosen, document, document >= 20, [-1.0])
+    assert found.share == found.high == 1 and found.low == 1 - 1 / 11 and (found.judged, found.unjudged) == (11, 1)
+
+
+def same(width):
+    """Feature i with feature i."""
+    return pairs(np.arange(width), np.arange(width))
+
+
+def test_a_dictionary_has_a_counterpart_in_itself_though_each_feature_is_in_one_document():
+    generator = np.random.default_rng(0)
+    document, home = np.repeat(np.arange(200), 30), generator.integers(200, size=100)
+    a = csr((document[:, None] == home) * generator.random((6000, 100)))
+    found = counterparts.curve(a, a, same(100), document, document >= 0, [0.5, 0.99])
+    assert found.share.tolist() == found.high.tolist() == [1, 1] and found.low.tolist() == [0.99, 0.99]
+
+
+def words(generator):
+    """Detectors of single words of a Zipf text; each side misses some of the tokens of its word."""
+    share = 1 / np.arange(1, 201)
+    document, word = np.repeat(np.arange(100), 40), generator.choice(200, 4000, p=share / share.sum())
+    detects = np.random.default_rng(9).uniform(0.3, 1, (2, 200))
+    fires = (word[:, None] == np.arange(200)) & (generator.random((2, 4000, 1)) < detects[:, None])
+    return csr(fires[0]), csr(fires[1]), document
+
+
+def bursts(generator):
+    """Features that fire three times in each of few of 40 documents; b repeats a burst, or has one elsewhere."""
+    chance, repeats = np.exp(np.linspace(np.log(0.02), np.log(0.2), 100)), np.random.default_rng(8).random(100)
+    a, b = np.zeros((2, 40, 50, 100), np.float32)
+    for d, f in np.argwhere(generator.random((40, 100)) < chance):
+        at = generator.permutation(50)[:6]
+        a[d, at[:3], f] = generator.random(3) + 0.5
+        b[d, at[:3] if generator.random() < repeats[f] else at[3:], f] = generator.random(3) + 0.5
+    return csr(a.reshape(2000, 100)), csr(b.reshape(2000, 100)), np.repeat(np.arange(40), 50)
+
+
+def copies(generator):
+    """Copies with noise of growing strength in 15 documents of unequal length."""
+    document = np.repeat(np.arange(15), generator.integers(20, 80, 15))
+    a = codes(generator, len(document), 60)
+    return csr(a), csr(a + codes(generator, len(document), 60) * np.linspace(0, 2, 60)), document
+
+
+@pytest.mark.parametrize("draw", [words, bursts, copies])
+def test_intervals_of_a_share_hold_its_expected_value(draw):
+    """Of 300 repeats 99% to 100% do, here of 60; the share itself always lies within."""
+    found = []
+    for seed in range(60):
+        a, b, document = draw(np.random.default_rng([1, seed]))
+        found.append(counterparts.curve(a, b, same(a.shape[1]), document, document >= 0, [0.3, 0.5, 0.7])[1:4])
+    share, low, high = np.array(found).transpose(1, 0, 2)
+    truth = share.mean(axis=0)
+    assert ((low <= share) & (share <= high)).all()
+    assert (np.mean((low <= truth) & (truth <= high), axis=0) >= 0.9).all()
 
 
 def test_a_curve_refuses_too_little(world):
     a, b, document, _ = world
-    pairs = matching.many_to_one(correlation.correlate(a, b, k=12))
-    with pytest.raises(ValueError, match="5 documents"):
-        counterparts.curve(a, b, pairs, document, document < 5, [0.5], m=10, seed=0)
+    chosen = matching.many_to_one(correlation.correlate(a, b, k=12))
+    with pytest.raises(ValueError, match="2 documents judge 12 pairs"):
+        counterparts.curve(a, b, chosen, document, document < 2, [0.5])
+    silent = csr(np.where(document[:, None] < 5, 0, a.toarray()))
+    with pytest.raises(ValueError, match="rows asks for token"):
+        counterparts.curve(a, b, chosen, document, [len(document)], [0.5])
+    with pytest.raises(ValueError, match="of which 0 fire there"):
+        counterparts.curve(silent, b, chosen, document, document < 5, [0.5])
 
 
 def test_documents_move_as_wholes():
@@ -92,19 +155,65 @@ def test_documents_of_other_tokens_are_refused():
 def test_maxima_and_ordinary_correlations_are_those_of_the_permuted_matrix(world):
     a, b, document, _ = world
     rows = np.flatnonzero(document < 20)
-    null = nulls.within_documents(document[rows])
-    found = counterparts.maxima(a, b, rows, null, m=3, seed=5)
-    pairs = matching.mutual(correlation.correlate(a, b, k=5))
-    ordinary = counterparts.unrelated(a, b, pairs, rows, null, m=3, seed=5)
+    both = counterparts.both_nulls(document[rows])
+    chosen = matching.mutual(correlation.correlate(a, b, k=5))
+    ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=3, seed=5)
     generator = np.random.default_rng(5)
-    for s in range(3):
-        moved = rows[null.draw(generator, 1, len(rows))[0]]
-        r = np.corrcoef(a.toarray()[rows].T, b.toarray()[moved].T)[:12, 12:]
-        np.testing.assert_allclose(found.a[s], r.max(1), atol=1e-5)
-        np.testing.assert_allclose(found.b[s], r.max(0), atol=1e-5)
-        np.testing.assert_allclose(ordinary[s], r[pairs.a, pairs.b], atol=1e-5)
+    for null, drawn in zip(both, ordinary, strict=True):
+        state = generator.bit_generator.state
+        for s in range(3):
+            moved = rows[null.draw(generator, 1, len(rows))[0]]
+            r = np.corrcoef(a.toarray()[rows].T, b.toarray()[moved].T)[:12, 12:]
+            np.testing.assert_allclose(drawn[s], r[chosen.a, chosen.b], atol=1e-5)
+        again = np.random.default_rng()
+        again.bit_generator.state = state
+        found = counterparts.maxima(a, b, rows, null, m=3, seed=again)
+        np.testing.assert_allclose(found.a[2], r.max(1), atol=1e-5)
+        np.testing.assert_allclose(found.b[2], r.max(0), atol=1e-5)
     with pytest.raises(ValueError, match="repeats tokens"):
         counterparts.maxima(a, b, rows, nulls.reassigned(document[rows]), m=3, seed=5)
+
+
+def test_a_conjunction_is_the_largest_p_by_hand():
+    drawn = [[[0.1, 0.5, 0.2], [0.4, 0.1, np.nan], [0.3, 0.2, 0.1]], [[0.0, 0.0, 0.0]] * 3]
+    assert counterparts.conjunction([0.3, 0.6, 0.9], drawn).tolist() == [3 / 4, 1 / 4, 2 / 4]
+    assert counterparts.conjunction([np.nan], np.zeros((2, 4, 1))) == 1
+
+
+def test_shares_that_are_reached_leave_out_what_cannot_be_judged():
+    drawn = np.array([[[0.1, 0.5, np.nan], [0.6, 0.4, np.nan]], [[0.2, 0.9, 0.3], [0.0, 0.0, 0.9]]])
+    found = counterparts.reached(drawn, [0.4, 0.55])
+    np.testing.assert_array_equal(found, [[[0.5, 0], [1, 0.5]], [[0.5, 0.5], [0, 0]]])
+
+
+def topics(generator):
+    """Features of a and of b prefer the same documents, and nothing else ties them."""
+    document = np.repeat(np.arange(60), 20)
+    chance = 1 / (1 + np.exp(2.5 - 1.2 * generator.normal(size=(60, 40))[document]))
+    return *(csr(generator.random((1200, 40)) < chance) for _ in "ab"), document
+
+
+def runs(generator):
+    """Features of a and of b fire on six tokens in a row, whatever the document."""
+    starts = generator.random((2, 60, 20, 40)) < 0.03
+    fires = np.stack([np.roll(starts, late, axis=2) * (np.arange(20)[:, None] >= late) for late in range(6)]).any(0)
+    return *(csr(side.reshape(1200, 40)) for side in fires), np.repeat(np.arange(60), 20)
+
+
+@pytest.mark.parametrize(("draw", "misled"), [(topics, 0), (runs, 1)])
+def test_only_both_nulls_together_reject_at_the_nominal_rate(draw, misled):
+    """800 unrelated pairs at .05: a null that breaks what they share by their topic, or by running on, rejects more."""
+    alone, together = [[], []], []
+    for seed in range(20):
+        a, b, document = draw(np.random.default_rng([7, seed]))
+        r = correlation.paired(a, b, np.arange(40), np.arange(40)).r
+        drawn = counterparts.unrelated(a, b, same(40), np.arange(1200), document, m=19, seed=seed)
+        together.append(counterparts.conjunction(r, drawn))
+        for one, draws in zip(alone, drawn, strict=True):
+            one.append(counterparts.conjunction(r, draws[None]))
+    share = [np.mean(np.array(p) <= 0.05) for p in (*alone, together)]
+    high = binom.ppf(0.995, 800, 0.05) / 800  # of a 99% interval
+    assert share[misled] > 0.2 and share[1 - misled] <= high and share[2] <= high
 
 
 def test_true_pairs_exceed_chance_and_rare_features_have_the_larger_maxima():
@@ -113,15 +222,16 @@ def test_true_pairs_exceed_chance_and_rare_features_have_the_larger_maxima():
     dense = np.concatenate([codes(generator, 4000, 20, 0.2), codes(generator, 4000, 20, 0.002)], axis=1)
     a, b = csr(dense), csr(dense[:, ::-1])
     rows = np.arange(4000)
-    for null in (counterparts.documents_permuted(document), nulls.within_documents(document)):
+    for null in counterparts.both_nulls(document):
         drawn = counterparts.maxima(a, b, rows, null, m=9, seed=0).a
         assert (drawn < 0.9).all()
         assert drawn[:, 20:].mean() > 1.5 * drawn[:, :20].mean()
-        pairs = matching.many_to_one(correlation.correlate(a, b, k=5))
-        assert (pairs.r > drawn.max(0)).all()
-        ordinary = counterparts.unrelated(a, b, pairs, rows, null, m=9, seed=0)
-        assert ordinary.shape == (9, 40)
+        chosen = matching.many_to_one(correlation.correlate(a, b, k=5))
+        assert (chosen.r > drawn.max(0)).all()
+        ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=9, seed=0)
+        assert ordinary.shape == (2, 9, 40)
         assert abs(ordinary.mean()) < 0.04 < drawn.mean()  # one token in 40 stays in its place
+        assert (counterparts.conjunction(chosen.r, ordinary) == 0.1).all()
 
 
 def test_halves_share_out_whole_documents(world):

@@ -36,40 +36,27 @@ def test_jackknife_over_unequal_families_holds_the_truth():
     assert covered["rows"] / 400 < 0.8
 
 
-def test_bootstrap_draws_whole_documents():
-    document = np.repeat(np.arange(3, 23), np.random.default_rng(0).integers(1, 6, size=20)).astype(np.int32)
-    seen = []
-
-    def statistic(rows: np.ndarray) -> float:
-        seen.append(rows)
-        return float(len(rows))
-
-    found = intervals.bootstrap_documents(statistic, document, m=50, seed=1)
-    assert found.estimate == len(document) and found.units == 20
-    for rows in seen[1:]:
-        assert (np.diff(document[rows]) >= 0).all()
-        counts, own = np.bincount(rows, minlength=len(document)), np.bincount(document)
-        for name in np.unique(document):
-            assert len(set(counts[document == name])) == 1  # all tokens of a document equally often
-        drawn = np.bincount(document[rows], minlength=len(own))[3:] / own[3:]
-        assert drawn.sum() == 20
+def test_a_jackknife_of_several_shares_is_that_of_each():
+    values, units = np.random.default_rng(3).normal(size=(50, 3)), np.repeat(np.arange(10), 5)
+    found = intervals.jackknife(lambda rows: values[rows].mean(axis=0), units)
+    for column in range(3):
+        alone = intervals.jackknife(lambda rows, c=column: values[rows, c].mean(), units)
+        assert [x[column] for x in found[:4]] == pytest.approx(alone[:4])
 
 
-def test_bootstrap_of_a_mean_is_its_standard_error():
-    rng = np.random.default_rng(0)
-    document = np.repeat(np.arange(200), 4)
-    values = rng.normal(size=200)[document]
-    found = intervals.bootstrap_documents(lambda rows: float(values[rows].mean()), document, m=1000, seed=2)
-    assert found.se == pytest.approx(values[::4].std() / 200**0.5, rel=0.1)
-    assert found.low < found.estimate < found.high
+def test_whole_documents_are_dealt_to_groups_of_as_many_tokens():
+    lengths = np.random.default_rng(0).integers(10, 90, 200)
+    document = np.repeat(np.arange(200)[::-1] + 7, lengths)
+    group = intervals.dealt(document)
+    assert all(len(set(group[document == name])) == 1 for name in set(document))
+    tokens = np.bincount(group)
+    assert len(tokens) == 20 and tokens.max() - tokens.min() < 90
+    order = np.random.default_rng(1).permutation(len(document))
+    np.testing.assert_array_equal(intervals.dealt(document[order]), group[order])
+    few = intervals.dealt(["x", "y", "x", "z", "z", "z"])
+    assert len(set(few)) == 3 and few[0] == few[2]
 
 
 def test_too_few_units_are_named():
     with pytest.raises(ValueError, match="2 families of 5 rows"):
         intervals.jackknife(lambda rows: 0.0, np.array([0, 0, 0, 1, 1]))
-    with pytest.raises(ValueError, match="3 documents: give at least 10"):
-        intervals.bootstrap_documents(lambda rows: 0.0, np.array([0, 0, 1, 2]))
-    with pytest.raises(ValueError, match="nondecreasing"):
-        intervals.bootstrap_documents(lambda rows: 0.0, np.arange(20)[::-1].copy())
-    with pytest.raises(ValueError, match="0 documents"):
-        intervals.bootstrap_documents(lambda rows: 0.0, np.zeros(0, dtype=np.int32))

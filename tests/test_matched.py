@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_utils.chance import significance
-from sae_utils.studies import matched
+from sae_utils.chance import intervals, significance
+from sae_utils.studies import matched, synthetic
 from tests.test_comparison import shared
 
 
@@ -53,7 +53,7 @@ def test_whole_families_are_left_out():
     family = generator.permutation(np.repeat(np.arange(12), 5))
     x, y = (side[:12][family] + 0.02 * generator.normal(size=(60, 8)) for side in shared(0, noise=0.5))
     x *= generator.uniform(0.5, 2, size=(60, 1))
-    found = matched.excess_interval((x, y), "rsa_pearson", 12)
+    found = matched.excess_interval((x, y), "rsa_pearson", 0.95)
     excess = [
         significance.test(x[kept], y[kept], ["rsa_pearson"], m=2)["rsa_pearson"].excess
         for kept in [np.full(60, True), *(family != f for f in range(12))]
@@ -61,6 +61,27 @@ def test_whole_families_are_left_out():
     assert found.estimate == pytest.approx(excess[0]) and found.units == 12
     deleted = np.array(excess[1:])
     assert found.se == pytest.approx(np.sqrt(11 / 12 * ((deleted - deleted.mean()) ** 2).sum()))
+    order = generator.permutation(60)
+    assert matched.excess_interval((x[order], y[order]), "rsa_pearson", 0.95)[:4] == pytest.approx(found[:4])
+
+
+def test_single_pairs_are_left_out_in_groups_that_do_not_depend_on_their_order():
+    x, y = shared(0)
+    order = np.random.default_rng(3).permutation(len(x))
+    found, again = (matched.excess_interval(rows, "rsa_pearson", 0.999) for rows in ((x, y), (x[order], y[order])))
+    assert found.units == intervals.GROUPS and again[:4] == pytest.approx(found[:4])
+
+
+def test_intervals_over_five_families_hold_the_expected_excess():
+    """Of 300 data sets 93% do; over 12 Ward clusters, which tear the five apart, 86% would."""
+    world = synthetic.Grouped(kind="grouped", groups=5, centres=0.0, alike_a=0.9, alike_b=0.9)
+    found = [
+        matched.excess_interval(world.draw(np.random.default_rng([5, seed]), 40, 32, 32)[:2], "rsa_pearson", 0.7)
+        for seed in range(60)
+    ]
+    truth = np.mean([x.estimate for x in found])
+    assert {x.units for x in found} == {5}
+    assert np.mean([x.low <= truth <= x.high for x in found]) >= 0.85
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -81,9 +102,12 @@ def test_families_hang_together_by_near_rows_on_either_side(monkeypatch, seed):
 
 def test_an_excess_that_would_be_sampled_is_refused():
     with pytest.raises(ValueError, match="svcca_first_component with m = 0"):
-        matched.excess_interval(shared(0), "svcca_first_component", 6)
-    with pytest.raises(ValueError, match="too few to leave one out"):
-        matched.excess_interval(shared(0), "rsa_pearson", 2)
+        matched.excess_interval(shared(0), "svcca_first_component", 0.7)
+
+
+def test_of_two_families_nothing_is_known():
+    found = matched.excess_interval(shared(0), "rsa_pearson", -1.0)
+    assert found.units == 1 and np.isfinite(found.estimate) and np.isnan([found.se, found.low, found.high]).all()
 
 
 def test_what_a_table_says():

@@ -1,11 +1,13 @@
 """What each null moves, what it leaves alone, and the false positives that the right one avoids."""
 
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from sae_utils.chance import nulls, significance
+from sae_utils.chance import comparison, nulls, significance
 
 
 def drawn(null: nulls.Null, n: int, m: int = 200, seed: int = 0) -> np.ndarray:
@@ -100,6 +102,31 @@ def test_many_to_one_pairs_need_reassignment():
     for name in names:
         assert naive[name] > 0.3
         assert abs(right[name] - 0.1) < 0.031  # 3.3 standard errors
+
+
+def with_hub_size(rng: np.random.Generator, *, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """The features of hubs, and the hubs, lie the further out the larger a hub is; else nothing is shared."""
+    size = np.log(np.bincount(GROUPS))
+    out = np.exp(strength * (size - size.mean()))[:, None]
+    a, b = out * rng.normal(size=(8, 5)), out * rng.normal(size=(8, 6))
+    return a[GROUPS] + 0.3 * rng.normal(size=(20, 5)), b[GROUPS]
+
+
+def test_reassignment_needs_hub_size_unrelated_to_geometry_and_says_so():
+    assert rejections(nulls.reassigned(GROUPS), partial(with_hub_size, strength=1.0), ["cka"], 100)["cka"] > 0.3
+    groups = np.repeat(np.arange(60), 1 + np.arange(60) % 7)
+    size = np.log(np.bincount(groups))[:, None]
+    unrelated, noted = 0, 0
+    for seed in range(100):
+        rows = np.random.default_rng([4, seed]).normal(size=(60, 5))
+        unrelated += bool(nulls.reassigned(groups).caution(rows[groups]))
+        noted += bool(nulls.reassigned(groups).caution((rows * size)[groups]))
+    assert noted == 100 and unrelated <= binom.ppf(0.995, 100, 0.05)
+    assert nulls.reassigned(np.repeat(np.arange(5), 2)).caution(np.ones((10, 2))) == ""
+    a = np.random.default_rng(0).normal(size=(len(groups), 4))
+    for near, expected in ((rows, False), (rows * size, True)):
+        found = significance.test(a, near[groups], ["cka"], null=nulls.reassigned(groups), m=9)["cka"]
+        assert (nulls.RELATED in found.note) == expected == bool(comparison.hub_size(found))
 
 
 FAMILIES = np.repeat(np.arange(10), 3)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.stats import binom
 
 from sae_utils.studies import concepts, placebos, subspaces
 from sae_utils.studies.words import Words
@@ -44,7 +45,7 @@ def test_placebos_are_as_many_and_alike(world, how):
     listed = np.arange(WORDS) < 20
     pairs, made = drawn(world, listed, how)
     n = len(pairs.a)
-    assert n >= 8 and made.a.shape == made.b.shape == (60, n) and made.failed == 0
+    assert n >= 8 and made.a.shape == made.b.shape == (60, n) and made.tried >= 120
     assert all(len(set(row)) == n for row in made.a)
     assert len({tuple(row) for row in made.a}) > 50
     assert made.apart < placebos.TOO_FAR
@@ -53,25 +54,75 @@ def test_placebos_are_as_many_and_alike(world, how):
     assert made.wanted[1] == pytest.approx(pairs.r.mean(), abs=1e-5)
 
 
-def test_every_placebo_labels_its_features_anew(world):
-    """A pair of the concept is drawn only where one of its features is about other words too."""
-    listed = np.arange(WORDS) < 20
+def test_a_placebo_is_all_that_its_words_choose(world):
+    """Cut where the list first gives n pairs: one word less gives fewer, and no pair of the words is left out."""
+    found, r = world
+    way = partial(subspaces.within, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1)
+
+    def chosen(words):
+        return way(*(concepts.about(side, np.isin(np.arange(WORDS), words), RULE) for side in found))
+
+    hits = 0
+    for seed in range(12):
+        order = np.random.default_rng(seed).permutation(WORDS)
+        sizes = [len(chosen(order[:length]).a) for length in range(1, WORDS)]
+        cut = placebos._cut(order, 7, found, (LIVE, LIVE), RULE, way)
+        assert (cut is not None) == (7 in sizes)
+        if cut is not None:
+            words = order[: sizes.index(7) + 1]
+            assert set(np.flatnonzero(cut[1])) == set(words)
+            np.testing.assert_array_equal(cut[0].a, chosen(words).a)
+            hits += 1
+    assert 1 < hits < 12
+
+
+def test_what_words_cannot_give_is_no_null(world):
+    found, r = world
+    way = partial(subspaces.within, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1)
+    many = subspaces.Chosen(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180, np.float32))
+    made = placebos.drawn(many, found, (LIVE, LIVE), np.arange(WORDS) < 20, RULE, way, m=2, seed=0)
+    assert made.tried == 2 * placebos.TRIES and made.a.shape == (0, 180) and np.isnan(made.apart)
+
+
+def test_the_lists_with_the_nearest_means_are_kept():
+    means = np.array([[0.0, 0], [4, 1], [5, 0], [6, 1], [9, 0]])
+    assert placebos._nearest(means, np.array([5.0, 0.5]), 3).tolist() == [1, 2, 3]
+
+
+def test_the_word_of_a_pair_and_what_else_is_held_equal(world):
     found, _ = world
-    _, made = drawn(world, listed)
-    about_other = concepts.about(found[0], ~listed, RULE)
-    assert about_other[made.a].all()
+    listed = np.arange(WORDS) < 20
+    a = np.flatnonzero(concepts.about(found[0], listed, RULE))
+    chosen = subspaces.Chosen(a, a % 3, np.full(len(a), 0.5, np.float32))
+    held = placebos._covariates(chosen, listed, found)
+    word = [int(found[0].mass[:20, [f]].toarray().argmax()) for f in a]
+    assert np.exp(held[:, 3]) == pytest.approx([word.count(w) for w in word])
+    assert np.exp(held[:, 2]) == pytest.approx([np.sum(a % 3 == f % 3) for f in a])
+    assert (held[:, 1] == 0.5).all()
 
 
-def test_what_other_words_cannot_give_is_counted_as_failed(world):
-    listed = np.arange(WORDS) < 110
-    pairs, made = drawn(world, listed, m=5)
-    assert made.failed == 5 and made.a.shape == (0, len(pairs.a)) and np.isnan(made.apart)
-
-
-def test_the_nearest_that_is_left_by_hand():
-    pool = np.array([[0.0, 0], [1, 0], [5, 0], [9, 0]])
-    at = placebos._nearest(pool, np.array([[8.0, 0], [4, 0], [0.4, 0]]), np.random.default_rng(0))
-    assert at.tolist() == [3, 2, 0]
+@pytest.mark.parametrize("features", [(1, 1), (3, 6)])
+def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
+    """Features of one word are alike on both sides: a list that tears them apart would make any concept special."""
+    p = []
+    for seed in range(50):
+        rng = np.random.default_rng([5, seed])
+        of = np.repeat(np.arange(100), rng.integers(features[0], features[1] + 1, 100))
+        occurs = rng.integers(50, 500, 100)
+        mass = sparse.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(100, len(of)))
+        found = concepts.Evidence(tuple("w" * 100), of[:, None].astype(np.int32), mass, np.ones(len(of)), of, occurs)
+        of_words = rng.standard_normal((2, 100, 12))
+        a, b = (words[of] + 0.5 * rng.standard_normal((len(of), 12)) for words in (of_words[0], of_words.sum(0)))
+        every = subspaces.Chosen(np.arange(len(of)), np.arange(len(of)), rng.random(len(of)).astype(np.float32))
+        way, live = partial(subspaces.kept, every, sides="both"), np.ones(len(of), bool)
+        listed = np.isin(np.arange(100), rng.choice(100, 30 if features[1] == 1 else 8, replace=False))
+        chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
+        made = placebos.drawn(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
+        measures = ["rsa_spearman", "cka_debiased", "mutual_knn"]
+        scores = placebos.against(chosen, made, a, b, measures, every, neighbours=3)
+        p.append([x.p for x in scores.values()])
+    rejected = (np.array(p) <= 0.1 + 1e-9).mean(axis=0)
+    assert (rejected <= binom.ppf(0.995, 50, 0.1) / 50).all()
 
 
 def test_scores_against_placebos(world):

@@ -53,6 +53,11 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
     return found[measure]
 
 
+def hub_size(found: Result) -> str:
+    """For a table: whether hub size goes with geometry, so that p is too small (`nulls.reassigned`)."""
+    return "goes with geometry" if nulls.RELATED in found.note else ""
+
+
 def excess(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> float:
     """The excess of ``geometry``; NaN where there are too few features."""
     return geometry(pairs, rows_a, rows_b, measure, m=m, seed=seed).excess

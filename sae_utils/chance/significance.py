@@ -109,6 +109,7 @@ def test(
     observed = draws.observed(sides, chosen, n)
     uniform = isinstance(null, Null) and null.uniform
     repeats = _repeats(a, b) if uniform else ""
+    doubt = null.caution(b) if isinstance(null, Null) else ""
     exact = {c.name: c.moments(*sides[c.family]) for c in chosen if uniform and c.moments}
     if not chosen:
         drawn = {}
@@ -130,7 +131,7 @@ def test(
             all_arrangements=m == "exact",
             movable=null.movable if isinstance(null, Null) else 1.0,
             stuck=null.stuck if isinstance(null, Null) else 0,
-            note="; ".join(filter(None, [known.caution(c, *sides[c.family], n), repeats])),
+            note="; ".join(filter(None, [known.caution(c, *sides[c.family], n), repeats, doubt])),
         )
         for c in chosen
     }

@@ -171,23 +171,41 @@ def procrustes(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tens
     return aligned / (a.spectrum.norm() * b.spectrum.norm())
 
 
-def halves_cross(a: LinearSide, b: LinearSide, permutations: Tensor) -> Tensor:
+class HalvesSide(NamedTuple):
+    """Rows (n, rank), centred, in the axes of their decomposition; `length` (n,) int64: their share of the energy.
+
+    The lengths are whole numbers, so that float32 and rounding do not change which row is the longer.
+    """
+
+    rows: Tensor
+    length: Tensor
+
+
+def halves_side(rows: np.ndarray) -> HalvesSide:
+    """Centre and decompose `rows` as `side` does, with its error."""
+    found = side(rows)
+    return HalvesSide(found.basis * found.spectrum, (found.energy / found.energy.sum() * 1e12).round().long())
+
+
+def halves_cross(a: HalvesSide, b: HalvesSide, permutations: Tensor) -> Tensor:
     """Procrustes alignment (batch,) on rows that the rotation was not fitted on, both ways averaged.
 
-    The rows are cut into two halves at random, always the same way for a given n. Rows are centred by the means of
-    the half that was fitted.
+    Pairs are put in the order of their squared length, of both sides in shares of their sum, and cut into two halves at
+    random, always the same way for a given n: the order in which they are stored decides nothing, nor does a rotation.
+    Rows are centred by the means of the half that was fitted.
     """
     n = permutations.shape[1]
-    order = torch.from_numpy(np.random.default_rng(n).permutation(n)).to(permutations.device)
-    first, second = order[: n // 2], order[n // 2 :]
-    x, y = a.basis * a.spectrum, (b.basis * b.spectrum)[permutations]
+    order = torch.argsort(a.length + b.length[permutations], dim=1, stable=True)  # (batch, n)
+    cut = torch.from_numpy(np.random.default_rng(n).permutation(n)).to(order.device)
+    x, y = a.rows[order], b.rows[permutations.gather(1, order)]  # (batch, n, rank)
+    first, second = cut[: n // 2], cut[n // 2 :]
     return (_held_out(x, y, first, second) + _held_out(x, y, second, first)) / 2
 
 
 def _held_out(x: Tensor, y: Tensor, fitted: Tensor, held: Tensor) -> Tensor:
-    """Cosine (batch,) of `x[held] Q` and `y[:, held]`, with the rotation Q fitted on the other rows."""
-    x_mean, y_mean = x[fitted].mean(0), y[:, fitted].mean(1, keepdim=True)
-    left, _, right = torch.linalg.svd((x[fitted] - x_mean).T @ (y[:, fitted] - y_mean), full_matrices=False)
-    x_held, y_held = x[held] - x_mean, y[:, held] - y_mean
+    """Cosine (batch,) of `x[:, held] Q` and `y[:, held]`, with the rotation Q fitted on the other rows."""
+    x_mean, y_mean = (side[:, fitted].mean(1, keepdim=True) for side in (x, y))
+    left, _, right = torch.linalg.svd((x[:, fitted] - x_mean).mT @ (y[:, fitted] - y_mean), full_matrices=False)
+    x_held, y_held = x[:, held] - x_mean, y[:, held] - y_mean
     together = ((x_held @ left @ right) * y_held).sum((-2, -1))
-    return together / (x_held.norm() * y_held.flatten(1).norm(dim=1))
+    return together / (x_held.flatten(1).norm(dim=1) * y_held.flatten(1).norm(dim=1))

@@ -55,7 +55,7 @@ def _as_is(a: Any, b: Any, cross: Tensor, permutations: Tensor) -> Tensor:
 
 
 LINEAR = Family(linear.side, linear.cross, lambda s: s.basis.shape[1])
-_HALVES = Family(linear.side, linear.halves_cross, lambda s: 2 * s.basis.shape[1])
+_HALVES = Family(linear.halves_side, linear.halves_cross, lambda s: 4 * s.rows.shape[1])
 
 
 @cache

@@ -155,8 +155,8 @@ def procrustes(a: np.ndarray, b: np.ndarray, *, half: bool = False) -> Procruste
     """Orthogonal Procrustes (Schoenemann 1966; Williams et al. 2021, arXiv 2110.14739). Global.
 
     Centre both sides, scale them to norm 1, rotate a onto b: the alignment is the nuclear norm of `A^T B`; missing
-    dimensions count as 0. `half`: fit the rotation on a random half of the rows and take the cosine of both sides on
-    the other, both ways averaged; range [-1, 1], mean about 0 for unrelated rows, needs n >= 6.
+    dimensions count as 0. `half`: fit the rotation on half of the rows (`linear.halves_cross` says which) and take the
+    cosine of both sides on the other, both ways averaged; range [-1, 1], mean about 0 for unrelated rows, needs n >= 6.
     Unchanged by rotation, one scale and translation of either side. O(n d min(n, d) + d^3).
     """
     found = score(a, b, "procrustes_half" if half else "procrustes")

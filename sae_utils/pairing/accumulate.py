@@ -276,34 +276,3 @@ def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> tuple[Array,
                 both[n] += (value_a[p] > 0) & (value_b[q] > 0)
                 p, q = p + 1, q + 1
     return cross, both
-
-
-@njit(cache=True, nogil=True)
-def moments_by_draw(left: Array, right: Array, of_a: Triple, of_b: Triple, home: Array, weights: Array) -> Array:
-    """Weighted sums of a, a*a, b, b*b and a*b of pairs of features, (pairs, 5, draws).
-
-    The transposes hold positions; ``home`` is the document of every position, ``weights`` (documents, draws) how often
-    a draw holds it.
-    """
-    out = np.zeros((left.size, 5, weights.shape[1]))
-    start_a, token_a, value_a = of_a
-    start_b, token_b, value_b = of_b
-    for n in range(left.size):
-        p, p_end = start_a[left[n]], start_a[left[n] + 1]
-        q, q_end = start_b[right[n]], start_b[right[n] + 1]
-        while p < p_end or q < q_end:
-            has_a = p < p_end and (q == q_end or token_a[p] <= token_b[q])
-            has_b = q < q_end and (p == p_end or token_b[q] <= token_a[p])
-            times = weights[home[token_a[p] if has_a else token_b[q]]]
-            x = np.float64(value_a[p]) if has_a else 0.0
-            y = np.float64(value_b[q]) if has_b else 0.0
-            p, q = p + has_a, q + has_b
-            if has_a:
-                out[n, 0] += x * times
-                out[n, 1] += x * x * times
-            if has_b:
-                out[n, 2] += y * times
-                out[n, 3] += y * y * times
-            if has_a and has_b:
-                out[n, 4] += x * y * times
-    return out

@@ -27,7 +27,7 @@ from sae_utils.pairing import accumulate, keys, sides, tiles
 from sae_utils.pairing.keys import Keys
 from sae_utils.pairing.sides import Codes, Moments, Side, check_same
 
-__all__ = ["Candidates", "Correlation", "Moments", "Paired", "check_same", "correlate", "paired", "pricer", "resampled"]
+__all__ = ["Candidates", "Correlation", "Moments", "Paired", "check_same", "correlate", "paired", "pricer"]
 
 CHUNK = 256  # features handed to a thread at once
 Price = Callable[..., NDArray[np.float32]]
@@ -146,54 +146,6 @@ def paired(
     r = np.where(scale > 0, centred * scale, np.nan)
     x, y = _at(one.moments, left), _at(two.moments, right)
     return Paired(r.astype(np.float32), _cosine(centred / n, x, y), _jaccard(both, x, y))
-
-
-def resampled(
-    a: Codes,
-    b: Codes,
-    pairs_a: ArrayLike,
-    pairs_b: ArrayLike,
-    document: ArrayLike,
-    weights: ArrayLike,
-    *,
-    rows: ArrayLike | None = None,
-) -> NDArray[np.float32]:
-    """Correlations of given pairs of sparse sides in every draw of a bootstrap over documents, (pairs, draws).
-
-    ``document`` (tokens,) numbers the document of every token, ``weights`` (documents, draws) says how often a draw
-    holds each; ``rows`` are the chosen tokens. NaN where a feature is dead in a draw. Equal to ``paired`` on the rows
-    of the drawn documents, repeats included. Raises ValueError for dense sides and for documents without a weight.
-    """
-    one, two = _sides(a, b, rows, None)
-    if not _sparse(one, two):
-        raise ValueError("a bootstrap by documents needs two sparse sides: resample dense ones through rows")
-    left, right = _features(pairs_a, one, "pairs_a"), _features(pairs_b, two, "pairs_b")
-    times = arrays.rows(weights, "weights").astype(np.float64)
-    home = _homes(document, one.codes.shape[0])[one.at]
-    if home.min() < 0 or home.max() >= len(times):
-        raise ValueError(f"documents {home.min()} to {home.max()}, weights for {len(times)}: give each a weight")
-    if (times < 0).any():
-        raise ValueError("weights are below 0: they say how often a draw holds a document")
-    position = np.arange(len(home))
-    n = np.bincount(home, minlength=len(times)) @ times  # (draws,) tokens
-    out = np.empty((len(left), times.shape[1]), np.float32)
-    of_a, of_b = _transpose(one, position), _transpose(two, position)
-    for first in range(0, len(left), CHUNK):
-        chunk = slice(first, first + CHUNK)
-        sums = accumulate.moments_by_draw(left[chunk], right[chunk], of_a, of_b, home, times)
-        x, xx, y, yy, xy = sums.transpose(1, 0, 2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            spread = (xx - x * x / n) * (yy - y * y / n)
-            out[chunk] = np.where(spread > 0, (xy - x * y / n) / np.sqrt(spread), np.nan)
-    return out
-
-
-def _homes(document: ArrayLike, tokens: int) -> NDArray[np.int64]:
-    """The document of every token; of tokens that are not chosen it may be -1."""
-    found = arrays.numbers(document, "document", 1)
-    if found.shape != (tokens,) or found.dtype.kind not in "iu":
-        raise ValueError(f"document of {tokens} tokens holds {len(found)} {found.dtype} values: number all of them")
-    return found.astype(np.int64)
 
 
 def _cosine(covariance: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:

@@ -274,22 +274,23 @@ def judge(chosen: Mask, true: Mask | None) -> Judged:
 
 
 def placebo(found: Evidence, listed: Mask, rng: np.random.Generator, *, reach: int = 20) -> NDArray[np.int64]:
-    """All words outside a list in random order, those that occur about as often as listed ones first.
+    """All words that occur in random order, those that occur about as often as listed ones first.
 
     A word's weight is the number of listed words to which it is among the `reach` nearest in how often it occurs; words
     come as in weighted sampling without replacement (Efraimidis & Spirakis 2006). The first so many as are listed are
-    a placebo of the list; a longer placebo is a longer piece.
+    a placebo of the list; a longer placebo is a longer piece. Listed words come as often as others: lists that avoid
+    them would be less unlike each other than a random list is unlike them.
     """
-    outside = np.flatnonzero(~listed & (found.occurs > 0))
-    outside = outside[np.argsort(found.occurs[outside], kind="stable")]
+    there = np.flatnonzero(found.occurs > 0)
+    there = there[np.argsort(found.occurs[there], kind="stable")]
     wanted = found.occurs[listed & (found.occurs > 0)]
-    if not len(outside) or not len(wanted):
-        return outside[:0]
+    if not len(wanted):
+        return there[:0]
     # the middle of those that occur as often
-    left, right = (np.searchsorted(found.occurs[outside], wanted, side=side) for side in ("left", "right"))
-    first = np.clip((left + right) // 2 - reach // 2, 0, max(len(outside) - reach, 0))
-    steps = np.bincount(first, minlength=len(outside) + 1) - np.bincount(
-        np.minimum(first + reach, len(outside)), minlength=len(outside) + 1
+    left, right = (np.searchsorted(found.occurs[there], wanted, side=side) for side in ("left", "right"))
+    first = np.clip((left + right) // 2 - reach // 2, 0, max(len(there) - reach, 0))
+    steps = np.bincount(first, minlength=len(there) + 1) - np.bincount(
+        np.minimum(first + reach, len(there)), minlength=len(there) + 1
     )
     weight = np.maximum(np.cumsum(steps)[:-1], 1e-9)
-    return outside[np.argsort(rng.exponential(size=len(outside)) / weight, kind="stable")]
+    return there[np.argsort(rng.exponential(size=len(there)) / weight, kind="stable")]

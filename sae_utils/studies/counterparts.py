@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from sae_utils.chance import significance
+from sae_utils import arrays
+from sae_utils.chance import intervals, nulls, significance
 from sae_utils.chance.nulls import Null, Rng
 from sae_utils.chance.significance import Result
 from sae_utils.pairing import correlation, sides
@@ -25,48 +26,47 @@ class Curve(NamedTuple):
     """Share of features with a counterpart; every array (thresholds,)."""
 
     threshold: NDArray[np.float64]  # r0: from this held-out correlation on, a partner is a counterpart
-    share: NDArray[np.float64]  # of the features given, those with r >= r0
-    low: NDArray[np.float64]  # percentile interval of the bootstrap over documents, the pairs being fixed
+    share: NDArray[np.float64]  # of the pairs that can be judged, those with r >= r0
+    low: NDArray[np.float64]  # 95% interval over documents, the pairs being fixed
     high: NDArray[np.float64]
-    features: int
+    judged: int  # pairs of which both features fire among the judging tokens
+    unjudged: int  # the others, of which nothing is known: they are in no share
     documents: int
+    groups: int  # of documents, left out one after another
 
 
-def curve(
-    a: Codes,
-    b: Codes,
-    pairs: Pairs,
-    document: ArrayLike,
-    rows: ArrayLike,
-    thresholds: ArrayLike,
-    *,
-    m: int,
-    seed: int,
-    level: float = 0.95,
-) -> Curve:
+def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike, thresholds: ArrayLike) -> Curve:
     """Share of the ``pairs`` whose correlation on ``rows`` reaches each threshold, with an interval over documents.
 
-    ``pairs`` hold one pair a feature of the side that chooses (``matching.many_to_one``). ``document`` (tokens,) int;
-    ``rows`` are positions or a mask of the judging tokens, whose documents are drawn ``m`` times with replacement. A
-    feature that is dead there has no counterpart. Raises ValueError for no pairs, or below 10 documents.
+    ``pairs`` hold one pair a feature of the side that chooses (``matching.many_to_one``). ``document`` (tokens,);
+    ``rows`` are positions or a mask of the judging tokens. The interval is a jackknife over ``intervals.GROUPS`` groups
+    of whole documents with nearly as many tokens (fewer documents: one each), Student's t with groups - 1 degrees of
+    freedom, one pair wider, since near 0 and 1 no group may change a share, and cut there. A pair of which a feature
+    does not fire on the tokens that are kept is left out of that share; it is not taken for one without a counterpart.
+    The interval held the expected share in 95% to 100% of 300 repeats: rare features in few documents, detectors of the
+    words of a Zipf text, noisy copies in 3 to 15 documents. Raises ValueError where no pair can be judged, or below 3
+    documents.
     """
-    r0, home = np.asarray(thresholds, np.float64), np.asarray(document)
-    labels, number = np.unique(home[np.asarray(rows)], return_inverse=True)
-    if len(labels) < 10 or not len(pairs.a):
-        raise ValueError(f"{len(pairs.a)} pairs, {len(labels)} documents: give some pairs, and at least 10 documents")
-    numbered = np.full(len(home), -1)
-    numbered[np.asarray(rows)] = number
-    weights = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), m).T
-    r = correlation.paired(a, b, pairs.a, pairs.b, rows=rows).r
-    drawn = correlation.resampled(a, b, pairs.a, pairs.b, numbered, weights, rows=rows)  # (pairs, m)
-    shares = np.stack([(drawn >= x).mean(axis=0) for x in r0])  # NaN reaches nothing
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=1)
-    return Curve(r0, np.array([(r >= x).mean() for x in r0]), low, high, len(r), len(labels))
+    r0, home = arrays.numbers(thresholds, "thresholds", 1).astype(np.float64), arrays.numbers(document, "document", 1)
+    at = arrays.positions(rows, len(home), "rows", "token", masks=True)
+
+    def share(kept: NDArray[np.int64]) -> NDArray[np.float64]:
+        return reached(correlation.paired(a, b, pairs.a, pairs.b, rows=at[kept]).r, r0)
+
+    documents = len(np.unique(home[at]))
+    known = int(np.isfinite(correlation.paired(a, b, pairs.a, pairs.b, rows=at).r).sum())
+    if documents < 3 or not known:
+        told = f"{documents} documents judge {len(pairs.a)} pairs, of which {known} fire there"
+        raise ValueError(f"{told}: give at least 3 documents and a pair")
+    found = intervals.jackknife(share, intervals.dealt(home[at]))
+    low, high = np.clip([found.low - 1 / known, found.high + 1 / known], 0, 1)
+    return Curve(r0, found.estimate, low, high, known, len(pairs.a) - known, documents, found.units)
 
 
 def documents_permuted(document: ArrayLike) -> Null:
     """Whole documents in another order: what follows what within them stays, what they are about no longer agrees.
 
+    Alone it takes for a relation that both features prefer documents of one topic; see ``both_nulls``.
     ``document`` (tokens,) int, nondecreasing. Its draws are for ``rows_b`` of ``correlation``: documents differ in
     length, so that a document of b falls on parts of documents of a.
     """
@@ -87,6 +87,28 @@ def documents_permuted(document: ArrayLike) -> Null:
         return index
 
     return Null("documents permuted", draw)
+
+
+def both_nulls(document: ArrayLike) -> tuple[Null, Null]:
+    """The nulls that a correlation at the same tokens must exceed together: documents permuted, tokens within them.
+
+    Either breaks a dependence that is no relation of two features, and so rejects too often where there is one: of
+    features that share but a topic, documents permuted rejects .90 at .05; of features that fire in runs, tokens within
+    documents .25. ``conjunction`` rejects .04 and .03 of these; of features with both at once .09 (20 worlds of 40
+    pairs each). ``document`` (tokens,) int, nondecreasing.
+    """
+    return documents_permuted(document), nulls.within_documents(np.asarray(document))
+
+
+def conjunction(observed: ArrayLike, drawn: ArrayLike) -> NDArray[np.float64]:
+    """p (features,) of ``observed`` (features,) against several nulls at once: the largest of theirs, 1 for NaN.
+
+    ``drawn`` (nulls, m, features); (draws not below the observed + 1) / (m + 1) each. Source: R. Berger,
+    Technometrics 24 (1982), the intersection-union test.
+    """
+    draws = np.asarray(drawn)
+    larger = (~(draws < np.asarray(observed))).sum(axis=1)
+    return np.asarray((larger + 1).max(axis=0) / (draws.shape[1] + 1))
 
 
 class Maxima(NamedTuple):
@@ -113,22 +135,36 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
 
 
 def unrelated(
-    a: Codes, b: Codes, pairs: Pairs, rows: ArrayLike, null: Null, *, m: int, seed: int
+    a: Codes, b: Codes, pairs: Pairs, rows: ArrayLike, document: ArrayLike, *, m: int, seed: int
 ) -> NDArray[np.float32]:
-    """Correlations (m, pairs) of given pairs when the tokens of b are permuted: the ordinary null of a held-out r."""
-    at, generator = np.asarray(rows), np.random.default_rng(seed)
-    drawn = np.empty((m, len(pairs.a)), np.float32)
-    one, two = _prepared(a, b, at, null)
-    for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
-        moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
-        drawn[s] = correlation.paired(one, moved, pairs.a, pairs.b).r
+    """Correlations (2, m, pairs) of given pairs when the tokens of b are permuted: what a held-out r is by chance.
+
+    ``rows``: positions or a mask of the tokens; ``document`` of all tokens. ``m`` draws of each of ``both_nulls``.
+    """
+    home, generator = arrays.numbers(document, "document", 1), np.random.default_rng(seed)
+    at = arrays.positions(rows, len(home), "rows", "token", masks=True)
+    both = both_nulls(home[at])
+    drawn = np.empty((len(both), m, len(pairs.a)), np.float32)
+    one, two = _prepared(a, b, at, *both)
+    for null, out in zip(both, drawn, strict=True):
+        for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
+            moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
+            out[s] = correlation.paired(one, moved, pairs.a, pairs.b).r
     return drawn
 
 
-def _prepared(a: Codes, b: Codes, at: NDArray[np.int64], null: Null) -> tuple[Side, Side]:
+def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share (..., thresholds) of the pairs that can be judged whose ``r`` (..., pairs) reaches each threshold."""
+    values = np.asarray(r)
+    known = values[..., np.isfinite(values).reshape(-1, values.shape[-1]).all(axis=0)]
+    return np.stack([(known >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
+
+
+def _prepared(a: Codes, b: Codes, at: NDArray[np.int64], *rules: Null) -> tuple[Side, Side]:
     """Both sides on the tokens at hand; their moments are those of every draw, since it only puts tokens in order."""
-    if not null.permutes:
-        raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
+    for null in rules:
+        if not null.permutes:
+            raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
     at, _ = sides.tokens(a, b, at, None)
     return sides.prepare(a, at, "a"), sides.prepare(b, at, "b")
 

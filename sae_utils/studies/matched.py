@@ -64,21 +64,26 @@ def families(rows: Rows, near: float) -> NDArray[np.int32]:
     return found
 
 
-def excess_interval(rows: Rows, measure: str, families: int) -> Interval:
-    """Excess of all pairs, and how sure it is: a jackknife over families of A's rows.
+def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
+    """Excess of all pairs, and how sure it is: a jackknife over families of near rows, those of the block null.
 
-    Families are Ward clusters of A's unit rows. Nothing is sampled: the null mean must be known in closed form
-    (`rsa_*`, `mutual_knn`, `cka`). Raises ValueError for a measure without one, or below 3 families.
+    `near`: as in `families`. Many families are left out in `intervals.GROUPS` groups of whole ones. Pairs are taken in
+    the order of their numbers, so that where they are stored decides nothing. Of fewer than 3 families nothing is
+    known: NaN, but for the estimate. Nothing is sampled: the null mean must be known in closed form (`rsa_*`,
+    `mutual_knn`, `cka`); ValueError for a measure without one.
+    The interval held the expected excess in 92% to 98% of 300 data sets of 60 pairs in five or twelve families (cosines
+    of .7 or .9 within; 12 Ward clusters in the place of five: 86%), in 89% where five loose ones (.5) are not near.
     """
-    from sklearn.cluster import AgglomerativeClustering
-
-    label = AgglomerativeClustering(n_clusters=min(families, len(rows[0]))).fit_predict(directions.unit(rows[0]))
+    order = np.lexsort(np.hstack(rows).T[::-1])
+    a, b = (side[order] for side in rows)
 
     def excess(kept: np.ndarray) -> float:
-        found = significance.test(rows[0][kept], rows[1][kept], [measure], m_of={measure: 0})
-        return found[measure].excess
+        return significance.test(a[kept], b[kept], [measure], m_of={measure: 0})[measure].excess
 
-    return intervals.jackknife(excess, label)
+    family = families((a, b), near)
+    if (count := len(np.unique(family))) < 3:
+        return Interval(excess(np.arange(len(a))), math.nan, math.nan, math.nan, count)
+    return intervals.jackknife(excess, intervals.dealt(family))
 
 
 def columns(result: Result | None, p: float | None = None) -> dict[str, float]:

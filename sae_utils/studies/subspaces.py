@@ -1,8 +1,8 @@
 """Subspaces of features about one concept: how their pairs are chosen, and what other pairs score.
 
 In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: `Chosen` pairs of a
-subspace, its scores against nulls that shuffle its pairing (anywhere, or within the parts of a union) or draw other
-pairs, the power of such a test. Never: a choice of what the features are about.
+subspace, its scores against nulls that shuffle its pairing (anywhere, or within the parts of a union), what other
+pairs score, the power of such a test. Never: a choice of what the features are about.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sae_utils.chance import comparison, nulls, significance, subsets
-from sae_utils.chance.significance import Result
+from sae_utils.chance.significance import Baseline, Result
 from sae_utils.pairing import matching
 from sae_utils.pairing.correlation import Correlation
 from sae_utils.pairing.matching import Pairs
@@ -149,7 +149,8 @@ def arranged(
 ) -> dict[str, Result]:
     """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
 
-    Where pairs share a partner, all that share one are given another together. Primary test of a subspace.
+    Where pairs share a partner, all that share one are given another together; the note says where their number goes
+    with geometry (`nulls.reassigned`). Primary test of a subspace.
     `pool`: with it also OUTSIDE, the score of a rotation fitted on its other pairs, which stay.
     `part` (features_b,): partners change places with others of their own part only, so that what the parts alone have
     in common is in the null as well. Primary test of a union.
@@ -160,6 +161,7 @@ def arranged(
     else:
         partners, group = np.unique(chosen.b, return_inverse=True)
         moved = partners[null.draw(np.random.default_rng(seed), m, len(partners))][:, group]
+    note = nulls.reassigned(chosen.b).caution(rows_b[chosen.b])
     observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
     drawn = subsets.score(rows_a, rows_b, chosen.a[None], moved, measures, neighbours)
     if pool is not None:
@@ -167,7 +169,7 @@ def arranged(
         scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
         observed[OUTSIDE], drawn[OUTSIDE] = scores[:1], scores[1:]
     return {
-        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable)
+        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable, note)
         for name, value in observed.items()
     }
 
@@ -181,42 +183,35 @@ def _rearranging(chosen: Chosen, part: Ints | None) -> nulls.Null:
     return nulls.strata(of, name="shuffled within the parts")._replace(movable=float(can_move.mean()))
 
 
-def against(measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0) -> Result:
+def against(
+    measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0, note: str = ""
+) -> Result:
     """One score of n pairs held against draws of a null."""
-    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable)
-
-
-def two_sided(found: Result) -> Result:
-    """The same test of how far a score is from the mean of its draws, on either side."""
-    far, drawn = abs(found.observed - found.null_mean), np.abs(found.draws - found.null_mean)
-    return against(found.measure, f"{found.null}, either side", far, drawn, found.n)
+    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable, note=note)
 
 
 def random_subsets(
-    chosen: Chosen,
+    n: int,
     pool: Chosen,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measures: Sequence[str],
     *,
-    name: str,
     neighbours: int,
     m: int,
     seed: int | Sequence[int],
-) -> dict[str, Result]:
-    """Scores of the subspace against as many pairs drawn at random from a `pool`: all pairs, or other concepts'.
+) -> dict[str, Baseline]:
+    """What `n` pairs drawn at random from a `pool` score: all pairs, or other concepts'.
 
-    It changes the rows as well as their pairing: the question is whether the subspace is special, in either direction.
-    Raises ValueError where the pool holds fewer pairs.
+    A baseline and not a test: pairs are drawn singly, and the features of one word, which are alike, seldom together.
+    `placebos` test that. Raises ValueError where the pool holds fewer pairs.
     """
-    n = len(chosen.a)
     if len(pool.a) < n:
-        raise ValueError(f"{len(pool.a)} pairs to draw {n} from: no null of this size")
+        raise ValueError(f"{len(pool.a)} pairs to draw {n} from: no baseline of this size")
     rng = np.random.default_rng(seed)
     places = np.array([rng.choice(len(pool.a), n, replace=False) for _ in range(m)])
-    observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
     drawn = subsets.score(rows_a, rows_b, pool.a[places], pool.b[places], measures, neighbours)
-    return {x: against(x, name, float(observed[x][0]), drawn[x], n) for x in measures}
+    return {name: Baseline(float(x.mean()), float(x.std(ddof=1)), x) for name, x in drawn.items()}
 
 
 # --- a rotation fitted on pairs outside the subspace
