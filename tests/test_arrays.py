@@ -91,8 +91,6 @@ def test_codes_however_stored_are_the_same_codes(kind):
 def test_a_cell_that_stands_twice_correlates_with_itself_by_one():
     twice = SAME_CODES["duplicates"]
     assert np.diag(correlation.correlate(twice, twice, k=1).price()) == pytest.approx(np.ones(WIDTH), abs=1e-6)
-    drawn = correlation.resampled(twice, CSR, range(7), range(7), np.arange(TOKENS) // 10, np.ones((4, 1)))
-    assert drawn == pytest.approx(np.ones((WIDTH, 1)), abs=1e-6)
 
 
 def test_canonical_codes_are_not_copied(tmp_path):
@@ -325,13 +323,10 @@ def test_masked_labels_and_documents_are_named():
     for call in (
         lambda: nulls.strata(masked),
         lambda: labels.label(CSR, np.arange(TOKENS), masked),
-        lambda: correlation.resampled(CSR, OTHER, [0], [0], masked, np.ones((4, 1))),
         lambda: correlation.check_same({"tokens": masked}, {"tokens": masked}),
     ):
         with pytest.raises(ValueError, match="is a masked array"):
             call()
-    with pytest.raises(ValueError, match="document of 40 tokens holds 39"):
-        correlation.resampled(CSR, OTHER, [0], [0], np.zeros(39, int), np.ones((1, 1)))
     with pytest.raises(ValueError, match="tokens holds float64"):
         labels.label(CSR, np.arange(TOKENS) + 0.5, np.zeros(TOKENS, int))
     with pytest.raises(ValueError, match="at most 2147483647"):
