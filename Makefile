@@ -92,7 +92,7 @@ tex:
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m sae_utils $(BIN)/pytest
+	@$(BIN)/python -m sae_utils $(BIN)/pytest -n 2
 
 lab: $(READY) notebooks
 	@$(BIN)/python -m sae_utils $(BIN)/jupyter lab notebooks
