@@ -2,5 +2,6 @@
 
 from sae_utils import cpu, sources
 
+sources.need_temporary()
 cpu.pin()  # before torch and numpy load
 sources.keep_kernels()  # before numba does

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,9 @@ def make(folder: Path, torch: str) -> str:
     """
     python = folder / "bin" / "python"
     if folder.is_symlink() or (folder.exists() and not ours(folder)):
-        whose = f"a link to {folder.resolve()}" if folder.is_symlink() else "not made by `make`"
+        whose = f"a link to {os.path.realpath(folder)}" if folder.is_symlink() else "not made by `make`"
+        if not os.access(python, os.X_OK):
+            return f"{folder} is {whose}, and holds no Python that runs; remove it (`rm -r {folder}`) for a new one"
         print(f"== using {folder} as it is: it is {whose}, and nothing is installed into it", flush=True)
         lacks = lacking(python)
         return f"{folder} lacks {', '.join(lacks)}: install them there, or remove it for a new one" if lacks else ""
@@ -52,7 +55,8 @@ def make(folder: Path, torch: str) -> str:
 def ours(folder: Path) -> bool:
     """Whether the environment in `folder` was made here."""
     settings = folder / "pyvenv.cfg"
-    return settings.exists() and re.search(rf"^prompt = '?{PROMPT}'?$", settings.read_text("utf-8"), re.M) is not None
+    text = settings.read_text("utf-8", errors="replace") if settings.exists() else ""
+    return re.search(rf"^prompt = '?{PROMPT}'?$", text, re.MULTILINE) is not None
 
 
 def lacking(python: Path) -> list[str]:

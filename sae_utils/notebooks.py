@@ -95,6 +95,18 @@ def _read(file: Path) -> Any:
         raise Apart(f"{file.name}: not a notebook ({type(error).__name__}: {said}); {remedy}") from error
 
 
+def _filled(file: Path) -> Any:
+    """As `_read`, of a file that holds something: an editor or a full disk may leave an empty one."""
+    notebook = _read(file)
+    if not any(cell.source.strip() for cell in notebook.cells):
+        other = {".py": "ipynb", ".ipynb": "py"}[file.suffix]
+        raise Apart(
+            f"{file.name}: it has no cells; delete both files, or `make notebooks KEEP={other}` writes it from "
+            f"{file.stem}.{other}"
+        )
+    return notebook
+
+
 def _state(notebook: Any) -> str:
     return hashlib.sha256(json.dumps(_edited(notebook.cells)).encode()).hexdigest()
 
@@ -139,7 +151,7 @@ def _chosen(source: Path, keep: str) -> str:
             )
         return "ipynb"
     try:
-        states = {"py": _state(_read(source)), "ipynb": _state(_read(pair))}
+        states = {"py": _state(_filled(source)), "ipynb": _state(_filled(pair))}
     except Apart:
         if not keep:
             raise

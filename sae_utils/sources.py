@@ -110,6 +110,17 @@ def _version(library: str) -> str:
         return ""
 
 
+def need_temporary() -> None:
+    """End the program where no temporary file can be written: torch wants one as soon as it is imported."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        sys.exit(
+            f"error: no temporary file can be written ({error.strerror}): the disk is full or read-only; free some "
+            "space, or name a folder that can be written in TMPDIR, and run again: what was finished before is kept"
+        )
+
+
 def keep_kernels() -> Path:
     """Make numba keep compiled kernels in a folder named by their code, which it returns.
 

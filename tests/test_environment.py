@@ -78,6 +78,17 @@ def test_no_environment_of_others_is_changed(bare, tmp_path, capsys, monkeypatch
     assert sorted(theirs.rglob("*")) == before
 
 
+@pytest.mark.parametrize("kind", ["dangling", "circle", "empty", "file"])
+def test_what_holds_no_python_is_named_with_its_remedy(tmp_path, kind):
+    folder = tmp_path / ".venv"
+    if kind in ("dangling", "circle"):
+        folder.symlink_to({"dangling": tmp_path / "nowhere", "circle": folder}[kind])
+    else:
+        {"empty": folder.mkdir, "file": folder.touch}[kind]()
+    problem = environment.make(folder, "registry")
+    assert problem.startswith(f"{folder} is ") and "holds no Python that runs; remove it" in problem
+
+
 def test_an_interrupted_one_of_ours_is_taken_up(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(environment, "pip", lambda python, *arguments: calls.append(arguments[1]))

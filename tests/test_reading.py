@@ -70,6 +70,7 @@ def test_home_is_that_of_the_user(tmp_path, monkeypatch):
         ("nothing [1].txt", r"corpus\.path: no file matches .*nothing \[1\]\.txt$"),
         ("folder", r"no file matches .*folder, which is a folder; name its files, e\.g\. .*folder/\*\.txt"),
         ("", r"which is a folder; name its files"),
+        (300 * "x", r"no file matches .*xxx$"),
     ],
 )
 def test_a_path_that_names_no_file(tmp_path, path, said):
@@ -160,6 +161,14 @@ def test_a_document_can_be_written(text, expected):
 
 
 # --- separators
+
+
+def test_a_separator_that_tries_all_ways_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PATIENCE", 1)
+    (file := tmp_path / "x.txt").write_text(60 * "=" + "!")
+    with pytest.raises(ProfileError, match=r"'\(=\+\)\+\$' was sought in .*x\.txt for 1 s; it repeats"):
+        list(reading.documents([file], "file", reading.checked("(=+)+$")))
+
 
 ARTICLES = ["The first.\n\nIts second paragraph.", "Another\n\nin three\n\nparts", "A third = no title", "The last."]
 

@@ -246,3 +246,12 @@ def test_the_settings_of_numba_name_another_folder(monkeypatch):
     assert sources._kernels_digest() == one
     monkeypatch.setenv("NUMBA_CPU_NAME", "haswell")
     assert sources._kernels_digest() != one
+
+
+def test_a_disk_without_room_for_temporary_files_is_told_before_torch_asks(monkeypatch):
+    def full():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(sources.tempfile, "gettempdir", full)
+    with pytest.raises(SystemExit, match=r"No usable temporary directory found in \['/tmp'\].*free some space"):
+        sources.need_temporary()

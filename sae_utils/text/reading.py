@@ -11,9 +11,12 @@ without a separator the whole file, and where the unit is a line, the line.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import glob
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -25,6 +28,7 @@ Unit: TypeAlias = Literal["file", "paragraph", "line"]
 BETWEEN = {"file": "", "paragraph": r"\n\s*\n", "line": r"\n"}
 UNPACK = "it is compressed; unpack it with `{} -k`"
 CONVERT = "it is {0}, not UTF-8; convert it with `iconv -f {0} -t UTF-8`"
+PATIENCE = 20  # seconds, and one more per 1,000,000 characters, for a separator
 MARK = "\ufeff"  # of byte order
 OTHERS = {  # how files begin that are not UTF-8 -> what to do; longer beginnings first
     codecs.BOM_UTF32_LE: CONVERT.format("UTF-32"),
@@ -57,7 +61,7 @@ def find(path: str, root: Path) -> list[Path]:
         raise ProfileError(f"corpus.path: {path!r} names no file: {error}") from None
     if found := sorted({place for place in places if place.is_file()}):
         return found
-    hint = f", which is a folder; name its files, e.g. {whole}/*.txt" if whole.is_dir() else ""
+    hint = f", which is a folder; name its files, e.g. {whole}/*.txt" if os.path.isdir(whole) else ""
     raise ProfileError(f"corpus.path: no file matches {whole}{hint}")
 
 
@@ -84,11 +88,36 @@ def documents(files: Iterable[Path], unit: Unit, separator: str | None) -> Itera
 def _articles(files: Iterable[Path], separator: str | None) -> Iterator[str]:
     met = False
     for file in files:
-        parts = _parted(decoded(file), separator or "")
+        text = decoded(file)
+        with _in_time(file, separator, len(text)):
+            parts = _parted(text, separator or "")
         met |= len(parts) > 1
         yield from parts
     if separator and not met:
         raise ProfileError(f"corpus.separator: {separator!r} matches nowhere in the text; is it a regular expression?")
+
+
+@contextlib.contextmanager
+def _in_time(file: Path, separator: str | None, length: int) -> Iterator[None]:
+    """End the search for a separator that tries all ways to part a text; ordinary ones take a second per 10 MB."""
+
+    def stop(*_: object) -> None:
+        raise ProfileError(
+            f"corpus.separator: {separator!r} was sought in {file} for {limit} s; it repeats what is repeated already, "
+            "e.g. `(=+)+`, or takes any text, e.g. `.*`: write it without (`=+`)"
+        )
+
+    limit = PATIENCE + length // 10**6
+    if not separator or threading.current_thread() is not threading.main_thread():  # only there signals arrive
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _parted(text: str, between: str) -> list[str]:
