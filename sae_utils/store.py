@@ -233,8 +233,9 @@ def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
     folders = {item: slot.path.with_name(f".{slot.path.name}.draft") for item, slot in slots.items()}
     try:
         for folder in folders.values():
-            shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
-            folder.mkdir()
+            with files.explained(folder):
+                files.remove(folder)  # of a build that was killed
+                folder.mkdir()
         yield folders
     except Exception as error:
         if files.is_full(error):

@@ -107,7 +107,8 @@ def _set(content: str, fresh: Path, build: Path) -> str:
     """
     for folder in (PAPER, FIGURES):
         if folder.is_dir():
-            shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns(".*", "*.png", "*.aux"))
+            skipped = shutil.ignore_patterns(".*", "*.png", "*.aux")
+            shutil.copytree(folder, fresh / folder.name, ignore=skipped, ignore_dangling_symlinks=True)
     source = fresh / "paper" / "paper.tex"
     source.write_text(content, "utf-8")
     if shutil.which("latexmk"):  # -norc: nobody's own settings

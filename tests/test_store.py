@@ -420,6 +420,16 @@ def test_a_write_that_the_system_cuts_short_leaves_nothing(writer, said, root):
     assert finished(root) == [kept.path]
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_stands_where_a_draft_belongs_is_swept_away(kind, tmp_path):
+    whole = numbers(23)
+    store._opened.clear()
+    files.remove(whole.path)
+    draft = whole.path.with_name(f".{whole.path.name}.draft")
+    draft.touch() if kind == "file" else draft.symlink_to(tmp_path / "nowhere")
+    assert numbers(23).array("values").size == 23 and not os.path.lexists(draft)
+
+
 def test_the_draft_of_a_killed_build_is_swept_away(monkeypatch):
     whole = numbers(5)
     before = contents(whole.path)

@@ -80,6 +80,16 @@ def test_what_is_not_as_announced_is_refused(tmp_path, written, ending, how):
         read(tmp_path, ending, harmed)
 
 
+def test_a_line_with_one_number_is_not_a_vector_of_it(tmp_path, written):
+    """Numpy would repeat the number."""
+    cut = written["txt"].rstrip()
+    while len(cut.splitlines()[-1].split()) > 2:
+        cut = cut.rpartition(b" ")[0]
+    with pytest.raises(ProfileError, match="announces 8 dimensions, and a line has fewer: cut off"):
+        read(tmp_path, "txt", cut)
+    assert len(read(tmp_path, "txt", written["txt"].replace(b"\n", b" \n"))) == 40  # as fastText ends its lines
+
+
 @pytest.mark.parametrize(
     ("ending", "of", "said"),
     [

@@ -33,6 +33,8 @@ class _Body(NamedTuple):
     length: int
     """bytes after the first line"""
     lines: int
+    gaps: int
+    """spaces between values"""
 
 
 def is_binary(path: Path) -> bool:
@@ -75,11 +77,12 @@ def _scanned(path: Path) -> _Body:
                 f"its first line must be the number of words and that of dimensions, found {first[:40]!r}; GloVe's "
                 "files lack it: put it there"
             )
-        length = lines = 0
+        length = lines = gaps = 0
         last = b"\n"
         while block := stream.read(1 << 20):
             length, lines, last = length + len(block), lines + block.count(b"\n"), block[-1:]
-    return _Body(int(told[1]), int(told[2]), length, lines + (last != b"\n"))
+            gaps += block.count(b" ") - block.count(b" \n")  # fastText ends its lines with a space
+    return _Body(int(told[1]), int(told[2]), length, lines + (last != b"\n"), gaps)
 
 
 def _check_room(body: _Body, binary: bool) -> None:
@@ -90,6 +93,8 @@ def _check_room(body: _Body, binary: bool) -> None:
             f"it announces {body.words} words of {body.size} dimensions, which take {least} bytes at least, and has "
             f"{body.length}: cut off, or its first line is wrong"
         )
+    if not binary and body.gaps < body.words * body.size:  # gensim repeats the number of a line that has only one
+        raise ValueError(f"it announces {body.size} dimensions, and a line has fewer: cut off, or announced wrongly")
 
 
 def _check_all(found: KeyedVectors, body: _Body, binary: bool) -> None:
