@@ -223,7 +223,7 @@ def test_what_a_killed_run_left_is_not_read(repository):
     first = pdf.read_bytes()
     for ending in ("aux", "fls", "fdb_latexmk", "out", "bbl", "toc", "pdf"):
         pdf.with_suffix(f".{ending}").write_text(r"\newlabel{a}{{1}{")
-    typeset.PAPER.joinpath("old.aux.tex").symlink_to("nowhere")
+    typeset.PAPER.joinpath("old.pdf").symlink_to("nowhere")
     assert typeset.typeset("toy") == "" and pdf.read_bytes() == first
 
 
