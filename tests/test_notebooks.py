@@ -274,6 +274,15 @@ def test_a_tag_is_an_edit(pair):
     assert cells(source)[4].metadata == {"tags": ["hide-input"]} and not notebooks.apart(source)
 
 
+def test_an_emptied_script_does_not_empty_the_notebook(pair):
+    source, copy = pair
+    whole, before = copy.read_bytes(), [cell.source for cell in cells(source)]
+    source.write_text("")
+    assert [said for said in notebooks.together() if "13_toy.py: it has no cells; " in said and "KEEP=ipynb" in said]
+    assert copy.read_bytes() == whole and source.read_text() == ""
+    assert notebooks.together("ipynb") == [] and [cell.source for cell in cells(source)] == before
+
+
 CONFLICT = "<<<<<<< HEAD\n# mine\n=======\n# yours\n>>>>>>> branch\n"
 BROKEN = {
     "cut": lambda text: text[: len(text) // 2],
