@@ -154,7 +154,7 @@ def gemma_scope(file: Path) -> Any:
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ProfileError(f"{file}: not an archive of arrays ({error}); delete it and fetch it again") from error
     if whole := [f"{name} ({kind})" for name, kind in kinds.items() if not np.issubdtype(kind, np.floating)]:
-        raise ProfileError(f"{file}: {', '.join(kinds)}: weights of floating point are expected; convert them")
+        raise ProfileError(f"{file}: {', '.join(whole)}: weights of floating point are expected; convert them")
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     d, n = shapes["W_enc"] if len(shapes.get("W_enc", ())) == 2 else ("d", "n")
     expected = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
