@@ -457,14 +457,13 @@ def test_gemma_scope_of_other_shapes_is_refused(tmp_path):
         read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x", hook="blocks.1.hook_mlp_out")
 
 
-@pytest.mark.parametrize("kind", ["complex64", "int8"])
-def test_gemma_scope_of_other_numbers_is_refused(tmp_path, kind):
+def test_gemma_scope_of_whole_numbers_is_refused(tmp_path):
     tiny_hub.gemma_scope(tmp_path / "sae" / "x", tiny_hub.drawn(), threshold=1.0)
     file = tmp_path / "sae" / "x" / "params.npz"
     with np.load(file) as archive:
-        changed = dict(archive) | {"W_enc": archive["W_enc"].astype(kind)}
+        changed = dict(archive) | {"W_enc": archive["W_enc"].astype(np.int8)}
     np.savez(file, **changed)
-    with pytest.raises(ProfileError, match=rf"params\.npz: W_enc \({kind}\): weights of floating point"):
+    with pytest.raises(ProfileError, match=r"params\.npz: W_enc \(int8\): weights of floating point"):
         read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x", hook="blocks.1.hook_mlp_out")
 
 
