@@ -71,6 +71,7 @@ EDITS = [
     ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),
     ((NEURONS, "seeds"), {"three_laye": "two_layer_1"}, r"seeds\.three_laye: no dictionary .* `three_layer`"),
     ((NEURONS, "by_index"), {"two_layer_0": ["start"]}, r"by_index\.two_layer_0\.0: no model is called 'start'"),
+    ((NEURONS, "by_index"), {"two_layer_0": ["bpe"]}, r"by_index\.two_layer_0: .*bpe has another tokenizer"),
     ((NEURONS, "partners"), {"candidates": 4}, r"partners\.counterpart: missing"),
     ((NEURONS, "partners", "candidate"), 4, r"partners\.candidate: unknown key; did you mean `candidates`"),
     ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
