@@ -66,6 +66,21 @@ def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
     return np.ascontiguousarray(found)
 
 
+def whole(value: Any, name: str) -> int:
+    """A number of things as Python counts it. Raises ValueError for a fraction, text, true or None."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} = {value!r}: give a whole number")
+    return int(value)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Random numbers of a seed, or of several. Raises ValueError where numpy takes it for none."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed = {seed!r}: give a whole number from 0, or several") from None
+
+
 def exponent(rows: NDArray[Any], axis: int | None = None) -> Any:
     """Of the power of two above the largest entry: `np.ldexp(rows, -exponent)` has the same digits, and squares fit."""
     return np.frexp(np.abs(rows).max(axis=axis, keepdims=axis is not None))[1]
@@ -124,10 +139,15 @@ def codes(values: Any, name: str) -> sparse.csr_array | NDArray[Any]:
 def csr(values: Any, name: str) -> sparse.csr_array:
     """A CSR matrix of float32 whose rows are in the order of their columns, each cell once; duplicates are summed.
 
-    Where it is so already the arrays are shared, else copied. scipy's own check would cast and copy indices of
-    memory-mapped codes, and lets row starts pass that fall back to 0. O(stored values).
-    Raises ValueError for another format or dtype, and for index arrays that are no CSR matrix.
+    Where it is so already the arrays are shared, else copied: so are CSC, COO, and values of another dtype. scipy's own
+    check would cast and copy indices of memory-mapped codes, and lets row starts pass that fall back to 0. O(stored
+    values).
+    Raises ValueError for another format, values that float32 cannot hold, and index arrays that are no such matrix.
     """
+    if values.format == "csc" and values.ndim == 2:  # its transpose is CSR
+        return csr(values.T, f"the transpose of {name}").T.tocsr()
+    if values.format == "coo" and values.ndim == 2:
+        values = _of_cells(values, name)
     if values.format != "csr":
         raise ValueError(f"{name}: sparse codes are in the format {values.format}: give `codes.tocsr()`")
     if values.ndim != 2:
@@ -136,8 +156,7 @@ def csr(values: Any, name: str) -> sparse.csr_array:
         np.ascontiguousarray(numbers(getattr(values, part), f"{part} of {name}", 1))
         for part in ("indptr", "indices", "data")
     )
-    if stored.dtype != np.float32:
-        raise ValueError(f"{name}: sparse codes hold {stored.dtype} values: store them as float32")
+    stored = _single(stored, name)
     starts, index = _places(starts, f"indptr of {name}"), _places(index, f"indices of {name}")
     _check_starts(starts, index, stored, values.shape, name)
     index, stored = index[: starts[-1]], stored[: starts[-1]]
@@ -149,6 +168,28 @@ def csr(values: Any, name: str) -> sparse.csr_array:
         return found
     found = sparse.csr_array((stored, index, starts), shape=values.shape, copy=True)
     found.sum_duplicates()
+    return found
+
+
+def _of_cells(values: Any, name: str) -> sparse.csr_array:
+    """CSR of a COO matrix, whose cells scipy would put wherever they say."""
+    stored = numbers(values.data, f"data of {name}", 1)
+    row, column = (
+        positions(x, n, f"{of}s of {name}", of)
+        for x, n, of in zip(values.coords, values.shape, ("row", "column"), strict=True)
+    )
+    if not len(row) == len(column) == len(stored):
+        raise ValueError(f"{name} is no COO matrix: {len(stored)} values in {len(row)} rows, {len(column)} columns")
+    return sparse.coo_array((_single(stored, name), (row, column)), values.shape).tocsr()
+
+
+def _single(stored: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Values as float32; rounded, but neither to 0 nor to infinity."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = stored.astype(np.float32, copy=False)
+    lost = ((found == 0) & (stored != 0)) | (np.isinf(found) & np.isfinite(stored))
+    if lost.any():
+        raise ValueError(f"{name} holds {stored[np.argmax(lost)]}, which float32 cannot hold: scale the activations")
     return found
 
 

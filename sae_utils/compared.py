@@ -243,6 +243,13 @@ def tokenizers(profile: Profile, *, fetch: bool = False) -> None:
                 f"{_where(profile)}{key}: {_reads(profile, a)}, {_reads(profile, b)}: two tokenizers, where features "
                 f"are paired token by token; name models with one, or compare across two in {ACROSS}.comparisons"
             )
+    for name, others in profile.sections[NEURONS]["by_index"].items():
+        found += [
+            f"{_where(profile)}{NEURONS}.by_index.{name}: {_reads(profile, name)}, and {other} has another tokenizer; "
+            "name a model with the same"
+            for other in others
+            if _models_alike(profile, _model(profile, name), other, fetch) is False
+        ]
     key = f"{_where(profile)}{ACROSS}.comparisons"
     for a, across, within, negative in profile.sections[ACROSS]["comparisons"]:
         if _alike(profile, a, across, fetch):
@@ -271,8 +278,13 @@ def _reads(profile: Profile, dictionary: str) -> str:
 
 
 def _alike(profile: Profile, a: str, b: str, fetch: bool) -> bool | None:
-    """Whether the models of two dictionaries have one tokenizer; None where only files to be fetched could tell."""
-    one, two = (pipeline.origin(profile.models, _model(profile, name)) for name in (a, b))
+    """Whether the models of two dictionaries have one tokenizer, as `_models_alike`."""
+    return _models_alike(profile, _model(profile, a), _model(profile, b), fetch)
+
+
+def _models_alike(profile: Profile, a: str, b: str, fetch: bool) -> bool | None:
+    """Whether two models have one tokenizer; None where only files to be fetched could tell."""
+    one, two = (pipeline.origin(profile.models, name) for name in (a, b))
     if isinstance(one, toys.Toy) and isinstance(two, toys.Toy):
         return (one.tokenizer, one.vocabulary) == (two.tokenizer, two.vocabulary)
     if isinstance(one, toys.Toy) or isinstance(two, toys.Toy):

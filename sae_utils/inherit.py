@@ -17,6 +17,8 @@ from typing import Any
 from sae_utils import strict_yaml
 from sae_utils.spec import ProfileError, nearest, shown
 
+DEEPEST = 32  # profiles that extend each other
+
 
 def read(folder: Path, name: str, sections: Collection[str], seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The keys of `<name>.yaml` in a folder; `seen` are the files that extend it.
@@ -30,6 +32,8 @@ def read(folder: Path, name: str, sections: Collection[str], seen: tuple[str, ..
         raise ProfileError(f"params/{name}.yaml: no such profile{by}; {nearest(name, valid)}")
     if name in seen:
         raise ProfileError(f"params/{name}.yaml: extends: goes in a circle: {' -> '.join([*seen, name])}")
+    if len(seen) > DEEPEST:
+        raise ProfileError(f"params/{seen[0]}.yaml: extends: more than {DEEPEST} profiles in a row")
     values = strict_yaml.read(folder / f"{name}.yaml", f"params/{name}.yaml")
     if "extends" not in values:
         return values

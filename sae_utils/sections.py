@@ -52,17 +52,18 @@ def _once(names: list[Any]) -> list[Any]:
 def _filter(step: list[Any]) -> list[Any]:
     """A filter and its options: [name, {option: value}]."""
     name, options = step
-    if name not in filters.FILTERS:
+    if not isinstance(name, str) or name not in filters.FILTERS:
         raise NameUnknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
     takes = {
-        x.name: x for x in inspect.signature(filters.FILTERS[name]).parameters.values() if x.kind == x.KEYWORD_ONLY
+        x.name: (OPTIONS[x.name], ... if x.default is x.empty else x.default)
+        for x in inspect.signature(filters.FILTERS[name]).parameters.values()
+        if x.kind == x.KEYWORD_ONLY
     }
-    if not isinstance(options, dict):
-        raise NameUnknown(f"{name}: expected a mapping of options, found {options!r}")
-    if unknown := [key for key in options if key not in takes]:
-        raise NameUnknown(f"{name}.{unknown[0]}: unknown key; {nearest(unknown[0], takes)}")
-    if missing := [key for key, x in takes.items() if x.default is x.empty and key not in options]:
-        raise NameUnknown(f"{name}.{missing[0]}: missing; add it")
+    fields: dict[str, Any] = takes
+    try:
+        build(create_model("Options", __base__=Spec, **fields), options, name)
+    except ProfileError as error:
+        raise NameUnknown(str(error).replace("\n", "; ")) from None
     return step
 
 
@@ -87,6 +88,12 @@ Two = Annotated[list[T], Field(min_length=2, max_length=2)]
 Some = Annotated[list[T], Field(min_length=1)]
 Different = Annotated[list[T], AfterValidator(_once)]
 Filter = Annotated[list[Any], Field(min_length=2, max_length=2), AfterValidator(_filter)]
+OPTIONS: dict[str, Any] = {
+    "minimum": Count, "r": Annotated[float, Field(ge=-1, le=1)], "more_than": Count,
+    "keep": Literal["best", "first", "none"], "side": Literal["a", "b"], "tokens": list[str], "top": Count,
+    "most": _at_least(0), "share": Share,
+}  # fmt: skip
+"""of filters"""
 Size = Annotated[int, Field(ge=4, lt=2**31)]
 Draws = _at_least(19)  # with fewer no p is at most .05
 Spread = _at_least(2)  # an SD needs two

@@ -94,6 +94,8 @@ class _Strict(yaml.SafeLoader):
             raise _refused(node, f"{shown(node.value)} is no {node.tag.removeprefix(TAG)}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise _refused(node, f"`{node.value[:40]}` is no finite number")
+        if isinstance(value, str) and (bad := re.search("[\ud800-\udfff]", value)):
+            raise _refused(node, f"text with U+{ord(bad[0]):04X}, which no file holds")
         return value
 
 
@@ -114,6 +116,8 @@ def read(file: Path, name: str) -> dict[str, Any]:
             mapping.
     """
     try:
+        if file.is_fifo():  # it would be waited for
+            raise ProfileError(f"{name}: is a pipe; put a YAML file in its place")
         with file.open("rb") as opened:
             content = opened.read(BYTES + 1)
         if len(content) > BYTES:

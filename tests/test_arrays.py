@@ -28,6 +28,20 @@ def made(values=CSR.data, indices=CSR.indices, indptr=CSR.indptr):
     return matrix
 
 
+def coo(values=CSR.data, row=None, column=None):
+    """A COO matrix of such arrays, which scipy has not looked at."""
+    matrix = CSR.tocoo()
+    matrix.data = values
+    matrix.coords = tuple(x if y is None else y for x, y in zip(matrix.coords, (row, column), strict=True))
+    return matrix
+
+
+def csc(rows):
+    matrix = CSR.tocsc()
+    matrix.indices = rows
+    return matrix
+
+
 def put(x, place, value):
     changed = np.array(x)
     changed[place] = value
@@ -52,6 +66,9 @@ SAME_CODES = {
         3 * CSR.indptr,
     ),
     "unsorted": made(CSR.data[TURNED], CSR.indices[TURNED]),
+    "sparse, float64": made(CSR.data.astype(np.float64)),
+    "csc": CSR.tocsc(),
+    "coo": CSR.tocoo(),
     "explicit zeros": sparse.csr_array(
         (np.append(CSR.data, np.float32(0)), (np.append(ROW, ZERO_ROW), np.append(CSR.indices, ZERO_COLUMN))), CSR.shape
     ),
@@ -75,7 +92,8 @@ SAME_CODES = {
 @pytest.mark.parametrize("kind", SAME_CODES)
 def test_codes_however_stored_are_the_same_codes(kind):
     given = SAME_CODES[kind]
-    held = [np.array(x) for x in (given.data, given.indices, given.indptr)] if sparse.issparse(given) else []
+    parts = [part for part in ("data", "indices", "indptr", "row", "col") if sparse.issparse(given)]
+    held = {part: np.array(getattr(given, part)) for part in parts if hasattr(given, part)}
     np.testing.assert_allclose(correlation.correlate(given, OTHER, k=3).price(), EXPECTED, atol=1e-6)
     pairs = np.repeat(np.arange(WIDTH), 9), np.tile(np.arange(9), WIDTH)
     found = correlation.paired(given, OTHER, *pairs)
@@ -84,8 +102,8 @@ def test_codes_however_stored_are_the_same_codes(kind):
     top = labels.label(given, np.arange(TOKENS), np.zeros(TOKENS, int), k=3, window=0)
     np.testing.assert_array_equal(top.firings, (CODES > 0).sum(0))
     np.testing.assert_allclose(top.activation[:, 0], CODES.max(0))
-    for before, after in zip(held, (given.data, given.indices, given.indptr) if held else (), strict=True):
-        np.testing.assert_array_equal(before, after)  # what was given is not changed
+    for part, before in held.items():
+        np.testing.assert_array_equal(before, getattr(given, part))  # what was given is not changed
 
 
 def test_a_cell_that_stands_twice_correlates_with_itself_by_one():
@@ -118,10 +136,15 @@ BROKEN = {
     "indices of two dimensions": (made(indices=CSR.indices[None]), "indices of side a has shape"),
     "masked values": (made(np.ma.masked_less(CSR.data, 0.2)), "data of side a is a masked array"),
     "complex values": (made(CSR.data.astype(np.complex64)), "complex64"),
-    "float64 values": (made(CSR.data.astype(np.float64)), "store them as float32"),
-    "integer values": (made((10 * CSR.data).astype(np.int32)), "store them as float32"),
-    "coo": (CSR.tocoo(), "in the format coo: give `codes.tocsr"),
-    "csc": (CSR.tocsc(), "in the format csc"),
+    "values past float32": (made(1e300 * CSR.data.astype(np.float64)), "float32 cannot hold: scale"),
+    "values below float32": (made(1e-300 * CSR.data.astype(np.float64)), "float32 cannot hold: scale"),
+    "bsr": (CSR.tobsr(), "in the format bsr: give `codes.tocsr"),
+    "coo, column past the width": (coo(column=put(ROW, 4, 7)), "columns of side a asks for column"),
+    "coo, row past the end": (coo(row=put(ROW, 4, TOKENS)), "rows of side a asks for row 40"),
+    "coo, fewer values": (coo(CSR.data[:-1]), "no COO matrix"),
+    "coo, masked": (coo(np.ma.masked_less(CSR.data, 0.2)), "data of side a is a masked array"),
+    "csc, row past the end": (csc(put(CSR.tocsc().indices, 4, TOKENS)), "transpose of side a is no CSR"),
+    "dense, squares of 0": (1e-200 * CODES.astype(np.float64), "column 0: no activation reaches"),
     "sparse of one dimension": (sparse.csr_array(CODES[0]), r"shape \(7,\)|7 tokens"),
     "NaN": (made(put(CSR.data, 3, np.nan)), f"first in row {ROW[3]}, column {CSR.indices[3]}"),
     "dense masked": (np.ma.masked_less(CODES, 0.1), "side a is a masked array"),
@@ -152,7 +175,7 @@ def test_broken_codes_are_named(kind):
             call()
     with pytest.raises(ValueError):
         correlation.correlate(OTHER, codes, k=2)
-    if kind != "dense overflow":  # float32, in which labels rank, holds none of it
+    if kind not in ("dense overflow", "dense, squares of 0"):  # float32, in which labels rank, holds none of it
         with pytest.raises(ValueError):
             labels.label(codes, np.arange(TOKENS), np.zeros(TOKENS, int))
 
@@ -329,7 +352,44 @@ def test_masked_labels_and_documents_are_named():
             call()
     with pytest.raises(ValueError, match="tokens holds float64"):
         labels.label(CSR, np.arange(TOKENS) + 0.5, np.zeros(TOKENS, int))
-    with pytest.raises(ValueError, match="at most 2147483647"):
+    with pytest.raises(ValueError, match="from 0 to 2147483647"):
         labels.label(CSR, np.arange(TOKENS) + 2**40, np.zeros(TOKENS, int))
     with pytest.raises(ValueError, match="ids from -1 to 1"):
         labels.spell(np.array([2]), ["a", "b"])
+
+
+PAIRS = matching.mutual(correlation.correlate(CSR, OTHER, k=2))
+NONE = {
+    "k = 2.0": lambda: correlation.correlate(CSR, OTHER, k=2.0),
+    "threads = '2'": lambda: correlation.correlate(CSR, OTHER, k=2, threads="2"),
+    "k = True": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), k=True),
+    "window = 1.5": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), window=1.5),
+    "document falls": lambda: labels.label(CSR, np.arange(TOKENS), np.full(TOKENS, np.nan)),
+    "document falls, or": lambda: labels.label(CSR, np.arange(TOKENS), np.arange(TOKENS)[::-1]),
+    "tokens holds": lambda: labels.label(CSR, np.full(TOKENS, -1), np.zeros(TOKENS)),
+    "seed = -1": lambda: matching.random(None, PAIRS, -1),
+    "seed = 'x'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m=9, seed="x"),
+    "m = 'many'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m="many"),
+    "m = 0 draws": lambda: significance.random_rows(ROWS, PARTNERS, 5, similarity.cka, m=0),
+    "k = 1.5": lambda: similarity.mutual_knn(ROWS, PARTNERS, k=1.5),
+    "pairs.why_a asks": lambda: matching.left_out(PAIRS._replace(why_a=np.full(WIDTH, 99))),
+    "pairs.why_b must": lambda: matching.left_out(PAIRS._replace(why_b=np.zeros(9))),
+}
+
+
+@pytest.mark.parametrize("said", NONE)
+def test_what_is_no_number_of_things_is_named(said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        NONE[said]()
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_dissimilarities_of_any_size(scale):
+    near = np.corrcoef(ROWS), np.corrcoef(PARTNERS)
+    assert similarity.mantel(near[0] * scale, near[1]) == pytest.approx(similarity.mantel(*near), abs=1e-12)
+
+
+def test_float32_that_was_widened_has_the_rank_of_float32():
+    rows = (RNG.normal(size=(40, 4)) @ RNG.normal(size=(4, 9))).astype(np.float32)
+    found = similarity.cca(rows.astype(np.float64), rows[:, ::-1].astype(np.float64))
+    assert (found.k_a, found.k_b) == (4, 4) and found.score == pytest.approx(1)

@@ -386,3 +386,9 @@ def test_what_is_inherited_must_fit(folder, base, child, expected):
     (folder / "edited.yaml").write_text(base)
     (folder / "child.yaml").write_text(child)
     assert expected in complaint("child")
+
+
+def test_a_chain_of_profiles_ends(folder):
+    for number in range(1200):
+        (folder / f"c{number}.yaml").write_text(f"extends: c{number + 1}\n")
+    assert "params/c0.yaml: extends: more than 32 profiles in a row" in complaint("c0")

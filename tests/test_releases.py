@@ -457,6 +457,16 @@ def test_gemma_scope_of_other_shapes_is_refused(tmp_path):
         read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x", hook="blocks.1.hook_mlp_out")
 
 
+def test_gemma_scope_of_whole_numbers_is_refused(tmp_path):
+    tiny_hub.gemma_scope(tmp_path / "sae" / "x", tiny_hub.drawn(), threshold=1.0)
+    file = tmp_path / "sae" / "x" / "params.npz"
+    with np.load(file) as archive:
+        changed = dict(archive) | {"W_enc": archive["W_enc"].astype(np.int8)}
+    np.savez(file, **changed)
+    with pytest.raises(ProfileError, match=r"params\.npz: W_enc \(int8\): weights of floating point"):
+        read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x", hook="blocks.1.hook_mlp_out")
+
+
 def test_saelens_weights_of_other_shapes_are_refused(tmp_path):
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", d_sae=30)
     with pytest.raises(ProfileError, match=r"weights and configuration do not fit .*24.*30"):

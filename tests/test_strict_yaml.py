@@ -1,6 +1,7 @@
 """What a profile may be written like: no value is read as something else, and no file takes the memory."""
 
 import itertools
+import os
 import resource
 import subprocess
 import sys
@@ -106,3 +107,15 @@ def test_a_folder_a_link_and_an_endless_file(tmp_path):
     (tmp_path / "endless.yaml").symlink_to("/dev/zero")
     with pytest.raises(ProfileError, match="larger than"):
         strict_yaml.read(tmp_path / "endless.yaml", "endless")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ProfileError, match="pipe: is a pipe"):
+        strict_yaml.read(tmp_path / "pipe.yaml", "pipe")
+
+
+def test_half_a_character_is_refused(tmp_path):
+    (tmp_path / "x.yaml").write_text('stamp: "\\ud800"')
+    with pytest.raises(ProfileError, match=r"x, line 1: text with U\+D800"):
+        strict_yaml.read(tmp_path / "x.yaml", "x")

@@ -104,7 +104,7 @@ def at_n(
     """
     if n > pairs:
         raise ValueError(f"{pairs} pairs cannot be cut to n = {n}: choose at most as many as there are")
-    generator = np.random.default_rng(seed)
+    generator = arrays.generator(seed)
     found: dict[str, list[Result]] = {}
     for number in range(1 if n == pairs else subsets):
         for name, result in test(np.sort(generator.choice(pairs, n, replace=False)), number).items():

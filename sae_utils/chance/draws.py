@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sae_utils import arrays
 from sae_utils.chance.nulls import Null, Selection
 from sae_utils.geometry import similarity
 from sae_utils.geometry.linear import Undefined
@@ -87,7 +88,7 @@ def _batches(null: Null, m: int | str, n: int, seed: int | Sequence[int], size: 
         everything = np.array(list(arrangements(range(n))))
         yield from (everything[s : s + size] for s in range(0, len(everything), size))
         return
-    rng = np.random.default_rng(seed)
+    rng = arrays.generator(seed)
     yield from (null.draw(rng, min(size, int(m) - s), n) for s in range(0, int(m), size))
 
 
@@ -100,7 +101,7 @@ def reassigned(
     seed: int | Sequence[int],
 ) -> dict[str, np.ndarray]:
     """Scores of draws in which rows of b repeat: side b is prepared anew in each."""
-    rng = np.random.default_rng(seed)
+    rng = arrays.generator(seed)
 
     def fresh() -> Sides:
         rows = b[null.draw(rng, 1, len(b))[0]]
@@ -113,7 +114,7 @@ def selected(
     null: Selection, chosen: Sequence[Measure], n: int, wanted: Mapping[str, int], seed: int | Sequence[int]
 ) -> dict[str, np.ndarray]:
     """Scores of a selection that is repeated by chance: both sides are prepared anew in each draw."""
-    rng = np.random.default_rng(seed)
+    rng = arrays.generator(seed)
 
     def fresh() -> Sides:
         a, b = similarity.paired(*null.select(rng))

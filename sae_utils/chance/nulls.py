@@ -149,7 +149,7 @@ def size_and_place(sizes: np.ndarray, rows: np.ndarray, *, m: int = 199) -> floa
 def one_per_group(groups: np.ndarray, *, seed: int) -> np.ndarray:
     """Rows, sorted, that keep one pair of every group, drawn at random: the one-to-one part of many-to-one pairs."""
     group = _ranks(groups)
-    order = np.random.default_rng(seed).permutation(len(group))
+    order = arrays.generator(seed).permutation(len(group))
     return np.sort(order[np.unique(group[order], return_index=True)[1]])
 
 

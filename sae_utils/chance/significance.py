@@ -250,9 +250,11 @@ def random_rows(
     (`similarity.imd`). Raises ValueError where a pool holds fewer than n rows.
     """
     pool_a, pool_b = arrays.rows(pool_a, "pool_a"), arrays.rows(pool_b, "pool_b")
+    if arrays.whole(m, "m") < 2 or arrays.whole(n, "n") < 1:
+        raise ValueError(f"m = {m} draws of n = {n} rows: at least 2 of 1 are needed")
     if n > min(len(pool_a), len(pool_b)):
         raise ValueError(f"n = {n} rows from pools of {len(pool_a)} and {len(pool_b)}: draw fewer")
-    rng = np.random.default_rng(seed)
+    rng = arrays.generator(seed)
     scores = np.array(
         [
             score(*(pool[rng.choice(len(pool), n, replace=False)] for pool in (pool_a, pool_b)))
@@ -295,7 +297,8 @@ def _draws_wanted(
         raise ValueError(f"m_of names {sorted(strange)}, which are not among the measures {names}")
     if m == "exact":
         return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
-    wanted = {c.name: min(int(m), m_of.get(c.name, int(m))) for c in chosen}
+    m = arrays.whole(m, "m")
+    wanted = {c.name: min(m, arrays.whole(m_of.get(c.name, m), "m_of")) for c in chosen}
     closed = {c.name for c in chosen if c.moments and isinstance(null, Null) and null.uniform}
     if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
         raise ValueError(

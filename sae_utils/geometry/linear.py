@@ -7,7 +7,7 @@ costs one product however many measures are asked for. This module never draws p
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,13 @@ class LinearSide(NamedTuple):
 Score = Callable[[LinearSide, LinearSide, Tensor, Tensor], Tensor]
 
 
+def _rounded_to(given: np.ndarray) -> np.dtype[np.floating[Any]]:
+    """The dtype to which rows are rounded; float32 is found also where it has been widened to float64."""
+    with np.errstate(over="ignore", under="ignore"):
+        widened = given.dtype == np.float64 and (given == given.astype(np.float32)).all()
+    return np.dtype(np.float32) if widened else given.dtype
+
+
 def side(rows: np.ndarray) -> LinearSide:
     """Centre and decompose `rows` (n, d) in float64; O(n d min(n, d)). Raises Undefined if all rows are equal.
 
@@ -47,7 +54,7 @@ def side(rows: np.ndarray) -> LinearSide:
     decomposition.
     """
     given = arrays.rows(rows, "rows", 2)
-    kind, down = np.finfo(given.dtype), -arrays.exponent(given)
+    kind, down = np.finfo(_rounded_to(given)), -arrays.exponent(given)
     wide = np.ldexp(given.astype(np.float64, copy=False), down)
     length = float(np.linalg.norm(wide))
     noise = float(kind.eps) * length + float(np.ldexp(float(kind.smallest_subnormal), down)) * math.sqrt(wide.size)

@@ -40,7 +40,7 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
     Raises ValueError unless n > k >= 1, on rows of zero, and where ties make lists of over n / 2.
     """
     n = len(arrays.rows(rows, "rows"))
-    if not 1 <= k < n:
+    if not 1 <= arrays.whole(k, "k") < n:
         raise Undefined(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
     close, half = (torch.from_numpy(x) for x in nearness(rows))
     found = [_nearest(close, half, start, k) for start in range(0, n, max(1, _BLOCK_BYTES // (8 * n)))]

@@ -217,6 +217,7 @@ def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> np.
     for matrix in matrices:
         if not np.allclose(matrix, matrix.T, atol=1e-8 * np.abs(matrix).max()):
             raise ValueError("a dissimilarity matrix is not symmetric")
+    matrices = [np.ldexp(m, -arrays.exponent(m)) for m in matrices]  # their squares fit
     flat = np.stack([relational.relation(m, comparison).matrix.numpy().ravel() for m in matrices])
     return flat @ flat.T
 

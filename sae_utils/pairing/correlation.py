@@ -93,6 +93,7 @@ def correlate(
     """
     one, two = _sides(a, b, rows, rows_b)
     check_k(k, one, two)
+    arrays.whole(threads, "threads")
     for name, side in (("a", one), ("b", two)):
         if not side.moments.live.any():
             raise ValueError(f"side {name} has no live feature on these {len(side.at)} tokens: all dead or constant")
@@ -170,7 +171,7 @@ def _sparse(one: Side, two: Side) -> bool:
 def check_k(k: int, one: Side, two: Side) -> None:
     """Refuse more candidates than a side has features."""
     for name, side in (("a", one), ("b", two)):
-        if not 1 <= k <= side.features:
+        if not 1 <= arrays.whole(k, "k") <= side.features:
             raise ValueError(f"k = {k} candidates, but side {name} has {side.features} features: choose k within them")
 
 

@@ -55,6 +55,7 @@ def _gated(rule: Callable[Concatenate[Pairs, Facts, Options], Filtered]) -> Call
 
     @wraps(rule)
     def gated(pairs: Pairs, facts: Facts, *args: Options.args, **options: Options.kwargs) -> Filtered:
+        pairs = Pairs(*map(np.asarray, pairs))
         matching.check(pairs)
         _check_facts("a", facts.firings_a, facts.top_a, len(pairs.why_a))
         _check_facts("b", facts.firings_b, facts.top_b, len(pairs.why_b))
@@ -74,6 +75,7 @@ def _check_facts(side: str, firings: Array, top: Array, features: int) -> None:
 @_gated
 def rare(pairs: Pairs, facts: Facts, *, minimum: int) -> Filtered:
     """Keep pairs of which both features fire on at least ``minimum`` tokens; 1 drops the dead."""
+    minimum = arrays.whole(minimum, "minimum")
     keep = (facts.firings_a[pairs.a] >= minimum) & (facts.firings_b[pairs.b] >= minimum)
     return _filtered(pairs, keep, matching.RARE)
 
@@ -167,7 +169,7 @@ def apply(pairs: Pairs, facts: Facts, steps: Sequence[tuple[str, Mapping[str, An
 
 
 def _top(tokens: Array, top: int) -> Array:
-    if not 1 <= top <= tokens.shape[1]:
+    if not 1 <= arrays.whole(top, "top") <= tokens.shape[1]:
         raise ValueError(f"top = {top}: features have 1 to {tokens.shape[1]} top tokens")
     return tokens[:, :top]
 

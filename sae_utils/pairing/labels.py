@@ -46,10 +46,12 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     n, width = codes.shape
     if token.shape != (n,) or home.shape != (n,):
         raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
-    if token.dtype.kind not in "iu" or (np.abs(token.astype(np.float64)) > keys.LOW).any():
-        raise ValueError(f"tokens holds {token.dtype} values: give token ids, integers of at most {keys.LOW}")
-    if k < 1 or window < 0:
+    if token.dtype.kind not in "iu" or ((token < 0) | (token > keys.LOW)).any():
+        raise ValueError(f"tokens holds {token.dtype} values: give token ids, integers from 0 to {keys.LOW}")
+    if arrays.whole(k, "k") < 1 or arrays.whole(window, "window") < 0:
         raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
+    if home.dtype.kind not in "biufSU" or not (home[1:] >= home[:-1]).all():
+        raise ValueError("document falls, or is no number: give the nondecreasing number of every row's document")
     heaps, firings = np.full((width, k), keys.EMPTY, np.int64), np.zeros(width, np.int64)
     for first in tqdm(range(0, n, sides.BLOCK), desc="labels", leave=False, disable=None, delay=2):
         block = _checked(codes[first : first + sides.BLOCK], first)

@@ -79,10 +79,13 @@ def check(pairs: Pairs) -> None:
     r = arrays.numbers(pairs.r, "pairs.r", 1)
     if len(r) != len(a):
         raise ValueError(f"{len(a)} pairs, {len(r)} correlations: a pair needs one")
+    for name, why in (("why_a", pairs.why_a), ("why_b", pairs.why_b)):
+        arrays.positions(why, len(REASONS), f"pairs.{name}", "reason")
 
 
 def left_out(pairs: Pairs) -> dict[str, dict[str, int]]:
     """How many features of either side are left out, by reason: {"a": {reason: count}, "b": ...}."""
+    check(pairs)
     counts = {"a": np.bincount(pairs.why_a), "b": np.bincount(pairs.why_b)}
     return {side: {REASONS[why]: int(n) for why, n in enumerate(c) if n and why} for side, c in counts.items()}
 
@@ -179,7 +182,7 @@ def identity(correlation: Correlation) -> Pairs:
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
     """The same features, each as often, paired at random: the partners of ``pairs`` shuffled among its pairs."""
     check(pairs)
-    b = np.random.default_rng(seed).permutation(pairs.b)
+    b = arrays.generator(seed).permutation(pairs.b)
     r = correlations(correlation, pairs.a, b)
     order = np.lexsort((b, pairs.a))
     return pairs._replace(a=pairs.a[order], b=b[order], r=r[order])

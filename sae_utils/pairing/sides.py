@@ -19,6 +19,7 @@ from sae_utils import arrays
 from sae_utils.pairing import accumulate
 
 Codes: TypeAlias = sparse.csr_array | np.ndarray  # what a store holds
+TINY = 1e-140  # below, squares leave float64
 BLOCK = 4096  # tokens of a dense side read at once; fixed, so that sums have the same bits everywhere
 
 
@@ -63,6 +64,7 @@ def prepare(codes: Codes, at: ArrayLike, name: str) -> Side:
     shift, total, square, count, low, high = _sums(codes, at)
     if not np.isfinite(square).all():
         _refuse_infinite(codes, at, name)
+    _refuse_tiny(low, high, name)
     n = max(len(at), 1)
     centred = np.maximum(square - total * total / n, 0.0)
     live = (high > low) & (centred > 0)
@@ -87,6 +89,13 @@ def _refuse_infinite(codes: Codes, at: NDArray[np.int64], name: str) -> None:
                 f"side {name} holds NaN or infinite activations, first in row {row}, column {column}: harvest it again"
             )
     raise ValueError(f"side {name} holds activations whose squares exceed float64: scale them down")
+
+
+def _refuse_tiny(low: NDArray[np.float64], high: NDArray[np.float64], name: str) -> None:
+    """Raise the ValueError that names a feature that varies, but would seem constant: its squares are 0."""
+    tiny = (high > low) & (np.maximum(-low, high) < TINY)
+    if tiny.any():
+        raise ValueError(f"side {name}, column {np.argmax(tiny)}: no activation reaches {TINY}: scale them up")
 
 
 def _sparse_sums(codes: sparse.csr_array, at: NDArray[np.int64]) -> tuple[np.ndarray, ...]:

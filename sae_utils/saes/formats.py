@@ -148,9 +148,13 @@ def gemma_scope(file: Path) -> Any:
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            found = {name: torch.from_numpy(archive[name]).float() for name in archive.files}
+            read = {name: archive[name] for name in archive.files}
+        kinds = {name: value.dtype for name, value in read.items()}
+        found = {name: torch.from_numpy(value).float() for name, value in read.items()}
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ProfileError(f"{file}: not an archive of arrays ({error}); delete it and fetch it again") from error
+    if whole := [f"{name} ({kind})" for name, kind in kinds.items() if not np.issubdtype(kind, np.floating)]:
+        raise ProfileError(f"{file}: {', '.join(whole)}: weights of floating point are expected; convert them")
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     d, n = shapes["W_enc"] if len(shapes.get("W_enc", ())) == 2 else ("d", "n")
     expected = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
