@@ -366,7 +366,7 @@ NONE = {
     "window = 1.5": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), window=1.5),
     "document falls": lambda: labels.label(CSR, np.arange(TOKENS), np.full(TOKENS, np.nan)),
     "document falls, or": lambda: labels.label(CSR, np.arange(TOKENS), np.arange(TOKENS)[::-1]),
-    "tokens holds": lambda: labels.label(CSR, np.full(TOKENS, -1), np.zeros(TOKENS)),
+    "tokens holds": lambda: labels.label(CSR, np.full(TOKENS, -2), np.zeros(TOKENS)),
     "seed = -1": lambda: matching.random(None, PAIRS, -1),
     "seed = 'x'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m=9, seed="x"),
     "m = 'many'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m="many"),

@@ -38,7 +38,7 @@ class Labels(NamedTuple):
 def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, window: int = 8) -> Labels:
     """Top ``k`` tokens of every feature of ``codes`` (tokens, features) with ``window`` tokens either side.
 
-    ``tokens`` (tokens,) are token ids, ``document`` (tokens,) the nondecreasing document of every row.
+    ``tokens`` (tokens,) are token ids, -1 for none, ``document`` (tokens,) the nondecreasing document of every row.
     Raises ValueError as ``arrays.codes``, and where lengths differ, k is not positive, or an activation is not finite.
     """
     codes = arrays.codes(codes, "codes")
@@ -46,8 +46,8 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     n, width = codes.shape
     if token.shape != (n,) or home.shape != (n,):
         raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
-    if token.dtype.kind not in "iu" or ((token < 0) | (token > keys.LOW)).any():
-        raise ValueError(f"tokens holds {token.dtype} values: give token ids, integers from 0 to {keys.LOW}")
+    if token.dtype.kind not in "iu" or ((token < -1) | (token > keys.LOW)).any():
+        raise ValueError(f"tokens holds {token.dtype}: give token ids, integers from 0 to {keys.LOW}, or -1 for none")
     if arrays.whole(k, "k") < 1 or arrays.whole(window, "window") < 0:
         raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
     if home.dtype.kind not in "biufSU" or not (home[1:] >= home[:-1]).all():
