@@ -261,7 +261,8 @@ control = pd.DataFrame(
     }
     for label, pairs in partners.items()
 )
-shown = {"n": "{:.0f}", **dict.fromkeys(control.columns[3:6], "{:.2f}"), "z": "{:.1f}", "p": "{:.3f}"}
+control["p"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in control["p"]]
+shown = {"n": "{:.0f}", **dict.fromkeys(control.columns[3:6], "{:.2f}"), "z": "{:.1f}"}
 out.table("control", control, shown)
 
 # %% [markdown]

@@ -42,7 +42,7 @@ def test_every_command_is_a_target():
 
 def test_every_number_of_a_claim_is_that_of_the_committed_results():
     results = "".join(file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex"))
-    claims = re.findall(r"((?:\d+ to )?[\w.]+(?: of \d+| \d+)?)<!-- (\w+) -->", README)
+    claims = re.findall(r"((?:\d+ to )?[\w.]+(?: of \d+(?: tested \(.*?\))?| \d+)?)<!-- (\w+) -->", README)
     assert len(claims) > 5
     for value, macro in claims:
         (now,) = re.findall(rf"\\newcommand{{\\{macro}}}{{(.*)}}%", results)
