@@ -307,7 +307,7 @@ closest
 # %%
 both = lines[lines.measure.isin(["svcca", "svcca_first_component"]) & (lines.rows == "decoder")]
 estimators = both[both.pair == main.pair].assign(
-    estimator=both.measure.map({"svcca": "SVCCA", "svcca_first_component": "first component"})
+    estimator=lambda rows: rows.measure.map({"svcca": "SVCCA", "svcca_first_component": "first component"})
 )
 estimators["blocks"] = [blocks[cell] for cell in estimators.cell]
 estimators = estimators.sort_values(["i", "j"], kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})
