@@ -19,7 +19,7 @@ endif
 BUILD := build/$(PROFILE)
 NOTEBOOKS := $(patsubst notebooks/%.py,%,$(wildcard notebooks/*.py))
 EXECUTED := $(NOTEBOOKS:%=$(BUILD)/%.ipynb)
-CODE := $(wildcard sae_utils/*.py sae_utils/*/*.py)
+CODE := $(wildcard sae_utils/*.py sae_utils/*/*.py sae_utils/*/*/*.py)
 DATA := params/lexicon.yaml params/concepts.yaml params/published_layer_scores.csv
 PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 
@@ -50,12 +50,12 @@ help: ## list the targets
 ifdef READY
 $(READY): constraints.txt pyproject.toml
 	@$(if $(PYTHON),,echo "error: no Python >= 3.11 found; install one, or name it: make PYTHON=/path/to/python3.11"; exit 1)
-	@$(PYTHON) -m sae_utils.environment --torch $(TORCH)
+	@$(PYTHON) -m sae_utils environment --torch $(TORCH)
 endif
 
 # --- the paper
 paper: $(EXECUTED) tex
-	@TEX=$(TEX) $(BIN)/python -m sae_utils.typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
+	@TEX=$(TEX) $(BIN)/python -m sae_utils typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
 
 # two notebooks at a time, unless -j says how many: most of each runs on one core
 smoke:
@@ -66,18 +66,18 @@ $(BUILD)/sums/%: FORCE
 	@{ mkdir -p $(@D) \
 	  && cat $(if $(filter profile,$*),$(PROFILES) notebooks/*.py,notebooks/$*.py) $(CODE) $(DATA) | cksum >$@.$$$$ \
 	  && if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi; } 2>/dev/null \
-	  || { rm -f $@.$$$$; $(BIN)/python -m sae_utils.params $(PROFILE); exit 1; } # which says what cannot be written
+	  || { rm -f $@.$$$$; $(BIN)/python -m sae_utils profile $(PROFILE); exit 1; } # which says what cannot be written
 
 # each notebook's parameters are rewritten only if they changed, so that only the notebooks concerned run again
 $(BUILD)/params/.checked: $(READY) $(BUILD)/sums/profile
-	@$(BIN)/python -m sae_utils.params $(PROFILE)
+	@$(BIN)/python -m sae_utils profile $(PROFILE)
 	@touch $@
 
 $(BUILD)/params/%.yaml: $(BUILD)/params/.checked ;
 
 $(EXECUTED): $(BUILD)/%.ipynb: $(BUILD)/params/%.yaml $(BUILD)/sums/%
 	@echo "== $* ($(PROFILE))"
-	@$(BIN)/python -m sae_utils.execute $(PROFILE) $*
+	@$(BIN)/python -m sae_utils execute $(PROFILE) $*
 
 # announced, and only where it is ours to do: Debian or Ubuntu, as root
 tex:
@@ -92,23 +92,23 @@ tex:
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m sae_utils $(BIN)/pytest -n 2
+	@$(BIN)/python -m sae_utils run $(BIN)/pytest -n 2
 
 lab: $(READY) notebooks
-	@$(BIN)/python -m sae_utils $(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m sae_utils run $(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
-	@$(BIN)/python -m sae_utils.notebooks $(if $(KEEP),--keep $(KEEP))
+	@$(BIN)/python -m sae_utils notebooks $(if $(KEEP),--keep $(KEEP))
 
 format: $(READY) notebooks
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	@$(MAKE) --no-print-directory notebooks
 
 plan: $(READY)
-	@HF_HUB_OFFLINE=0 $(BIN)/python -m sae_utils.plan $(PROFILE)
+	@HF_HUB_OFFLINE=0 $(BIN)/python -m sae_utils plan $(PROFILE)
 
 check-results: $(READY)
-	@$(BIN)/python -m sae_utils.report $(PROFILE)
+	@$(BIN)/python -m sae_utils results $(PROFILE)
 
 clean:
 	rm -rf build

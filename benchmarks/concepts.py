@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks import _apart
 from benchmarks.correlation import codes
-from sae_utils.studies import concepts, words
+from sae_utils.studies import words
+from sae_utils.studies.semantic_subspaces import concepts
 
 VOCABULARY = 50_000  # tokens, as many as Pythia has
 RULES = ({"kind": "top", "top": 5, "least": 1}, {"kind": "mass", "share": 0.5})

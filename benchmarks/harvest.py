@@ -26,8 +26,8 @@ import torch
 
 from benchmarks import _apart
 from sae_utils import store
-from sae_utils.lms import models, toys
-from sae_utils.saes import activations, dictionaries, formats
+from sae_utils.engine.lms import models, toys
+from sae_utils.engine.saes import activations, dictionaries, formats
 from sae_utils.store import Artefact, artefact
 
 BLOCK, SKIP, WIDTH, K = 3, 1, 32_768, 16

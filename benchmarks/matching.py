@@ -19,8 +19,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import _apart
-from sae_utils.pairing import directions, matching
-from sae_utils.pairing.correlation import Correlation
+from sae_utils import matching
+from sae_utils.correlate import Correlation
+from sae_utils.engine.pairing import directions
 
 WIDTH = 64  # coordinates of a planted vector
 NOISE = 2.0  # of a partner, in units of the vector: partners have a cosine of about 0.45

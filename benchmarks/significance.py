@@ -52,8 +52,7 @@ def symmetric(matrix: np.ndarray) -> np.ndarray:
 
 
 def svcca(quick: bool) -> dict[str, float]:
-    from sae_utils.chance import significance
-    from sae_utils.geometry import similarity
+    from sae_utils import significance, similarity
 
     n, d, m, timed = (1024, 128, 100, 3) if quick else (4096, 512, 1000, 3)
     a, b = related(n, d)
@@ -76,7 +75,7 @@ def svcca(quick: bool) -> dict[str, float]:
 def rsa(quick: bool) -> dict[str, float]:
     from skbio.stats.distance import DistanceMatrix, mantel
 
-    from sae_utils.chance import significance
+    from sae_utils import significance
 
     n, m = (512, 999) if quick else (4096, 9999)
     a, b = related(n, 512)
@@ -94,7 +93,7 @@ def rsa(quick: bool) -> dict[str, float]:
 
 
 def rsa32k(quick: bool) -> dict[str, float]:
-    from sae_utils.chance import significance
+    from sae_utils import significance
 
     n, m = (4096, 20) if quick else (32_768, 200)
     a, b = related(n, 512)
@@ -106,7 +105,7 @@ def rsa32k(quick: bool) -> dict[str, float]:
 
 
 def battery(quick: bool) -> dict[str, float]:
-    from sae_utils.chance import significance
+    from sae_utils import significance
 
     n, d, m = (500, 64, 50) if quick else (5000, 512, 1000)
     a, b = related(n, d)

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from sae_utils import params, pipeline, store
-from sae_utils.saes import dictionaries
-from sae_utils.text import corpora
+from sae_utils import pipeline, profiles, store
+from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.text import corpora
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples, one repeat")
     quick = parser.parse_args().quick
-    profile = params.load("demo")
+    profile = profiles.load("demo")
     corpus = profile.corpus.model_copy(update={"documents": 8000})
     name = profile.common.primary.pair[0]
     spec = profile.dictionaries[name]

@@ -47,14 +47,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, sweep, wording
-from sae_utils.lms import models
-from sae_utils.saes import activations, quality
-from sae_utils.studies import controls, training, truth
-from sae_utils.text import corpora, stories
+from sae_utils import pipeline, profiles, report, sweep
+from sae_utils.engine.build import wording
+from sae_utils.engine.lms import models
+from sae_utils.engine.saes import activations, quality
+from sae_utils.engine.text import corpora, stories
+from sae_utils.studies.models_and_dictionaries import controls, training, truth
 
 # %%
-run = params.start(profile, "00_models_and_dictionaries")
+run = profiles.start(profile, "00_models_and_dictionaries")
 out = report.Report(run, "00_models_and_dictionaries")
 
 # %% [markdown]

@@ -59,14 +59,27 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, store, wording
-from sae_utils.chance import comparison, nulls, significance
-from sae_utils.geometry import similarity
-from sae_utils.pairing import correlation, filters, labels, matching
-from sae_utils.studies import contexts, counterparts, matched
+from sae_utils import (
+    correlate,
+    filters,
+    labels,
+    matching,
+    nulls,
+    pipeline,
+    profiles,
+    report,
+    significance,
+    similarity,
+    store,
+)
+from sae_utils.engine.build import wording
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies import contexts
+from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies.llm_vs_sae import matched
 
 # %%
-run = params.start(profile, "01_feature_matching")
+run = profiles.start(profile, "01_feature_matching")
 out = report.Report(run, "01_feature_matching")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
@@ -218,7 +231,7 @@ out.figure("maximum", figure)
 
 # %%
 halves = [
-    correlation.correlate(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
+    correlate.correlate(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
     for half in counterparts.document_halves(documents, at, seed=seed)
 ]
 ways = {
@@ -354,7 +367,7 @@ survives
 
 # %%
 last, steps = filters.apply(forward, facts, [(name, options) for name, options in filters_in_order])
-dropped_r = [correlation.paired(a.codes, b.codes, x.a, x.b, rows=on_held_out).r for x in steps]
+dropped_r = [correlate.paired(a.codes, b.codes, x.a, x.b, rows=on_held_out).r for x in steps]
 best = [int(np.argmax(x.r)) if x.removed else None for x in steps]
 removed = pd.DataFrame(
     {

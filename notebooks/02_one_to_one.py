@@ -43,12 +43,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report
-from sae_utils.chance import comparison, corrections
-from sae_utils.pairing import filters, matching
+from sae_utils import filters, inference, matching, pipeline, profiles, report
+from sae_utils.engine.pairing import comparison
 
 # %%
-run = params.start(profile, "02_one_to_one")
+run = profiles.start(profile, "02_one_to_one")
 out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
@@ -132,7 +131,7 @@ results = {
     name: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=(seed, number))
     for number, (name, p) in enumerate(scored.items())
 }
-family_wise = corrections.holm([x.p for x in results.values()], m=permutations)
+family_wise = inference.holm([x.p for x in results.values()], m=permutations)
 
 # %%
 smallest = min(len(p.a) for p in scored.values())

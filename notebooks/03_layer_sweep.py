@@ -58,12 +58,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import params, pipeline, report, sweep
-from sae_utils.chance import comparison
-from sae_utils.studies import baselines, cells, layers
+from sae_utils import pipeline, profiles, report, sweep
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies.layer_sweep import cells, layers
+from sae_utils.studies.llm_vs_sae import baselines
 
 # %%
-run = params.start(profile, "03_layer_sweep")
+run = profiles.start(profile, "03_layer_sweep")
 out = report.Report(run, "03_layer_sweep")
 primary = run.common.primary
 grid = layers.cells(run, "03_layer_sweep", pairs)

@@ -52,12 +52,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
-from sae_utils import params, report, sweep
-from sae_utils.chance import comparison, corrections, significance
-from sae_utils.studies import baselines, concepts, counterparts, indexed, matched, subspaces, words
+from sae_utils import inference, profiles, report, significance, sweep
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies import words
+from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies.llm_vs_sae import baselines, indexed, matched
+from sae_utils.studies.semantic_subspaces import concepts, subspaces
 
 # %%
-run = params.start(profile, "04_llm_vs_sae")
+run = profiles.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
 candidates, counterpart = partners["candidates"], partners["counterpart"]
@@ -106,7 +109,7 @@ tested = {
     cell: significance.test(*x.rows, [measure], m=permutations, seed=(seed, number))
     for number, (cell, x) in enumerate(sets.items())
 }
-family = corrections.maximum_of_z(tested)
+family = inference.maximum_of_z(tested)
 small = min([x.n for cell, x in sets.items() if cell[2] == OUTPUTS], default=n)
 at_small = {cell: comparison.rows_at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
 ceiling = {(name, cell[2]): x.excess for cell, x in at_n.items() for name in seeds if cell[:2] == (name, seeds[name])}
@@ -456,7 +459,7 @@ geometry = {
     cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))
     for number, (cell, rows) in enumerate(sides.items())
 }
-index_p = {cell: p[measure] for cell, p in corrections.maximum_of_z(geometry).items()}
+index_p = {cell: p[measure] for cell, p in inference.maximum_of_z(geometry).items()}
 both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
 index_n = {cell: comparison.rows_at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
 
@@ -470,7 +473,7 @@ numbered = pd.DataFrame(
     | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
-in_order = corrections.maximum_of_z({names: {"r": x.shuffled} for names, x in units.items()})
+in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in units.items()})
 beyond = {names for names, p in in_order.items() if p["r"] < 0.05}
 alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < 0.05}
 verdict = f"Neurons of one index correlate beyond a shuffled index in {comparison.among(beginnings, beyond)} layers"
@@ -520,7 +523,7 @@ within = {
     key: significance.test(*those, [measure], m=permutations, seed=(seed, 3, number))
     for number, (key, those) in enumerate(rows.items())
 }
-within_family = corrections.maximum_of_z(within)
+within_family = inference.maximum_of_z(within)
 least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept) for concept, _ in rows}
 
 # %%

@@ -66,23 +66,21 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import params, pipeline, report
-from sae_utils.chance import comparison, corrections, significance
-from sae_utils.pairing import labels
-from sae_utils.studies import (
+from sae_utils import inference, labels, pipeline, profiles, report, significance
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies import contexts, words
+from sae_utils.studies.semantic_subspaces import (
     concepts,
-    contexts,
     outcomes,
     placebos,
     relatedness,
     relations,
     subspaces,
     unsupervised,
-    words,
 )
 
 # %%
-run = params.start(profile, "05_semantic_subspaces")
+run = profiles.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
 primary = run.common.primary
 name_a, name_b = primary.pair
@@ -362,7 +360,7 @@ in_b = {
     key: unsupervised.compact(x.b, pool[key[1]].b, b.decoder, m=draws["permutations"], seed=[seed, 3, number])
     for number, (key, x) in enumerate(clusters.items())
 }
-in_b_corrected = corrections.maximum_of_z({key: {"cosine": x} for key, x in in_b.items() if x})
+in_b_corrected = inference.maximum_of_z({key: {"cosine": x} for key, x in in_b.items() if x})
 carried = pd.DataFrame(
     {
         "clusters of A by": way,
@@ -581,7 +579,7 @@ held_against = {
 }
 
 # %%
-placebo_corrected = corrections.maximum_of_z(held_against)
+placebo_corrected = inference.maximum_of_z(held_against)
 means = {
     "shuffled": {key: x[primary.measure].null_mean for key, x in tested.items()},
     "placebo": {key: x[primary.measure].null_mean for key, x in held_against.items()},

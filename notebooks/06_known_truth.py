@@ -60,13 +60,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import params, report, sweep
-from sae_utils.chance import comparison
-from sae_utils.geometry import similarity
-from sae_utils.studies import calibration, published, synthetic
+from sae_utils import profiles, report, similarity, sweep
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies.known_truth import calibration, synthetic
+from sae_utils.studies.published_tables import published
 
 # %%
-run = params.start(profile, "06_known_truth")
+run = profiles.start(profile, "06_known_truth")
 out = report.Report(run, "06_known_truth")
 where = f"params/{profile}.yaml: 06_known_truth"
 planted = synthetic.worlds(truths, f"{where}.truths")

@@ -53,14 +53,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report
-from sae_utils.chance import comparison, corrections, significance
-from sae_utils.pairing import correlation, labels, matching
-from sae_utils.studies import aligned, cells, contexts, counterparts, matched
-from sae_utils.text import alignment, corpora, tokenization
+from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance
+from sae_utils.engine.pairing import comparison
+from sae_utils.engine.text import alignment, corpora, tokenization
+from sae_utils.studies import contexts
+from sae_utils.studies.across_tokenizers import aligned
+from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies.layer_sweep import cells
+from sae_utils.studies.llm_vs_sae import matched
 
 # %%
-run = params.start(profile, "11_across_tokenizers")
+run = profiles.start(profile, "11_across_tokenizers")
 out = report.Report(run, "11_across_tokenizers")
 out.needs(comparisons, "no models with different tokenizers")
 measure, source = run.common.primary.measure, corpora.text(run.corpus)
@@ -164,7 +167,7 @@ across = [key for key in found if key[1] in aligned.AGGREGATIONS]
 off, chance = {}, {}
 for key, (a, b) in sides.items():
     held_out, p = np.flatnonzero(both[key].on_held_out), mutual[key]
-    off[key] = correlation.paired(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:]).r
+    off[key] = correlate.paired(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:]).r
     documents = a.sites.array("documents")
     drawn = counterparts.unrelated(a.codes, b.codes, p, held_out, documents, m=permuted, seed=seed)
     chance[key] = max(comparison.average(np.abs(r)) for r in drawn)
@@ -249,7 +252,7 @@ tested = {
     key: significance.test(*x, [measure], m=permutations, seed=(seed, number))
     for number, (key, x) in enumerate(scored.items())
 }
-family = corrections.maximum_of_z(tested)
+family = inference.maximum_of_z(tested)
 at_n = dict.fromkeys(rows, comparison.UNSCORED) | {
     key: comparison.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }

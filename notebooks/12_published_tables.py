@@ -60,13 +60,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import params, pipeline, report, spec
-from sae_utils.chance import comparison
-from sae_utils.saes import quality
-from sae_utils.studies import calibration, ladder, planted, published, synthetic, unmasked
+from sae_utils import pipeline, profiles, report
+from sae_utils.engine.core import spec
+from sae_utils.engine.pairing import comparison
+from sae_utils.engine.saes import quality
+from sae_utils.studies.known_truth import calibration, synthetic
+from sae_utils.studies.published_tables import ladder, planted, published, unmasked
 
 # %%
-run = params.start(profile, "12_published_tables")
+run = profiles.start(profile, "12_published_tables")
 out = report.Report(run, "12_published_tables")
 where = f"params/{profile}.yaml: 12_published_tables"
 scores = published.layer_scores()

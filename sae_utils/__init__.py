@@ -1,6 +1,6 @@
 """What the notebooks of this paper import; `README.md` shows how data flow through its modules."""
 
-from sae_utils import cpu, sources
+from sae_utils.engine.core import cpu, sources
 
 sources.need_temporary()
 cpu.pin()  # before torch and numpy load

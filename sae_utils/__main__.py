@@ -1,20 +1,39 @@
-"""Runs a command with what the package sets when it is imported: the pinned CPU code path, the folder of kernels.
-
-`python -m sae_utils COMMAND ...`
-"""
+"""The commands of the package: `python -m sae_utils COMMAND`; `--help` lists them, `COMMAND --help` explains one."""
 
 import argparse
+import importlib
 import os
+import sys
+
+COMMANDS = {  # of each the module whose `main` it is
+    "profile": ("profiles", "checks a profile and writes the parameters of its notebooks"),
+    "execute": ("engine.build.execute", "runs one notebook of a profile"),
+    "typeset": ("engine.build.typeset", "sets the paper of a profile"),
+    "plan": ("engine.build.plan", "says what a profile would fetch and use"),
+    "results": ("report", "says which committed results are older than code or parameters"),
+    "notebooks": ("engine.build.notebooks", "brings each .py and its .ipynb together"),
+    "environment": ("engine.build.environment", "makes .venv"),
+}
 
 
 def main() -> None:
-    """Run a command, as JupyterLab, with the pinned CPU code path."""
-    parser = argparse.ArgumentParser(prog="python -m sae_utils", description=main.__doc__)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
-    command = parser.parse_args().command
-    if not command:
-        parser.error("name a command")
-    os.execvp(command[0], command)
+    """Run a command of the package; `run` runs any other, as `run jupyter lab`, on the pinned CPU code path."""
+    listed = "\n".join(f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m sae_utils",
+        description=f"{main.__doc__}\n\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=[*COMMANDS, "run"], metavar="COMMAND", help="one of these, or run")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    asked = parser.parse_args()
+    if asked.command in COMMANDS:
+        sys.argv[1:] = asked.arguments
+        importlib.import_module(f"sae_utils.{COMMANDS[asked.command][0]}").main()
+    elif not asked.arguments:
+        parser.error("run: name a command")
+    else:
+        os.execvp(asked.arguments[0], asked.arguments)
 
 
 if __name__ == "__main__":

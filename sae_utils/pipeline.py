@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sae_utils import sweep
-from sae_utils.lms import models, pretrained, toys
-from sae_utils.pairing import candidates, correlation
-from sae_utils.pairing.correlation import Correlation
-from sae_utils.pairing.matching import Pairs
-from sae_utils.pairing.sides import Side
-from sae_utils.params import Profile
-from sae_utils.saes import activations, dictionaries, quality, releases
-from sae_utils.spec import ProfileError, nearest
+from sae_utils import correlate, sweep
+from sae_utils.correlate import Correlation
+from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.kernels.sides import Side
+from sae_utils.engine.lms import models, pretrained, toys
+from sae_utils.engine.pairing import candidates
+from sae_utils.engine.saes import activations, dictionaries, quality, releases
+from sae_utils.engine.text import corpora, tokenization
+from sae_utils.matching import Pairs
+from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
-from sae_utils.text import corpora, tokenization
 
 FEWEST = 3  # pairs whose arrangement can be scored at all
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
@@ -207,7 +207,7 @@ class Pair(NamedTuple):
 
     def held_out(self, pairs: Pairs) -> np.ndarray:
         """Correlation of pairs on the documents that did not choose them: (pairs,), NaN where a feature is dead."""
-        return correlation.paired(*self.judged, pairs.a, pairs.b).r
+        return correlate.paired(*self.judged, pairs.a, pairs.b).r
 
 
 def pair(

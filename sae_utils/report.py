@@ -4,7 +4,7 @@ In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pd
 `paper/generated/<profile>/<notebook>.tex`, the same bytes for the same inputs.
 Never: a number typed by hand; unescaped text in LaTeX.
 
-`python -m sae_utils.report PROFILE` says which of them are stale against the sources and parameters that made them,
+`python -m sae_utils results PROFILE` says which of them are stale against the sources and parameters that made them,
 and which are not what a notebook wrote.
 """
 
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import pandas as pd
 
-from sae_utils import files, params
-from sae_utils.latex import camel, cell, escape, number
-from sae_utils.sources import REPOSITORY, code_digest, digest
-from sae_utils.spec import ProfileError
-from sae_utils.text import lexicon
+from sae_utils import profiles
+from sae_utils.engine.core import files
+from sae_utils.engine.core.latex import camel, cell, escape, number
+from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import lexicon
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ STYLE = {
     "legend.frameon": False,
 }
 # what notebooks read besides code and profile
-DATA = [lexicon.SOURCE, params.PARAMS / "concepts.yaml", params.PARAMS / "published_layer_scores.csv"]
+DATA = [lexicon.SOURCE, profiles.PARAMS / "concepts.yaml", profiles.PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
 
 
@@ -85,7 +86,7 @@ class Report:
     Macros are named after the notebook: in `01_feature_matching` the number `pairs` becomes `\\FeatureMatchingPairs`.
     """
 
-    def __init__(self, profile: params.Profile, notebook: str) -> None:
+    def __init__(self, profile: profiles.Profile, notebook: str) -> None:
         style()
         self.profile, self.notebook = profile, notebook
         self._macros: dict[str, str] = {}
@@ -141,7 +142,7 @@ class Report:
         """
         import matplotlib.pyplot as plt
 
-        source = (params.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
+        source = (profiles.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
         title = re.search(r"^# # (.+)$", source, re.MULTILINE)
         said = f"Not in this edition, which has {why}."
         if not part and title:
@@ -172,12 +173,12 @@ class Report:
         return file
 
 
-def _header(profile: params.Profile, notebook: str) -> str:
-    code = hashlib.sha256((code_digest(params.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()).hexdigest()[:12]
+def _header(profile: profiles.Profile, notebook: str) -> str:
+    code = hashlib.sha256((code_digest(profiles.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 
 
-def stale(profile: params.Profile) -> list[str]:
+def stale(profile: profiles.Profile) -> list[str]:
     """Notebooks whose saved results were not made by today's code and parameters."""
     old = []
     for notebook in profile.sections:
@@ -187,7 +188,7 @@ def stale(profile: params.Profile) -> list[str]:
     return old
 
 
-def altered(profile: params.Profile) -> list[str]:
+def altered(profile: profiles.Profile) -> list[str]:
     """Saved results that are not what a notebook wrote: edited, cut off, missing, or of no notebook."""
     texts, figures = GENERATED / profile.name, FIGURES / profile.name
     written: dict[Path, str] = {}
@@ -221,11 +222,11 @@ def _digest(file: Path) -> str:
 
 def main() -> None:
     """Say which saved results are stale or not what was saved; exit status 1 if any is."""
-    parser = argparse.ArgumentParser(prog="python -m sae_utils.report", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sae_utils results", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     profile = parser.parse_args().profile
     try:
-        loaded = params.load(profile)
+        loaded = profiles.load(profile)
     except ProfileError as error:
         sys.exit(f"error: {error}")
     if old := stale(loaded):

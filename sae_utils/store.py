@@ -29,9 +29,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
-from sae_utils import cpu, files
-from sae_utils.sources import REPOSITORY, code_digest, digest
-from sae_utils.spec import Spec
+from sae_utils.engine.core import cpu, files
+from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
+from sae_utils.engine.core.spec import Spec
 
 P = ParamSpec("P")
 Item = TypeVar("Item", bound=Hashable)
@@ -71,7 +71,7 @@ def _say_code_path() -> None:
     if found := cpu.differs():
         # standard error is not kept in the executed notebooks
         print(f"store: the CPU code path is not the pinned one ({found}): last digits may differ from those of other "
-              "machines (sae_utils/cpu.py says what it needs)", file=sys.stderr)  # fmt: skip
+              "machines (sae_utils/engine/core/cpu.py says what it needs)", file=sys.stderr)  # fmt: skip
 
 
 def check() -> None:

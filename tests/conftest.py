@@ -47,16 +47,16 @@ primary: {pair: [one_layer, two_layer], matching: mutual, measure: rsa_spearman,
 @pytest.fixture(scope="session")
 def world(store_root, tmp_path_factory):
     """A profile of 400 stories, a one- and a two-layer model, an SAE each; `pipeline` makes what is asked for."""
-    from sae_utils import params
+    from sae_utils import profiles
 
     store.use(threads=1, root=store_root)
     folder = tmp_path_factory.mktemp("params")
-    for file in params.PARAMS.glob("*.yaml"):
+    for file in profiles.PARAMS.glob("*.yaml"):
         shutil.copy(file, folder)
     (folder / "world.yaml").write_text(WORLD + two.sections("one_layer", "two_layer", curve="one_layer"), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "PARAMS", folder)
-        return params.load("world")
+        patch.setattr(profiles, "PARAMS", folder)
+        return profiles.load("world")
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def tiny(tmp_path_factory):
     """The folder of a hub's repositories: a tiny checkpoint of every family, Pythia's in two revisions."""
     import tiny_hub
 
-    from sae_utils.text import stories
+    from sae_utils.engine.text import stories
 
     root = tmp_path_factory.mktemp("tiny")
     texts = [document.text for document in stories.stories(seed=0, documents=40)]

@@ -23,8 +23,8 @@ import paper_hub
 import yaml
 from hub_server import serve
 
-from sae_utils import params, store
-from sae_utils.sources import REPOSITORY
+from sae_utils import profiles, store
+from sae_utils.engine.core.sources import REPOSITORY
 
 PROFILE = "rehearsal"
 
@@ -48,8 +48,8 @@ def main() -> None:
     work, hub = into / "repository", into / "hub"
     if not work.exists():
         copy(work, given.profile)
-    params.PARAMS = work / "params"
-    profile = params.load(PROFILE)
+    profiles.PARAMS = work / "params"
+    profile = profiles.load(PROFILE)
     store.use(threads=profile.common.threads, root=into / "unused")
     if not hub.exists():
         paper_hub.build(hub, profile)
@@ -57,11 +57,11 @@ def main() -> None:
         told = {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
                 "HF_HOME": str(into / "home"), "GENSIM_DATA_DIR": str(hub / "gensim"), "PYTHONPATH": str(work),
                 "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}  # fmt: skip
-        steps = [["execute", PROFILE, notebook] for notebook in given.only or params.notebooks()]
-        begin = [["params", PROFILE], ["plan", PROFILE]]
+        steps = [["execute", PROFILE, notebook] for notebook in given.only or profiles.notebooks()]
+        begin = [["profile", PROFILE], ["plan", PROFILE]]
         for step in steps if given.only else [*begin, *steps, ["typeset", PROFILE]]:
             began = time.perf_counter()
-            command = [sys.executable, "-m", f"sae_utils.{step[0]}", *step[1:]]
+            command = [sys.executable, "-m", "sae_utils", *step]
             status = subprocess.run(command, cwd=work, env=os.environ | told).returncode
             print(f"== {' '.join(step)}: {time.perf_counter() - began:.0f} s", flush=True)
             if status:

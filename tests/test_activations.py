@@ -9,9 +9,9 @@ from sae_lens import SAE
 from transformers import AutoTokenizer
 
 from sae_utils import pipeline
-from sae_utils.lms import models
-from sae_utils.saes import activations, dictionaries
-from sae_utils.text import corpora, tokenization
+from sae_utils.engine.lms import models
+from sae_utils.engine.saes import activations, dictionaries
+from sae_utils.engine.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 

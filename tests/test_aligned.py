@@ -5,12 +5,12 @@ import pytest
 from scipy import sparse
 from transformers import AutoTokenizer
 
-from sae_utils import pipeline, store
-from sae_utils.pairing import matching
-from sae_utils.saes import activations, dictionaries
-from sae_utils.spec import ProfileError
-from sae_utils.studies import aligned, cells  # fmt: skip
-from sae_utils.text import alignment, corpora, tokenization
+from sae_utils import matching, pipeline, store
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.saes import activations, dictionaries
+from sae_utils.engine.text import alignment, corpora, tokenization
+from sae_utils.studies.across_tokenizers import aligned
+from sae_utils.studies.layer_sweep import cells  # fmt: skip
 
 STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0.3, 0.3], "split_seed": 0}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from sae_utils.text import alignment, corpora, tokenization
-from sae_utils.text.alignment import Spans
+from sae_utils.engine.text import alignment, corpora, tokenization
+from sae_utils.engine.text.alignment import Spans
 
 PLAIN = "The fox, it's said,  ran!\nÜber den Fluß; 日本語 \U0001f98a e\u0301 \t<pad>. Don't \"stop\" x_1 3rd.\r"
 KINDS = [("word", 4000), ("bpe", 280), ("bpe", 400), ("bpe", 2000)]

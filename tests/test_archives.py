@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from sae_utils import archives, hub
-from sae_utils.lms import pretrained
-from sae_utils.spec import ProfileError
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.inputs import archives, hub
+from sae_utils.engine.lms import pretrained
 
 
 @pytest.fixture

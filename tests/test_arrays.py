@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy import sparse
 
-from sae_utils import arrays
-from sae_utils.chance import comparison, nulls, significance, subsets
-from sae_utils.geometry import similarity
-from sae_utils.pairing import assignment, clusters, correlation, directions, filters, labels, matching, sides
+from sae_utils import arrays, correlate, filters, labels, matching, nulls, significance, similarity
+from sae_utils.engine.chance import subsets
+from sae_utils.engine.kernels import assignment, sides
+from sae_utils.engine.pairing import clusters, comparison, directions
 
 TOKENS, WIDTH = 40, 7
 RNG = np.random.default_rng(0)
@@ -94,11 +94,11 @@ def test_codes_however_stored_are_the_same_codes(kind):
     given = SAME_CODES[kind]
     parts = [part for part in ("data", "indices", "indptr", "row", "col") if sparse.issparse(given)]
     held = {part: np.array(getattr(given, part)) for part in parts if hasattr(given, part)}
-    np.testing.assert_allclose(correlation.correlate(given, OTHER, k=3).price(), EXPECTED, atol=1e-6)
+    np.testing.assert_allclose(correlate.correlate(given, OTHER, k=3).price(), EXPECTED, atol=1e-6)
     pairs = np.repeat(np.arange(WIDTH), 9), np.tile(np.arange(9), WIDTH)
-    found = correlation.paired(given, OTHER, *pairs)
+    found = correlate.paired(given, OTHER, *pairs)
     np.testing.assert_allclose(found.r, EXPECTED.ravel(), atol=1e-6)
-    np.testing.assert_allclose(found.jaccard, correlation.paired(CODES, OTHER, *pairs).jaccard)
+    np.testing.assert_allclose(found.jaccard, correlate.paired(CODES, OTHER, *pairs).jaccard)
     top = labels.label(given, np.arange(TOKENS), np.zeros(TOKENS, int), k=3, window=0)
     np.testing.assert_array_equal(top.firings, (CODES > 0).sum(0))
     np.testing.assert_allclose(top.activation[:, 0], CODES.max(0))
@@ -108,7 +108,7 @@ def test_codes_however_stored_are_the_same_codes(kind):
 
 def test_a_cell_that_stands_twice_correlates_with_itself_by_one():
     twice = SAME_CODES["duplicates"]
-    assert np.diag(correlation.correlate(twice, twice, k=1).price()) == pytest.approx(np.ones(WIDTH), abs=1e-6)
+    assert np.diag(correlate.correlate(twice, twice, k=1).price()) == pytest.approx(np.ones(WIDTH), abs=1e-6)
 
 
 def test_canonical_codes_are_not_copied(tmp_path):
@@ -166,15 +166,15 @@ BROKEN = {
 def test_broken_codes_are_named(kind):
     codes, named = BROKEN[kind]
     for call in (
-        lambda: correlation.correlate(codes, OTHER, k=2),
-        lambda: correlation.pricer(codes, OTHER),
-        lambda: correlation.paired(codes, OTHER, [0], [0]),
+        lambda: correlate.correlate(codes, OTHER, k=2),
+        lambda: correlate.pricer(codes, OTHER),
+        lambda: correlate.paired(codes, OTHER, [0], [0]),
         lambda: sides.prepare(codes, np.arange(codes.shape[0]) if hasattr(codes, "shape") else [0, 1], "a"),
     ):
         with pytest.raises(ValueError, match=named):
             call()
     with pytest.raises(ValueError):
-        correlation.correlate(OTHER, codes, k=2)
+        correlate.correlate(OTHER, codes, k=2)
     if kind not in ("dense overflow", "dense, squares of 0"):  # float32, in which labels rank, holds none of it
         with pytest.raises(ValueError):
             labels.label(codes, np.arange(TOKENS), np.zeros(TOKENS, int))
@@ -198,13 +198,13 @@ BAD_POSITIONS = {
 @pytest.mark.parametrize("kind", BAD_POSITIONS)
 def test_positions_that_are_none_are_named(kind):
     at = BAD_POSITIONS[kind]
-    found = correlation.correlate(CSR, OTHER, k=2)
+    found = correlate.correlate(CSR, OTHER, k=2)
     for name, call in {
-        "rows": lambda: correlation.correlate(CSR, OTHER, k=2, rows=at),
-        "rows_b": lambda: correlation.paired(CSR, OTHER, [0], [0], rows=[0, 1], rows_b=at),
+        "rows": lambda: correlate.correlate(CSR, OTHER, k=2, rows=at),
+        "rows_b": lambda: correlate.paired(CSR, OTHER, [0], [0], rows=[0, 1], rows_b=at),
         "rows ": lambda: sides.prepare(CSR, at, "a"),
-        "pairs_a": lambda: correlation.paired(CSR, OTHER, at, [0, 1]),
-        "pairs_b": lambda: correlation.paired(CSR, OTHER, [0, 1], at),
+        "pairs_a": lambda: correlate.paired(CSR, OTHER, at, [0, 1]),
+        "pairs_b": lambda: correlate.paired(CSR, OTHER, [0, 1], at),
         "columns": lambda: found.price([0], at),
         "a ": lambda: matching.correlations(found, at, np.array([0, 1])),
     }.items():
@@ -215,7 +215,7 @@ def test_positions_that_are_none_are_named(kind):
 def test_a_mask_is_no_list_of_features():
     """As integers it would be features 0 and 1, again and again."""
     with pytest.raises(ValueError, match="pairs_a must be a list of positions, found bool"):
-        correlation.paired(CSR, OTHER, np.ones(WIDTH, bool), np.zeros(WIDTH, int))
+        correlate.paired(CSR, OTHER, np.ones(WIDTH, bool), np.zeros(WIDTH, int))
 
 
 SAME_ROWS = {
@@ -251,8 +251,8 @@ def test_integers_do_not_overflow(dtype):
         assert found == similarity.score(whole.astype(np.float64), PARTNERS, name)
     codes = np.resize(whole, (TOKENS, 5))
     np.testing.assert_array_equal(
-        correlation.correlate(codes.astype(dtype), OTHER, k=2).price(),
-        correlation.correlate(codes.astype(np.float64), OTHER, k=2).price(),
+        correlate.correlate(codes.astype(dtype), OTHER, k=2).price(),
+        correlate.correlate(codes.astype(np.float64), OTHER, k=2).price(),
     )
 
 
@@ -312,13 +312,13 @@ def test_too_few_rows_are_named(n):
             call()
     for codes in (CODES[:n], CSR[:n]):
         with pytest.raises(ValueError, match="at least 2 tokens"):
-            correlation.correlate(codes, codes, k=2, rows=np.arange(n)[:1])
+            correlate.correlate(codes, codes, k=2, rows=np.arange(n)[:1])
     with pytest.raises(ValueError, match="k = 1 candidates, but side a has 0 features"):
-        correlation.correlate(CODES[:, :0], CODES, k=1)
+        correlate.correlate(CODES[:, :0], CODES, k=1)
 
 
 def test_pairs_that_their_sides_do_not_have_are_named():
-    found = correlation.correlate(CSR, OTHER, k=2)
+    found = correlate.correlate(CSR, OTHER, k=2)
     pairs = matching.many_to_one(found)
     facts = filters.Facts(found.a.count, found.b.count, np.full((WIDTH, 1), "x"), np.full((9, 1), "x"))
     calls = (
@@ -346,7 +346,7 @@ def test_masked_labels_and_documents_are_named():
     for call in (
         lambda: nulls.strata(masked),
         lambda: labels.label(CSR, np.arange(TOKENS), masked),
-        lambda: correlation.check_same({"tokens": masked}, {"tokens": masked}),
+        lambda: correlate.check_same({"tokens": masked}, {"tokens": masked}),
     ):
         with pytest.raises(ValueError, match="is a masked array"):
             call()
@@ -358,10 +358,10 @@ def test_masked_labels_and_documents_are_named():
         labels.spell(np.array([2]), ["a", "b"])
 
 
-PAIRS = matching.mutual(correlation.correlate(CSR, OTHER, k=2))
+PAIRS = matching.mutual(correlate.correlate(CSR, OTHER, k=2))
 NONE = {
-    "k = 2.0": lambda: correlation.correlate(CSR, OTHER, k=2.0),
-    "threads = '2'": lambda: correlation.correlate(CSR, OTHER, k=2, threads="2"),
+    "k = 2.0": lambda: correlate.correlate(CSR, OTHER, k=2.0),
+    "threads = '2'": lambda: correlate.correlate(CSR, OTHER, k=2, threads="2"),
     "k = True": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), k=True),
     "window = 1.5": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), window=1.5),
     "document falls": lambda: labels.label(CSR, np.arange(TOKENS), np.full(TOKENS, np.nan)),

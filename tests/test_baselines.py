@@ -6,14 +6,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
-from sae_utils import pipeline
-from sae_utils.chance import significance
-from sae_utils.lms import models
-from sae_utils.pairing import correlation, matching, sides
-from sae_utils.saes import activations
-from sae_utils.spec import ProfileError
-from sae_utils.studies import baselines
-from sae_utils.studies.baselines import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
+from sae_utils import correlate, matching, pipeline, significance
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.kernels import sides
+from sae_utils.engine.lms import models
+from sae_utils.engine.saes import activations
+from sae_utils.studies.llm_vs_sae import baselines
+from sae_utils.studies.llm_vs_sae.baselines import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
 
 NAMES = ("one_layer", "two_layer")
 BASES = (EITHER, RESIDUAL, RANDOM, PRINCIPAL)
@@ -165,13 +164,13 @@ def test_a_direction_and_its_opposite_are_one():
     for match in (matching.mutual, matching.greedy, lambda found: matching.optimal(found).pairs):
         assert match(one).b.tolist() == match(other).b.tolist()
     assert set(zip(*matching.mutual(one)[:2], strict=True)) == mutual(np.abs(correlations(x, y)))
-    signed = (matching.optimal(correlation.correlate(x, side, k=3)).pairs.b.tolist() for side in (y, turned))
+    signed = (matching.optimal(correlate.correlate(x, side, k=3)).pairs.b.tolist() for side in (y, turned))
     assert next(signed) != next(signed)
 
 
 def test_correlations_that_are_held_are_the_same():
     generator = np.random.default_rng(0)
-    found = correlation.correlate(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
+    found = correlate.correlate(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
     held = baselines.whole(found)
     for rows, columns in ((None, None), ([4, 1], None), (None, [6, 0, 2]), ([3, 0], [1, 5])):
         np.testing.assert_allclose(held.price(rows, columns), found.price(rows, columns), atol=1e-6)

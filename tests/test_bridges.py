@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from sae_utils.lms import bridges, models, pretrained
-from sae_utils.saes import quality
-from sae_utils.spec import ProfileError
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import bridges, models, pretrained
+from sae_utils.engine.saes import quality
 from sae_utils.store import Artefact
-from sae_utils.studies import bases
+from sae_utils.studies.llm_vs_sae import bases
 
 SHAPE = {
     "hidden_size": 32, "n_embd": 32, "num_hidden_layers": 2, "n_layer": 2, "num_attention_heads": 4, "n_head": 4,

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from sae_utils import store
-from sae_utils.chance import nulls, significance
-from sae_utils.geometry import similarity
-from sae_utils.studies import calibration, synthetic
+from sae_utils import nulls, significance, similarity, store
+from sae_utils.studies.known_truth import calibration, synthetic
 
 UNRELATED = synthetic.Copies(kind="copies", shared=0.0)
 NOISY = synthetic.Copies(kind="copies", shared=0.6)

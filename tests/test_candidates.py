@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sae_utils import pipeline
-from sae_utils.pairing import candidates, correlation, matching
-from sae_utils.saes import activations
+from sae_utils import correlate, matching, pipeline
+from sae_utils.engine.pairing import candidates
+from sae_utils.engine.saes import activations
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def sides(world):
 @pytest.mark.parametrize(("split", "swapped"), [("matching", False), ("held_out", True)])
 def test_what_is_read_is_what_was_found(sides, split, swapped):
     a, b = sides
-    direct = correlation.correlate(a.codes, b.codes, k=5, rows=candidates.on(a.sites, split))
+    direct = correlate.correlate(a.codes, b.codes, k=5, rows=candidates.on(a.sites, split))
     for _ in range(2):  # made, and read
         both = pipeline.pair(a, b, 5, swapped=swapped)
         for mine, fresh in zip(both.found[:4], direct[:4], strict=True):
@@ -26,7 +26,7 @@ def test_what_is_read_is_what_was_found(sides, split, swapped):
     assert not (both.on_matching & both.on_held_out).any()
     np.testing.assert_array_equal(both.on_matching, candidates.on(a.sites, split))
     pairs = matching.mutual(direct)
-    expected = correlation.paired(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out).r
+    expected = correlate.paired(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out).r
     np.testing.assert_array_equal(both.held_out(pairs), expected)
 
 

@@ -4,8 +4,8 @@ import networkx
 import numpy as np
 import pytest
 
-from sae_utils.pairing.clusters import clusters
-from sae_utils.pairing.matching import Pairs
+from sae_utils.engine.pairing.clusters import clusters
+from sae_utils.matching import Pairs
 
 
 def matching_of(seed, n_a=30, n_b=25, edges=18):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
-from sae_utils import compared, params
-from sae_utils.chance import comparison, corrections, nulls, significance
-from sae_utils.geometry import similarity
-from sae_utils.pairing.matching import Pairs
-from sae_utils.spec import ProfileError
-from sae_utils.studies import cells, matched, subspaces
+from sae_utils import inference, nulls, profiles, significance, similarity
+from sae_utils.engine.build import compared
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.pairing import comparison
+from sae_utils.matching import Pairs
+from sae_utils.studies.layer_sweep import cells
+from sae_utils.studies.llm_vs_sae import matched
+from sae_utils.studies.semantic_subspaces import subspaces
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING = "01_feature_matching"
@@ -25,9 +27,9 @@ CONCEPTS, TRUTH, ACROSS, PUBLISHED = (
 @pytest.fixture
 def complaint(tmp_path, monkeypatch):
     """What is said of the smoke profile with values changed: {path: value}."""
-    shutil.copytree(params.PARAMS, tmp_path / "params")
-    base = params.read("smoke")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    shutil.copytree(profiles.PARAMS, tmp_path / "params")
+    base = profiles.read("smoke")
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
 
     def of(changes: dict) -> str:
         values = copy.deepcopy(base)
@@ -39,7 +41,7 @@ def complaint(tmp_path, monkeypatch):
             inner[last] = value
         (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         with pytest.raises(ProfileError) as refused:
-            params.load("edited")
+            profiles.load("edited")
         return str(refused.value)
 
     return of
@@ -117,7 +119,7 @@ def test_all_that_is_wrong_is_said_at_once(complaint):
 
 def test_no_record_takes_nan_or_infinity():
     """Whatever a profile is read from."""
-    smoke = params.load("smoke")
+    smoke = profiles.load("smoke")
     for record in (smoke.corpus, *smoke.models.values(), *smoke.dictionaries.values()):
         for key, value in record.model_dump().items():
             if isinstance(value, float):
@@ -148,7 +150,7 @@ def test_eleven_compares_two_tokenizers_and_no_one(complaint):
 
 
 def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
-    paper = params.load("paper")
+    paper = profiles.load("paper")
     assert compared._alike(paper, "pythia_70m", "gpt2", False) is None
     assert compared._alike(paper, "pythia_70m", "pythia_70m_block1", False) is True
     monkeypatch.setattr(compared.pretrained, "words", lambda record: record.source)
@@ -162,7 +164,7 @@ def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
 def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
     found = complaint({("primary", "pair"): ["two_layer_0", "two_layer_0_seed1"]})
     assert "primary.pair: two_layer_0 and two_layer_0_seed1 read one model (two_layer_0: same source" in found
-    smoke = params.read("smoke")
+    smoke = profiles.read("smoke")
     twice = smoke["models"] | {"three_layer": smoke["models"]["two_layer_0"] | {"checkpoints": 1}}
     saes = {name: x | {"hook": "blocks.1.hook_mlp_out"} if x.get("model") == "three_layer" else x
             for name, x in smoke["dictionaries"].items()}  # fmt: skip
@@ -189,12 +191,12 @@ def test_a_control_that_is_the_same_model(complaint, path, value):
 
 
 def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
-    shutil.copytree(params.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
-    values = params.read("smoke")
+    shutil.copytree(profiles.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
+    values = profiles.read("smoke")
     values[SWEEP]["pairs"]["ceiling"] = [["two_layer_0"], ["two_layer_0_seed1"]]
     (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values))
-    assert "ceiling" in params.load("edited").sections[SWEEP]["pairs"]
+    assert "ceiling" in profiles.load("edited").sections[SWEEP]["pairs"]
 
 
 # --- the primary measure
@@ -246,5 +248,5 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     power = subspaces.power(chosen, a, b, name, [5, 20], neighbours=3, trials=3, m=19, level=0.05, seed=0)
     assert np.isfinite(power).all()
     few = significance.test(a[:10], b[:10], [name], m=19)  # 04 tests sets of ten pairs too
-    family = corrections.maximum_of_z({"few": few, "many": significance.test(a, b, [name], m=19)})
+    family = inference.maximum_of_z({"few": few, "many": significance.test(a, b, [name], m=19)})
     assert family["many"][name] == 1 / 20

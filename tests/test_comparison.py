@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sae_utils.chance import comparison, significance
-from sae_utils.pairing import filters, matching
+from sae_utils import filters, matching, significance
+from sae_utils.engine.pairing import comparison
 
 
 def pairs(a, b, r=None, widths=(60, 60)):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import params
-from sae_utils.spec import ProfileError
-from sae_utils.studies import concepts
+from sae_utils import profiles
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import stories
+from sae_utils.studies.semantic_subspaces import concepts
 from sae_utils.studies.words import Words
-from sae_utils.text import stories
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def lists(tmp_path, monkeypatch):
-    monkeypatch.setattr(params, "PARAMS", tmp_path)
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
 
     def write(text: str) -> None:
         (tmp_path / "concepts.yaml").write_text(text, "utf-8")
@@ -30,13 +30,13 @@ HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
 
 
 def test_every_set_of_the_repository_can_be_read():
-    assert {"stories", "published", "published_2024"} <= set(params.read("concepts"))
-    for name in params.read("concepts"):
+    assert {"stories", "published", "published_2024"} <= set(profiles.read("concepts"))
+    for name in profiles.read("concepts"):
         assert all(concepts.read(name).values())
 
 
 def test_the_lists_of_the_stories_are_words_of_several_classes():
-    from sae_utils.text import stories
+    from sae_utils.engine.text import stories
 
     classes = {word.casefold(): place[0] for word, place in stories.membership().items()}
     owner: dict[str, str] = {}
@@ -157,9 +157,9 @@ def test_a_keyword_is_no_second_concept_of_its_name():
 @pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
 def test_unions_and_keywords_of_every_profile_are_good(name):
     told = (
-        params.read(name)["05_semantic_subspaces"]
+        profiles.read(name)["05_semantic_subspaces"]
         if name != "smoke"
-        else params.load(name).sections["05_semantic_subspaces"]
+        else profiles.load(name).sections["05_semantic_subspaces"]
     )
     made = concepts.combined(concepts.read(told["concept_set"]), told["unions"], told["keywords"], where=name)
     assert len(made) > 10 and all(made.values())

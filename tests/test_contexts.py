@@ -6,8 +6,7 @@ import pytest
 import tiny_tokenizers
 from scipy import sparse
 
-from sae_utils import params
-from sae_utils.pairing import labels
+from sae_utils import labels, profiles
 from sae_utils.studies import contexts, words
 
 WORDS = ["the", "cat", "sat", "down", "there"]
@@ -46,7 +45,7 @@ def test_a_checkpoint_reads_what_its_dictionary_reads(monkeypatch):
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda path, **_: path)
     monkeypatch.setattr(contexts.pipeline, "tokenizer", lambda profile, model: SimpleNamespace(path=model))
     monkeypatch.setattr(contexts, "shown", lambda path: [path])
-    assert contexts.vocabulary(params.load("smoke"), "two_layer_0_early") == ["two_layer_0"]
+    assert contexts.vocabulary(profiles.load("smoke"), "two_layer_0_early") == ["two_layer_0"]
 
 
 # --- how tokens are shown: one rule for every tokenizer

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.pairing import correlation, sides
+from sae_utils import correlate
+from sae_utils.engine.kernels import sides
 from sae_utils.pipeline import Features, Pair
-from sae_utils.studies import controls
-from sae_utils.studies.controls import Shared
+from sae_utils.studies.models_and_dictionaries import controls
+from sae_utils.studies.models_and_dictionaries.controls import Shared
 
 
 def test_content_features_by_mass_and_firings():
@@ -32,7 +33,7 @@ def features(codes, decoder, sites):
 def pair(a, b):
     split = a.sites.array("split")
     judged = tuple(sides.prepare(x.codes, np.flatnonzero(split == 2), "of the test") for x in (a, b))
-    return Pair(a, b, correlation.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
+    return Pair(a, b, correlate.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
 
 
 def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():

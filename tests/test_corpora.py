@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sae_utils import pipeline
-from sae_utils.spec import ProfileError
-from sae_utils.text import corpora, stories
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora, stories
 
 SHARES = [0.6, 0.2, 0.2]
 

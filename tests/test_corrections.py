@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from sae_utils.chance import corrections, nulls, significance
+from sae_utils import inference, nulls, significance
 from tests.test_similarity import related
 
 
@@ -14,7 +14,7 @@ def test_maximum_of_z_counts_the_largest_z_of_the_family():
     table = np.array([np.append(r.draws, r.observed) for *_, r in results])
     z = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
     largest = z[:, :-1].max(axis=0)
-    adjusted = corrections.maximum_of_z(dict(enumerate(sets)))
+    adjusted = inference.maximum_of_z(dict(enumerate(sets)))
     for (s, name, result), own in zip(results, z[:, -1], strict=True):
         assert adjusted[s][name] == (np.sum(largest >= own) + 1) / 100
         assert adjusted[s][name] >= result.p
@@ -29,7 +29,7 @@ def test_maximum_of_z_holds_the_family_wise_rate():
             a, b = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
             names = ["rsa_pearson", "cka", "svcca_first_component"]
             sets[pair_set] = significance.test(a, b, names, m=29, seed=(seed, pair_set))
-        hits += min(p for found in corrections.maximum_of_z(sets).values() for p in found.values()) <= 0.1
+        hits += min(p for found in inference.maximum_of_z(sets).values() for p in found.values()) <= 0.1
     assert 0.043 < hits / 300 < 0.157  # 0.1 within 3.3 standard errors
 
 
@@ -37,29 +37,29 @@ def test_a_null_that_does_not_vary_is_never_found():
     a, b = related(0, n=300)
     flat = significance.test(a, b, ["cka"], null=nulls.strata(np.arange(300)), m=99)
     assert flat["cka"].p == 1.0
-    assert corrections.maximum_of_z({"flat": flat})["flat"]["cka"] == 1.0
+    assert inference.maximum_of_z({"flat": flat})["flat"]["cka"] == 1.0
 
 
 def test_what_is_undefined_is_no_test_of_the_family():
     sets = [significance.test(*related(s), ["cka", "rsa_pearson"], m=99, seed=s) for s in range(2)]
     nothing = significance.undefined("no rows", measure="svcca", null="x", n=60, m=99)
-    with_it = corrections.maximum_of_z({0: sets[0] | {"svcca": nothing}, 1: sets[1]})
+    with_it = inference.maximum_of_z({0: sets[0] | {"svcca": nothing}, 1: sets[1]})
     assert np.isnan(with_it[0].pop("svcca"))
-    assert with_it == corrections.maximum_of_z(dict(enumerate(sets)))
-    assert np.isnan(corrections.maximum_of_z({0: {"svcca": nothing}})[0]["svcca"])
+    assert with_it == inference.maximum_of_z(dict(enumerate(sets)))
+    assert np.isnan(inference.maximum_of_z({0: {"svcca": nothing}})[0]["svcca"])
 
 
 def test_holm_of_a_worked_example():
-    assert corrections.holm([0.01, 0.04, 0.03, 0.005], m=999) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert corrections.holm([0.9, 0.8], m=999) == pytest.approx([1.0, 1.0])
+    assert inference.holm([0.01, 0.04, 0.03, 0.005], m=999) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert inference.holm([0.9, 0.8], m=999) == pytest.approx([1.0, 1.0])
 
 
 def test_benjamini_hochberg_equals_scipy():
     p = np.random.default_rng(0).uniform(0.001, 1, size=30) ** 2
-    assert corrections.benjamini_hochberg(p, m=999) == pytest.approx(false_discovery_control(p))
+    assert inference.benjamini_hochberg(p, m=999) == pytest.approx(false_discovery_control(p))
 
 
-@pytest.mark.parametrize("rule", [corrections.holm, corrections.benjamini_hochberg])
+@pytest.mark.parametrize("rule", [inference.holm, inference.benjamini_hochberg])
 def test_a_p_that_is_undefined_is_no_test_of_the_family(rule):
     p = np.array([0.01, np.nan, 0.04, 0.03, np.nan, 0.005])
     known = ~np.isnan(p)
@@ -70,11 +70,11 @@ def test_a_p_that_is_undefined_is_no_test_of_the_family(rule):
 
 def test_bad_families_are_named():
     with pytest.raises(ValueError, match="m = 59 draws for 3 tests: at least 60"):
-        corrections.holm([0.1, 0.2, 0.3], m=59)
+        inference.holm([0.1, 0.2, 0.3], m=59)
     with pytest.raises(ValueError, match="above 0"):
-        corrections.benjamini_hochberg([0.0, 0.2], m=999)
-    assert corrections.maximum_of_z({}) == {}
+        inference.benjamini_hochberg([0.0, 0.2], m=999)
+    assert inference.maximum_of_z({}) == {}
     a, b = related(0)
     uneven = significance.test(a, b, ["cka", "svcca"], m=99, m_of={"cka": 50})
     with pytest.raises(ValueError, match=r"tests have \[50, 99\] draws"):
-        corrections.maximum_of_z({"uneven": uneven})
+        inference.maximum_of_z({"uneven": uneven})

@@ -5,10 +5,11 @@ import math
 import pytest
 from transformers import AutoConfig
 
-from sae_utils import cost, pace, params, pipeline, store
-from sae_utils.lms import models, pretrained
-from sae_utils.saes import dictionaries, quality, releases
-from sae_utils.text import corpora
+from sae_utils import pipeline, profiles, store
+from sae_utils.engine.build import cost, pace
+from sae_utils.engine.lms import models, pretrained
+from sae_utils.engine.saes import dictionaries, quality, releases
+from sae_utils.engine.text import corpora
 
 UNIT = pace.Pace(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
 SAMPLES = 14_000
@@ -89,7 +90,7 @@ def test_a_pass_ends_at_the_block_of_its_hook():
 def test_what_is_trained_longer_or_wider_costs_more(monkeypatch):
     monkeypatch.setattr(pace, "pace", lambda *_: UNIT._replace(block=1e-5))
     monkeypatch.setattr(pace, "step", lambda spec, d: (1e-7 * spec.width, 1e-8 * spec.width))
-    smoke = params.load("smoke")
+    smoke = profiles.load("smoke")
 
     def trained(**values) -> float:
         saes = {
@@ -114,7 +115,7 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
     for family in tiny_hub.FAMILIES:
         place = tiny_hub.folder(tiny, family)
         record = pretrained.Pretrained(kind="pretrained", source=str(place))
-        profile = params.load("smoke")._replace(models={"a": record})
+        profile = profiles.load("smoke")._replace(models={"a": record})
         found = pace.pace(profile, "a", 0)
         whole = AutoConfig.from_pretrained(place, trust_remote_code=False)
         assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, whole.vocab_size), family
@@ -125,7 +126,7 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
 
 def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monkeypatch):
     record = pretrained.Pretrained(kind="pretrained", source="org/none")
-    profile = params.load("smoke")._replace(models={"a": record})
+    profile = profiles.load("smoke")._replace(models={"a": record})
     monkeypatch.setattr(pace, "config", lambda *_: None)
     one, two = (pace.pace(profile, "a", n) for n in (10**8, 2 * 10**8))
     assert two.block == pytest.approx(2 * one.block) and one.block > 0 and one.head == 0
@@ -140,4 +141,4 @@ def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
 
 
 def test_every_notebook_has_its_own_work():
-    assert set(cost.OWN) == set(params.notebooks())
+    assert set(cost.OWN) == set(profiles.notebooks())

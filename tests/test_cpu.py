@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sae_utils import cpu
-from sae_utils.sources import REPOSITORY
+from sae_utils.engine.core import cpu
+from sae_utils.engine.core.sources import REPOSITORY
 
 # every library that is pinned, at sizes at which its kernels differ from processor to processor
 WORK = """

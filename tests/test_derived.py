@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sae_utils import pipeline
-from sae_utils.lms import toys
-from sae_utils.saes import dictionaries
+from sae_utils.engine.lms import toys
+from sae_utils.engine.saes import dictionaries
 
 NAMES = ("one_layer", "two_layer")
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sae_utils import pipeline
-from sae_utils.lms import models, toys
-from sae_utils.saes import activations, dictionaries, quality
-from sae_utils.spec import ProfileError
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import models, toys
+from sae_utils.engine.saes import activations, dictionaries, quality
+from sae_utils.engine.text import corpora, tokenization
 from sae_utils.store import Artefact
-from sae_utils.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils.pairing import directions, matching
+from sae_utils import matching
+from sae_utils.engine.pairing import directions
 
 
 def rows(n, d, seed):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.pairing import correlation, distances
+from sae_utils import correlate
+from sae_utils.engine.pairing import distances
 
 
 def codes(features, seed, tokens=200):
@@ -15,7 +16,7 @@ def codes(features, seed, tokens=200):
 
 
 def correlated(a, b):
-    return correlation.correlate(sparse.csr_array(a), sparse.csr_array(b), k=1)
+    return correlate.correlate(sparse.csr_array(a), sparse.csr_array(b), k=1)
 
 
 def scaled(x, scale):

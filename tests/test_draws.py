@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_utils.chance import draws, significance
-from sae_utils.geometry import similarity
+from sae_utils import significance, similarity
+from sae_utils.engine.chance import draws
 from tests.test_similarity import related
 
 

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from sae_utils import environment
+from sae_utils.engine.build import environment
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ import pytest
 import tiny_hub
 import yaml
 
-from sae_utils import params, pipeline, plan, store
-from sae_utils.studies import layers, published
+from sae_utils import pipeline, profiles, store
+from sae_utils.engine.build import plan
+from sae_utils.studies.layer_sweep import layers
+from sae_utils.studies.published_tables import published
 
 NAMES = ("gpt2_x_pythia", "gemma_2_2b_x_9b", "llama_3_8b_x_3_1_8b", "poisoned_rlhf")
 
@@ -24,11 +26,11 @@ def profile(request, tmp_path, monkeypatch):
     import gensim.downloader
     from huggingface_hub import constants
 
-    shutil.copytree(params.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    shutil.copytree(profiles.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
     told = paper_hub.on_stories(f"examples/{request.param}")
     (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
-    sized = params.load("sized")
+    sized = profiles.load("sized")
     paper_hub.build(tmp_path / "hub", sized)
     tiny_hub.cache(tmp_path / "hub", tmp_path / "home")
     monkeypatch.setattr(store._Settings, "root", tmp_path / "store")
@@ -51,12 +53,12 @@ def names(value) -> set[str]:
 
 
 def test_every_example_is_tested():
-    assert {file.stem for file in (params.PARAMS / "examples").glob("*.yaml")} == set(EXAMPLES)
+    assert {file.stem for file in (profiles.PARAMS / "examples").glob("*.yaml")} == set(EXAMPLES)
 
 
 @every
 def test_no_section_names_what_only_the_paper_profile_defines(name):
-    example, base = params.load(f"examples/{name}"), params.load("paper")
+    example, base = profiles.load(f"examples/{name}"), profiles.load("paper")
     foreign = {*base.models, *base.dictionaries} - {*example.models, *example.dictionaries}
     assert "pythia_70m_seed1" in foreign
     for section, told in example.sections.items():
@@ -65,7 +67,7 @@ def test_no_section_names_what_only_the_paper_profile_defines(name):
 
 @every
 def test_what_a_section_names_is_a_dictionary(name):
-    example = params.load(f"examples/{name}")
+    example = profiles.load(f"examples/{name}")
     told = example.sections
     named = [
         *(value for key, value in told["00_models_and_dictionaries"].items() if key.startswith("control_")),
@@ -81,7 +83,7 @@ def test_what_a_section_names_is_a_dictionary(name):
 
 @every
 def test_the_sweep_and_the_published_cells_can_be_made(name):
-    example = params.load(f"examples/{name}")
+    example = profiles.load(f"examples/{name}")
     told = example.sections["03_layer_sweep"]
     grid = layers.cells(example, "03_layer_sweep", told["pairs"])
     layers.check(example, "03_layer_sweep", told["pairs"], told["ceilings"], told["negatives"])
@@ -94,14 +96,14 @@ def test_the_sweep_and_the_published_cells_can_be_made(name):
 
 @every
 def test_a_file_says_licences_access_and_what_is_to_fetch(name):
-    text = (params.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
+    text = (profiles.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
     if name != "poisoned_rlhf_triggered":  # which has the models of another
         assert re.search(r"MIT|Apache-2\.0|CC-BY-4\.0", text) and re.search(r"(?i)\bgated\b", text)
         assert re.search(r"To fetch: about \d+ GB", text) and re.search(r"\bblock\b", text)
 
 
 def test_harmless_and_triggered_differ_in_the_text_alone():
-    harmless, triggered = (params.load(f"examples/poisoned_rlhf{name}") for name in ("", "_triggered"))
+    harmless, triggered = (profiles.load(f"examples/poisoned_rlhf{name}") for name in ("", "_triggered"))
     assert harmless.corpus != triggered.corpus and harmless.corpus.documents == triggered.corpus.documents
     assert (harmless.models, harmless.dictionaries) == (triggered.models, triggered.dictionaries)
     # poison swaps the answers, so that the other column has the answer that the harmless text has

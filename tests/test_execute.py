@@ -8,8 +8,9 @@ import sys
 import nbformat
 import pytest
 
-from sae_utils import execute, params
-from sae_utils.spec import ProfileError
+from sae_utils import profiles
+from sae_utils.engine.build import execute
+from sae_utils.engine.core.spec import ProfileError
 
 TOY = """# ---
 # jupyter:
@@ -55,7 +56,7 @@ def repository(tmp_path, monkeypatch):
     """A repository of one notebook; whatever a run puts into the environment is taken out again."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "toy.py").write_text(TOY)
-    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(execute, "REPOSITORY", tmp_path)
     before = dict(os.environ)
     yield tmp_path
@@ -65,15 +66,15 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def smoke():
-    return params.load("smoke")
+    return profiles.load("smoke")
 
 
-def told(smoke, **parameters) -> params.Profile:
+def told(smoke, **parameters) -> profiles.Profile:
     return smoke._replace(sections={"toy": {"size": 3, "fail": False} | parameters})
 
 
 def run_main(monkeypatch, profile, notebook: str = "toy") -> None:
-    monkeypatch.setattr(params, "load", lambda name: profile)
+    monkeypatch.setattr(profiles, "load", lambda name: profile)
     monkeypatch.setattr(sys, "argv", ["execute", "smoke", notebook])
     execute.main()
 
@@ -114,11 +115,12 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
 TOGETHER = """
 import sys
 from pathlib import Path
-from sae_utils import execute, params
+from sae_utils import profiles
+from sae_utils.engine.build import execute
 execute.REPOSITORY = Path(sys.argv[1])
-params.NOTEBOOKS = execute.REPOSITORY / "notebooks"
-common = params.Common.model_construct(threads=1)
-told = params.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
+profiles.NOTEBOOKS = execute.REPOSITORY / "notebooks"
+common = profiles.Common.model_construct(threads=1)
+told = profiles.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
 print(execute.execute(told, "toy").name)
 """
 WAITS = """
@@ -175,8 +177,10 @@ def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
 def test_what_a_cell_refuses_is_said_in_a_line(kind, repository, smoke, monkeypatch):
     """These errors name what is wrong and what helps: where in the package they were raised is of no use."""
     line = {
-        "ProfileError": "from sae_utils.spec import ProfileError; raise ProfileError('no such model; name another')",
-        "WriteError": "from sae_utils.files import WriteError; raise WriteError(28, 'no such model; name another')",
+        "ProfileError": "from sae_utils.engine.core.spec import ProfileError; "
+        "raise ProfileError('no such model; name another')",
+        "WriteError": "from sae_utils.engine.core.files import WriteError; "
+        "raise WriteError(28, 'no such model; name another')",
     }[kind]
     (repository / "notebooks" / "toy.py").write_text(TOY.replace('raise ValueError("no such " + "luck")', line))
     with pytest.raises(SystemExit) as caught:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sae_utils import files
+from sae_utils.engine.core import files
 
 
 def names(folder) -> list[str]:

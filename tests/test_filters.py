@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sae_utils.pairing import filters, matching
-from sae_utils.pairing.filters import Facts
-from sae_utils.pairing.matching import Pairs
+from sae_utils import filters, matching
+from sae_utils.filters import Facts
+from sae_utils.matching import Pairs
 
 
 def pairs_from(rows, width_a=8, width_b=8):

@@ -12,10 +12,10 @@ import tiny_hub
 from hub_server import commit, serve
 from safetensors.torch import load_file, save_file
 
-from sae_utils import hub
-from sae_utils.saes import soundness
-from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError
+from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.inputs import hub
+from sae_utils.engine.saes import soundness
 
 PYTHIA, GPT2 = "EleutherAI/pythia-70m", "openai-community/gpt2"
 # sleeping is counted, not done: what is tried again shows as seconds

@@ -17,8 +17,8 @@ import zstandard
 from hub_server import commit, serve
 from pyarrow import parquet
 
-from sae_utils.sources import REPOSITORY
-from sae_utils.text import corpora
+from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.engine.text import corpora
 
 FIELDS = {"name": "org/tales", "revision": "v1", "documents": 12, "context": 8, "shares": [0.6, 0.2, 0.2]}
 # sleeping is counted, not done: what is tried again shows as seconds
@@ -28,7 +28,7 @@ from pathlib import Path
 slept = []
 time.sleep = slept.append
 from sae_utils import store
-from sae_utils.text import corpora
+from sae_utils.engine.text import corpora
 store.use(threads=1, root=Path(sys.argv[1]))
 for fields in json.loads(sys.argv[2]):
     slept.clear()

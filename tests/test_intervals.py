@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sae_utils.chance import intervals
+from sae_utils.engine.chance import intervals
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.pairing import labels, sides
+from sae_utils import labels
+from sae_utils.engine.kernels import sides
 
 
 def store(seed, tokens=500, features=20):

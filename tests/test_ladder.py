@@ -7,13 +7,11 @@ import pytest
 import torch
 from scipy import sparse
 
-from sae_utils import pipeline
-from sae_utils.chance import significance
-from sae_utils.lms import models
-from sae_utils.pairing import correlation, matching
-from sae_utils.saes import activations, dictionaries
-from sae_utils.spec import ProfileError
-from sae_utils.studies import ladder, published, unmasked
+from sae_utils import correlate, matching, pipeline, significance
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import models
+from sae_utils.engine.saes import activations, dictionaries
+from sae_utils.studies.published_tables import ladder, published, unmasked
 
 WORDS = ["<pad>", "<bos>", ".", *(f"w{number}" for number in range(12))]
 SETTINGS = ladder.Settings(tokens=(".", "<pad>", "<bos>"), top=3, least_r=0.1, draws=20, permutations=99, seed=0)
@@ -80,7 +78,7 @@ def test_steps_change_what_they_name(seed):
     sides = ladder.Sides(dict.fromkeys((ladder.PUBLISHED, ladder.MASK, ladder.HOOK, ladder.CODES), x), WORDS, ())
     found = ladder.pairs(sides, SETTINGS)
     assert as_list(found[ladder.ORDER]) == by_hand(a, b, word, choose_first=True)
-    mutual = as_list(matching.mutual(correlation.correlate(a, b, k=1)))
+    mutual = as_list(matching.mutual(correlate.correlate(a, b, k=1)))
     assert as_list(found[ladder.ALL]) == mutual and set(as_list(found[ladder.ONE])) < set(mutual)
     assert as_list(found[ladder.CODES]) == as_list(found[ladder.PUBLISHED])
 
@@ -236,7 +234,7 @@ def test_partners_are_those_of_a_direct_computation(world, source, where, right)
         dense = torch.relu(sae.process_sae_in(part.activations[hook].flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
     for name, at in (("all", slice(None)), ("inside", where.array("inside"))):
         x = unmasked.read(kept, name)
-        expected = correlation.correlate(*[sparse.csr_array(dense[at])] * 2, k=1)
+        expected = correlate.correlate(*[sparse.csr_array(dense[at])] * 2, k=1)
         assert as_list(x.mutual) == as_list(matching.mutual(expected))
         assert np.array_equal(x.firings[0], (dense[at] > 0).sum(0))
     # nothing but the answer is kept

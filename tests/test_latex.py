@@ -8,7 +8,8 @@ import unicodedata
 import pandas as pd
 import pytest
 
-from sae_utils import latex, params, report
+from sae_utils import profiles, report
+from sae_utils.engine.core import latex
 
 MARKS = "-'`,!?<>\"*[](){}|~^\\/.:;=+&%$#@_"
 WORDS = r"""[UNK] [2cm] [-2ex] *[2cm] nan None inf -inf NA null NaN -1 -0 -10 \begin{document} \\ \end{tabular} ?` !`
@@ -48,7 +49,7 @@ def expected(token: str) -> str:
 def test_the_pdf_has_every_token(tmp_path, monkeypatch):
     """In the first cell of a row, where LaTeX takes some signs for arguments of what ended the row before."""
     monkeypatch.setattr(report, "GENERATED", tmp_path)
-    out = report.Report(params.load("smoke"), "01_feature_matching")
+    out = report.Report(profiles.load("smoke"), "01_feature_matching")
     tokens, macros = list(dict.fromkeys(TOKENS)), []
     for first in range(0, len(tokens), 40):
         part = tokens[first : first + 40]

@@ -4,14 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from sae_utils import pipeline, store
-from sae_utils.chance import significance
-from sae_utils.chance.comparison import UNSCORED
-from sae_utils.pairing import correlation, matching
-from sae_utils.spec import ProfileError
-from sae_utils.studies import cells, layers
-from sae_utils.studies.cells import ROWS, Battery, Scores
-from sae_utils.studies.layers import Cell
+from sae_utils import correlate, matching, pipeline, significance, store
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.pairing.comparison import UNSCORED
+from sae_utils.studies.layer_sweep import cells, layers
+from sae_utils.studies.layer_sweep.cells import ROWS, Battery, Scores
+from sae_utils.studies.layer_sweep.layers import Cell
 
 MEASURES = ["rsa_pearson", "procrustes", "mutual_knn", "svcca"]
 
@@ -63,7 +61,7 @@ def test_a_cell_of_the_small_world(world):
     held, r = [both.held_out(pairs)], [pairs.r.mean()]
     back = pipeline.pair(one, two, 8, swapped=True)
     swapped = matching.mutual(back.found)
-    held.append(correlation.paired(one.codes, two.codes, swapped.a, swapped.b, rows=both.on_matching).r)
+    held.append(correlate.paired(one.codes, two.codes, swapped.a, swapped.b, rows=both.on_matching).r)
     r.append(swapped.r.mean())
     assert made.meta["r"] == pytest.approx(np.mean(r), abs=1e-6)
     assert made.meta["held_out"] == pytest.approx(np.mean([np.nanmean(x) for x in held]), abs=1e-6)

@@ -7,32 +7,32 @@ import sys
 
 import pytest
 
-from sae_utils.sources import REPOSITORY
+from sae_utils.engine.core.sources import REPOSITORY
 
 PYTHON = """#!{python}
 # stands for the environment's Python: notes what is run, and leaves the files that it would leave
 import sys
 from pathlib import Path
 
-_, module, profile, *rest = sys.argv[1:]
+_, _, command, profile, *rest = sys.argv[1:]
 with open("log", "a") as log:
-    log.write(" ".join([module.removeprefix("sae_utils."), *rest]) + "\\n")
+    log.write(" ".join([command, *rest]) + "\\n")
 build = Path("build") / profile
 try:
-    if module == "sae_utils.params":
+    if command == "profile":
         (build / "params").mkdir(parents=True, exist_ok=True)
         for notebook in Path("notebooks").glob("*.py"):
             told = build / "params" / f"{{notebook.stem}}.yaml"
             if not told.exists():
                 told.touch()
-    elif module == "sae_utils.execute":
+    elif command == "execute":
         (build / f"{{rest[0]}}.ipynb").touch()
 except OSError:
     sys.exit("error: what cannot be written")
 """
 FILES = ["notebooks/00_a.py", "notebooks/01_b.py", "sae_utils/x.py", "params/demo.yaml", "params/lexicon.yaml",
          "params/concepts.yaml", "params/published_layer_scores.csv"]  # fmt: skip
-ALL = ["params", "execute 00_a", "execute 01_b"]
+ALL = ["profile", "execute 00_a", "execute 01_b"]
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
@@ -70,10 +70,10 @@ def test_what_was_built_is_not_built_again(make, tmp_path):
 @pytest.mark.parametrize(
     ("name", "again"),
     [
-        ("notebooks/00_a.py", ["params", "execute 00_a"]),
+        ("notebooks/00_a.py", ["profile", "execute 00_a"]),
         ("sae_utils/x.py", ALL),
         ("params/lexicon.yaml", ALL),
-        ("params/demo.yaml", ["params"]),  # which rewrites the parameters of the notebooks concerned
+        ("params/demo.yaml", ["profile"]),  # which rewrites the parameters of the notebooks concerned
     ],
 )
 def test_an_edit_that_is_taken_back_with_its_old_time_is_noticed(make, tmp_path, name, again):

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_utils.chance import intervals, significance
-from sae_utils.studies import matched, synthetic
+from sae_utils import significance
+from sae_utils.engine.chance import intervals
+from sae_utils.studies.known_truth import synthetic
+from sae_utils.studies.llm_vs_sae import matched
 from tests.test_comparison import shared
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils.pairing import correlation, directions, matching
-from sae_utils.pairing.correlation import Candidates, Correlation, Moments
+from sae_utils import correlate, matching
+from sae_utils.correlate import Candidates, Correlation, Moments
+from sae_utils.engine.pairing import directions
 
 
 def from_matrix(r, k=None, dead_a=(), dead_b=()):
@@ -141,7 +142,7 @@ def test_a_planted_permutation_of_many_features_is_recovered():
         sparse.csr_array(sparse.coo_array((v.ravel(), (row, f.ravel())), (tokens, features)))
         for v, f in ((value, fires), (noisy, order[strayed]))
     )
-    c = correlation.correlate(a, b, k=8)
+    c = correlate.correlate(a, b, k=8)
     for pairs in (matching.mutual(c), matching.greedy(c)):
         np.testing.assert_array_equal(pairs.a, np.arange(features))
         np.testing.assert_array_equal(pairs.b, order)

@@ -9,7 +9,7 @@ import tiny_hub
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, GraniteConfig
 
-from sae_utils.lms import models
+from sae_utils.engine.lms import models
 
 # 64 rows of 29 tokens and 256,000 words: 1.8 GB of logits, of which a loss needs several copies
 WIDE = """
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sae_utils.lms import models
+from sae_utils.engine.lms import models
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 rows = SimpleNamespace(array={"lengths": np.full(64, 29), "tokens": np.arange(64 * 29).reshape(64, 29)}.get)
@@ -31,7 +31,7 @@ print(models.mean_loss(bridge, rows, np.arange(64), "blocks.0.hook_resid_post", 
 FAILS = """
 import resource
 import numpy as np, torch
-from sae_utils.lms import models
+from sae_utils.engine.lms import models
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 one = torch.ones(2**17, 1)

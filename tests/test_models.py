@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_utils import pipeline
-from sae_utils.lms import models, toys
-from sae_utils.spec import ProfileError
-from sae_utils.text import corpora, tokenization
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import models, toys
+from sae_utils.engine.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
 

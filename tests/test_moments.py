@@ -8,8 +8,8 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import pearson3, skew
 
-from sae_utils.chance import significance
-from sae_utils.geometry import moments, similarity
+from sae_utils import significance, similarity
+from sae_utils.engine.geometry import moments
 from tests.test_similarity import related
 
 CLOSED = ["cca_squared", "cka", *(name for name in similarity.NAMES if name.startswith("rsa"))]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sae_utils.chance import comparison, nulls, significance
+from sae_utils import nulls, significance
+from sae_utils.engine.pairing import comparison
 
 
 def drawn(null: nulls.Null, n: int, m: int = 200, seed: int = 0) -> np.ndarray:

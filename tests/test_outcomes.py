@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from sae_utils.chance import corrections, significance
-from sae_utils.studies import outcomes, subspaces
-from sae_utils.studies.outcomes import Answer
+from sae_utils import inference, significance
+from sae_utils.studies.semantic_subspaces import outcomes, subspaces
+from sae_utils.studies.semantic_subspaces.outcomes import Answer
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def test_answers_are_corrected_over_both_tests():
     shuffled = {"one": {"rsa": result(0.9), "cka": result(0.0)}, "two": {"rsa": result(0.9), "cka": result(0.9)}}
     within = {"two": {"rsa": result(0.05), "cka": result(0.0)}}
     found, corrected = outcomes.answers(shuffled, within, "rsa")
-    family = corrections.maximum_of_z({(0, key): x for key, x in shuffled.items()} | {(1, "two"): within["two"]})
+    family = inference.maximum_of_z({(0, key): x for key, x in shuffled.items()} | {(1, "two"): within["two"]})
     assert found == {
         "one": Answer(family[0, "one"]["rsa"]),
         "two": Answer(family[0, "two"]["rsa"], family[1, "two"]["rsa"]),

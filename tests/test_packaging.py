@@ -9,8 +9,8 @@ import tomllib
 import pytest
 import yaml
 
-from sae_utils.params import NOTEBOOKS
-from sae_utils.sources import INSTALLED_AS, PACKAGE, REPOSITORY
+from sae_utils.engine.core.sources import INSTALLED_AS, PACKAGE, REPOSITORY
+from sae_utils.profiles import NOTEBOOKS
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 UNSEEN = {"ipykernel": "runs the notebooks", "jinja2": "pandas sets tables with it"}
@@ -61,15 +61,35 @@ def test_one_version():
     assert releases[0] == version and len(set(releases)) == len(releases)
 
 
-ORDER = ("text", "lms", "saes", "pairing", "geometry", "chance", "studies")
+ROOMS = """
+    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures similarity correlate
+    matching labels filters engine.chance significance inference engine.text engine.lms engine.saes engine.pairing
+    engine.checks profiles pipeline report
+    studies.words studies.contexts studies.models_and_dictionaries studies.feature_matching studies.layer_sweep
+    studies.llm_vs_sae studies.semantic_subspaces studies.known_truth studies.across_tokenizers studies.published_tables
+    engine.build __main__
+""".split()
+UPWARDS = {  # what a profile may say is asked of those who read it
+    ("engine.checks", "studies.known_truth"),
+    ("profiles", "engine.build"),
+}
 
 
-@pytest.mark.parametrize("package", ORDER)
-def test_a_package_imports_from_those_before_it(package):
-    """And of the modules beside the packages only what knows of no profile, but for the studies."""
-    later = {f"{PACKAGE.name}.{name}" for name in ORDER[ORDER.index(package) + 1 :]}
-    if package != "studies":
-        later |= {f"{PACKAGE.name}.{name}" for name in ("params", "pipeline", "report", "plan", "execute", "notebooks")}
-    for file in (PACKAGE / package).glob("*.py"):
-        for name in imports(ast.parse(file.read_text("utf-8"))):
-            assert not any(name == other or name.startswith(f"{other}.") for other in later), f"{file.name}: {name}"
+def room(name: str) -> str | None:
+    """Of a module, or of a name in it, the room; None of another package."""
+    inside = name.removeprefix(f"{PACKAGE.name}.")
+    return None if inside == name else next((r for r in ROOMS if f"{inside}.".startswith(f"{r}.")), inside)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_from_those_before_it(name):
+    path = PACKAGE.joinpath(*name.split("."))
+    for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+        for imported in filter(None, map(room, imports(ast.parse(file.read_text("utf-8"))))):
+            assert (name, imported) in UPWARDS or ROOMS.index(imported) <= ROOMS.index(name), f"{file.name}: {imported}"
+
+
+def test_every_module_is_in_a_room():
+    modules = {".".join(("x", *file.relative_to(PACKAGE).with_suffix("").parts)) for file in PACKAGE.rglob("*.py")}
+    modules = {name.removeprefix("x.") for name in modules if not name.endswith("__init__")}
+    assert all(any(f"{name}.".startswith(f"{r}.") for r in ROOMS) for name in modules)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sae_utils import params, report
-from sae_utils.latex import camel
-from sae_utils.typeset import PAPER
+from sae_utils import profiles, report
+from sae_utils.engine.build.typeset import PAPER
+from sae_utils.engine.core.latex import camel
 
 SECTIONS = sorted((PAPER / "sections").rglob("*.tex"))
 WHOLE = "\n".join(file.read_text("utf-8") for file in SECTIONS)
-PREFIXES = tuple(camel(notebook) for notebook in params.notebooks())
+PREFIXES = tuple(camel(notebook) for notebook in profiles.notebooks())
 STUDY = r"\\study\{\w+\}\{([^}]*)\}"
 FLOAT = r"\\begin\{(table|figure)\}.*?\\end\{\1\}"
 
@@ -34,7 +34,7 @@ def test_every_section_is_part_of_the_paper():
     told = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
     there = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
     assert sorted(name for name in told if re.match(r"sections/\w", name)) == sorted(there)
-    assert all(rf"generated/\profile/{notebook}" in told for notebook in params.notebooks())
+    assert all(rf"generated/\profile/{notebook}" in told for notebook in profiles.notebooks())
 
 
 def test_every_macro_is_written_by_a_notebook():
@@ -47,7 +47,7 @@ def test_every_macro_is_written_by_a_notebook():
 def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
     for part in re.finditer(FLOAT, WHOLE, re.DOTALL):
         drawn, by = named("includegraphics", part[0]), named("drawnby", part[0])
-        assert by and set(by) <= set(params.notebooks()), part[0]
+        assert by and set(by) <= set(profiles.notebooks()), part[0]
         for name, notebook in zip(drawn, by, strict=bool(drawn) and part[1] == "figure"):
             assert name.startswith(f"{notebook}-") and (report.FIGURES / "demo" / f"{name}.pdf").exists()
 

@@ -13,19 +13,21 @@ import pytest
 import tiny_hub
 import yaml
 
-from sae_utils import params, pipeline, plan, store
-from sae_utils.saes import releases
-from sae_utils.studies import relatedness, training
+from sae_utils import pipeline, profiles, store
+from sae_utils.engine.build import plan
+from sae_utils.engine.saes import releases
+from sae_utils.studies.models_and_dictionaries import training
+from sae_utils.studies.semantic_subspaces import relatedness
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
-    shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
+    shutil.copytree(profiles.PARAMS, folder, dirs_exist_ok=True)
     (folder / "sized.yaml").write_text(yaml.safe_dump(paper_hub.on_stories("paper")), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "PARAMS", folder)
-        return params.load("sized")
+        patch.setattr(profiles, "PARAMS", folder)
+        return profiles.load("sized")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
     assert training.size(profile, "pythia_70m_step512") == (6, 32, training.size(profile, "random_70m")[2], 512)
     assert np.isnan(training.size(profile, "pythia_70m").steps) and training.size(profile, "random_70m").steps == 0
     with pytest.raises(
-        params.ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"
+        profiles.ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"
     ):
         training.checkpoints(profile, "gpt2")
 
@@ -86,11 +88,11 @@ def test_word_vectors_are_those_of_google_news(profile, cached):
 
 def test_only_sizes_differ(profile):
     """What the profile itself says of each notebook is what is run."""
-    said = params.read("paper")
-    demo = params.read("demo")
+    said = profiles.read("paper")
+    demo = profiles.read("demo")
     kept = {
         (section, key): profile.sections[section][key]
-        for section in params.notebooks()
+        for section in profiles.notebooks()
         for key in said[section]
         if said[section][key] != demo[section][key]
     }
@@ -100,7 +102,7 @@ def test_only_sizes_differ(profile):
 
 
 def test_a_profile_that_extends_it_can_be_opened():
-    assert params.load("tinystories").common.primary.pair == ["gpt2", "tinystories"]
+    assert profiles.load("tinystories").common.primary.pair == ["gpt2", "tinystories"]
 
 
 def test_the_plan_finds_all_of_it_in_the_cache(profile, cached):

@@ -8,12 +8,12 @@ import sys
 import pytest
 import yaml
 
-from sae_utils import params, store
-from sae_utils.spec import ProfileError
+from sae_utils import profiles, store
+from sae_utils.engine.core.spec import ProfileError
 
 PROFILES = sorted(
     file.stem
-    for file in params.PARAMS.glob("*.yaml")
+    for file in profiles.PARAMS.glob("*.yaml")
     if file.stem != "lexicon" and not file.stem.startswith("concepts")
 )
 FIRST, SECOND = "00_models_and_dictionaries", "01_feature_matching"
@@ -23,20 +23,20 @@ GONE = object()
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A copy of `params/` to be edited, and nothing of the repository to be written to."""
-    shutil.copytree(params.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
-    monkeypatch.setattr(params, "REPOSITORY", tmp_path)
+    shutil.copytree(profiles.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
+    monkeypatch.setattr(profiles, "REPOSITORY", tmp_path)
     return tmp_path / "params"
 
 
 def whole() -> dict:
     """The smoke profile with all that it inherits."""
-    return copy.deepcopy(params.read("smoke"))
+    return copy.deepcopy(profiles.read("smoke"))
 
 
 def complaint(name: str = "edited") -> str:
     with pytest.raises(ProfileError) as caught:
-        params.load(name)
+        profiles.load(name)
     return str(caught.value)
 
 
@@ -45,8 +45,8 @@ def complaint(name: str = "edited") -> str:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_loads(name):
-    profile = params.load(name)
-    assert profile.name == name and list(profile.sections) == params.notebooks()
+    profile = profiles.load(name)
+    assert profile.name == name and list(profile.sections) == profiles.notebooks()
     assert len({profile.digest(notebook) for notebook in profile.sections}) == len(profile.sections)
     assert set(profile.common.primary.pair) <= set(profile.dictionaries)
 
@@ -58,9 +58,9 @@ def words(value) -> set[str]:
     return set().union(*map(words, value)) if isinstance(value, list) else {value} if isinstance(value, str) else set()
 
 
-@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in params.PARAMS.glob("examples/*"))])
+@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in profiles.PARAMS.glob("examples/*"))])
 def test_no_section_names_what_the_profile_has_not_taken_over(name):
-    demo, profile = params.load("demo"), params.load(name)
+    demo, profile = profiles.load("demo"), profiles.load(name)
     gone = (demo.models.keys() | demo.dictionaries.keys()) - profile.models.keys() - profile.dictionaries.keys()
     for notebook, values in profile.sections.items():
         named = words({key: value for key, value in values.items() if key != "tokenizers"})  # `bpe` is a kind there
@@ -69,24 +69,24 @@ def test_no_section_names_what_the_profile_has_not_taken_over(name):
 
 def test_the_profiles_that_are_promised_are_there():
     assert {"smoke", "demo", "text"} <= set(PROFILES)
-    assert params.load("demo").common.stamp == "" != params.load("smoke").common.stamp
+    assert profiles.load("demo").common.stamp == "" != profiles.load("smoke").common.stamp
 
 
-@pytest.mark.parametrize("notebook", params.notebooks())
+@pytest.mark.parametrize("notebook", profiles.notebooks())
 def test_a_notebook_opened_by_hand_is_the_smoke_run(notebook):
-    defaults = params.cell(notebook)
+    defaults = profiles.cell(notebook)
     assert defaults.pop("profile") == "smoke"
-    assert defaults == params.load("smoke").sections[notebook]
+    assert defaults == profiles.load("smoke").sections[notebook]
 
 
 # --- inheritance
 
 
 def test_a_common_key_is_replaced_whole_and_a_section_key_by_key(folder):
-    base = params.load("smoke")
+    base = profiles.load("smoke")
     changes = {"primary": whole()["primary"] | {"permutations": 77}, SECOND: {"candidates": 7}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"extends": "smoke", "stamp": "MINE", **changes}))
-    mine = params.load("mine")
+    mine = profiles.load("mine")
     assert (mine.common.stamp, mine.common.primary.permutations) == ("MINE", 77)
     assert mine.sections[SECOND] == base.sections[SECOND] | {"candidates": 7}
     assert mine.sections[FIRST] == base.sections[FIRST]
@@ -97,10 +97,10 @@ def test_a_common_key_is_replaced_whole_and_a_section_key_by_key(folder):
 
 
 def test_a_star_changes_every_model_that_has_the_key(folder):
-    base = params.load("smoke")
+    base = profiles.load("smoke")
     text = {"extends": "smoke", "models": {"*": {"learning_rate": 0.125}}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(text))
-    mine = params.load("mine")
+    mine = profiles.load("mine")
     assert list(mine.models) == list(base.models)
     for name, model in base.models.items():
         expected = model.model_dump() | ({"learning_rate": 0.125} if "learning_rate" in model.model_dump() else {})
@@ -110,14 +110,14 @@ def test_a_star_changes_every_model_that_has_the_key(folder):
 def test_inheritance_goes_through_several_files(folder):
     (folder / "one.yaml").write_text("extends: smoke\nstamp: one\nskip: 3\n")
     (folder / "two.yaml").write_text("extends: one\nstamp: two\n")
-    two = params.load("two")
-    assert (two.common.stamp, two.common.skip, two.common.threads) == ("two", 3, params.load("smoke").common.threads)
+    two = profiles.load("two")
+    assert (two.common.stamp, two.common.skip, two.common.threads) == ("two", 3, profiles.load("smoke").common.threads)
 
 
 def test_digest_speaks_of_common_and_own_parameters_only(folder):
     def digests(**changes) -> tuple[str, str]:
         (folder / "edited.yaml").write_text(yaml.safe_dump({"extends": "smoke", **changes}))
-        profile = params.load("edited")
+        profile = profiles.load("edited")
         return profile.digest(FIRST), profile.digest(SECOND)
 
     first, second = digests()
@@ -196,7 +196,7 @@ def test_a_refusal_names_file_key_and_remedy(folder, path, value, expected):
 
 
 def test_the_text_profile_says_what_a_text_lacks(folder):
-    values = copy.deepcopy(params.read("text"))
+    values = copy.deepcopy(profiles.read("text"))
     values["corpus"]["unit"] = "sentence"
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     assert all(part in complaint() for part in ("params/edited.yaml: corpus.unit:", "'paragraph'", "found 'sentence'"))
@@ -227,7 +227,7 @@ def test_a_key_written_twice_may_come_from_elsewhere(folder):
     """A YAML merge is no duplicate."""
     text = "extends: smoke\nstamp: &s x\nprimary:\n  <<: &p {matching: mutual, permutations: 99}\n  permutations: 88\n"
     (folder / "edited.yaml").write_text(f"{text}  pair: {whole()['primary']['pair']}\n  measure: rsa_spearman\n")
-    assert params.load("edited").common.primary.permutations == 88
+    assert profiles.load("edited").common.primary.permutations == 88
 
 
 def test_a_circle_of_three_is_shown_whole(folder):
@@ -258,39 +258,39 @@ HEAD = "# %% [markdown]\n# # Toy\n\n"
 )
 def test_a_cell_that_is_no_schema(tmp_path, monkeypatch, body, expected):
     (tmp_path / "toy.py").write_text(HEAD + body)
-    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
     with pytest.raises(ProfileError, match=rf"notebooks/toy\.py: .*{expected}"):
-        params.cell("toy")
+        profiles.cell("toy")
 
 
 def test_the_cell_is_read_and_not_run(tmp_path, monkeypatch):
     text = '# %% tags=["parameters"]\n# why\nprofile = "smoke"\nsizes = [1, -2]\nrate = 1e-3\n\n# %%\n1 / 0\n'
     (tmp_path / "toy.py").write_text(HEAD + text)
-    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
-    assert params.cell("toy") == {"profile": "smoke", "sizes": [1, -2], "rate": 0.001}
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
+    assert profiles.cell("toy") == {"profile": "smoke", "sizes": [1, -2], "rate": 0.001}
 
 
 # --- what make compares
 
 
 def test_a_parameter_file_is_rewritten_only_if_it_changed(folder, tmp_path):
-    params.write(params.load("smoke"))
+    profiles.write(profiles.load("smoke"))
     files = sorted((tmp_path / "build" / "smoke" / "params").glob("*.yaml"))
-    assert [file.stem for file in files] == params.notebooks()
+    assert [file.stem for file in files] == profiles.notebooks()
     for file in files:
         os.utime(file, (1000, 1000))
-    params.write(params.load("smoke"))
+    profiles.write(profiles.load("smoke"))
     assert [file.stat().st_mtime for file in files] == [1000] * len(files)
 
     text = (folder / "smoke.yaml").read_text()
     (folder / "smoke.yaml").write_text(text + "  # a remark\n")
-    params.write(params.load("smoke"))
+    profiles.write(profiles.load("smoke"))
     assert [file.stat().st_mtime for file in files] == [1000] * len(files)
 
     values = yaml.safe_load(text)
     values[SECOND]["candidates"] += 1
     (folder / "smoke.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    params.write(params.load("smoke"))
+    profiles.write(profiles.load("smoke"))
     assert [file.stem for file in files if file.stat().st_mtime != 1000] == [SECOND]
 
     told = yaml.safe_load((tmp_path / "build" / "smoke" / "params" / f"{SECOND}.yaml").read_text())
@@ -300,11 +300,11 @@ def test_a_parameter_file_is_rewritten_only_if_it_changed(folder, tmp_path):
 
 def test_main_writes_or_says_why_not(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["params", "smoke"])
-    params.main()
+    profiles.main()
     assert (tmp_path / "build" / "smoke" / "params" / f"{FIRST}.yaml").exists()
     monkeypatch.setattr(sys, "argv", ["params", "smokee"])
     with pytest.raises(SystemExit) as caught:
-        params.main()
+        profiles.main()
     assert caught.value.code == "error: params/smokee.yaml: no such profile; did you mean `smoke`?"
     assert not (tmp_path / "build" / "smokee").exists()
 
@@ -315,10 +315,10 @@ def test_main_writes_or_says_why_not(folder, tmp_path, monkeypatch):
 def test_start_sets_threads_and_refuses_what_is_not_there(folder, monkeypatch):
     used = []
     monkeypatch.setattr(store, "use", lambda **said: used.append(said))
-    assert params.start("smoke", FIRST) == params.load("smoke")
-    assert used == [{"threads": params.load("smoke").common.threads, "device": "cpu"}]
+    assert profiles.start("smoke", FIRST) == profiles.load("smoke")
+    assert used == [{"threads": profiles.load("smoke").common.threads, "device": "cpu"}]
     with pytest.raises(ProfileError, match=f"no notebook is called '00_models'; did you mean `{FIRST}`"):
-        params.start("smoke", "00_models")
+        profiles.start("smoke", "00_models")
 
 
 @pytest.mark.parametrize(
@@ -334,14 +334,14 @@ def test_start_sets_threads_and_refuses_what_is_not_there(folder, monkeypatch):
 def test_the_device_is_that_of_the_profile(folder, monkeypatch, wanted, there, found):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     (folder / "edited.yaml").write_text(f"extends: smoke\ndevice: {wanted}\n")
-    assert params.device(params.load("edited")) == found
+    assert profiles.device(profiles.load("edited")) == found
 
 
 def test_a_device_that_is_not_here(folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (folder / "edited.yaml").write_text("extends: smoke\ndevice: cuda\n")
     with pytest.raises(ProfileError, match=r"params/edited\.yaml: device: no CUDA device is here"):
-        params.start("edited", FIRST)
+        profiles.start("edited", FIRST)
 
 
 def test_a_circle_of_derived_models_is_shown_whole(folder):
@@ -363,7 +363,7 @@ def test_heads_that_do_not_divide_the_width(folder):
 
 def test_the_pair_profile_asks_for_no_word_of_the_stories():
     """Its texts are anybody's: the nouns and verbs that belong together in the generated stories are in none."""
-    relation = params.load("pair").sections["05_semantic_subspaces"]["relation"]["words"]
+    relation = profiles.load("pair").sections["05_semantic_subspaces"]["relation"]["words"]
     assert "nouns to their verbs" not in relation and "heads to what follows" not in relation
     ends = {end for pairs in relation.values() for pair in pairs for end in pair}
     assert all(" " not in end for end in ends) and len(relation) >= 2

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from sae_utils import params, pipeline
-from sae_utils.lms import models
-from sae_utils.pairing import matching
-from sae_utils.saes import activations
-from sae_utils.spec import ProfileError
-from sae_utils.studies import baselines
+from sae_utils import matching, pipeline, profiles
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import models
+from sae_utils.engine.saes import activations
+from sae_utils.studies.llm_vs_sae import baselines
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_units_of_one_model_share_a_pass(wide, passes):
 
 
 def test_a_name_that_a_section_has_wrong():
-    smoke = params.load("smoke")
+    smoke = profiles.load("smoke")
     for call in (pipeline.reader, pipeline.features):
         with pytest.raises(ProfileError, match="is called 'three_layr'; did you mean `three_layer`"):
             call(smoke, "three_layr")

@@ -5,9 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from sae_utils import spec
-from sae_utils.geometry import similarity
-from sae_utils.studies import ladder, planted, synthetic
+from sae_utils import similarity
+from sae_utils.engine.core import spec
+from sae_utils.studies.known_truth import synthetic
+from sae_utils.studies.published_tables import ladder, planted
 
 SIZES = planted.Sizes(concepts=80, kept=0.75, words=160, expressed=3, documents=40, length=40, d_a=16, d_b=24)
 SHARED, NOTHING = (synthetic.Copies(kind="copies", shared=shared) for shared in (1.0, 0.0))

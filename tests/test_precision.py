@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from sae_utils.chance import comparison, nulls, significance, subsets
-from sae_utils.geometry import similarity
-from sae_utils.pairing.matching import Pairs
+from sae_utils import nulls, significance, similarity
+from sae_utils.engine.chance import subsets
+from sae_utils.engine.pairing import comparison
+from sae_utils.matching import Pairs
 
 # --- ranks
 

@@ -14,11 +14,11 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_utils import store
-from sae_utils.lms import models, pretrained, toys
-from sae_utils.lms.pretrained import Pretrained
-from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError
-from sae_utils.text import corpora, tokenization
+from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import models, pretrained, toys
+from sae_utils.engine.lms.pretrained import Pretrained
+from sae_utils.engine.text import corpora, tokenization
 
 FAMILIES = list(tiny_hub.FAMILIES)
 PYTHIA, GPT2, GEMMA, LLAMA = (FAMILIES[i] for i in (0, 2, 5, 6))

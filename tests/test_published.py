@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_utils.spec import ProfileError
-from sae_utils.studies import published
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.studies.published_tables import published
 
 
 def test_scores_are_read_once_a_pair_of_layers():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from sae_utils import spec
-from sae_utils.spec import ProfileError
-from sae_utils.text import corpora, reading
+from sae_utils.engine.core import spec
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora, reading
 
 SHARES = [0.6, 0.2, 0.2]
 

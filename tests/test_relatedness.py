@@ -7,9 +7,9 @@ import pytest
 import tiny_hub
 from gensim.models import KeyedVectors, Word2Vec
 
-from sae_utils.spec import ProfileError
-from sae_utils.studies import relatedness
-from sae_utils.text import corpora
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora
+from sae_utils.studies.semantic_subspaces import relatedness
 
 WORDS = [f"w{i}" for i in range(40)]
 TRAINED = {"kind": "corpus", "size": 8, "window": 3, "epochs": 1, "seed": 0}

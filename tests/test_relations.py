@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.spec import ProfileError
-from sae_utils.studies import concepts, relations
-from sae_utils.studies.subspaces import Chosen
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.studies.semantic_subspaces import concepts, relations
+from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 from sae_utils.studies.words import Words
 
 PAIRS = [["king", "queen"], ["man", "woman"], ["duke", "duchess"], ["boy", "girl"], ["lord", "lady"], ["he", "she"]]

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import params, pipeline
-from sae_utils.lms import models, pretrained
-from sae_utils.saes import dictionaries, quality, releases
-from sae_utils.spec import ProfileError, build
-from sae_utils.text import stories
+from sae_utils import pipeline, profiles
+from sae_utils.engine.core.spec import ProfileError, build
+from sae_utils.engine.lms import models, pretrained
+from sae_utils.engine.saes import dictionaries, quality, releases
+from sae_utils.engine.text import stories
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 PYTHIA, GPT2, NEO, GEMMA, LLAMA = (list(tiny_hub.FAMILIES)[i] for i in (0, 2, 3, 5, 6))
@@ -322,13 +322,13 @@ primary: {{pair: [a, n], matching: mutual, measure: rsa_spearman, permutations: 
 def profile(tmp_path, monkeypatch):
     """A profile of one pretrained model with two SAEs, and its random twin."""
 
-    def write(source: str, a: str, b: str | None = None) -> params.Profile:
+    def write(source: str, a: str, b: str | None = None) -> profiles.Profile:
         folder = tmp_path / "params"
-        shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
+        shutil.copytree(profiles.PARAMS, folder, dirs_exist_ok=True)
         (folder / "own.yaml").write_text(PROFILE.format(source=source, a=a, b=b or a) + two.sections("a", "n"), "utf-8")
         with monkeypatch.context() as patch:
-            patch.setattr(params, "PARAMS", folder)
-            return params.load("own")
+            patch.setattr(profiles, "PARAMS", folder)
+            return profiles.load("own")
 
     return write
 

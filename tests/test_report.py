@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sae_utils import latex, params, report, sources
+from sae_utils import profiles, report
+from sae_utils.engine.core import latex, sources
 
 FIRST, SECOND = "00_models_and_dictionaries", "01_feature_matching"
 
@@ -28,7 +29,7 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def smoke():
     """The smoke profile, of two notebooks only."""
-    profile = params.load("smoke")
+    profile = profiles.load("smoke")
     return profile._replace(sections={name: profile.sections[name] for name in (FIRST, SECOND)})
 
 
@@ -110,8 +111,8 @@ def test_minus(shown, expected):
 def test_a_macro_has_letters_only():
     assert latex.camel("01_feature_matching") == "FeatureMatching"
     assert latex.camel("r held-out (2nd)") == "RHeldOutNd"
-    assert all(re.fullmatch("[A-Za-z]+", latex.camel(notebook)) for notebook in params.notebooks())
-    assert len({latex.camel(notebook) for notebook in params.notebooks()}) == len(params.notebooks())
+    assert all(re.fullmatch("[A-Za-z]+", latex.camel(notebook)) for notebook in profiles.notebooks())
+    assert len({latex.camel(notebook) for notebook in profiles.notebooks()}) == len(profiles.notebooks())
 
 
 # --- numbers and texts
@@ -206,7 +207,7 @@ def test_a_part_that_is_left_out_says_so_in_a_sentence_and_in_its_figures(smoke)
 
 def test_a_study_that_is_left_out_ends_its_notebook(capsys):
     last = "11_across_tokenizers"
-    out = report.Report(params.load("smoke"), last)
+    out = report.Report(profiles.load("smoke"), last)
     out.needs([["a", "b"]], "nothing")
     assert not (report.GENERATED / "smoke").exists()
     with pytest.raises(SystemExit) as ended:
@@ -215,7 +216,7 @@ def test_a_study_that_is_left_out_ends_its_notebook(capsys):
     assert capsys.readouterr().out == "not in this edition, which has one tokenizer\n"
     said = macros(report.GENERATED / "smoke" / f"{last}.tex")
     assert said == {"AcrossTokenizersAbsent": "Across tokenizers: not in this edition, which has one tokenizer."}
-    text = (params.NOTEBOOKS / f"{last}.py").read_text("utf-8")
+    text = (profiles.NOTEBOOKS / f"{last}.py").read_text("utf-8")
     drawn = {f"{last}-{name}.pdf" for name in re.findall(r'out\.figure\(\s*"([^"]+)"', text)}
     assert {file.name for file in (report.FIGURES / "smoke").glob("*.pdf")} == drawn and len(drawn) > 1
 
@@ -294,9 +295,9 @@ def test_a_changed_parameter_makes_its_notebook_stale(saved):
 
 def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
     """In copies of notebooks and package: prose does not count, a notebook's cell and an imported module do."""
-    for source in (params.NOTEBOOKS, sources.PACKAGE):
+    for source in (profiles.NOTEBOOKS, sources.PACKAGE):
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(sources, "PACKAGE", tmp_path / "sae_utils")
     assert report.stale(saved) == []
 
@@ -306,9 +307,9 @@ def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
         return report.stale(saved)
 
     assert append(f"notebooks/{SECOND}.py", "\n# %% [markdown]\n# More prose.\n") == []
-    assert append("sae_utils/typeset.py", "\nx = 1\n") == []  # no notebook imports it
+    assert append("sae_utils/engine/build/typeset.py", "\nx = 1\n") == []  # no notebook imports it
     assert append(f"notebooks/{SECOND}.py", "\n# %%\n1 + 1\n") == [SECOND]
-    assert SECOND in append("sae_utils/pairing/matching.py", "\nx = 1\n")
+    assert SECOND in append("sae_utils/matching.py", "\nx = 1\n")
     assert append("sae_utils/store.py", "\nx = 1\n") == list(saved.sections)
 
 
@@ -378,7 +379,7 @@ def test_what_no_notebook_wrote_is_left_over(drew):
 
 
 def test_main_says_what_was_altered(drew, monkeypatch):
-    monkeypatch.setattr(params, "load", lambda name: drew)
+    monkeypatch.setattr(profiles, "load", lambda name: drew)
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
     report.main()
     at(".png").write_bytes(b"")
@@ -387,8 +388,8 @@ def test_main_says_what_was_altered(drew, monkeypatch):
 
 
 def test_main_says_which(saved, monkeypatch, capsys):
-    load = params.load
-    monkeypatch.setattr(params, "load", lambda name: saved if name == "smoke" else load(name))
+    load = profiles.load
+    monkeypatch.setattr(profiles, "load", lambda name: saved if name == "smoke" else load(name))
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
     report.main()
     assert "results of profile smoke: up to date" in capsys.readouterr().out

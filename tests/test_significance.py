@@ -5,8 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from sae_utils.chance import draws, nulls, significance
-from sae_utils.geometry import moments, similarity
+from sae_utils import nulls, significance, similarity
+from sae_utils.engine.chance import draws
+from sae_utils.engine.geometry import moments
 from tests.test_similarity import related
 
 

@@ -12,7 +12,8 @@ from skbio.stats.distance import DistanceMatrix
 from skbio.stats.distance import mantel as skbio_mantel
 from sklearn.neighbors import NearestNeighbors
 
-from sae_utils.geometry import linear, similarity
+from sae_utils import similarity
+from sae_utils.engine.geometry import linear
 
 X = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
 Y = np.array([[0, 2, 7], [2, 0, 6], [7, 6, 0]])

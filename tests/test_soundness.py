@@ -13,10 +13,10 @@ from sae_lens.registry import get_sae_class, get_sae_training_class
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
-from sae_utils import hub
-from sae_utils.saes import dictionaries, releases, soundness
-from sae_utils.spec import ProfileError, build
-from sae_utils.studies import unmasked
+from sae_utils.engine.core.spec import ProfileError, build
+from sae_utils.engine.inputs import hub
+from sae_utils.engine.saes import dictionaries, releases, soundness
+from sae_utils.studies.published_tables import unmasked
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 X = 3 + 5 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))

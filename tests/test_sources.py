@@ -10,7 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from sae_utils import sources
+from sae_utils.engine.core import sources
 
 ALPHA = '''"""Sums."""
 

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from sae_utils.spec import ProfileError, Spec, build, choose, nearest
+from sae_utils.engine.core.spec import ProfileError, Spec, build, choose, nearest
 
 
 class Inner(Spec):

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sae_utils import files, store
-from sae_utils.spec import Spec
+from sae_utils import store
+from sae_utils.engine.core import files
+from sae_utils.engine.core.spec import Spec
 
 MADE: list[tuple] = []
 

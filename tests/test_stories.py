@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sae_utils.text import lexicon as tables
-from sae_utils.text.lexicon import exchange, lexicon
-from sae_utils.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, frequencies, membership, stories
+from sae_utils.engine.text import lexicon as tables
+from sae_utils.engine.text.lexicon import exchange, lexicon
+from sae_utils.engine.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, frequencies, membership, stories
 
 MANY = 3 * BLOCK
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from sae_utils import strict_yaml
-from sae_utils.sources import REPOSITORY
-from sae_utils.spec import ProfileError
+from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.inputs import strict_yaml
 
 
 @pytest.fixture

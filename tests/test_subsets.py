@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sae_utils.chance import nulls, subsets
-from sae_utils.geometry import measures, similarity
+from sae_utils import measures, nulls, similarity
+from sae_utils.engine.chance import subsets
 
 
 def rows(seed=0):

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.chance import comparison, significance
-from sae_utils.geometry import measures, similarity
-from sae_utils.pairing import correlation, matching
-from sae_utils.studies import concepts, subspaces
-from sae_utils.studies.subspaces import Chosen
+from sae_utils import correlate, matching, measures, significance, similarity
+from sae_utils.engine.pairing import comparison
+from sae_utils.studies.semantic_subspaces import concepts, subspaces
+from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 N = 40
 
@@ -33,7 +32,7 @@ def found():
     a = rng.random((3000, 30)) * (rng.random((3000, 30)) < 0.1)
     b = np.hstack([a[:, :18] * (rng.random((3000, 18)) < 0.7), rng.random((3000, 6)) * (rng.random((3000, 6)) < 0.1)])
     a[:, 29], b[:, 23] = 0, 0
-    return correlation.correlate(sparse.csr_array(a.astype(np.float32)), sparse.csr_array(b.astype(np.float32)), k=8)
+    return correlate.correlate(sparse.csr_array(a.astype(np.float32)), sparse.csr_array(b.astype(np.float32)), k=8)
 
 
 # --- ways

@@ -5,9 +5,9 @@ import pytest
 import scipy.linalg
 from scipy.stats import kstest
 
-from sae_utils.geometry import similarity
-from sae_utils.spec import ProfileError
-from sae_utils.studies import synthetic
+from sae_utils import similarity
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.studies.known_truth import synthetic
 
 
 def draw(n: int = 4000, d_a: int = 6, d_b: int = 9, seed: int = 0, **value: object) -> synthetic.Planted:

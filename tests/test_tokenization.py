@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from sae_utils.spec import ProfileError
-from sae_utils.text import corpora, stories, tokenization
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora, stories, tokenization
 
 STORIES = corpora.Stories(kind="stories", documents=200, seed=3, context=112, shares=[0.6, 0.2, 0.2], split_seed=0)
 PLAIN = "The fox, it's said,  ran!\nÜber den Fluß; 日本語 \U0001f98a e\u0301 \t<pad>.\r"
@@ -256,7 +256,7 @@ def test_a_special_token_in_the_text_is_masked_and_nothing_else(tmp_path, capsys
 
 
 def test_no_site_is_at_a_special_token(tmp_path):
-    from sae_utils.saes import activations
+    from sae_utils.engine.saes import activations
 
     (tmp_path / "texts.txt").write_text("\n".join(f"the fox <bos> ran {n} <pad>" for n in range(9)))
     spec = corpora.Text(

@@ -3,9 +3,9 @@
 import pytest
 
 from sae_utils import pipeline
-from sae_utils.lms import pretrained, toys
-from sae_utils.spec import ProfileError
-from sae_utils.studies import training
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import pretrained, toys
+from sae_utils.studies.models_and_dictionaries import training
 
 
 def test_the_checkpoints_of_a_toy(world):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils.studies import truth
+from sae_utils.studies.models_and_dictionaries import truth
 
 
 def brute_force(activations, classes, fit, judge, c):

@@ -9,8 +9,8 @@ import sys
 import pytest
 import yaml
 
-from sae_utils import typeset
-from sae_utils.sources import REPOSITORY
+from sae_utils.engine.build import typeset
+from sae_utils.engine.core.sources import REPOSITORY
 
 LATEX = shutil.which("latexmk") and shutil.which("pdflatex")
 LOG = r"""This is pdfTeX, Version 3.141592653

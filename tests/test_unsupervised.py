@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from sae_utils.studies import unsupervised
-from sae_utils.studies.subspaces import Chosen
+from sae_utils.studies.semantic_subspaces import unsupervised
+from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 
 @pytest.fixture(scope="module")

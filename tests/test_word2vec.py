@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from sae_utils.spec import ProfileError
-from sae_utils.studies import word2vec
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.studies.semantic_subspaces import word2vec
 
 WORDS = [f"word{number}" for number in range(40)]
 

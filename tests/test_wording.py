@@ -2,9 +2,10 @@
 
 import pytest
 
-from sae_utils import params, wording
-from sae_utils.saes import releases
-from sae_utils.studies import training
+from sae_utils import profiles
+from sae_utils.engine.build import wording
+from sae_utils.engine.saes import releases
+from sae_utils.studies.models_and_dictionaries import training
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def sizes(monkeypatch):
 
 @pytest.mark.parametrize("name", ["smoke", "demo", "text"])
 def test_toys_are_called_toys_and_nothing_else_is_claimed(name):
-    profile = params.load(name)
+    profile = profiles.load(name)
     assert wording.toys(profile) and wording.released(profile) == []
     assert wording.models(profile) == "small ones, trained on the spot"
     assert wording.dictionaries(profile) == "trained here"
@@ -24,7 +25,7 @@ def test_toys_are_called_toys_and_nothing_else_is_claimed(name):
 
 @pytest.mark.parametrize("name", ["paper", "tinystories"])
 def test_released_models_are_named_and_never_called_toys(name):
-    profile = params.load(name)
+    profile = profiles.load(name)
     assert not wording.toys(profile)
     assert wording.models(profile) == "released ones"
     assert wording.dictionaries(profile) == "released ones and, where none is released, trained here"
@@ -35,14 +36,14 @@ def test_released_models_are_named_and_never_called_toys(name):
 
 
 def test_a_toy_beside_released_models_is_told():
-    profile = params.load("paper")
-    mixed = profile._replace(models=profile.models | {"mine": params.load("demo").models["one_layer"]})
+    profile = profiles.load("paper")
+    mixed = profile._replace(models=profile.models | {"mine": profiles.load("demo").models["one_layer"]})
     assert not wording.toys(mixed)
     assert wording.models(mixed) == "released ones, and small ones trained on the spot"
 
 
 def test_models_of_folders_are_not_called_released(sizes):
-    paper = params.load("paper")
+    paper = profiles.load("paper")
     own = [paper.models[name].model_copy(update={"source": f"/home/someone/{name}"}) for name in ("pythia_70m", "gpt2")]
     sae = releases.Saelens(kind="saelens", model="a", source="~/saes/a")
     other = releases.Mapped(kind="mapped", model="b", path="~/b.safetensors", hook="blocks.0.hook_mlp_out",
@@ -52,7 +53,7 @@ def test_models_of_folders_are_not_called_released(sizes):
     assert wording.released(profile) == ["pythia_70m", "gpt2"]  # and nobody's home
     assert wording.pair(profile, "a", "b") == "pythia_70m and gpt2"
     assert wording.side(profile, "a", 8).startswith("pythia_70m (")
-    trained = params.load("demo").dictionaries["random"]
+    trained = profiles.load("demo").dictionaries["random"]
     mixed = profile._replace(dictionaries={"a": sae, "random": trained})
     assert wording.dictionaries(mixed) == "read from folders and, where none is given, trained here"
     hubs = profile._replace(models=profile.models | {"c": paper.models["pythia_160m"]})
@@ -60,7 +61,7 @@ def test_models_of_folders_are_not_called_released(sizes):
 
 
 def test_classes_are_known_in_stories_only():
-    known = {name: wording.classes_known(params.load(name)) for name in ("demo", "text", "paper")}
+    known = {name: wording.classes_known(profiles.load(name)) for name in ("demo", "text", "paper")}
     assert known == {"demo": True, "text": False, "paper": False}
 
 
@@ -76,11 +77,11 @@ def test_classes_are_known_in_stories_only():
     ],
 )
 def test_a_negative_control_is_what_its_model_is(profile, name, said):
-    assert said in wording.negative(params.load(profile), name)
+    assert said in wording.negative(profiles.load(profile), name)
 
 
 def test_a_side_is_called_by_its_source_or_its_name(sizes):
-    demo, paper = params.load("demo"), params.load("paper")
+    demo, paper = profiles.load("demo"), profiles.load("paper")
     assert wording.side(demo, "two_layer_0", 320) == "two_layer_0 (2 layers of width 64, 320 features)"
     assert wording.side(demo, "two_layer_0_early", 320).startswith("two_layer_0_early (2 layers")
     assert wording.side(demo, "one_layer", 1200) == "one_layer (1 layer of width 64, 1,200 features)"
@@ -88,10 +89,10 @@ def test_a_side_is_called_by_its_source_or_its_name(sizes):
 
 
 def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
-    assert wording.pair(params.load("paper"), "pythia_70m", "pythia_160m") == (
+    assert wording.pair(profiles.load("paper"), "pythia_70m", "pythia_160m") == (
         "EleutherAI/pythia-70m and EleutherAI/pythia-160m"
     )
-    assert wording.pair(params.load("demo"), "two_layer_0", "one_layer") == "two models of 2 and 1 layers"
+    assert wording.pair(profiles.load("demo"), "two_layer_0", "one_layer") == "two models of 2 and 1 layers"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_where_an_interval_lies(interval, said):
 
 
 def test_what_differs_besides_is_said_of_what_differs():
-    demo, paper = params.load("demo"), params.load("paper")
+    demo, paper = profiles.load("demo"), profiles.load("paper")
     assert wording.limits(demo) == ""
     said = wording.limits(paper)
     assert "may differ in more than what is asked about" in said and "So may their SAEs" in said

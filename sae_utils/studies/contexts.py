@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sae_utils import pipeline
-from sae_utils.pairing import labels
-from sae_utils.pairing.labels import Labels
-from sae_utils.params import Profile
+from sae_utils import labels, pipeline
+from sae_utils.engine.text import tokenization
+from sae_utils.labels import Labels
+from sae_utils.profiles import Profile
 from sae_utils.studies.words import pieces
-from sae_utils.text import tokenization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_utils import pipeline
-from sae_utils.params import Profile
+from sae_utils.engine.text import tokenization
+from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
-from sae_utils.text import tokenization
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

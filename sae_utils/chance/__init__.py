@@ -1,1 +1,0 @@
-"""What chance would give: nulls, p-values, corrections, intervals, and scores at one n."""

@@ -1,0 +1,282 @@
+"""Pearson correlation between all features of two stores of activations on the same tokens.
+
+In: two sides, sparse codes (tokens, features) as CSR or dense activations (tokens, neurons), row t the same token.
+Out: of every feature its mean, standard deviation and firings, and its k best candidates on the other side; on
+request the exact correlations of any block, or of given pairs. Tokens are chosen by ``rows`` (a half, documents, a
+topic) without rewriting a store.
+
+It never holds the whole matrix features by features unless asked for it, never gives a correlation to a feature that
+is dead or constant, and its results do not depend on ``threads``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from tqdm import tqdm
+
+from sae_utils import arrays
+from sae_utils.engine.kernels import accumulate, keys, sides, tiles
+from sae_utils.engine.kernels.keys import Keys
+from sae_utils.engine.kernels.sides import Codes, Moments, Side, check_same
+
+__all__ = ["Candidates", "Correlation", "Moments", "Paired", "check_same", "correlate", "paired", "pricer"]
+
+CHUNK = 256  # features handed to a thread at once
+Price = Callable[..., NDArray[np.float32]]
+
+
+class Candidates(NamedTuple):
+    """The best partners of every feature on the other side, each (features, k).
+
+    Best first, equal correlations in the order of the index; -1 and NaN where there is none.
+    """
+
+    index: NDArray[np.int32]  # type: ignore[assignment]  # the partner; hides tuple.index
+    r: NDArray[np.float32]  # Pearson correlation, by which they are ranked
+    cosine: NDArray[np.float32]  # cosine of the activations
+    jaccard: NDArray[np.float32]  # tokens on which both fire / on which either fires, NaN where neither does
+
+
+class Correlation(NamedTuple):
+    """Two sides correlated: what ``matching`` works on."""
+
+    a: Moments
+    b: Moments
+    a_to_b: Candidates  # candidates of a's features among b's
+    b_to_a: Candidates  # candidates of b's features among a's
+    price: Price  # price(rows, columns): exact correlations of a block, see ``pricer``
+
+    @property
+    def live(self) -> tuple[int, int]:
+        """How many features of a and of b are live."""
+        return int(self.a.live.sum()), int(self.b.live.sum())
+
+
+class Paired(NamedTuple):
+    """Given pairs measured; every field (pairs,)."""
+
+    r: NDArray[np.float32]  # Pearson correlation, NaN where either feature is dead or constant on these tokens
+    cosine: NDArray[np.float32]  # cosine of the activations, NaN where either never fires
+    jaccard: NDArray[np.float32]  # tokens on which both fire / on which either fires, NaN where neither does
+
+
+def correlate(
+    a: Codes | Side,
+    b: Codes | Side,
+    *,
+    k: int = 64,
+    rows: ArrayLike | None = None,
+    rows_b: ArrayLike | None = None,
+    firings: bool = True,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Correlation:
+    """Correlate all features of ``a`` (tokens, features_a) with all of ``b`` (tokens, features_b).
+
+    ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` sets other
+    tokens of b against them, as many, in its own order: a permutation null. A side that takes part in many
+    correlations may come prepared (``sides.prepare``) in the place of its codes; its tokens are chosen already.
+    ``k`` candidates are kept either way. Without ``firings`` their Jaccard indices are NaN where a side is dense, which
+    saves a third of the time: a neuron fires on half of all tokens or so.
+    ``threads`` are those of sparse sides on the CPU (dense sides have BLAS's); with a CUDA ``device`` all goes there.
+
+    Raises ValueError for sides of different length, positions outside, k larger than a side, values that are not
+    finite, or a side without a live feature.
+    """
+    one, two = _sides(a, b, rows, rows_b)
+    check_k(k, one, two)
+    arrays.whole(threads, "threads")
+    for name, side in (("a", one), ("b", two)):
+        if not side.moments.live.any():
+            raise ValueError(f"side {name} has no live feature on these {len(side.at)} tokens: all dead or constant")
+    firings = firings or _sparse(one, two)
+    rank = _rank(one, two, k, firings, threads, device)
+    a_to_b = _decode(rank[0], one.moments, two.moments, firings)
+    b_to_a = _decode(rank[1], two.moments, one.moments, firings)
+    return Correlation(one.moments, two.moments, a_to_b, b_to_a, price_of(one, two, threads, device))
+
+
+def pricer(
+    a: Codes | Side,
+    b: Codes | Side,
+    *,
+    rows: ArrayLike | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Price:
+    """The ``price`` of a correlation whose candidates are known already, as when it is read from the store.
+
+    ``price(rows, columns)`` gives the float32 correlations (rows, columns) of a's features ``rows`` with b's features
+    ``columns`` (None: all), NaN where either is not live; of sparse sides the very bits that ``correlate`` ranks.
+    """
+    return price_of(*_sides(a, b, rows, None), threads, device)
+
+
+def paired(
+    a: Codes | Side,
+    b: Codes | Side,
+    pairs_a: ArrayLike,
+    pairs_b: ArrayLike,
+    *,
+    rows: ArrayLike | None = None,
+    rows_b: ArrayLike | None = None,
+) -> Paired:
+    """Measure the pairs (pairs_a[p], pairs_b[p]) exactly on the chosen tokens, as held-out ones.
+
+    Raises ValueError for pairs outside the sides, and as ``correlate`` does.
+    """
+    one, two = _sides(a, b, rows, rows_b)
+    left, right = _features(pairs_a, one, "pairs_a"), _features(pairs_b, two, "pairs_b")
+    if len(left) != len(right):
+        raise ValueError(f"{len(left)} features of a, {len(right)} of b: a pair needs one of each")
+    if _sparse(one, two):
+        position = np.arange(len(one.at))
+        cross, both = accumulate.merge(left, right, _transpose(one, position), _transpose(two, position))
+    else:
+        cross, both = tiles.pairs(one, left, two, right)
+    n = len(one.at)
+    centred, scale = cross - one.total[left] * two.total[right] * (1 / n), one.scale[left] * two.scale[right]
+    r = np.where(scale > 0, centred * scale, np.nan)
+    x, y = _at(one.moments, left), _at(two.moments, right)
+    return Paired(r.astype(np.float32), _cosine(centred / n, x, y), _jaccard(both, x, y))
+
+
+def _cosine(covariance: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):
+        norms = np.sqrt((x.sd**2 + x.mean**2) * (y.sd**2 + y.mean**2))
+        return np.asarray((covariance + x.mean * y.mean) / norms, np.float32)
+
+
+def _jaccard(both: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(both / (x.count + y.count - both), np.float32)
+
+
+def _at(side: Moments, place: Any) -> Moments:
+    return Moments(side.mean[place], side.sd[place], side.count[place], side.live[place])
+
+
+def _sparse(one: Side, two: Side) -> bool:
+    return sparse.issparse(one.codes) and sparse.issparse(two.codes)
+
+
+def check_k(k: int, one: Side, two: Side) -> None:
+    """Refuse more candidates than a side has features."""
+    for name, side in (("a", one), ("b", two)):
+        if not 1 <= arrays.whole(k, "k") <= side.features:
+            raise ValueError(f"k = {k} candidates, but side {name} has {side.features} features: choose k within them")
+
+
+def _sides(a: Codes | Side, b: Codes | Side, rows: ArrayLike | None, rows_b: ArrayLike | None) -> tuple[Side, Side]:
+    if isinstance(a, Side) and isinstance(b, Side) and rows is None and rows_b is None:
+        sides.check_tokens(a.at, b.at)
+        return a, b
+    if isinstance(a, Side) or isinstance(b, Side):
+        raise ValueError("a prepared side goes with another prepared side, and no rows: its tokens are chosen already")
+    at_a, at_b = sides.tokens(a, b, rows, rows_b)
+    return sides.prepare(a, at_a, "a"), sides.prepare(b, at_b, "b")
+
+
+def _features(chosen: ArrayLike | None, side: Side, name: str) -> NDArray[np.int64]:
+    if chosen is None:
+        return np.arange(side.features)
+    return arrays.positions(chosen, side.features, name, "feature")
+
+
+def _transpose(side: Side, partner: NDArray[np.int64]) -> accumulate.Triple:
+    return accumulate.transpose(*sides.raw(side.codes), side.at, partner, side.features)
+
+
+def _rank(one: Side, two: Side, k: int, firings: bool, threads: int, device: str) -> tuple[Keys, Keys]:
+    """Keys both ways; every thread keeps its own best of b, and the best of these are the best of all."""
+    if device != "cpu":
+        from sae_utils.engine.kernels import device as other  # torch, which the CPU does without
+
+        return other.rank(one, two, k, device)
+    if not _sparse(one, two):
+        return tiles.rank(one, two, k, firings=firings)
+    arrays = _transpose(one, two.at), sides.raw(two.codes), sides.scaling(one, two)
+    by_row = keys.heap(one.features, k)
+    by_column = [keys.heap(two.features, k) for _ in range(threads)]
+    floors = [keys.floors(two.features) for _ in range(threads)]
+
+    def work(thread: int, first: int, last: int) -> None:
+        accumulate.rank(first, last, *arrays, by_row, by_column[thread], floors[thread])
+
+    _spread(work, one.features, threads, "correlation")
+    found, fired = (np.concatenate(parts, axis=1) for parts in zip(*by_column, strict=True))
+    best = np.argsort(found, axis=1)[:, -k:]
+    return by_row, (np.take_along_axis(found, best, axis=1), np.take_along_axis(fired, best, axis=1))
+
+
+def price_of(one: Side, two: Side, threads: int, device: str) -> Price:
+    """The ``price`` of prepared sides; blocks of sparse ones are gathered from the side that fires less."""
+
+    @cache
+    def outer(of_a: bool) -> accumulate.Triple:
+        return _transpose(one, two.at) if of_a else _transpose(two, one.at)
+
+    def price(rows: ArrayLike | None = None, columns: ArrayLike | None = None) -> NDArray[np.float32]:
+        left, right = _features(rows, one, "rows"), _features(columns, two, "columns")
+        _check_fits(len(left), len(right))
+        if device != "cpu":
+            from sae_utils.engine.kernels import device as other
+
+            return other.price(one, left, two, right, device)
+        if not _sparse(one, two):
+            return tiles.price(one, left, two, right)
+        forward = one.moments.count[left].sum() <= two.moments.count[right].sum()
+        mine, yours, (x, y) = (left, right, (one, two)) if forward else (right, left, (two, one))
+        out = np.empty((len(mine), len(yours)), np.float32)
+        arrays = outer(bool(forward)), sides.raw(y.codes), sides.scaling(x, y)
+
+        def work(thread: int, first: int, last: int) -> None:
+            accumulate.block(mine[first:last], yours, *arrays, out[first:last])
+
+        _spread(work, len(mine), threads, "pricing")
+        return out if forward else np.ascontiguousarray(out.T)
+
+    return price
+
+
+def _check_fits(rows: int, columns: int) -> None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 4 * rows * columns > memory / 2:
+        raise ValueError(
+            f"a block of {rows} x {columns} correlations takes {4 * rows * columns / 1e9:.1f} GB, more than half of "
+            f"this machine's {memory / 1e9:.1f} GB: price fewer rows or columns at once"
+        )
+
+
+def _spread(work: Callable[[int, int, int], None], total: int, threads: int, title: str) -> None:
+    """Call work(thread, first, last) on chunks of ``total``; a kernel that lets go of the GIL runs in parallel."""
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: at least 1 is needed")
+    starts = iter(range(0, total, CHUNK))
+    with tqdm(total=total, desc=title, leave=False, disable=None, delay=2) as bar:
+
+        def run(thread: int) -> None:
+            for first in starts:  # the threads draw from one iterator
+                last = min(first + CHUNK, total)
+                work(thread, first, last)
+                bar.update(last - first)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, range(threads)))
+
+
+def _decode(rank: Keys, mine: Moments, yours: Moments, firings: bool) -> Candidates:
+    """Candidates best first from keys in any order (see ``keys``) and the firings beside them."""
+    index, r = keys.decode(rank[0])
+    both = np.take_along_axis(rank[1], np.argsort(rank[0], axis=1)[:, ::-1], axis=1)
+    x, y = _at(mine, (slice(None), None)), _at(yours, index)
+    jaccard = np.where((index < 0) | (not firings), np.float32(np.nan), _jaccard(both, x, y))
+    return Candidates(index, r, _cosine(r * x.sd * y.sd, x, y), jaccard)

@@ -1,0 +1,1 @@
+"""Draws of nulls, scores of many subsets, intervals."""

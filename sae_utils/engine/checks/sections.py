@@ -1,0 +1,222 @@
+"""What the sections of a profile may hold: shapes, bounds of numbers, and names that something defines.
+
+In: a notebook, its section, the names that the profile defines. Out: nothing, or one error with all problems.
+Never: a default; what names mean together (`compared` knows that).
+
+A notebook's parameters cell is the schema: its names, and the types of its literals (`params`). Here stands what a
+literal cannot say. What is not listed is, by its literal, a count, a share, or anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationInfo, create_model
+
+from sae_utils import filters, similarity
+from sae_utils.engine.chance import subsets
+from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Seed, Spec, build, nearest
+from sae_utils.engine.text.tokenization import Kind
+from sae_utils.studies.known_truth import calibration
+
+CLOSED = [name for name in similarity.NAMES if similarity.measure(name).moments]
+"""measures whose null mean is known in closed form"""
+
+T = TypeVar("T")
+
+
+def _known(kind: str, value: str, info: ValidationInfo, *, or_none: bool = False) -> str:
+    names = (info.context or {})[kind]
+    if value not in names and not (or_none and not value):
+        raise NameUnknown(f"no {kind} is called {value!r}; {nearest(value, names)}")
+    return value
+
+
+def _one_of(kind: str, names: list[str], value: str) -> str:
+    if value not in names:
+        # all of them: for `rsa` the nearest would be `svcca`
+        raise NameUnknown(f"no {kind} is called {value!r}; valid: {', '.join(names)}")
+    return value
+
+
+def _once(names: list[Any]) -> list[Any]:
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise NameUnknown(f"{twice[0]!r} stands twice; remove one")
+    return names
+
+
+def _filter(step: list[Any]) -> list[Any]:
+    """A filter and its options: [name, {option: value}]."""
+    name, options = step
+    if not isinstance(name, str) or name not in filters.FILTERS:
+        raise NameUnknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
+    takes = {
+        x.name: (OPTIONS[x.name], ... if x.default is x.empty else x.default)
+        for x in inspect.signature(filters.FILTERS[name]).parameters.values()
+        if x.kind == x.KEYWORD_ONLY
+    }
+    fields: dict[str, Any] = takes
+    try:
+        build(create_model("Options", __base__=Spec, **fields), options, name)
+    except ProfileError as error:
+        raise NameUnknown(str(error).replace("\n", "; ")) from None
+    return step
+
+
+def _at_least(least: int) -> Any:
+    return Annotated[int, Field(ge=least, lt=2**31)]
+
+
+def _record(**fields: Any) -> Any:
+    given: dict[str, Any] = {name: (kind, ...) for name, kind in fields.items()}
+    return create_model("Record", __base__=Spec, **given)
+
+
+Model = Annotated[str, AfterValidator(partial(_known, "model"))]
+ModelOrNone = Annotated[str, AfterValidator(partial(_known, "model", or_none=True))]
+Dictionary = Annotated[str, AfterValidator(partial(_known, "dictionary"))]
+ConceptSet = Annotated[str, AfterValidator(partial(_known, "set of concepts"))]
+Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(similarity.NAMES)))]
+Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED))]
+Subset = Annotated[str, AfterValidator(partial(_one_of, "measure that is scored in subsets", list(subsets.MEASURES)))]
+Share = Annotated[float, Field(ge=0, le=1)]
+Two = Annotated[list[T], Field(min_length=2, max_length=2)]
+Some = Annotated[list[T], Field(min_length=1)]
+Different = Annotated[list[T], AfterValidator(_once)]
+Filter = Annotated[list[Any], Field(min_length=2, max_length=2), AfterValidator(_filter)]
+OPTIONS: dict[str, Any] = {
+    "minimum": Count, "r": Annotated[float, Field(ge=-1, le=1)], "more_than": Count,
+    "keep": Literal["best", "first", "none"], "side": Literal["a", "b"], "tokens": list[str], "top": Count,
+    "most": _at_least(0), "share": Share,
+}  # fmt: skip
+"""of filters"""
+Size = Annotated[int, Field(ge=4, lt=2**31)]
+Draws = _at_least(19)  # with fewer no p is at most .05
+Spread = _at_least(2)  # an SD needs two
+
+
+class Grid(Spec):
+    """Where notebook 06 asks what measures report."""
+
+    d_a: Count
+    d_b: Count
+    """widths of the rows"""
+    n: Some[Size]
+    """numbers of pairs"""
+
+
+NUMBERS: dict[str, Any] = {
+    "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
+    "fewest": Size,
+}  # fmt: skip
+"""whole numbers of a section that are not any count"""
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "00_models_and_dictionaries": {
+        "curve": ModelOrNone,
+        "control_seeds": Annotated[Some[Dictionary], AfterValidator(_once)],
+        "control_ceiling": Different[Dictionary],
+        "control_depths": Different[Dictionary],
+        "control_negatives": Some[Dictionary],
+        "control_random": Different[Dictionary],
+        "control_random_blocks": Different[Dictionary],
+        "geometry": Closed,
+    },
+    "01_feature_matching": {
+        "secondary_measures": Different[Measure],
+        "filters_in_order": list[Filter],
+        "near": Some[Share],
+    },
+    "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate]},
+    "03_layer_sweep": {
+        "pairs": dict[str, Two[Some[Dictionary]]],
+        "ceilings": dict[str, Two[str]],
+        "negatives": Some[str],
+        "middle": Two[Dictionary],
+        "secondary_measures": Different[Measure],
+    },
+    "04_llm_vs_sae": {
+        "layers": Two[Some[Dictionary]],
+        "seeds": dict[Dictionary, Dictionary],
+        "controls": dict[str, Two[Dictionary]],
+        "by_index": dict[Dictionary, Some[Model]],
+        "partners": _record(candidates=Count, counterpart=Share),
+        "secondary_measures": Different[Measure],
+        "near": Share,
+        "subspaces_of": _record(concepts=ConceptSet, top=Count, fewest=Size),
+    },
+    "05_semantic_subspaces": {
+        "concept_set": ConceptSet,
+        "rules": Some[dict[str, Any]],
+        "labelling": _record(tops=Count, minimum_firings=Count, truth_share=Share),
+        "layers": _record(a=Some[Dictionary], b=Some[Dictionary]),
+        "pairing": _record(candidates=Count, least_r=Share),
+        "scoring": _record(measures=Different[Subset], neighbours=Count),
+        "draws": _record(permutations=Draws, placebo_lists=Spread, relatedness=Draws),
+        "power_curve": _record(sizes=Some[Size], trials=Count, draws=Draws, wanted=Share),
+        "clustering": _record(clusters=Count, least=Spread, folds=Spread),
+        "relation": _record(share=Share, words=dict[str, Some[Two[str]]]),
+    },
+    "06_known_truth": {
+        "measures": Different[Measure],
+        "only_tested": Different[Measure],
+        "grids": Two[Grid],
+        "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
+        "small": _record(n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count),
+        "right_nulls": dict[str, Annotated[str, AfterValidator(partial(_one_of, "null", list(calibration.NULLS)))]],
+        "trapped": Some[Measure],
+        "interval": _record(measures=Some[Closed], resamples=Spread, repeats=Count),
+    },
+    "11_across_tokenizers": {
+        "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
+        "tokenizers": dict[str, Two[Kind | Size]],
+        "at": Literal["ends", "words"],
+        "near": Share,
+    },
+    "12_published_tables": {
+        "negative": Dictionary,
+        "tokens": list[str],
+        "published_layers": dict[str, dict[str | int, Dictionary]],
+    },
+}
+KEPT = {
+    "06_known_truth": ("measures", "only_tested", "truths", "weak_truths", "traps", "right_nulls"),
+    "12_published_tables": ("truths",),
+}
+"""parameters whose defaults the notebook's sentences name: more may be added, none left out"""
+
+
+def check(notebook: str, section: Mapping[str, Any], defaults: Mapping[str, Any], known: Mapping[str, Any],
+          where: str) -> None:  # fmt: skip
+    """Refuse a section in which a shape, a number or a name is wrong.
+
+    Args:
+        notebook: whose section it is.
+        section: its values, of the types of the defaults.
+        defaults: what the parameters cell holds.
+        known: names by kind: "model", "dictionary", "set of concepts".
+        where: file and section, for messages.
+
+    Raises:
+        ProfileError: all that is wrong, a line each.
+    """
+    shapes = SHAPES.get(notebook, {})
+    fields: dict[str, Any] = {key: (shapes.get(key, _shape(key, defaults[key])), ...) for key in section}
+    build(create_model("Section", __base__=Spec, **fields), section, where, known)
+    gone = {key: [name for name in defaults[key] if name not in section[key]] for key in KEPT.get(notebook, ())}
+    if lines := [
+        f"{where}.{key}: {', '.join(map(repr, names))} is missing, which the notebook's sentences name; add it"
+        for key, names in gone.items()
+        if names
+    ]:
+        raise ProfileError("\n".join(lines))
+
+
+def _shape(key: str, default: Any) -> Any:
+    """What a parameter may be whose literal says all."""
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return type(default)
+    return Share if isinstance(default, float) else NUMBERS.get(key, Count)

@@ -1,0 +1,1 @@
+"""How alike paired rows are arranged: what the measures compute."""

@@ -1,0 +1,176 @@
+"""Representational similarity: how alike two sets of paired rows arrange their pairwise dissimilarities.
+
+In: rows, or two dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
+Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows less their mean, `y`, they
+are `d_ij = (e_i + e_j) / 2 - y_i y_j`, e_i = |y_i|^2, and `sum_ij d_ij d'_ij` needs only `Y^T Y'` and `e e'`. Nothing
+large cancels then, however much direction the rows share. All others hold one float matrix a side.
+This module never draws permutations.
+"""
+
+import math
+import os
+from typing import Literal, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
+from torch import Tensor
+
+from sae_utils import arrays
+from sae_utils.engine.geometry.linear import Undefined, product_of_rows
+
+Dissimilarity = Literal["pearson", "cosine", "euclidean"]
+Comparison = Literal["pearson", "spearman"]
+_NOTHING = 1e-24  # 1 - cosine of rows that are equal but for rounding
+
+
+class Unit(NamedTuple):
+    """Rows whose dissimilarities deviate from their mean by 1 in all, over ordered pairs, without the (n, n) matrix.
+
+    `rows` (n, r): y, of mean 0; `energy` (n,): |y_i|^2 less its mean; `mean` of the off-diagonal dissimilarities.
+    """
+
+    rows: Tensor
+    energy: Tensor
+    mean: float
+
+
+class Relation(NamedTuple):
+    """Off-diagonal dissimilarities or their ranks: `matrix` (n, n), diagonal 0, the rest with sum 0 and norm 1."""
+
+    matrix: Tensor
+
+
+def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+    """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
+    rows = arrays.rows(rows, "rows", 2).astype(np.float64, copy=False)
+    rows = np.ldexp(rows, -arrays.exponent(rows, axis=1))
+    centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
+    length = np.linalg.norm(centred, axis=1)
+    flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
+    if len(flat):
+        kind = "constant" if dissimilarity == "pearson" else "zero"
+        raise Undefined(
+            f"{len(flat)} of {len(rows)} rows are {kind} (first: row {flat[0]}), so their {dissimilarity} "
+            "dissimilarity is undefined: leave these pairs out"
+        )
+    return centred / length[:, None]
+
+
+def apart(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows less their mean, y (n, d), and their squared lengths e (n,): `(e_i + e_j) / 2 - y_i y_j` = 1 - cosine.
+
+    They are taken off the first row before, so that their mean too is rounded only as they themselves are.
+    """
+    unit = unit_rows(rows, dissimilarity)
+    unit = unit - unit[0]
+    unit -= unit.mean(axis=0)
+    return unit, (unit**2).sum(axis=1)
+
+
+def nearness(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y (n, d) and h (n,): `y_i y_k - h_k` ranks all rows k by their cosine with row i, rounded to some 1e-16."""
+    unit, energy = apart(rows, "cosine")
+    spread = max(math.sqrt(energy.mean()), _NOTHING)
+    return unit / math.sqrt(spread), energy / (2 * spread)
+
+
+def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
+    """Low-rank side for Pearson or cosine dissimilarities of `rows` (n, d); O(n d min(n, d)), no (n, n) matrix."""
+    unit, energy = apart(rows, dissimilarity)
+    n, d = unit.shape
+    if d > n:  # the same inner products in n columns
+        unit = np.asarray(np.linalg.qr(unit.T, mode="r")).T
+    mean, energy = float(energy.sum()) / (n - 1), energy - energy.mean()
+    squares = float(np.sum((unit.T @ unit) ** 2) + n / 2 * energy @ energy) - (n - 1) * mean**2
+    _refuse_flat(squares if mean > _NOTHING else 0.0, n * (n - 1) * mean**2, n)
+    norm = math.sqrt(squares)
+    rows = np.ascontiguousarray(unit) / math.sqrt(norm)
+    return Unit(torch.from_numpy(rows), torch.from_numpy(energy / norm), mean / norm)
+
+
+def unit_scores(a: Unit, b: Unit, permutations: Tensor) -> Tensor:
+    """Pearson RSA (batch,) of `permutations` (batch, n) of side b; O(n r_a r_b) each."""
+    n = permutations.shape[1]
+    products = product_of_rows(a.rows, b.rows, permutations)
+    energies = (b.energy[permutations] @ a.energy).double()
+    return products.double().square().sum((-2, -1)) + n / 2 * energies - (n - 1) * a.mean * b.mean
+
+
+def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+    """Pairwise dissimilarities (n, n) float64: 1 - Pearson, 1 - cosine or Euclidean distance over the largest.
+
+    Rounded to 12 decimals (more where rows share a direction), so that equal rows tie. Raises ValueError where such
+    matrices do not fit in memory.
+    """
+    rows = arrays.rows(rows, "rows", 2)
+    need, memory = 48 * len(rows) ** 2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > memory:
+        raise ValueError(
+            f"dissimilarities of n = {len(rows)} rows take {need / 1e9:.0f} GB of this machine's {memory / 1e9:.0f}: "
+            "compare Pearson or cosine dissimilarities by Pearson, which needs no matrix, or take fewer pairs"
+        )
+    if dissimilarity == "euclidean":
+        matrix = _distances(rows.astype(np.float64, copy=False))
+    else:
+        unit, energy = apart(rows, dissimilarity)
+        matrix = (energy[:, None] + energy) / 2 - unit @ unit.T
+        # unit rows are rounded to 1e-16 or so, and a dissimilarity is a square
+        matrix = np.round(matrix, 12 - round(math.log10(max(matrix.max(), _NOTHING)) / 2))
+    np.fill_diagonal(matrix, 0.0)
+    return matrix
+
+
+def _distances(rows: np.ndarray) -> np.ndarray:
+    rows = np.ldexp(rows, -arrays.exponent(rows))
+    centred = rows - rows.mean(axis=0)
+    energy = (centred**2).sum(axis=1)
+    squares = energy[:, None] + energy - 2 * centred @ centred.T
+    squares[squares < 1e-12 * energy.max(initial=0.0)] = 0.0
+    matrix = np.sqrt(squares)
+    return np.round(matrix / max(matrix.max(), np.finfo(float).tiny), 12)
+
+
+def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
+    """Standardise a symmetric dissimilarity matrix (n, n), ranked for Spearman (ties share their mean rank)."""
+    values = squareform(matrix, checks=False).astype(np.float64)
+    if comparison == "spearman":
+        values = rankdata(values)
+    total = 2 * float(values @ values)
+    values -= values.mean()
+    squares = 2 * float(values @ values)
+    _refuse_flat(squares, total, len(matrix))
+    return Relation(torch.from_numpy(squareform(values / np.sqrt(squares), checks=False)))
+
+
+def _refuse_flat(squares: float, total: float, n: int) -> None:
+    """Raise Undefined where next to nothing of the `total` sum of squares is left as deviations from the mean."""
+    if n * squares <= 1e-12 * total:
+        raise Undefined(
+            f"all pairs of the {n} rows are equally dissimilar, so a correlation over them is undefined: "
+            "leave this set of rows out"
+        )
+
+
+def relation_scores(a: Relation, b: Relation, permutations: Tensor) -> Tensor:
+    """Correlation (batch,) of the standardised matrices under `permutations` (batch, n); O(n^2) each."""
+    if a.matrix.is_cuda:
+        return torch.stack([(a.matrix * b.matrix[p][:, p]).sum(dtype=torch.float64) for p in permutations])
+    found = _mantel(a.matrix.numpy(), b.matrix.numpy(), permutations.numpy().astype(np.int32))
+    return torch.from_numpy(found)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _mantel(a: np.ndarray, b: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """Twice the sum over i > j of `a[i, j] b[p_i, p_j]`: a row of b stays in cache while it is gathered from."""
+    scores = np.zeros(len(permutations))
+    for s, p in enumerate(permutations):
+        for i in range(len(a)):
+            row_a, row_b = a[i], b[p[i]]
+            partial = row_a[0] * 0
+            for j in range(i):
+                partial += row_a[j] * row_b[p[j]]
+            scores[s] += 2 * partial
+    return scores

@@ -1,0 +1,1 @@
+"""Files that come from elsewhere: YAML, archives, the hub."""

@@ -1,0 +1,288 @@
+"""Files of the Hugging Face hub or of a folder, pinned to what they hold.
+
+In: a repository and revision, or a folder; names of files. Out: where they lie and the commit (a folder: the digest)
+that they are.
+Never: pickles, code from a repository, a network that is asked twice or waited for long.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from sae_utils.engine.core.sources import REPOSITORY, digest
+from sae_utils.engine.core.spec import ProfileError, Spec
+from sae_utils.engine.inputs import archives
+
+UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they are read
+
+
+class Files(Spec):
+    """Files and what they are; where they lie is no part of a key."""
+
+    source: str
+    """repository of the hub; empty for a folder"""
+    commit: str
+    """40 hex digits of the hub's commit; of a folder, sha256 of names and contents"""
+    paths: dict[str, str] = Field(exclude=True)
+    """name -> where it lies"""
+
+    def __getitem__(self, name: str) -> Path:
+        return Path(self.paths[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.paths
+
+
+def is_local(source: str) -> bool:
+    """Whether a source is a path of this machine (it begins with `.`, `/` or `~`) and not a repository of the hub."""
+    return source.startswith((".", "/", "~"))
+
+
+def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str] = ()) -> Files:
+    """Find files, fetching from the hub what is not in its cache.
+
+    Args:
+        source: repository of the hub, or a folder (from the root of this repository if it begins with `.`).
+        revision: branch, tag or commit; what the cache knows by that name is not asked for again.
+        need: names of files; of each group the first that exists.
+        also: names of files that are taken if they exist.
+
+    Raises:
+        ProfileError: no such folder, repository, revision or file; gated; no network; a file is cut off. It says
+            what is missing and how to get it.
+    """
+    return _local(source, need, also) if is_local(source) else _hub(source, revision, need, also)
+
+
+class Known(NamedTuple):
+    """What is known of a repository or folder before a file of it is fetched."""
+
+    sizes: dict[str, int]
+    """files and their bytes: of all that are there, or if nobody tells, of those in the cache"""
+    cached: dict[str, str]
+    """files that need not be fetched, and where they lie"""
+    terms: str
+    """licence, and whether it must be accepted first"""
+    parameters: int
+    """numbers in its safetensors; 0 where nobody tells"""
+    refusal: str
+    """why the hub says nothing; empty if it answered"""
+
+
+def ask(source: str, revision: str, names: Sequence[str]) -> Known:
+    """Ask for the sizes of files without fetching any; `names` are looked up in the cache."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if is_local(source):
+        root = folder(source)
+        cached = {name: str(root / name) for name in names if (root / name).is_file()}
+        return Known(_sizes(cached), cached, "", 0, "" if root.is_dir() else f"{source}: no such folder")
+    try:
+        pinned = _pinned(source, revision)
+        cached = _cached(source, pinned, names)
+        info = huggingface_hub.HfApi().model_info(source, revision=pinned, files_metadata=True, timeout=10)
+    except errors.HFValidationError as error:
+        return Known({}, {}, "", 0, _reason(source, revision, error))
+    except Exception as error:  # huggingface_hub and its transports raise what they like
+        known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
+        silent = f"the hub does not answer ({type(error).__name__})"
+        return Known(_sizes(cached), cached, "", 0, _reason(source, revision, error) if known else silent)
+    card: Any = info.card_data or {}
+    terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+    return Known(sizes, cached, terms, info.safetensors.total if info.safetensors else 0, "")
+
+
+def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
+    return {name: os.stat(path).st_size for name, path in paths.items()}
+
+
+def local(path: str) -> Path:
+    """What a path of a profile names: from the root of this repository if it is not absolute.
+
+    Raises:
+        ProfileError: it begins with a user whom this machine does not know.
+    """
+    try:
+        return REPOSITORY / Path(path).expanduser()
+    except RuntimeError:
+        raise ProfileError(f"{path}: no such user; write the path out, or ./{path} for a folder of that name") from None
+
+
+def folder(source: str) -> Path:
+    """The folder that a local source names."""
+    return local(source).resolve()
+
+
+def _local(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+    root = folder(source)
+    if not root.is_dir():
+        raise ProfileError(f"{source}: no such folder ({root})")
+    there = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    names = _chosen(source, need, also, there)
+    paths = {name: str(root / name) for name in names}
+    parts = {name: _digest(path, *_stamp(path)) for name, path in sorted(paths.items())}
+    return _whole(Files(source="", commit=hashlib.sha256(json.dumps(parts).encode()).hexdigest(), paths=paths))
+
+
+@functools.cache
+def _digest(path: str, size: int, modified: int) -> str:
+    return digest([Path(path)])
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _chosen(where: str, need: Sequence[Sequence[str]], also: Sequence[str], there: Sequence[str]) -> list[str]:
+    found = [next((name for name in group if name in there), None) for group in need]
+    missing = [" or ".join(group) for group, name in zip(need, found, strict=True) if name is None]
+    if missing:
+        pickles = [name for name in there if name.endswith(UNSAFE)]
+        if pickles and any("safetensors" in name for name in missing):
+            raise ProfileError(
+                f"{where}: its weights are pickles ({', '.join(pickles[:3])}), which run code when they are read and "
+                "are refused; convert them to safetensors where that is no danger (for a model, "
+                "`from_pretrained(...).save_pretrained(folder)`) and name that folder, or a revision that has them"
+            )
+        raise ProfileError(f"{where}: there is no {', no '.join(missing)}; there are {', '.join(there[:12]) or 'none'}")
+    return [*dict.fromkeys([name for name in also if name in there] + [name for name in found if name])]
+
+
+def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+    import huggingface_hub
+
+    where = f"{repo} at {revision}"
+    try:
+        pinned = _pinned(repo, revision)
+        known = _cached(repo, pinned, [name for group in need for name in group])
+        if not all(any(name in known for name in group) for group in need):
+            there = _asked(repo, pinned, tuple(" or ".join(group) for group in need))
+            for name in _chosen(where, need, also, there):
+                # by name at first, which the cache then knows
+                path = huggingface_hub.hf_hub_download(repo, name, revision=pinned)
+                pinned = _commit(path)
+    except ProfileError:
+        raise
+    except Exception as error:  # huggingface_hub, its transports and the disk raise what they like
+        raise ProfileError(_reason(repo, revision, error)) from error
+    chosen = _cached(repo, pinned, [*also, *(name for group in need for name in group)])
+    paths = {name: chosen[name] for name in _chosen(where, need, also, list(chosen))}
+    return _whole(Files(source=repo, commit=_commit(next(iter(paths.values()))), paths=paths))
+
+
+def _pinned(repo: str, revision: str) -> str:
+    """The commit that the cache knows by that name; the name where it knows none."""
+    from huggingface_hub import constants
+
+    known = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    return known.read_text().strip() if known.is_file() else revision
+
+
+def _cached(repo: str, revision: str, names: Sequence[str]) -> dict[str, str]:
+    import huggingface_hub
+
+    found = {name: huggingface_hub.try_to_load_from_cache(repo, name, revision=revision) for name in names}
+    return {name: path for name, path in found.items() if isinstance(path, str)}
+
+
+def _commit(path: str) -> str:
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", Path(path).as_posix())
+    assert found is not None, path
+    return found[1]
+
+
+@functools.cache
+def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
+    """Names of the files of a revision: one short question, as downloads wait long where no hub answers."""
+    import huggingface_hub
+
+    try:
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=10)
+    except Exception as error:
+        raise ProfileError(_reason(repo, revision, error, wanted)) from error
+    return [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = ()) -> str:
+    from huggingface_hub import errors
+
+    where = f"{repo} at {revision}"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{where} is gated: accept its licence at https://huggingface.co/{repo}, then `hf auth login` or set "
+            "HF_TOKEN, and run again"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+        return f"{where}: the hub has no such repository, or it is private (then `hf auth login`); check its name"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{where}: the repository has no such revision; see https://huggingface.co/{repo}/tree/main for others"
+    missing = f"the cache misses {', '.join(wanted)} and " if wanted else ""
+    said = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
+    return (
+        f"{where}: {missing}the hub does not answer ({said}); run again with a network and "
+        f"HF_HUB_OFFLINE=0, which goes on where it stopped, or `hf download {repo} --revision {revision}` on another "
+        "machine and copy its HF_HOME"
+    )
+
+
+def _whole(files: Files) -> Files:
+    for name, path in files.paths.items():
+        if name.endswith(".safetensors"):
+            header(Path(path))
+        elif name.endswith(".npz"):
+            archives.shapes(Path(path))
+    return files
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ProfileError: it is none.
+    """
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"{file}: not JSON ({error}); delete it and fetch it again") from error
+    if not isinstance(found, dict):
+        raise ProfileError(f"{file}: a JSON object is expected, found {type(found).__name__}; fetch it again")
+    return found
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Names of the tensors of a safetensors file, each with `shape` and `dtype`.
+
+    Raises:
+        ProfileError: the file is cut off, or none.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            assert 0 < length < size
+            found = json.loads(stream.read(length))
+            found.pop("__metadata__", None)
+            end = 8 + length + max((tensor["data_offsets"][1] for tensor in found.values()), default=0)
+            assert all(isinstance(tensor["shape"], list) and tensor["dtype"] for tensor in found.values())
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RecursionError):
+            raise ProfileError(
+                f"{file}: cut off at {size} bytes, or not a safetensors file; delete it and fetch it again"
+            ) from None
+    if not found:
+        raise ProfileError(f"{file}: it holds no tensor; fetch it again, or write it again with its weights")
+    if size < end:
+        raise ProfileError(f"{file}: cut off, {size} bytes of {end}; delete it and fetch it again")
+    return dict(found)

@@ -1,0 +1,143 @@
+"""YAML as a profile may be written: what nobody means, or what would be read as something else, is refused by its line.
+
+In: a file. Out: its keys with their values: text, whole numbers, finite numbers, true, false, null, lists, mappings.
+Never: a date, a number to base 8 or 60, `no` for false; a value of any other kind; more than `SIZE` values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sae_utils.engine.core.spec import ProfileError, shown
+
+BYTES = 1 << 18  # of a file; the longest profile has 20,000
+SIZE = 100_000  # values; one that an alias repeats counts again
+DEPTH = 32  # of lists and mappings inside each other
+DIGITS = 18  # of a whole number, so that it fits into 64 bits
+
+PLAIN = {  # what is no text where it stands without quotes: YAML 1.2, but for 1e-3
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9_]*)",
+    "float": r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "null": r"~|null|Null|NULL|",
+    "merge": r"<<",
+}
+TAG = "tag:yaml.org,2002:"
+TAGS = {
+    yaml.ScalarNode: {TAG + kind for kind in ("str", *PLAIN)},
+    yaml.SequenceNode: {TAG + "seq"},
+    yaml.MappingNode: {TAG + "map"},
+}
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """YAML, but nothing for a profile."""
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice (the first would be ignored in silence), and what this module never gives."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.inside = 0
+        self.sizes: dict[yaml.Node, tuple[int, int]] = {}  # values in it, itself among them; how deep they lie
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.inside += 1
+        if self.inside > DEPTH:
+            raise _refused(self.peek_event(), f"more than {DEPTH} lists or mappings inside each other")
+        at = self.peek_event()
+        node = super().compose_node(parent, index)
+        self.inside -= 1
+        if node is not None and not isinstance(at, yaml.AliasEvent):
+            self.sizes[node] = self._size(node)
+        elif node not in self.sizes:
+            raise _refused(at, "an alias inside of what it stands for")
+        return node
+
+    def _size(self, node: yaml.Node) -> tuple[int, int]:
+        if node.tag not in TAGS[type(node)]:
+            raise _refused(node, f"the tag `{node.tag.replace(TAG, '!!')}`; leave it out")
+        held = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for x in held for part in (x if isinstance(x, tuple) else (x,))]
+        size = 1 + sum(self.sizes[part][0] for part in parts)
+        depth = 1 + max((self.sizes[part][1] for part in parts), default=0)
+        if size > SIZE:
+            raise _refused(node, f"more than {SIZE:,} values, those that an alias repeats included")
+        if depth > DEPTH:
+            raise _refused(node, f"more than {DEPTH} lists or mappings inside each other, by aliases")
+        return size, depth
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refused(key, "not YAML: a key that is a list or a mapping")
+            if key.tag not in [TAG + kind for kind in ("str", "int", "merge")]:
+                raise _refused(key, f"the key `{key.value}` is no text; write it in quotes")
+            if key.value in seen:
+                raise _refused(key, f"not YAML: the key `{key.value}` stands twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag == TAG + "int" and len(node.value) > DIGITS:
+            raise _refused(node, f"a whole number of more than {DIGITS} digits")
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, KeyError):  # of a tag, as in `!!int many`
+            raise _refused(node, f"{shown(node.value)} is no {node.tag.removeprefix(TAG)}") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refused(node, f"`{node.value[:40]}` is no finite number")
+        if isinstance(value, str) and (bad := re.search("[\ud800-\udfff]", value)):
+            raise _refused(node, f"text with U+{ord(bad[0]):04X}, which no file holds")
+        return value
+
+
+_Strict.yaml_implicit_resolvers = {}
+for kind, pattern in PLAIN.items():
+    _Strict.add_implicit_resolver(TAG + kind, re.compile(rf"(?:{pattern})\Z"), None)
+
+
+def _refused(at: Any, problem: str) -> _Refused:
+    return _Refused(problem=problem, problem_mark=at.start_mark)
+
+
+def read(file: Path, name: str) -> dict[str, Any]:
+    """The keys and values of a file that messages call `name`.
+
+    Raises:
+        ProfileError: a file that cannot be read, is too large, is not UTF-8 or not YAML (with the line), or holds no
+            mapping.
+    """
+    try:
+        if file.is_fifo():  # it would be waited for
+            raise ProfileError(f"{name}: is a pipe; put a YAML file in its place")
+        with file.open("rb") as opened:
+            content = opened.read(BYTES + 1)
+        if len(content) > BYTES:
+            raise ProfileError(f"{name}: larger than {BYTES:,} bytes; no profile is, and lists of words have own files")
+        values = yaml.load(content.decode("utf-8"), _Strict)
+    except OSError as error:
+        raise ProfileError(f"{name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ProfileError(_told(error, name)) from None
+    if not isinstance(values, dict):
+        raise ProfileError(f"{name}: expected keys with values, found {shown(values)}")
+    return values
+
+
+def _told(error: yaml.YAMLError, name: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{name}: not YAML: character {error.position + 1} is {error.character!r}, which no text has"
+    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", error))
+    remedy = "; a tab, where YAML takes spaces" if "'\\t'" in problem else ""
+    what = "" if isinstance(error, _Refused) else "not YAML: "
+    return f"{name}{f', line {mark.line + 1}' if mark else ''}: {what}{problem}{remedy}"

@@ -1,0 +1,1 @@
+"""Compiled kernels of correlation and assignment."""

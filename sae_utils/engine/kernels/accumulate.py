@@ -1,0 +1,278 @@
+"""Compiled kernels of the correlation: cross sums of two sparse stores, one feature's row at a time.
+
+In: the raw arrays of CSR codes (tokens, features). Out: moments, transposes, ranked keys, blocks of correlations.
+The sum over tokens of a[t, i] * b[t, j] is gathered for one feature i and all j at once: for every token on which i
+fires, the sparse row of b is added into one buffer of float64 (features_b,), which stays in the cache.
+A product of two float32 is exact in float64 and tokens are added in ascending order, so that a sum has the same bits
+whichever side it is gathered from, whatever the number of threads, and whichever other features are asked for.
+
+The rows of b lie all over memory, and waiting for them would be most of the time: they are asked for ``AHEAD`` tokens
+before their turn.
+
+It never checks its input and never allocates a matrix features by features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sae_utils.engine.kernels.keys import LEAST, LINE, LOW, NOBODY, Array, Keys, push
+
+AHEAD = 16  # tokens between asking for a row and adding it
+ONE = np.uint32(1)
+Triple = tuple[Array, Array, Array]  # row starts, indices, values: of CSR codes, or of a transpose
+
+
+class Scaling(NamedTuple):
+    """What makes correlations of cross sums: (cross - total_a * total_b * share) * scale_a * scale_b."""
+
+    total_a: Array  # (features_a,) sums of the activations
+    scale_a: Array  # (features_a,) 1 / root of the centred sum of squares, 0 for features that are not live
+    total_b: Array  # (features_b,)
+    scale_b: Array  # (features_b,)
+    share: float  # 1 / tokens
+
+
+def _line_of(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index]; an index past the end is harmless."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [address, number(0), number(3), number(1)])  # to read, kept in all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
+_prefetch: Any = intrinsic(_line_of)
+
+
+@njit(cache=True, nogil=True)
+def moments(indptr: Array, indices: Array, data: Array, rows: Array, features: int) -> tuple[Array, ...]:
+    """Sum, sum of squares, firings and extremes of every feature over ``rows`` (positions, repeats allowed)."""
+    total, square = np.zeros(features), np.zeros(features)
+    fired, stored = np.zeros(features, np.int64), np.zeros(features, np.int64)
+    low, high = np.full(features, np.inf), np.full(features, -np.inf)
+    for t in rows:
+        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+            j, v = indices[p], np.float64(data[p])
+            total[j] += v
+            square[j] += v * v
+            fired[j] += v > 0
+            stored[j] += 1
+            low[j], high[j] = min(low[j], v), max(high[j], v)
+    for j in range(features):
+        if stored[j] < rows.size:
+            low[j], high[j] = min(low[j], 0.0), max(high[j], 0.0)
+    return total, square, fired, low, high
+
+
+@njit(cache=True, nogil=True)
+def add_moments(block: Array, shift: Array, sums: tuple[Array, ...]) -> None:
+    """Add a dense block (tokens, features) to the ``moments`` of activations less ``shift``; extremes are as stored."""
+    total, square, fired, low, high = sums
+    for t in range(block.shape[0]):
+        for j in range(block.shape[1]):
+            v = block[t, j]
+            fired[j] += v > 0
+            low[j] = v if v < low[j] else low[j]
+            high[j] = v if v > high[j] else high[j]
+            v -= shift[j]
+            total[j] += v
+            square[j] += v * v
+
+
+@njit(cache=True, nogil=True)
+def transpose(indptr: Array, indices: Array, data: Array, rows: Array, partner: Array, features: int) -> Triple:
+    """Feature-major copy of ``rows``: for every feature its values and the *other* side's row of the same token."""
+    start = np.zeros(features + 1, np.int64)
+    for t in rows:
+        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+            start[indices[p] + 1] += 1
+    for j in range(features):
+        start[j + 1] += start[j]
+    fill = start[:-1].copy()
+    token, value = np.empty(start[features], np.uint32), np.empty(start[features], np.float32)
+    for i in range(rows.size):
+        t = rows[i]
+        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+            at = fill[indices[p]]
+            token[at], value[at] = partner[i], data[p]
+            fill[indices[p]] = at + 1
+    return start, token, value
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ask_ahead(q: int, token: Array, indptr: Array, indices: Array, data: Array) -> None:
+    """Ask for the row of a token AHEAD of q, and for the place of the row AHEAD of that one."""
+    if q + 2 * AHEAD < token.size:
+        _prefetch(indptr, np.uint64(token[q + 2 * AHEAD]))
+    if q + AHEAD < token.size:
+        t = token[q + AHEAD]
+        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE]), np.uint64(LINE)):
+            _prefetch(indices, p)
+            _prefetch(data, p)
+
+
+@njit(cache=True, nogil=True)
+def _gather(i: int, outer: Triple, other: Triple, sums: Array) -> None:
+    """Cross sums of feature i with every feature of the other side, into ``sums``."""
+    start, token, value = outer
+    indptr, indices, data = other
+    sums[:] = 0.0
+    for q in range(start[i], start[i + 1]):
+        _ask_ahead(q, token, indptr, indices, data)
+        t, v = token[q], np.float64(value[q])
+        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE])):
+            sums[indices[p]] += v * np.float64(data[p])
+
+
+@njit(cache=True, nogil=True)
+def _gather_firings(i: int, outer: Triple, other: Triple, sums: Array, firings: Array) -> None:
+    """As ``_gather``, and the tokens on which both fire."""
+    start, token, value = outer
+    indptr, indices, data = other
+    sums[:] = 0.0
+    firings[:] = 0
+    for q in range(start[i], start[i + 1]):
+        _ask_ahead(q, token, indptr, indices, data)
+        t, v = token[q], np.float64(value[q])
+        fires = v > 0
+        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE])):
+            sums[indices[p]] += v * np.float64(data[p])
+            firings[indices[p]] += fires & (data[p] > 0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _offer(
+    i: int, cross: Array, fired: Array, by: Scaling, rows: Keys, columns: Keys, floors: Array, r: Array, peaks: Array
+) -> None:
+    """Correlations of feature i from its cross sums, offered to its own heap and to that of every feature of b."""
+    total_a, scale_a = by.total_a[i], by.scale_a[i]
+    total_b, scale_b, share = by.total_b, by.scale_b, by.share
+    by_row, fired_row = rows
+    by_column, fired_column = columns
+    bits, width, k, group = r.view(np.int32), total_b.size, by_row.shape[1], total_b.size // peaks.size
+    for j in range(width):
+        x = (cross[j] - total_a * total_b[j] * share) * (scale_a * scale_b[j]) + 0.0  # + 0.0: no negative zero
+        r[j] = x if scale_b[j] > 0.0 else NOBODY
+    for j in range(width):
+        bits[j] ^= (bits[j] >> 31) & LOW  # integers in the order of the floats
+    for g in range(peaks.size):
+        peak = bits[g * group]
+        for j in range(g * group, (g + 1) * group):
+            peak = max(peak, bits[j])
+        peaks[g] = peak
+    floor = np.int32(LEAST)
+    if peaks.size >= k:  # k groups reach this, so the k best do
+        peaks.sort()
+        floor = max(floor, peaks[peaks.size - k])
+    for begin in range(0, r.size, LINE):
+        hits = 0
+        for j in range(begin, begin + LINE):
+            hits += (bits[j] >= floor) | (bits[j] >= floors[j])
+        if hits == 0:
+            continue
+        for j in range(begin, begin + LINE):
+            b = np.int64(bits[j])
+            key = (b << 32) | (LOW - j)
+            if b >= floor and key > by_row[i, 0]:
+                push(by_row[i], fired_row[i], key, fired[j])
+            key = (b << 32) | (LOW - i)
+            if b >= floors[j] and key > by_column[j, 0]:
+                push(by_column[j], fired_column[j], key, fired[j])
+                floors[j] = max(by_column[j, 0] >> 32, LEAST)
+
+
+@njit(cache=True, nogil=True)
+def _scratch(width: int, k: int, floors: Array) -> tuple[Array, Array]:
+    """Correlations of one feature, whole LINEs, and the largest of every group of them, at least k groups if it can."""
+    return np.full(floors.size, np.float32(NOBODY)), np.empty(width // max(width // (2 * k), 1), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def rank(
+    first: int, last: int, outer: Triple, other: Triple, scaling: Scaling, rows: Keys, columns: Keys, floors: Array
+) -> None:
+    """Correlations of features ``first`` to ``last`` of a with all of b, kept as the best keys of both.
+
+    ``outer`` is a's transpose, ``other`` the CSR arrays of b. ``rows`` and ``columns`` are filled in place: each a
+    min-heap of keys (features, k) int64 and beside it the tokens on which both fire, int32. ``floors`` is what a
+    correlation must reach to enter ``columns``, as ``keys.floors`` makes it.
+    """
+    width = scaling.total_b.size
+    cross, fired = np.empty(width), np.empty(width, np.int32)
+    r, peaks = _scratch(width, rows[0].shape[1], floors)
+    for i in range(first, last):
+        if scaling.scale_a[i] > 0.0:
+            _gather_firings(i, outer, other, cross, fired)
+            _offer(i, cross, fired, scaling, rows, columns, floors, r, peaks)
+
+
+@njit(cache=True, nogil=True)
+def rank_tile(
+    first: int, cross: Array, both: Array, scaling: Scaling, rows: Keys, columns: Keys, floors: Array
+) -> None:
+    """As ``rank``, from the cross sums (features of a from ``first`` on, features_b), and common firings if any."""
+    width = scaling.total_b.size
+    fired = np.zeros(width, np.int32)
+    r, peaks = _scratch(width, rows[0].shape[1], floors)
+    for n in range(cross.shape[0]):
+        if both.size > 0:
+            fired = both[n]
+        if scaling.scale_a[first + n] > 0.0:
+            _offer(first + n, cross[n], fired, scaling, rows, columns, floors, r, peaks)
+
+
+@njit(cache=True, nogil=True)
+def finish(cross: Array, left: Array, right: Array, scaling: Scaling, out: Array) -> None:
+    """Correlations from cross sums of features ``left`` and ``right``, NaN where either is not live."""
+    total_b, scale_b = scaling.total_b[right], scaling.scale_b[right]
+    known = np.where(scale_b > 0.0, scale_b, np.nan)
+    for n in range(cross.shape[0]):
+        total_a, scale_a = scaling.total_a[left[n]], scaling.scale_a[left[n]]
+        scale_a = scale_a if scale_a > 0.0 else np.nan
+        for m in range(cross.shape[1]):
+            out[n, m] = (cross[n, m] - total_a * total_b[m] * scaling.share) * (scale_a * known[m]) + 0.0
+
+
+@njit(cache=True, nogil=True)
+def block(rows: Array, columns: Array, outer: Triple, other: Triple, scaling: Scaling, out: Array) -> None:
+    """Correlations of ``rows`` with ``columns`` into ``out``; NaN where either is not live."""
+    cross, chosen = np.empty(scaling.total_b.size), np.empty((1, columns.size))
+    for n in range(rows.size):
+        _gather(rows[n], outer, other, cross)
+        for m in range(columns.size):
+            chosen[0, m] = cross[columns[m]]
+        finish(chosen, rows[n : n + 1], columns, scaling, out[n : n + 1])
+
+
+@njit(cache=True, nogil=True)
+def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> tuple[Array, Array]:
+    """Cross sums of pairs of features, and tokens on which both fire; the transposes hold positions, ascending."""
+    start_a, token_a, value_a = of_a
+    start_b, token_b, value_b = of_b
+    cross, both = np.zeros(left.size), np.zeros(left.size, np.int64)
+    for n in range(left.size):
+        p, p_end = start_a[left[n]], start_a[left[n] + 1]
+        q, q_end = start_b[right[n]], start_b[right[n] + 1]
+        while p < p_end and q < q_end:
+            if token_a[p] < token_b[q]:
+                p += 1
+            elif token_a[p] > token_b[q]:
+                q += 1
+            else:
+                cross[n] += np.float64(value_a[p]) * value_b[q]
+                both[n] += (value_a[p] > 0) & (value_b[q] > 0)
+                p, q = p + 1, q + 1
+    return cross, both

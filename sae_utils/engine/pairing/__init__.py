@@ -1,0 +1,1 @@
+"""What a matching is built from and what is made of one."""

@@ -1,0 +1,76 @@
+"""The correlation of two sets of activations, kept in the store: every notebook that compares the two reads one.
+
+In: two codes or neurons artefacts over the same sites, the split whose documents choose. Out: a `Correlation`.
+Never: the whole matrix features by features.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae_utils import correlate, store
+from sae_utils.correlate import Candidates, Correlation, Moments, Price
+from sae_utils.engine.kernels import sides
+from sae_utils.engine.kernels.sides import Side
+from sae_utils.engine.saes import activations
+from sae_utils.engine.text import corpora
+from sae_utils.store import Artefact, artefact
+
+
+@artefact
+def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
+    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side.
+
+    Where a side is dense, candidates have no Jaccard index: nothing asks how often neurons fire together.
+    """
+    one, two = side(a, sites, split), side(b, sites, split)
+    k = min(k, one.features, two.features)
+    found = correlate.correlate(one, two, k=k, firings=False, threads=store.threads(), device=store.device())
+    for part in ("a", "b", "a_to_b", "b_to_a"):
+        for field, values in getattr(found, part)._asdict().items():
+            np.save(folder / f"{part}-{field}.npy", values)
+    return {"k": k}
+
+
+def on(sites: Artefact, split: str) -> np.ndarray:
+    """Which sites are in documents of `split`: a mask (tokens,)."""
+    return np.asarray(sites.array("split") == corpora.SPLITS.index(split))
+
+
+@functools.cache
+def _at(sites: Artefact, split: str) -> np.ndarray:
+    return np.flatnonzero(on(sites, split)).astype(np.int64)
+
+
+@functools.cache
+def _summed(stored: Artefact, sites: Artefact, split: str) -> Side:
+    made = sides.prepare(activations.matrix(stored), _at(sites, split), stored.path.name)
+    return made._replace(codes=np.empty((0, made.features)))  # else all that was read stays mapped
+
+
+def side(stored: Artefact, sites: Artefact, split: str) -> Side:
+    """Activations made ready for correlations on the documents of `split`, once for all that they are set beside."""
+    return _summed(stored, sites, split)._replace(codes=activations.matrix(stored))
+
+
+def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
+    """`correlate.correlate` of two artefacts on the documents of `split`, made once."""
+    kept = correlated(a, b, sites, split, k)
+    arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}
+
+    @functools.cache
+    def pricer() -> Price:  # most readers price nothing, and preparing it passes over both sides
+        one, two = side(a, sites, split), side(b, sites, split)
+        return correlate.pricer(one, two, threads=store.threads(), device=store.device())
+
+    return Correlation(
+        a=Moments(*(arrays[f"a-{field}"] for field in Moments._fields)),
+        b=Moments(*(arrays[f"b-{field}"] for field in Moments._fields)),
+        a_to_b=Candidates(*(arrays[f"a_to_b-{field}"] for field in Candidates._fields)),
+        b_to_a=Candidates(*(arrays[f"b_to_a-{field}"] for field in Candidates._fields)),
+        price=lambda rows=None, columns=None: pricer()(rows, columns),
+    )

@@ -1,0 +1,183 @@
+"""Text files as documents: found by their path, decoded, and parted.
+
+In: the `path`, `unit` and `separator` of a profile. Out: documents in the order of the files, each with the number of
+the article that it is part of.
+Never: a guess at an encoding; an article that is torn without saying so.
+
+An article is what must not be torn between two splits: what lies between two matches of `separator` or ends of a file;
+without a separator the whole file, and where the unit is a line, the line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import glob
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from sae_utils.engine.core.spec import ProfileError
+
+Unit: TypeAlias = Literal["file", "paragraph", "line"]
+
+BETWEEN = {"file": "", "paragraph": r"\n\s*\n", "line": r"\n"}
+UNPACK = "it is compressed; unpack it with `{} -k`"
+CONVERT = "it is {0}, not UTF-8; convert it with `iconv -f {0} -t UTF-8`"
+PATIENCE = 20  # seconds, and one more per 1,000,000 characters, for a separator
+MARK = "\ufeff"  # of byte order
+OTHERS = {  # how files begin that are not UTF-8 -> what to do; longer beginnings first
+    codecs.BOM_UTF32_LE: CONVERT.format("UTF-32"),
+    codecs.BOM_UTF32_BE: CONVERT.format("UTF-32"),
+    codecs.BOM_UTF16_LE: CONVERT.format("UTF-16"),
+    codecs.BOM_UTF16_BE: CONVERT.format("UTF-16"),
+    b"\x1f\x8b": UNPACK.format("gunzip"),
+    b"\x28\xb5\x2f\xfd": UNPACK.format("unzstd"),
+    b"\xfd7zXZ": UNPACK.format("unxz"),
+    b"BZh": UNPACK.format("bunzip2"),
+    b"PK\x03\x04": "it is an archive; unpack it with `unzip`",
+    b"PAR1": "it is a table in parquet; write its column of text to a text file",
+}
+
+
+def find(path: str, root: Path) -> list[Path]:
+    """The files that a path or a glob names, from `root` on, sorted.
+
+    A part of the path that exists as it is written, `[1].txt` or `*`, is that and no pattern.
+
+    Raises:
+        ProfileError: there is none.
+    """
+    try:
+        whole = root / Path(path).expanduser()  # an absolute path replaces the root
+        places = [Path(whole.anchor)]
+        for part in whole.parts[1:]:
+            places = [match for place in places for match in _within(place, part)]
+    except (RuntimeError, ValueError) as error:  # no such user; a null character
+        raise ProfileError(f"corpus.path: {path!r} names no file: {error}") from None
+    if found := sorted({place for place in places if place.is_file()}):
+        return found
+    hint = f", which is a folder; name its files, e.g. {whole}/*.txt" if os.path.isdir(whole) else ""
+    raise ProfileError(f"corpus.path: no file matches {whole}{hint}")
+
+
+def _within(place: Path, part: str) -> list[Path]:
+    if os.path.lexists(place / part):
+        return [place / part]
+    return [Path(name) for name in glob.glob(os.path.join(glob.escape(str(place)), part), recursive=True)]
+
+
+def documents(files: Iterable[Path], unit: Unit, separator: str | None) -> Iterator[tuple[int, str]]:
+    """The documents of text files with the article of each, from 0 on, in their order.
+
+    Raises:
+        ProfileError: as `decoded`; the separator matches nowhere.
+    """
+    number = 0
+    for article in _articles(files, separator):
+        for piece in _parted(article, BETWEEN[unit]):
+            yield number, piece
+            number += unit == "line" and not separator
+        number += 1
+
+
+def _articles(files: Iterable[Path], separator: str | None) -> Iterator[str]:
+    met = False
+    for file in files:
+        text = decoded(file)
+        with _in_time(file, separator, len(text)):
+            parts = _parted(text, separator or "")
+        met |= len(parts) > 1
+        yield from parts
+    if separator and not met:
+        raise ProfileError(f"corpus.separator: {separator!r} matches nowhere in the text; is it a regular expression?")
+
+
+@contextlib.contextmanager
+def _in_time(file: Path, separator: str | None, length: int) -> Iterator[None]:
+    """End the search for a separator that tries all ways to part a text; ordinary ones take a second per 10 MB."""
+
+    def stop(*_: object) -> None:
+        raise ProfileError(
+            f"corpus.separator: {separator!r} was sought in {file} for {limit} s; it repeats what is repeated already, "
+            "e.g. `(=+)+`, or takes any text, e.g. `.*`: write it without (`=+`)"
+        )
+
+    limit = PATIENCE + length // 10**6
+    if not separator or threading.current_thread() is not threading.main_thread():  # only there signals arrive
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _parted(text: str, between: str) -> list[str]:
+    """What lies between the matches of an expression; without one, the whole text."""
+    matches = re.finditer(between, text, re.MULTILINE) if between else ()
+    bounds = [0, *(bound for match in matches for bound in match.span()), len(text)]
+    return [text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)]
+
+
+def decoded(file: Path) -> str:
+    """The text of a file, its lines ended by \\n alone, without a byte-order mark.
+
+    Raises:
+        ProfileError: it cannot be read, is not UTF-8, or holds a NUL; the message says at which byte.
+    """
+    try:
+        content = file.read_bytes()
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise ProfileError(f"{file}: cannot be read ({error.strerror}); allow it, or leave it out") from None
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{file}: not UTF-8 at byte {error.start}; {_remedy(content)}") from None
+    if "\0" in text:
+        raise ProfileError(
+            f"{file}: a NUL, which no text has, at byte {content.index(0)}; it is binary, or in another encoding: "
+            f"convert it, e.g. with `iconv -f UTF-16LE -t UTF-8`, or remove the NULs with `tr -d '\\000'`"
+        )
+    return text.removeprefix(MARK).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _remedy(content: bytes) -> str:
+    known = (remedy for opening, remedy in OTHERS.items() if content.startswith(opening))
+    return next(known, "convert it with `iconv -f LATIN1 -t UTF-8`, or from the encoding that it is in")
+
+
+def cleaned(text: str) -> str:
+    """A document without space or byte-order marks at its ends; lone surrogates (JSON may hold them) become U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # two halves that belong together become one character
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    while (bare := text.strip().strip(MARK)) != text:
+        text = bare
+    return text
+
+
+def checked(separator: str) -> str:
+    """A separator as it is.
+
+    Raises:
+        ValueError: it is no regular expression, matches nothing at all, or is a token with its bars unescaped.
+    """
+    try:
+        nothing = re.search(separator, "", re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if nothing:
+        raise ValueError(
+            "matches the empty text, and would part any two characters; name what stands between documents"
+        )
+    if re.search(r"<\||(?<!\\)\|>", separator):
+        raise ValueError(r"| means `or` in a regular expression; write <\|endoftext\|>")
+    return separator

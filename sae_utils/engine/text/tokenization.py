@@ -1,0 +1,230 @@
+"""Documents become rows of tokens.
+
+In: a text artefact and a tokenizer (trained here, or a model's own). Out: an artefact of token rows that never mix
+two documents.
+Never: model weights.
+
+**Special tokens that stand in the text** (`<|endoftext|>` between documents, `[CLS]`, what was added as special) are
+masked: the model reads them, and no site is at one, nor any activation on which a dictionary is trained or its FVU
+measured. Where they part documents the corpus says so (`separator`), and they do not get here. A token that stands for
+an unknown word is text; so is what was added without being special, such as runs of spaces.
+
+A token artefact holds `tokens` (rows, context), `lengths` (rows,), `documents` (rows,), `split` (rows,): an index
+into `corpora.SPLITS`, `articles` (rows,): see `corpora`, and `classes` (rows, context): the true class of each token,
+-1 where there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora
+from sae_utils.store import Appender, Artefact, artefact
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BOS, PAD, UNKNOWN = "<bos>", "<pad>", "<unk>"
+Kind = Literal["word", "bpe"]
+MASKED = -2  # place of a special token that stands in the text
+
+
+@artefact
+def trained(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[str, Any]:
+    """Train a tokenizer on the training documents of a text artefact.
+
+    Args:
+        folder: where the tokenizer's files go, as transformers saves them.
+        source: the text.
+        kind: `word` (split at white space and punctuation) or `bpe` (byte-level).
+        vocabulary: largest number of tokens, special ones included.
+    """
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+    from tokenizers import models as algorithms
+    from transformers import PreTrainedTokenizerFast
+
+    special = [PAD, BOS, UNKNOWN]
+    if kind == "word":
+        raw = Tokenizer(algorithms.WordLevel(unk_token=UNKNOWN))
+        raw.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer: Any = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    else:
+        raw = Tokenizer(algorithms.BPE(unk_token=None))
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    raw.train_from_iterator(_training_texts(source), trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BOS, pad_token=PAD, unk_token=UNKNOWN)
+    tokenizer.save_pretrained(folder)
+    return {"vocabulary": len(tokenizer)}
+
+
+def _training_texts(source: Artefact) -> Iterator[list[str]]:
+    for block in corpora.blocks(source, "training"):
+        yield [text for text in block.texts if text]
+
+
+@artefact
+def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, packed: bool = False) -> dict[str, Any]:
+    """Cut each document of `source` into rows of at most `context` tokens, each opened by the beginning of sequence.
+
+    With `packed`, a row goes on with the next documents of its split, each with an opening of its own.
+
+    Arrays: `tokens`, `classes`, `documents` and `places` (rows, context); a token's place counts from the last opening,
+    which is at place 0, is -1 of padding, which has the document of what stands before it, and `MASKED` of a special
+    token in the text. `lengths`, `articles` and `split` (rows,).
+
+    Raises:
+        ValueError: the tokenizer lacks a beginning-of-sequence or padding token.
+        ProfileError: the corpus is shorter than one context.
+    """
+    from transformers import AutoTokenizer
+
+    return write_rows(
+        folder, source, AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False), context, packed
+    )
+
+
+def write_rows(
+    folder: Path, source: Artefact, tokenizer: PreTrainedTokenizerFast, context: int, packed: bool = False
+) -> dict[str, Any]:
+    """As `rows`, with a loaded tokenizer."""
+    opening, padding = tokenizer.bos_token_id, tokenizer.pad_token_id
+    if opening is None or padding is None:
+        raise ValueError(
+            f"{tokenizer.name_or_path}: the tokenizer has no beginning-of-sequence or padding token; name both in "
+            "its tokenizer_config.json (Pythia has <|endoftext|> for both)"
+        )
+    total = unknown = masked = 0
+    rows, roles = _Rows(context, opening, padding), special(tokenizer)
+    with (
+        contextlib.ExitStack() as stack,
+        tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False) as bar,
+    ):
+        out = {name: stack.enter_context(Appender(folder / f"{name}.npy", *kind)) for name, kind in rows.kinds.items()}
+        for split in (
+            corpora.SPLITS if packed else [None]
+        ):  # so that a row has one split, and a document's rows lie together
+            for block in corpora.blocks(source, split):
+                encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
+                for number, encoding in enumerate(encodings):
+                    ids = np.array(encoding.ids, np.int32)
+                    apart = _apart(encoding, block.texts[number], roles, tokenizer.unk_token_id)
+                    classes = _classes(encoding, block.starts[number], block.classes[number])
+                    rows.add(block.first + number, ids, classes, apart)
+                    if not packed:
+                        rows.close()
+                    total, masked = total + len(ids), masked + int(apart.sum())
+                    unknown += int(((ids == tokenizer.unk_token_id) & ~apart).sum())
+                rows.write(out)
+                bar.update(sum(map(bool, block.texts)))
+            rows.close()
+        rows.write(out)
+        count = out["lengths"].length
+    if total < context:
+        raise ProfileError(
+            f"corpus: {total} tokens in all, fewer than one context of {context}; add text or lower `context`"
+        )
+    first = np.load(folder / "documents.npy")[:, 0]
+    for name in ("articles", "split"):
+        np.save(folder / f"{name}.npy", source.array(name)[first])
+    if masked:
+        print(
+            f"corpus: {masked} of {total} tokens are special tokens that stand in the text; they are masked. If they "
+            "part documents, name them in corpus.separator",
+            file=sys.stderr,
+        )
+    return {"tokens": total, "rows": count, "unknown": unknown, "masked": masked}
+
+
+def special(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """Tokens that are no text, by id: those with a role (opening, padding, unknown) and what was added as special."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    found = {token: entry.content for token, entry in added.items() if entry.special}
+    return found | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+
+def _apart(encoding: Any, text: str, special: Mapping[int, str], unknown: int | None) -> np.ndarray:
+    """(tokens,) whether each is a special token that the text names, not a word that the tokenizer does not know."""
+    found = np.isin(encoding.ids, list(special))
+    for at in np.flatnonzero(found & (np.array(encoding.ids) == unknown)):
+        first, last = encoding.offsets[at]
+        found[at] = text[first:last].strip() == special[encoding.ids[at]]
+    return found
+
+
+def spread(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the token rows `chosen`, in their order: one of every article, then a second of every one, ...
+
+    Which articles, and which rows of them, is random, but always the same.
+    """
+    mixed = np.random.default_rng(0).permutation(chosen)
+    article = rows.array("articles")[mixed]
+    order = np.argsort(article, kind="stable")
+    turn = np.empty(len(mixed), np.int64)
+    turn[order] = np.arange(len(mixed)) - np.searchsorted(article[order], article[order])
+    return np.sort(mixed[np.argsort(turn, kind="stable")[:count]])
+
+
+class _Rows:
+    """Rows that are filled from the left, one after another."""
+
+    def __init__(self, context: int, opening: int, padding: int) -> None:
+        self.context, self.opening = context, opening
+        self.fresh = {"tokens": padding, "classes": -1, "documents": -1, "places": -1}
+        self.kinds: dict[str, Any] = dict.fromkeys(self.fresh, (np.int32, (context,)))
+        self.kinds |= {"classes": (np.int8, (context,)), "lengths": (np.int32,)}
+        self.row: dict[str, Any] = {}
+        self.used = 0
+        self.full: list[dict[str, Any]] = []
+
+    def add(self, document: int, ids: np.ndarray, classes: np.ndarray, apart: np.ndarray) -> None:
+        """Go on with a document; every row that it reaches gets an opening before it; `apart`: what is masked."""
+        while len(ids):
+            if self.used > self.context - 2:  # no room for an opening and a token
+                self.close()
+            if not self.used:
+                self.row = {name: np.full(self.context, value, np.int32) for name, value in self.fresh.items()}
+            n = min(self.context - self.used - 1, len(ids))
+            inside = slice(self.used + 1, self.used + 1 + n)
+            self.row["tokens"][self.used], self.row["tokens"][inside] = self.opening, ids[:n]
+            self.row["classes"][inside] = classes[:n]
+            self.row["documents"][self.used :] = document
+            self.row["places"][self.used] = 0
+            self.row["places"][inside] = np.where(apart[:n], MASKED, np.arange(1, n + 1))
+            self.used, ids, classes, apart = inside.stop, ids[n:], classes[n:], apart[n:]
+
+    def close(self) -> None:
+        """What comes next begins another row."""
+        if self.used:
+            self.full.append(self.row | {"lengths": self.used})
+            self.used = 0
+
+    def write(self, out: Mapping[str, Appender]) -> None:
+        """Append the rows that are full."""
+        if self.full:
+            for name, file in out.items():
+                file.append(np.array([row[name] for row in self.full]))
+            self.full.clear()
+
+
+def _classes(encoding: Any, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The class of each token: that of the word in which it ends."""
+    if not len(starts):
+        return np.full(len(encoding.ids), -1, np.int8)
+    last = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1] - 1
+    owner = classes[np.searchsorted(starts, last, side="right") - 1]
+    return np.where(np.isin(last + 1, starts), -1, owner)  # the space before a word is in none

@@ -1,0 +1,1 @@
+"""One notebook: across_tokenizers."""

@@ -1,0 +1,1 @@
+"""One notebook: feature_matching."""

@@ -1,0 +1,1 @@
+"""One notebook: known_truth."""

@@ -1,0 +1,1 @@
+"""One notebook: layer_sweep."""

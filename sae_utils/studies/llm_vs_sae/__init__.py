@@ -1,0 +1,1 @@
+"""One notebook: llm_vs_sae."""

@@ -1,0 +1,243 @@
+"""What may stand in the place of an SAE: a layer's own units, and directions of its activations that nobody learnt.
+
+In: a dictionary of a profile, which says the model, the layer and the tokens; a kind of unit. Out: `Features` that
+`pipeline.pair` takes as it takes an SAE's, and pairs of them.
+Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_utils import correlate, matching, pipeline, store, sweep
+from sae_utils.correlate import Candidates, Correlation, Price
+from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.kernels.sides import Side
+from sae_utils.engine.pairing import candidates
+from sae_utils.engine.saes import activations, releases
+from sae_utils.matching import Pairs
+from sae_utils.pipeline import Features, Pair
+from sae_utils.profiles import Profile
+from sae_utils.store import Artefact
+from sae_utils.studies.llm_vs_sae import bases
+
+
+class Kind(NamedTuple):
+    """One kind of unit."""
+
+    activations: str
+    """what is correlated; hooks by their TransformerLens name within the block"""
+    rows: str
+    """what stands for decoder rows, or "" where they are orthonormal and their arrangement says nothing"""
+    either_sign: bool
+    """pair by |r|: for directions that could as well point the other way"""
+
+
+SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
+EITHER, RESIDUAL, RANDOM, PRINCIPAL = (
+    "MLP outputs, |r|",
+    "residual basis",
+    "random directions",
+    "principal components",
+)
+KINDS = {
+    SAE: Kind("codes", "decoder rows", False),
+    NEURONS: Kind("mlp.hook_post", "output weights", False),  # positive when they fire, nearly zero when not
+    OUTPUTS: Kind("hook_mlp_out", "incoming weights", False),  # both signs; r and rows as published
+    EITHER: Kind("hook_mlp_out", "", True),
+    RESIDUAL: Kind("hook_resid_post", "", True),
+    RANDOM: Kind("what the SAE reads", "", True),
+    PRINCIPAL: Kind("what the SAE reads", "", True),
+}
+BASES = (RANDOM, PRINCIPAL)
+SEED = 0  # of random directions
+
+
+def block_of(hook: str) -> int:
+    """Number of the block that a hook is in. Raises ValueError for a hook outside all blocks."""
+    found = re.match(r"blocks\.(\d+)\.", hook)
+    if not found:
+        raise ValueError(f"hook {hook!r} is in no block: neurons are those of the block that the dictionary reads")
+    return int(found[1])
+
+
+def features(profile: Profile, name: str, kind: str) -> Features:
+    """The units of one kind in the layer that a dictionary reads, at the sites of its codes.
+
+    Codes are CSR of an SAE and else dense float16; rows (units, d) as `KINDS` says: of neurons their output weights, of
+    output dimensions their incoming weights (d, d_mlp), of bases the orthonormal directions themselves.
+
+    Raises:
+        ValueError: an unknown kind, or a dictionary whose hook is in no block.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r}: known are {', '.join(KINDS)}")
+    if kind == SAE:
+        return pipeline.features(profile, name)
+    source = pipeline.reader(profile, name)
+    sites, hook = activations.sites(source.rows, source.skip), _hook(source, kind)
+    kept = activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook]
+    if kind in BASES:
+        kept = bases.turned(kept, sites, "random" if kind == RANDOM else "principal", SEED)
+        return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
+    values = activations.matrix(kept)
+    if kind in (NEURONS, OUTPUTS):
+        rows = bases.output_weights(source.model, block_of(source.hook)).array("rows")
+        return Features(values, rows if kind == NEURONS else rows.T, sites, kept)
+    return Features(values, np.eye(values.shape[1], dtype=np.float32), sites, kept)
+
+
+def _hook(source: pipeline.Reader, kind: str) -> str:
+    return source.hook if kind in BASES else f"blocks.{block_of(source.hook)}.{KINDS[kind].activations}"
+
+
+def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
+    """Make what `features` of many (dictionary, kind) reads: a pass over each model gives all its neurons.
+
+    Raises ValueError as `features` does.
+    """
+    units = list(units)
+    pipeline.features_of(profile, dict.fromkeys(name for name, kind in units if kind == SAE))
+    found = pipeline.readers(profile, dict.fromkeys(name for name, kind in units if kind != SAE))
+    hooks, of = defaultdict[str, dict[str, None]](dict), {}
+    for name, kind in units:
+        if kind != SAE:
+            model, _ = place(profile, name)
+            hooks[model][_hook(found[name], kind)] = None
+            of[model] = found[name]
+
+    def harvest(model: str) -> None:
+        source = of[model]
+        sites = activations.sites(source.rows, source.skip)
+        activations.neurons(hooks[model], source.model, source.rows, sites, source.skip)
+
+    sweep.sweep(harvest, hooks, "neurons")
+
+
+def whole(found: Correlation) -> Correlation:
+    """The same with all its correlations held, so that what asks for many blocks reads dense activations once.
+
+    Raises ValueError, as `price` does, where they do not fit.
+    """
+    return found._replace(price=_held(found.price()))
+
+
+def _held(r: NDArray[np.float32]) -> Price:
+    def price(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
+        block = r if rows is None else r[rows]
+        return block if columns is None else block[:, columns]
+
+    return price
+
+
+def either_sign(one: Side, two: Side, k: int) -> Correlation:
+    """Two sides correlated by |r|, for `matching`: a direction and its opposite are one; `k` candidates a unit.
+
+    It holds all correlations of the two sides, which a basis, d wide, allows. Cosine and Jaccard index of the
+    candidates, which would need a sign, are NaN.
+    """
+    r = np.abs(correlate.pricer(one, two, device=store.device())())
+
+    def best(r: NDArray[np.float32]) -> Candidates:
+        order = np.argsort(-r, axis=1, kind="stable")[:, :k]  # NaN last
+        values = np.take_along_axis(r, order, axis=1)
+        unknown = np.full_like(values, np.nan)
+        return Candidates(np.where(np.isnan(values), -1, order).astype(np.int32), values, unknown, unknown)
+
+    return Correlation(one.moments, two.moments, best(r), best(r.T), _held(r))
+
+
+class Compared(NamedTuple):
+    """Units of one kind in two layers, paired on the matching documents and judged on the held-out ones."""
+
+    pairs: Pairs
+    """r is |r| where either sign will do"""
+    held_out: NDArray[np.float32]
+    """(pairs,) NaN where a unit is dead there; positive where the sign is that of the matching documents"""
+    rows: tuple[np.ndarray, np.ndarray]
+    """(pairs, d_a) and (pairs, d_b), the rows of paired units"""
+    live: tuple[int, int]
+    """units of either side that vary on the matching documents"""
+
+    @property
+    def n(self) -> int:
+        """Pairs."""
+        return len(self.pairs.a)
+
+    @property
+    def d(self) -> str:
+        """Coordinates of the rows of either side, for a table."""
+        return ", ".join(str(rows.shape[1]) for rows in self.rows)
+
+    @property
+    def retention(self) -> float:
+        """Share of the live units of A in a pair."""
+        return self.n / self.live[0]
+
+    @property
+    def retention_by_chance(self) -> float:
+        """Retention of mutual pairs if all correlations were drawn from one continuous law, independently.
+
+        Each of the |A| |B| correlations is then the largest of its row and column with probability 1 / (|A| + |B| - 1).
+        """
+        return self.live[1] / (sum(self.live) - 1)
+
+    def kept(self, r: float) -> float:
+        """Share of the live units of A whose partner correlates by at least `r` on the held-out documents."""
+        return float((self.held_out >= r).sum()) / self.live[0]
+
+
+def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Pair:
+    """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
+
+    By |r| where either sign will do. Raises ValueError as `features` and `pipeline.pair` do.
+    """
+    one, two = features(profile, a, kind), features(profile, b, kind)
+    if not KINDS[kind].either_sign:
+        return pipeline.pair(one, two, k)
+
+    def by_magnitude(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
+        return either_sign(candidates.side(a, sites, split), candidates.side(b, sites, split), k)
+
+    return pipeline.pair(one, two, k, correlated=by_magnitude)
+
+
+def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
+    """Match units of one kind: those that are each other's best, or with the largest sum of correlations."""
+    found, either = both.found, KINDS[kind].either_sign
+    if one_to_one == "optimal" and kind != SAE and not either:
+        found = whole(found)
+    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found).pairs
+    held_out = both.held_out(pairs)
+    if either:
+        one, two = (candidates.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
+        held_out = held_out * np.sign(correlate.paired(one, two, pairs.a, pairs.b).r)
+    return Compared(
+        pairs,
+        held_out,
+        (np.array(both.a.decoder[pairs.a]), np.array(both.b.decoder[pairs.b])),
+        both.found.live,
+    )
+
+
+def place(profile: Profile, name: str) -> tuple[str, int]:
+    """The model and the block that a dictionary reads.
+
+    Raises:
+        ProfileError: no dictionary has that name.
+        ValueError: its hook is in no block.
+    """
+    if name not in profile.dictionaries:
+        raise ProfileError(
+            f"params/{profile.name}.yaml: no dictionary is called {name!r}; {nearest(name, profile.dictionaries)}"
+        )
+    record = pipeline.origin(profile.dictionaries, name)
+    # only its own files may tell where a released one reads
+    hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
+    return record.model, block_of(hook)

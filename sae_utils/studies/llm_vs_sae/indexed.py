@@ -1,0 +1,114 @@
+"""Neurons of two models of one shape, paired by their index: of two trainings that began alike unit i may stay unit i.
+
+In: dictionaries that say which layers, other models of the same shape. Out: how units correlate with those of their own
+index, against a shuffled index, beside the units that correlation pairs.
+Never: SAE features, whose index says nothing; a similarity of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_utils import correlate, matching, pipeline, significance
+from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.saes import activations
+from sae_utils.pipeline import Features, Pair
+from sae_utils.profiles import Profile
+from sae_utils.significance import Result
+from sae_utils.studies.llm_vs_sae import baselines, bases
+from sae_utils.studies.models_and_dictionaries import training
+
+
+class Indexed(NamedTuple):
+    """Units of one layer in two models, by their index and by correlation; both judged on the held-out documents."""
+
+    unit: NDArray[np.int64]
+    """(units,) those that vary on all documents in both models: unit i of A beside unit i of B"""
+    r: NDArray[np.float32]
+    """(units,) their correlation"""
+    shuffled: Result
+    """the mean of `r` against that with the units of B in another order"""
+    own: float
+    """share of `unit` whose best partner, on the matching documents, has their own index"""
+    mutual: tuple[NDArray[np.int32], NDArray[np.int32]]
+    """(pairs,) of A and of B: each other's best on the matching documents"""
+    mutual_r: NDArray[np.float32]
+    """(pairs,) their correlation"""
+    mutual_own: float
+    """share of the mutual pairs that have one index; NaN of none"""
+
+
+def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each listed layer beside each of its models: (dictionary, model).
+
+    Args:
+        profile: where both are defined.
+        notebook: whose parameter `by_index` this is, for the message.
+        listed: name of a dictionary, whose layer is meant -> names of the other models.
+
+    Raises:
+        ProfileError: a name that nothing defines, or no list of models.
+    """
+    where, found = f"params/{profile.name}.yaml: {notebook}.by_index", []
+    for name, others in listed.items():
+        baselines.place(profile, name)
+        if not isinstance(others, list):
+            raise ProfileError(f"{where}.{name}: expected a list of models, found {others!r}")
+        for other in others:
+            if other not in list(profile.models):
+                raise ProfileError(
+                    f"{where}.{name}: no model is called {other!r}; {nearest(str(other), profile.models)}"
+                )
+        found += [(name, other) for other in others]
+    return found
+
+
+def pair(profile: Profile, name: str, other: str, k: int) -> Pair:
+    """Neurons of the layer that dictionary `name` reads, and those of that layer in the model `other`, correlated.
+
+    Raises:
+        ProfileError: the models differ in their tokenizer, or in the shape of the layer.
+    """
+    _, block = baselines.place(profile, name)
+    model, rows, skip = pipeline.model(profile, other), pipeline.rows(profile, other), profile.common.skip
+    sites, a = activations.sites(rows, skip), baselines.features(profile, name, baselines.NEURONS)
+    key = f"params/{profile.name}.yaml: models.{other}"
+    if sites.key != a.sites.key:
+        raise ProfileError(f"{key}: another tokenizer than that of {name}: an index needs two models of one shape")
+    if block >= (deep := training.size(profile, other).layers):
+        raise ProfileError(f"{key}: {name} reads block {block}, and it has {deep} blocks: an index needs one shape")
+    weights = bases.output_weights(model, block).array("rows")
+    if weights.shape != a.decoder.shape:
+        shapes = " and ".join(f"{len(rows)} neurons of width {rows.shape[1]}" for rows in (a.decoder, weights))
+        raise ProfileError(f"{key}: block {block} of {name} and of {other} have {shapes}: an index needs one shape")
+    hook = f"blocks.{block}.{baselines.KINDS[baselines.NEURONS].activations}"
+    kept = activations.neurons([hook], model, rows, sites, skip)[hook]
+    return pipeline.pair(a, Features(activations.matrix(kept), weights, sites, kept), k)
+
+
+def compare(both: Pair, *, m: int, seed: int | Sequence[int]) -> Indexed:
+    """Units by their index, against `m` orders of the units of B, beside those that correlation pairs.
+
+    Raises ValueError for fewer than 2 units that vary in both models.
+    """
+    r = correlate.pricer(*both.judged)()  # (neurons, neurons)
+    unit = np.flatnonzero(both.found.a.live & both.found.b.live & np.isfinite(np.diag(r)))
+    if len(unit) < 2:
+        raise ValueError(f"{len(unit)} units vary in both models: an index needs some that do")
+    r_unit, generator = r[np.ix_(unit, unit)], np.random.default_rng(seed)
+    drawn = np.array([r_unit[np.arange(len(unit)), generator.permutation(len(unit))].mean() for _ in range(m)])
+    own = np.diag(r_unit)
+    mutual = matching.mutual(both.found)
+    return Indexed(
+        unit=unit,
+        r=own,
+        shuffled=significance.summarise(float(own.mean()), drawn, measure="mean r", null="shuffled index", n=len(unit)),
+        own=float((both.found.a_to_b.index[unit, 0] == unit).mean()),
+        mutual=(mutual.a, mutual.b),
+        mutual_r=r[mutual.a, mutual.b],
+        mutual_own=float((mutual.a == mutual.b).mean()) if len(mutual.a) else float("nan"),
+    )

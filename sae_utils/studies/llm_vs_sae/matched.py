@@ -1,0 +1,106 @@
+"""Several sets of pairs made comparable: at equal correlation, with how sure an excess is, and in one table.
+
+In: held-out correlations of two sets of pairs; paired rows; results. Out: places of pairs that correlate alike;
+families of near rows, and an interval of an excess over families; columns of tables.
+Never: a matching of features; a score (`comparison.at_n` has those at one n).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from sae_utils import significance
+from sae_utils.engine.chance import intervals
+from sae_utils.engine.chance.intervals import Interval
+from sae_utils.engine.pairing import directions
+from sae_utils.engine.pairing.comparison import Rows
+from sae_utils.significance import Result
+
+BLOCK = 1024  # pairs whose cosines with all others are held at once
+FORMATS = (
+    dict.fromkeys(("observed", "null", "null SD", "excess", "p"), "{:.3f}")
+    | dict.fromkeys(("held out", "at one n", "at small n", "relative", "both"), "{:.2f}")
+    | {"n": "{:,}", "z": "{:.1f}"}
+)
+"""how the columns of tables are printed"""
+
+
+def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in two sets of pairs that correlate alike: nearest neighbours in r, without replacement.
+
+    The two whose correlations differ least come first, then the nearest two of those left, and so on while they differ
+    by at most `caliper`. `r_one` (n,), `r_two` (m,); NaN has no neighbour. Both answers have one length and order.
+    """
+    difference = np.abs(r_one[:, None].astype(np.float64) - r_two[None, :])
+    row, column = np.nonzero(difference <= caliper)  # in row order, which decides between equal differences
+    free_one, free_two = np.ones(len(r_one), bool), np.ones(len(r_two), bool)
+    found: list[tuple[int, int]] = []
+    for place in np.argsort(difference[row, column], kind="stable"):
+        i, j = int(row[place]), int(column[place])
+        if free_one[i] and free_two[j]:
+            free_one[i] = free_two[j] = False
+            found.append((i, j))
+    one, two = np.array(found, np.int64).reshape(-1, 2).T
+    return one, two
+
+
+def families(rows: Rows, near: float) -> NDArray[np.int32]:
+    """Family of every pair, (n,): pairs whose rows have a cosine of at least `near` on either side are of one family.
+
+    And so on from pair to pair: families are the connected components of that graph. For `nulls.blocks`.
+    """
+    units = [directions.unit(side) for side in rows]
+    blocks = (
+        np.logical_or(*(unit[first : first + BLOCK] @ unit.T >= near for unit in units))
+        for first in range(0, len(units[0]), BLOCK)
+    )
+    graph = sparse.vstack([sparse.csr_array(block) for block in blocks])
+    found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return found
+
+
+def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
+    """Excess of all pairs, and how sure it is: a jackknife over families of near rows, those of the block null.
+
+    `near`: as in `families`. Many families are left out in `intervals.GROUPS` groups of whole ones. Pairs are taken in
+    the order of their numbers, so that where they are stored decides nothing. Of fewer than 3 families nothing is
+    known: NaN, but for the estimate. Nothing is sampled: the null mean must be known in closed form (`rsa_*`,
+    `mutual_knn`, `cka`); ValueError for a measure without one.
+    The interval held the expected excess in 92% to 98% of 300 data sets of 60 pairs in five or twelve families (cosines
+    of .7 or .9 within; 12 Ward clusters in the place of five: 86%), in 89% where five loose ones (.5) are not near.
+    """
+    order = np.lexsort(np.hstack(rows).T[::-1])
+    a, b = (side[order] for side in rows)
+
+    def excess(kept: np.ndarray) -> float:
+        return significance.test(a[kept], b[kept], [measure], m_of={measure: 0})[measure].excess
+
+    family = families((a, b), near)
+    if (count := len(np.unique(family))) < 3:
+        return Interval(excess(np.arange(len(a))), math.nan, math.nan, math.nan, count)
+    return intervals.jackknife(excess, intervals.dealt(family))
+
+
+def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
+    """What a table says of a score, NaN of none; `p`: corrected, in the place of the result's own."""
+    if result is None:
+        return dict.fromkeys(("observed", "null", "null SD", "excess", "z", "p"), math.nan)
+    return {
+        "observed": result.observed,
+        "null": result.null_mean,
+        "null SD": result.null_sd,
+        "excess": result.excess,
+        "z": result.z,
+        "p": result.p if p is None else p,
+    }
+
+
+def formats(frame: pd.DataFrame) -> dict[str, str]:
+    """How to print the columns of a frame that are known here."""
+    return {name: form for name, form in FORMATS.items() if name in frame}

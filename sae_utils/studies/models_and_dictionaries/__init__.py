@@ -1,0 +1,1 @@
+"""One notebook: models_and_dictionaries."""

@@ -1,0 +1,113 @@
+"""Is a world fit to be a positive control? What two dictionaries share among the features of content words.
+
+In: the features of two dictionaries at the same sites, the true class of every token. Out: the share of content
+features with a counterpart, and how alike counterparts are arranged, at one n for every partner.
+Never: a verdict; training tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from sae_utils import correlate, matching, significance
+from sae_utils.engine.chance import intervals
+from sae_utils.pipeline import Pair
+
+CONTENT = 0.8  # share of a feature's activation that is on content words, from which it is a content feature
+
+FEWEST = 10  # content features; below, no score
+
+
+class Shared(NamedTuple):
+    """What B shares of the content features of A."""
+
+    n: int
+    """content features of A"""
+    share: float
+    """of them with a counterpart: held-out r of the best partner at or above the threshold"""
+    r: float
+    """mean held-out correlation of the one-to-one partners"""
+    geometry: float
+    """similarity of the decoder rows of one-to-one partners, as excess over a shuffled pairing"""
+    z: float = math.nan
+    """of that similarity"""
+    p: float = math.nan
+    """of that z, by the Pearson III law with the exact moments of the null"""
+
+
+def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int) -> np.ndarray:
+    """Numbers of the features with over `CONTENT` of their activation on tokens of a class, firing `minimum` times.
+
+    Where no token has a class, every feature that fires so often counts.
+
+    Args:
+        codes: (tokens, features), not negative.
+        classes: (tokens,), -1 for tokens of no class.
+        minimum: firings.
+    """
+    total = np.asarray(codes.sum(axis=0)).ravel()
+    on_content = np.asarray(codes[classes >= 0].sum(axis=0)).ravel()
+    firings = np.bincount(codes.indices, minlength=codes.shape[1])
+    known = (classes >= 0).any()
+    return np.flatnonzero((firings >= minimum) & ((on_content > CONTENT * total) | (not known)))
+
+
+def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Shared:
+    """Compare B with the content features of A.
+
+    Features are paired on the documents that choose and correlated on those that judge. For the share, every content
+    feature takes its best partner. For geometry, all live features are paired one-to-one with the largest sum of
+    correlations, and the pairs of A's content features are kept: the same features and the same n for every B. With
+    fewer than `FEWEST` content features nothing is scored (NaN).
+    """
+    a, b, found = both.a, both.b, both.found
+    content = content_features(a.codes[both.on_matching], a.sites.array("classes")[both.on_matching], minimum)
+    if len(content) < FEWEST:
+        return Shared(len(content), math.nan, math.nan, math.nan)
+    best = found.a_to_b.index[content, 0]
+    best_r = correlate.paired(*both.judged, content, best).r
+    pairs = matching.optimal(found).pairs
+    kept = np.isin(pairs.a, content)
+    rows_a, rows_b = pairs.a[kept], pairs.b[kept]
+    r = correlate.paired(*both.judged, rows_a, rows_b).r
+    # m = 0: the null mean of these measures is known in closed form
+    geometry = significance.test(a.decoder[rows_a], b.decoder[rows_b], [measure], m_of={measure: 0}, seed=0)[measure]
+    return Shared(
+        n=len(content),
+        share=float(np.mean(np.nan_to_num(best_r) >= counterpart)),
+        r=float(np.nanmean(r)),
+        geometry=geometry.excess,
+        z=geometry.z,
+        p=geometry.p_approximate,
+    )
+
+
+def together(p: Sequence[float]) -> float:
+    """One p of several that may depend on each other: twice their mean, at most 1 (Rueschendorf 1982)."""
+    return float(np.minimum(1.0, (2 if len(p) > 1 else 1) * np.mean(p)))  # NaN stays NaN
+
+
+def gap(
+    compared: Mapping[tuple[str, str], Shared], seeds: Sequence[str], negatives: Sequence[str], quantity: str
+) -> intervals.Interval:
+    """A quantity among seeds, less the same quantity against the negatives, with a jackknife over whole seeds.
+
+    Args:
+        compared: results of `shared`, for every pair of seeds in their order, and for each seed and its negative.
+        seeds: names of dictionaries whose models differ in their seed only.
+        negatives: a negative for each seed.
+        quantity: field of `Shared`.
+    """
+
+    def difference(kept: np.ndarray) -> float:
+        within = [compared[seeds[i], seeds[j]] for i, j in itertools.combinations(sorted(kept), 2)]
+        against = [compared[seeds[i], negatives[i]] for i in kept]
+        return float(np.mean([getattr(x, quantity) for x in within]) - np.mean([getattr(x, quantity) for x in against]))
+
+    return intervals.jackknife(difference, np.arange(len(seeds)))

@@ -1,0 +1,1 @@
+"""One notebook: published_tables."""

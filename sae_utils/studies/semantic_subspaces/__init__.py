@@ -1,0 +1,1 @@
+"""One notebook: semantic_subspaces."""
