@@ -62,10 +62,11 @@ import pandas as pd
 
 from sae_utils import pipeline, profiles, report
 from sae_utils.engine.core import spec
+from sae_utils.engine.lms import models
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.saes import quality
 from sae_utils.studies.known_truth import calibration, synthetic
-from sae_utils.studies.published_tables import ladder, planted, published, unmasked
+from sae_utils.studies.published_tables import ladder, planted, published, views
 
 # %%
 run = profiles.start(profile, "12_published_tables")
@@ -165,7 +166,7 @@ seen = {name: ladder.sides(run, *pair, positions, top) for name, pair in ours.it
 ladders = {name: ladder.climb(x, settings) for name, x in seen.items()}
 
 # %%
-looked = unmasked.positions(pipeline.reader(run, primary[0]).rows, positions, run.common.skip)
+looked = views.positions(pipeline.reader(run, primary[0]).rows, positions, run.common.skip)
 out.number("documents", looked.meta["documents"], "{:,}")
 out.number("positions", looked.meta["tokens"], "{:,}")
 out.number("outside", 100 * (1 - looked.array("inside").mean()), "{:.0f}")
@@ -173,7 +174,7 @@ for side, name in zip("ab", primary, strict=True):
     source = pipeline.reader(run, name)
     fvu = quality.located(*source.judge(), fvu_rows).meta["fvu"]
     out.number(f"fvu {side}", fvu[source.hook])
-    out.number(f"fvu {side} input", fvu[unmasked.input_of(source.hook)])
+    out.number(f"fvu {side} input", fvu[models.block_input(source.hook)])
 out.number("published draws", draws, "{:d}")
 out.number("permutations", permutations, "{:,}")
 out.number("several", ladder.SEVERAL, "{:d}")

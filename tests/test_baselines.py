@@ -54,7 +54,7 @@ def test_neurons_write_the_output_of_their_layer(world, name):
     """Activations times output weights plus bias are the activations that the SAE reads."""
     neurons, outputs = (baselines.features(world, name, kind) for kind in (NEURONS, OUTPUTS))
     source = pipeline.reader(world, name)
-    bias = models.load(source.model).blocks[baselines.block_of(source.hook)].mlp.b_out.detach().numpy()
+    bias = models.load(source.model).blocks[models.block_of(source.hook)].mlp.b_out.detach().numpy()
     assert neurons.codes.shape[1] == len(neurons.decoder) == 32 and outputs.codes.shape[1] == len(outputs.decoder) == 16
     np.testing.assert_allclose(dense(neurons) @ neurons.decoder + bias, dense(outputs), atol=5e-3)
     read = neurons_at(source, neurons.sites, source.hook)
@@ -111,7 +111,7 @@ def test_what_does_not_exist_is_named(world):
     with pytest.raises(ValueError, match="kind 'neuron': known are SAE features, MLP neurons"):
         baselines.features(world, "one_layer", "neuron")
     with pytest.raises(ValueError, match=r"hook 'hook_embed' is in no block"):
-        baselines.block_of("hook_embed")
+        models.block_of("hook_embed")
 
 
 def test_the_layer_that_a_dictionary_reads(world):

@@ -11,7 +11,7 @@ from sae_utils import correlate, matching, pipeline, significance
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import models
 from sae_utils.engine.saes import activations, dictionaries
-from sae_utils.studies.published_tables import ladder, published, unmasked
+from sae_utils.studies.published_tables import ladder, published, views
 
 WORDS = ["<pad>", "<bos>", ".", *(f"w{number}" for number in range(12))]
 SETTINGS = ladder.Settings(tokens=(".", "<pad>", "<bos>"), top=3, least_r=0.1, draws=20, permutations=99, seed=0)
@@ -29,7 +29,7 @@ def codes(seed, tokens=400, a=25, b=30):
 def seen(seed, **sizes):
     a, b, word = codes(seed, **sizes)
     documents = np.arange(len(word)) // 40
-    return a, b, word, unmasked.see(a, b, np.arange(len(word)), word, documents, SETTINGS.top)
+    return a, b, word, views.see(a, b, np.arange(len(word)), word, documents, SETTINGS.top)
 
 
 def by_hand(a, b, word, *, choose_first):
@@ -162,14 +162,14 @@ def source(world):
 
 @pytest.fixture(scope="module")
 def where(world, source):
-    return unmasked.positions(source.rows, POSITIONS, source.skip)
+    return views.positions(source.rows, POSITIONS, source.skip)
 
 
 def test_topk_of_what_is_before_are_the_codes(world, source):
     sae = dictionaries.load(source.dictionary)
     x = torch.randn(50, sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before, after = unmasked.before(sae, x), sae.encode(x)
+        before, after = views.before(sae, x), sae.encode(x)
     kept = torch.topk(before, sae.cfg.k, dim=1)
     assert torch.allclose(torch.zeros_like(before).scatter(1, kept.indices, kept.values), after, atol=1e-6)
     assert (before > 0).sum() > (after > 0).sum()  # else TopK would change nothing here
@@ -187,7 +187,7 @@ def test_positions_are_all_tokens_and_inside_are_the_sites(source, where):
 
 @pytest.mark.parametrize("most", [112, 500, 3333, 10_000, 10**6])
 def test_no_more_positions_than_asked_for_are_looked_at(source, most):
-    found = unmasked.positions(source.rows, most, source.skip)
+    found = views.positions(source.rows, most, source.skip)
     matching = np.flatnonzero(source.rows.array("split") == 1)
     chosen, lengths = found.array("chosen"), source.rows.array("lengths")
     assert np.array_equal(chosen, matching[: len(chosen)]) and 0 < found.meta["tokens"] <= most
@@ -204,7 +204,7 @@ def test_no_more_positions_than_asked_for_are_looked_at(source, most):
 
 def test_not_even_a_row_is_said(source):
     with pytest.raises(ProfileError, match=r"12_published_tables\.positions: 20 are fewer than a row"):
-        unmasked.positions(source.rows, 20, source.skip)
+        views.positions(source.rows, 20, source.skip)
 
 
 def test_one_pass_over_a_model_feeds_all_that_read_it(world, monkeypatch):
@@ -227,13 +227,13 @@ def test_one_pass_over_a_model_feeds_all_that_read_it(world, monkeypatch):
 @pytest.mark.parametrize("right", [False, True])
 def test_partners_are_those_of_a_direct_computation(world, source, where, right):
     kept = ladder.loose(world, "two_layer", "two_layer", POSITIONS, 3, right=right)
-    hook = source.hook if right else unmasked.input_of(source.hook)
+    hook = source.hook if right else models.block_input(source.hook)
     bridge, sae = models.load(source.model), dictionaries.load(source.dictionary)
     (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), [hook], 0)
     with torch.no_grad():
         dense = torch.relu(sae.process_sae_in(part.activations[hook].flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
     for name, at in (("all", slice(None)), ("inside", where.array("inside"))):
-        x = unmasked.read(kept, name)
+        x = views.read(kept, name)
         expected = correlate.correlate(*[sparse.csr_array(dense[at])] * 2, k=1)
         assert as_list(x.mutual) == as_list(matching.mutual(expected))
         assert np.array_equal(x.firings[0], (dense[at] > 0).sum(0))
@@ -242,10 +242,10 @@ def test_partners_are_those_of_a_direct_computation(world, source, where, right)
 
 
 def test_the_block_is_fed_with_the_output_of_the_block_before():
-    assert unmasked.input_of("blocks.1.hook_mlp_out") == "blocks.0.hook_resid_post"
-    assert unmasked.input_of("blocks.0.hook_mlp_out") == "blocks.0.hook_resid_pre"
+    assert models.block_input("blocks.1.hook_mlp_out") == "blocks.0.hook_resid_post"
+    assert models.block_input("blocks.0.hook_mlp_out") == "blocks.0.hook_resid_pre"
     with pytest.raises(ValueError, match="is in no block"):
-        unmasked.input_of("hook_embed")
+        models.block_input("hook_embed")
 
 
 def test_the_top_is_the_primary_analysis_where_all_documents_are_looked_at(world):

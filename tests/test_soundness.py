@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from sae_utils.engine.core.spec import ProfileError, build
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.saes import dictionaries, releases, soundness
-from sae_utils.studies.published_tables import unmasked
+from sae_utils.studies.published_tables import views
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
 X = 3 + 5 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
@@ -186,7 +186,7 @@ def test_gated_has_no_codes_before_selection(tmp_path):
     with pytest.raises(ProfileError, match=r"`codes: pre_acts`: a gated SAE has none"):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"), codes="pre_acts")
     with pytest.raises(ProfileError, match="a gated SAE has no codes before its nonlinearity"):
-        unmasked.before(read(tmp_path, kind="saelens", source=str(tmp_path / "sae")), X)
+        views.before(read(tmp_path, kind="saelens", source=str(tmp_path / "sae")), X)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

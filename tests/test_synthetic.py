@@ -10,7 +10,7 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.studies.known_truth import synthetic
 
 
-def draw(n: int = 4000, d_a: int = 6, d_b: int = 9, seed: int = 0, **value: object) -> synthetic.Planted:
+def draw(n: int = 4000, d_a: int = 6, d_b: int = 9, seed: int = 0, **value: object) -> synthetic.PairedRows:
     return synthetic.worlds({"x": value}, "here")["x"].draw(np.random.default_rng(seed), n, d_a, d_b)
 
 

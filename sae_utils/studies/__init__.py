@@ -3,5 +3,5 @@
 00: `training`, `truth`, `controls`. 01, 02: `contexts`, `counterparts`. 03: `cells` -> `layers`. 04: `bases` ->
 `baselines`, `matched`, `indexed`. 05: `words` -> `concepts` -> `subspaces`, `placebos`, `unsupervised`, `relations`,
 `relatedness`; the lists are in `params/concepts.yaml`. 06: `synthetic` -> `calibration`. 11: `aligned`.
-12: `published`, `unmasked`, `planted` -> `ladder`.
+12: `published`, `views`, `planted` -> `ladder`.
 """

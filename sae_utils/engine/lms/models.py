@@ -108,6 +108,20 @@ class Batch(NamedTuple):
     """(n, length), true where a measure may look: no padding, no skipped position"""
 
 
+def block_of(hook: str) -> int:
+    """Number of the block that a hook is in. Raises ValueError for a hook outside all blocks."""
+    found = re.match(r"blocks\.(\d+)\.", hook)
+    if not found:
+        raise ValueError(f"hook {hook!r} is in no block")
+    return int(found[1])
+
+
+def block_input(hook: str) -> str:
+    """The hook at the input of the block that `hook` is in. Raises ValueError for a hook outside all blocks."""
+    block = block_of(hook)
+    return f"blocks.{block - 1}.hook_resid_post" if block else "blocks.0.hook_resid_pre"
+
+
 @torch.no_grad()
 def harvest(
     bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hooks: Sequence[str], skip: int,

@@ -19,7 +19,7 @@ from sae_utils.engine.core.spec import Spec, choose
 Rng = np.random.Generator
 
 
-class Planted(NamedTuple):
+class PairedRows(NamedTuple):
     """Paired rows."""
 
     a: np.ndarray
@@ -37,13 +37,13 @@ class Copies(Spec):
     shared: float = Field(ge=0, le=1)
     """population canonical correlation of each of min(d_a, d_b) directions; 0: unrelated, 1: a rotated copy"""
 
-    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> Planted:
+    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions; O(n d^2 + d^3)."""
         narrow, wide = sorted((d_a, d_b))
         latent = rng.normal(size=(n, narrow))
         turned = latent @ rotation(rng, narrow, wide)
         a, b = (latent, turned) if d_a == narrow else (turned, latent)
-        return Planted(_mixed(rng, a, self.shared), _mixed(rng, b, self.shared), np.arange(n))
+        return PairedRows(_mixed(rng, a, self.shared), _mixed(rng, b, self.shared), np.arange(n))
 
 
 class OneDirection(Spec):
@@ -53,11 +53,11 @@ class OneDirection(Spec):
     strength: float = Field(ge=0, le=1)
     """share of the variance of either side that lies along it"""
 
-    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> Planted:
+    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions."""
         latent = rng.normal(size=(n, 1))
         a, b = (_mixed(rng, math.sqrt(d) * latent @ rotation(rng, 1, d), self.strength) for d in (d_a, d_b))
-        return Planted(a, b, np.arange(n))
+        return PairedRows(a, b, np.arange(n))
 
 
 class Grouped(Spec):
@@ -75,7 +75,7 @@ class Grouped(Spec):
     """share of side a's variance that lies between groups; 1: rows of a group are equal"""
     alike_b: float = Field(ge=0, le=1)
 
-    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> Planted:
+    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions, sorted by group. Raises ValueError for fewer pairs than groups."""
         if n < self.groups:
             raise ValueError(f"n = {n} pairs in {self.groups} groups: plant at least one a group")
@@ -84,7 +84,7 @@ class Grouped(Spec):
         a, b = (
             _mixed(rng, rows[groups], alike) for rows, alike in ((centres.a, self.alike_a), (centres.b, self.alike_b))
         )
-        return Planted(a, b, groups)
+        return PairedRows(a, b, groups)
 
 
 World = Copies | OneDirection | Grouped

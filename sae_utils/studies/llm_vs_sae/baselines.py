@@ -7,7 +7,6 @@ Never: a unit of another layer than the dictionary reads; a similarity of the pa
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -19,6 +18,7 @@ from sae_utils import correlate, matching, pipeline, store, sweep
 from sae_utils.correlate import Candidates, Correlation, Price
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
+from sae_utils.engine.lms import models
 from sae_utils.engine.pairing import candidates
 from sae_utils.engine.saes import activations, releases
 from sae_utils.matching import Pairs
@@ -59,14 +59,6 @@ BASES = (RANDOM, PRINCIPAL)
 SEED = 0  # of random directions
 
 
-def block_of(hook: str) -> int:
-    """Number of the block that a hook is in. Raises ValueError for a hook outside all blocks."""
-    found = re.match(r"blocks\.(\d+)\.", hook)
-    if not found:
-        raise ValueError(f"hook {hook!r} is in no block: neurons are those of the block that the dictionary reads")
-    return int(found[1])
-
-
 def features(profile: Profile, name: str, kind: str) -> Features:
     """The units of one kind in the layer that a dictionary reads, at the sites of its codes.
 
@@ -88,13 +80,13 @@ def features(profile: Profile, name: str, kind: str) -> Features:
         return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
     values = activations.matrix(kept)
     if kind in (NEURONS, OUTPUTS):
-        rows = bases.output_weights(source.model, block_of(source.hook)).array("rows")
+        rows = bases.output_weights(source.model, models.block_of(source.hook)).array("rows")
         return Features(values, rows if kind == NEURONS else rows.T, sites, kept)
     return Features(values, np.eye(values.shape[1], dtype=np.float32), sites, kept)
 
 
 def _hook(source: pipeline.Reader, kind: str) -> str:
-    return source.hook if kind in BASES else f"blocks.{block_of(source.hook)}.{KINDS[kind].activations}"
+    return source.hook if kind in BASES else f"blocks.{models.block_of(source.hook)}.{KINDS[kind].activations}"
 
 
 def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
@@ -240,4 +232,4 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
     record = pipeline.origin(profile.dictionaries, name)
     # only its own files may tell where a released one reads
     hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
-    return record.model, block_of(hook)
+    return record.model, models.block_of(hook)

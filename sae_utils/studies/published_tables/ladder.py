@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import filters, pipeline, significance, similarity, sweep
+from sae_utils.engine.lms import models
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.saes import dictionaries
 from sae_utils.filters import Facts
@@ -29,9 +30,9 @@ from sae_utils.profiles import Profile
 from sae_utils.significance import Result
 from sae_utils.store import Artefact
 from sae_utils.studies import contexts
-from sae_utils.studies.published_tables import unmasked
+from sae_utils.studies.published_tables import views
 from sae_utils.studies.published_tables.published import Cell
-from sae_utils.studies.published_tables.unmasked import Seen
+from sae_utils.studies.published_tables.views import View
 
 PUBLISHED, MASK, HOOK, CODES = "published", "mask", "hook", "TopK"
 ORDER, ONE, ESTIMATOR = "filters last", "one-to-one", "estimator"
@@ -44,7 +45,7 @@ SEVERAL = 3  # rows a dimension, below which SVCCA is not used
 class Sides(NamedTuple):
     """Two sets of features, seen in each of the ways `PUBLISHED`, `MASK`, `HOOK`, `CODES`."""
 
-    seen: dict[str, Seen]
+    seen: dict[str, View]
     words: list[str]
     """text of every token"""
     rows: tuple[np.ndarray, np.ndarray]
@@ -103,16 +104,16 @@ def sides(profile: Profile, a: str, b: str, positions: int, top: int) -> Sides:
     where = _where(pipeline.reader(profile, a), positions)
     at = np.flatnonzero(np.isin(x.sites.array("rows"), where.array("chosen")))
     seen = {
-        PUBLISHED: unmasked.read(wrong, "all"),
-        MASK: unmasked.read(wrong, "inside"),
-        HOOK: unmasked.read(right, "inside"),
-        CODES: unmasked.see(x.codes, y.codes, at, x.sites.array("tokens"), x.sites.array("documents"), top),
+        PUBLISHED: views.read(wrong, "all"),
+        MASK: views.read(wrong, "inside"),
+        HOOK: views.read(right, "inside"),
+        CODES: views.see(x.codes, y.codes, at, x.sites.array("tokens"), x.sites.array("documents"), top),
     }
     return Sides(seen, contexts.vocabulary(profile, a), (x.decoder, y.decoder))
 
 
 def _where(reader: pipeline.Reader, positions: int) -> Artefact:
-    return unmasked.positions(reader.rows, positions, reader.skip)
+    return views.positions(reader.rows, positions, reader.skip)
 
 
 def feeds(profile: Profile, names: Iterable[str], positions: int) -> dict[tuple[str, bool], Artefact]:
@@ -123,16 +124,16 @@ def feeds(profile: Profile, names: Iterable[str], positions: int) -> dict[tuple[
     readers = {name: pipeline.reader(profile, name) for name in names}
     hooks: dict[Artefact, dict[str, None]] = defaultdict(dict)
     for x in readers.values():
-        hooks[x.model] |= dict.fromkeys((unmasked.input_of(x.hook), x.hook))
+        hooks[x.model] |= dict.fromkeys((models.block_input(x.hook), x.hook))
     found: dict[tuple[str, bool], Artefact] = {}
     for name, x in readers.items():
-        made = unmasked.activations_at(hooks[x.model], x.model, x.rows, _where(x, positions))
-        found |= {(name, False): made[unmasked.input_of(x.hook)], (name, True): made[x.hook]}
+        made = views.activations_at(hooks[x.model], x.model, x.rows, _where(x, positions))
+        found |= {(name, False): made[models.block_input(x.hook)], (name, True): made[x.hook]}
     return found
 
 
 def loose(profile: Profile, a: str, b: str, positions: int, top: int, *, right: bool) -> Artefact:
-    """`unmasked.partners` of two dictionaries, fed at the `right` hook or at the input of its block, as published.
+    """`views.partners` of two dictionaries, fed at the `right` hook or at the input of its block, as published.
 
     Raises:
         ValueError: their models do not read the same tokens.
@@ -142,7 +143,7 @@ def loose(profile: Profile, a: str, b: str, positions: int, top: int, *, right: 
         raise ValueError(f"{a} and {b} look at different tokens: their models need one tokenizer")
     fed = feeds(profile, (a, b), positions)
     sources = [[x.dictionary, fed[name, right]] for name, x in zip((a, b), readers, strict=True)]
-    return unmasked.partners(sources, _where(readers[0], positions), top)
+    return views.partners(sources, _where(readers[0], positions), top)
 
 
 def cells(profile: Profile, given: Sequence[Cell], positions: int, settings: Settings) -> dict[Cell, dict[str, float]]:
@@ -156,7 +157,7 @@ def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -
 
     Scores are NaN where there are too few pairs.
     """
-    seen = unmasked.read(loose(profile, a, b, positions, settings.top, right=False), "all")
+    seen = views.read(loose(profile, a, b, positions, settings.top, right=False), "all")
     kept = chosen(seen, seen.facts(contexts.vocabulary(profile, a)), settings)
     rows = [dictionaries.decoder(pipeline.reader(profile, name).dictionary) for name in (a, b)]
     found = scores((rows[0], rows[1]), kept, [FIRST, RSA], settings.draws, settings.seed)
@@ -173,7 +174,7 @@ def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -
     }
 
 
-def chosen(seen: Seen, facts: Facts, settings: Settings) -> Pairs:
+def chosen(seen: View, facts: Facts, settings: Settings) -> Pairs:
     """The published pairs: filters by token, then the first of those that share a partner, then the least r."""
     return _filtered(seen.b_to_a, facts, [*_by_token(settings), _FIRST, ("weak", {"r": settings.least_r})])
 

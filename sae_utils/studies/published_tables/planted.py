@@ -23,7 +23,7 @@ from sae_utils.engine.pairing.directions import unit
 from sae_utils.matching import Pairs
 from sae_utils.store import artefact
 from sae_utils.studies.known_truth.synthetic import World
-from sae_utils.studies.published_tables import ladder, unmasked
+from sae_utils.studies.published_tables import ladder, views
 from sae_utils.studies.published_tables.ladder import Sides
 
 SPECIAL = ("<pad>", "<bos>", ".")
@@ -50,7 +50,7 @@ class Sizes(Spec):
     d_b: Count
 
 
-class Planted(NamedTuple):
+class PlantedPair(NamedTuple):
     """A planted pair."""
 
     sides: Sides
@@ -63,7 +63,7 @@ class Planted(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Planted tokens, every array (positions,)."""
+    """PlantedPair tokens, every array (positions,)."""
 
     tokens: np.ndarray
     documents: np.ndarray
@@ -71,7 +71,7 @@ class Text(NamedTuple):
     """neither beginning of sequence nor padding"""
 
 
-def draw(world: World, sizes: Sizes, top: int, seed: int) -> Planted:
+def draw(world: World, sizes: Sizes, top: int, seed: int) -> PlantedPair:
     """A planted pair whose partners are arranged as `world` says; features have `top` top tokens."""
     rng = np.random.default_rng(seed)
     text = _text(rng, sizes)
@@ -84,7 +84,7 @@ def draw(world: World, sizes: Sizes, top: int, seed: int) -> Planted:
     b = _codes(rng, unit(directions.b), held_b, text, express, sizes.expressed)
     everywhere, inside = np.arange(len(text.tokens)), np.flatnonzero(text.inside)
     seen = {
-        step: unmasked.see(a[of], b[of], at, text.tokens, text.documents, top)
+        step: views.see(a[of], b[of], at, text.tokens, text.documents, top)
         for step, of, at in (
             (ladder.PUBLISHED, ladder.MASK, everywhere),
             (ladder.MASK, ladder.MASK, inside),
@@ -95,7 +95,7 @@ def draw(world: World, sizes: Sizes, top: int, seed: int) -> Planted:
     words = [*SPECIAL, *(f"w{number}" for number in range(len(SPECIAL), sizes.words))]
     place = np.full(sizes.concepts, -1)
     place[held_b] = np.arange(number)
-    return Planted(Sides(seen, words, (unit(directions.a)[held_a], unit(directions.b)[held_b])), place[held_a])
+    return PlantedPair(Sides(seen, words, (unit(directions.a)[held_a], unit(directions.b)[held_b])), place[held_a])
 
 
 def _codes(

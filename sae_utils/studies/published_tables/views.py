@@ -27,10 +27,9 @@ from sae_utils.engine.text import corpora
 from sae_utils.filters import Facts
 from sae_utils.matching import Pairs
 from sae_utils.store import Appender, Artefact, artefact, artefacts
-from sae_utils.studies.llm_vs_sae.baselines import block_of
 
 
-class Seen(NamedTuple):
+class View(NamedTuple):
     """Two sides seen in one way: all that the published procedure asks of them."""
 
     b_to_a: Pairs
@@ -45,14 +44,14 @@ class Seen(NamedTuple):
         return Facts(*self.firings, *(labels.spell(top, labels.unspaced(words)) for top in self.top))
 
 
-def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> Seen:
+def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> View:
     """Correlate two sides (positions, features) at the positions `at`, and find the `top` top tokens of each feature.
 
     `tokens`, `documents`: of all positions.
     """
     found = correlate.correlate(a, b, k=1, rows=at, threads=store.threads(), device=store.device())
     one, two = (labels.label(x[at], tokens[at], documents[at], k=top, window=0) for x in (a, b))
-    return Seen(
+    return View(
         matching.many_to_one(found, "b_to_a"),
         matching.mutual(found),
         (one.firings, two.firings),
@@ -124,7 +123,7 @@ def activations_at(
 
 @artefact
 def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, top: int) -> dict[str, Any]:
-    """What two SAEs look like before their nonlinearity, at all positions and at those inside: `Seen` twice.
+    """What two SAEs look like before their nonlinearity, at all positions and at those inside: `View` twice.
 
     `sources`: of A and of B the dictionary, and the activations (`activations_at`) with which it is fed.
     """
@@ -146,14 +145,14 @@ def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, t
     return {}
 
 
-def read(kept: Artefact, where: str) -> Seen:
+def read(kept: Artefact, where: str) -> View:
     """What `partners` kept, `where` "all" or "inside"."""
 
     def array(name: str) -> np.ndarray:
         return np.array(kept.array(f"{where}-{name}"))
 
     b_to_a, mutual = (Pairs(*(array(f"{kind}-{field}") for field in Pairs._fields)) for kind in ("b_to_a", "mutual"))
-    return Seen(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
+    return View(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
 
 
 def _before(folder: Path, dictionary: Artefact, fed: Artefact) -> sparse.csr_array:
@@ -179,12 +178,3 @@ def before(sae: Any, x: torch.Tensor) -> torch.Tensor:
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         found = found * sae.W_dec.norm(dim=-1)
     return torch.relu(found)
-
-
-def input_of(hook: str) -> str:
-    """The hook with the input of the block that `hook` is in, which is the output of the block before.
-
-    Raises ValueError for a hook outside all blocks.
-    """
-    block = block_of(hook)
-    return f"blocks.{block - 1}.hook_resid_post" if block else "blocks.0.hook_resid_pre"
