@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline, profiles, report, sweep
+from sae_utils import pipeline, profiles, report, sweep, tables
 from sae_utils.engine.build import wording
 from sae_utils.engine.lms import models
 from sae_utils.engine.saes import activations, quality
@@ -70,8 +70,8 @@ print(next(corpora.blocks(text)).texts[0])
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
 out.text("corpus", corpora.describe(run.corpus))
-out.text("toys", wording.yes(wording.toys(run)))
-out.text("classes known", wording.yes(wording.classes_known(run)))
+out.text("toys", tables.yes(wording.toys(run)))
+out.text("classes known", tables.yes(wording.classes_known(run)))
 out.text("models are", wording.models(run))
 out.text("dictionaries are", wording.dictionaries(run))
 out.text("released", ", ".join(wording.released(run)))
@@ -284,11 +284,11 @@ for quantity, interval in gaps.items():
     out.number(f"control {quantity}", interval.estimate)
     out.number(f"control {quantity} low", interval.low)
     out.number(f"control {quantity} high", interval.high)
-    out.text(f"control {quantity} verdict", wording.against_zero(interval.low, interval.high))
+    out.text(f"control {quantity} verdict", tables.against_zero(interval.low, interval.high))
 gaps
 
 # %%
-out.text("random negative", wording.yes(set(control_random) <= set(control_negatives)))
+out.text("random negative", tables.yes(set(control_random) <= set(control_negatives)))
 out.text("limits", wording.limits(run))
 out.text("geometry", wording.measure(geometry))
 out.number("content", 100 * controls.CONTENT, "{:.0f}")

@@ -71,6 +71,7 @@ from sae_utils import (
     significance,
     similarity,
     store,
+    tables,
 )
 from sae_utils.engine.build import wording
 from sae_utils.engine.pairing import comparison
@@ -292,8 +293,8 @@ out.number("chosen by one", 100 * np.mean(chosen_by[live] == 1), "{:.0f}")
 out.number("hubs", (chosen_by > hub).sum(), "{:d}")
 out.number("largest hub", chosen_by.max(), "{:d}")
 out.number("share to hubs", 100 * to_hub.mean(), "{:.0f}")
-out.number("r to hubs", comparison.average(r_forward[to_hub]))
-out.number("r to others", comparison.average(r_forward[~to_hub]))
+out.number("r to hubs", tables.average(r_forward[to_hub]))
+out.number("r to others", tables.average(r_forward[~to_hub]))
 
 # %%
 figure, axes = plt.subplots(figsize=(3.0, 1.8))
@@ -336,14 +337,14 @@ hubless = pd.DataFrame(
     {
         "pairs": name,
         "n": len(p.a),
-        "r held out": comparison.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
         "observed": scores[name].observed,
         "null": scores[name].null_mean,
         "null SD": scores[name].null_sd,
         "excess": scores[name].excess,
         "z": scores[name].z,
         "p": scores[name].p,
-        "hub size": comparison.hub_size(scores[name]),
+        "hub size": tables.hub_size(scores[name]),
     }
     for name, p in without.items()
 )
@@ -374,8 +375,8 @@ removed = pd.DataFrame(
         "filter": x.name.replace("_", " "),
         "before": x.before,
         "removed": x.removed,
-        "r": comparison.average(x.r),
-        "r held out": comparison.average(r_x),
+        "r": tables.average(x.r),
+        "r held out": tables.average(r_x),
         "best dropped, A": contexts.distinct(told[0], [x.a[i]], words, most=2)[0] if i is not None else "",
         "best dropped, B": contexts.distinct(told[1], [x.b[i]], words, most=2)[0] if i is not None else "",
     }
@@ -386,7 +387,7 @@ out.table("filters", removed, dict.fromkeys(["r", "r held out"], "{:.2f}"))
 # %%
 out.number("filtered pairs", len(last.a), "{:,}")
 out.number("filtered share", 100 * len(last.a) / len(forward.a), "{:.0f}")
-out.number("filtered r", comparison.average(r_forward[comparison.common(forward, last)]))
+out.number("filtered r", tables.average(r_forward[comparison.common(forward, last)]))
 matching.left_out(last)
 
 # %% [markdown]
@@ -494,7 +495,7 @@ moved = {
 }
 free = {least: x for least, x in moved.items() if not (x.undefined or x.undetermined)}
 holding = {least for least, x in free.items() if x.p < 0.05 and x.excess > 0}
-out.text("families holding", comparison.among(list(free), holding))
+out.text("families holding", tables.among(list(free), holding))
 
 # %%
 duplicates = pd.DataFrame(
@@ -504,10 +505,10 @@ duplicates = pd.DataFrame(
         "largest": np.bincount(of_family[least]).max(),
         "can move": x.movable,
     }
-    | matched.columns(free.get(least))
+    | tables.columns(free.get(least))
     for least, x in moved.items()
 )
-out.table("families", duplicates, matched.formats(duplicates) | {"near": "{:.1f}", "can move": "{:.2f}", "p": "{:.4f}"})
+out.table("families", duplicates, tables.formats(duplicates) | {"near": "{:.1f}", "can move": "{:.2f}", "p": "{:.4f}"})
 duplicates
 
 # %% [markdown]

@@ -43,7 +43,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, inference, matching, pipeline, profiles, report
+from sae_utils import filters, inference, matching, pipeline, profiles, report, tables
 from sae_utils.engine.pairing import comparison
 
 # %%
@@ -97,9 +97,9 @@ sides = pd.DataFrame(
         "pairs": len(p.a),
         "of A": len(np.unique(p.a)) / live_a,
         "of B": len(np.unique(p.b)) / live_b,
-        "r matching": comparison.average(p.r, weights[name]),
-        "r held out": comparison.average(held_out[name], weights[name]),
-        "counterparts, of pairs": comparison.average(reaching[name].astype(float), weights[name]),
+        "r matching": tables.average(p.r, weights[name]),
+        "r held out": tables.average(held_out[name], weights[name]),
+        "counterparts, of pairs": tables.average(reaching[name].astype(float), weights[name]),
     }
     for name, p in pairs.items()
 )
@@ -111,7 +111,7 @@ out.number("counterpart threshold", counterpart, "{:.1f}")
 for name in ("greedy", "optimal"):
     p = pairs[name]
     out.number(f"mutual in {name}", 100 * len(comparison.common(mutual, p)) / len(mutual.a), "{:.0f}")
-    out.number(f"r beyond mutual {name}", comparison.average(np.delete(p.r, comparison.common(p, mutual))))
+    out.number(f"r beyond mutual {name}", tables.average(np.delete(p.r, comparison.common(p, mutual))))
 out.number(
     "greedy in optimal", 100 * len(comparison.common(pairs["greedy"], optimal.pairs)) / len(optimal.pairs.a), "{:.0f}"
 )
@@ -153,7 +153,7 @@ geometry = pd.DataFrame(
         "z": x.z,
         "p": x.p,
         "Holm": p,
-        "hub size": comparison.hub_size(x),
+        "hub size": tables.hub_size(x),
     }
     for (name, x), p in zip(results.items(), family_wise, strict=True)
 )
@@ -180,7 +180,7 @@ out.number("permutations", permutations, "{:,}")
 out.number("subsets", subsets, "{:d}")
 out.number("curve draws", curve_draws, "{:d}")
 known = {name for name, x in results.items() if not x.undefined}
-out.text("holding", comparison.among_tested(list(results), known, holding))
+out.text("holding", tables.among_tested(list(results), known, holding))
 verdict = "does not depend" if len(holding) in (0, len(known)) else "depends"
 out.text("verdict", verdict if len(known) > 1 else "cannot be shown to depend, for want of pairs,")
 holding
@@ -198,7 +198,7 @@ curves = pd.DataFrame(
         "least r": r,
         "n": len(p.a),
         "of A": len(np.unique(p.a)) / live_a,
-        "r held out": comparison.average(held_out[name][comparison.common(pairs[name], p)]),
+        "r held out": tables.average(held_out[name][comparison.common(pairs[name], p)]),
         "excess": comparison.excess(p, *rows, primary.measure, m=curve_draws, seed=seed),
     }
     for (name, r), p in cut.items()
@@ -265,14 +265,14 @@ hubs = pd.DataFrame(
         "hubs above": f"{most:,}" if most else "none cut",
         "n": x.n,
         "largest": np.bincount(hub_pairs[keep, most].b).max(),
-        "r held out": comparison.average(r_forward[comparison.common(forward, hub_pairs[keep, most])]),
+        "r held out": tables.average(r_forward[comparison.common(forward, hub_pairs[keep, most])]),
         "observed": x.observed,
         "null": x.null_mean,
         "null SD": x.null_sd,
         "excess": x.excess,
         "z": x.z,
         "p": x.p,
-        "hub size": comparison.hub_size(x),
+        "hub size": tables.hub_size(x),
     }
     for (keep, most), x in hub_scores.items()
     if keep == "best"
@@ -286,7 +286,7 @@ cuts = pd.DataFrame(
         "keep": keep,
         "hubs above": f"{most:,}" if most else "none cut",
         "of A": len(p.a) / live_a,
-        "r held out": comparison.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
         "excess": hub_scores[keep, most].excess if (keep, most) in hub_scores else np.nan,
     }
     for (keep, most), p in hub_pairs.items()
@@ -332,7 +332,7 @@ ordered = pd.DataFrame(
         "n": len(p.a),
         "in both": shared[rule, share, first],
         "least r": p.r.min(),
-        "r held out": comparison.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
         "null": x.null_mean,
         "null SD": x.null_sd,
         "excess": x.excess,

@@ -58,8 +58,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import pipeline, profiles, report, sweep
-from sae_utils.engine.pairing import comparison
+from sae_utils import pipeline, profiles, report, sweep, tables
 from sae_utils.studies.layer_sweep import cells, layers
 from sae_utils.studies.llm_vs_sae import baselines
 
@@ -233,7 +232,7 @@ holding = set(decoders.cell[(decoders.family < 0.05) & (decoders.excess > 0)])
 mine, negative = decoders[decoders.pair == main.pair], decoders[decoders.pair.isin(negatives)]
 for name, part, members in (("main", mine, [main.pair]), ("negative", negative, negatives)):
     asked = [cell for cell in grid if cell.pair in members]
-    out.text(f"holding {name}", comparison.among_tested(asked, scores, holding))
+    out.text(f"holding {name}", tables.among_tested(asked, scores, holding))
     out.number(f"least {name}", part.one_n.min())
     out.number(f"most {name}", part.one_n.max())
 out.number("least relative", mine.relative.min())
@@ -261,7 +260,7 @@ out.table("maxima", most, shown_as | {f"{column}, encoder": form for column, for
 beyond = maxima[(maxima.p < 0.05) & (maxima.z > 0)].set_index(["pair", "rows", "measure"]).index
 for name, members in (("main", [main.pair]), ("negative", negatives)):
     asked = [(pair, kind, measure) for pair in members for kind in cells.ROWS for measure in battery.measures]
-    out.text(f"maxima {name}", comparison.among(asked, beyond))
+    out.text(f"maxima {name}", tables.among(asked, beyond))
 
 # %% [markdown]
 # ## Profiles along depth
@@ -296,7 +295,7 @@ itself = [i == j for name in {x for both in ceilings.values() for x in both if x
 a_is, b_is = numbers[main.pair]
 told = [f"block {a_is[i]} of A is most like block {b_is[j]} of B" for i, j in closest[main.pair].items()]
 out.text("closest", "; ".join(told) or "no layer was scored")
-out.text("itself", comparison.among(range(len(itself)), np.flatnonzero(itself)) if itself else "none")
+out.text("itself", tables.among(range(len(itself)), np.flatnonzero(itself)) if itself else "none")
 closest
 
 # %% [markdown]
@@ -344,7 +343,7 @@ out.number("roomy", (full.n.to_numpy() >= 3 * ks.sum(1)).sum(), "{:d}")
 for name, part in (("full", full), ("first", first)):
     reaching = set(part.cell[(part.family < 0.05) & (part.excess > 0)])
     asked = [cell for cell in grid if cell.pair == main.pair]
-    out.text(f"svcca {name}", comparison.among_tested(asked, scores, reaching))
+    out.text(f"svcca {name}", tables.among_tested(asked, scores, reaching))
 
 # %% [markdown]
 # ## One pair of layers, all measures

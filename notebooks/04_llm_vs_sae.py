@@ -52,7 +52,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
-from sae_utils import inference, profiles, report, significance, sweep
+from sae_utils import inference, profiles, report, significance, sweep, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.studies import words
 from sae_utils.studies.feature_matching import counterparts
@@ -125,8 +125,8 @@ there = [cell for cell in found if cell[2] in geometric]
 similarity = pd.DataFrame(
     [
         {"layers": labels[cell[:2]], "units": cell[2], "d": found[cell].d, "n": found[cell].n}
-        | {"held out": comparison.average(found[cell].held_out)}
-        | matched.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
+        | {"held out": tables.average(found[cell].held_out)}
+        | tables.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
             "at one n": at_n.get(cell, comparison.UNSCORED).excess,
             "at small n": at_small.get(cell, comparison.UNSCORED).excess,
@@ -138,8 +138,8 @@ similarity = pd.DataFrame(
 )
 inside = np.array([cell[:2] in grid for cell in similarity.index])
 ours, theirs = similarity[inside], similarity[~inside].drop(columns="relative")
-out.table("similarity", ours, matched.formats(ours))
-out.table("controls", theirs, matched.formats(theirs))
+out.table("similarity", ours, tables.formats(ours))
+out.table("controls", theirs, tables.formats(theirs))
 
 # %% [markdown]
 # Every set at one n beside its own null; filled where all pairs of the set exceed chance, family-wise. A null around 0
@@ -188,8 +188,8 @@ for group, pairs in groups.items():
     axes.axvline(left - 0.1, color=report.NULL, linewidth=0.5)
     axes.text(left, 1, group, weight="bold", **place)
     for line, (kind, (_, colour, _)) in enumerate(looks.items()):
-        said = comparison.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
-        pairs_n = comparison.span(sets[*pair, kind].n for pair in pairs if (*pair, kind) in sets)
+        said = tables.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
+        pairs_n = tables.span(sets[*pair, kind].n for pair in pairs if (*pair, kind) in sets)
         told = f"{said} above chance" + f", n {pairs_n}" * (pairs_n != "none")
         axes.text(left, 0.93 - 0.07 * line, told, color=colour, fontsize=6, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
@@ -201,8 +201,8 @@ figure
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     mine = similarity[inside & (similarity.units == kind)]
     known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < 0.05))
-    out.text(f"holding {name}", comparison.among_tested(list(mine.index), known, beating))
-    out.text(f"holding n {name}", comparison.span(mine.n[mine.p.notna()]))
+    out.text(f"holding {name}", tables.among_tested(list(mine.index), known, beating))
+    out.text(f"holding n {name}", tables.span(mine.n[mine.p.notna()]))
     out.number(f"excess {name}", mine["at one n"].mean())
     out.number(f"excess small {name}", mine["at small n"].mean())
     out.number(f"relative {name}", mine.relative.mean())
@@ -220,9 +220,9 @@ for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
     out.number(f"control {short}", unlike.max())
     out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
     known, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
-    out.text(f"above control {short}", comparison.among_tested(list(mine.index), known, above))
+    out.text(f"above control {short}", tables.among_tested(list(mine.index), known, above))
     passing = {cell for cell in mine.index if at_n.get(cell, comparison.UNSCORED).p < 0.05}
-    out.text(f"at one n {short}", comparison.among_tested(list(mine.index), at_n, passing))
+    out.text(f"at one n {short}", tables.among_tested(list(mine.index), at_n, passing))
 told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": comparison.FEWEST}
 for name, value in told.items():
     out.number(name, value, "{:,}")
@@ -259,8 +259,8 @@ difference = pd.DataFrame(
 # %%
 out.table("difference", difference, dict.fromkeys(difference.columns[3:], "{:.2f}"))
 more, less = ({*difference.index[sign * difference.difference > 2 * difference.SE]} for sign in (1, -1))
-out.text("more", comparison.among(list(difference.index), more))
-out.text("less", comparison.among(list(difference.index), less))
+out.text("more", tables.among(list(difference.index), more))
+out.text("less", tables.among(list(difference.index), less))
 out.number("near", near, "{:.1f}")
 most = len(difference) / 2
 verdict = "are not clearly arranged more alike than neurons, nor less"
@@ -298,14 +298,14 @@ equally = {
 parts = {(*pair, kind): part for pair in grid for kind, part in zip((SAE, NEURONS), places[pair], strict=True)}
 equal = pd.DataFrame(
     {"blocks": grid[cell[:2]], "units": cell[2], "d": found[cell].d, "n": len(part)}
-    | {"held out": comparison.average(found[cell].held_out[part])}
-    | matched.columns(equally.get(cell, {}).get(measure))
+    | {"held out": tables.average(found[cell].held_out[part])}
+    | tables.columns(equally.get(cell, {}).get(measure))
     for cell, part in parts.items()
 )
-out.table("equal", equal, matched.formats(equal))
+out.table("equal", equal, tables.formats(equal))
 by_kind = equal.pivot(index="blocks", columns="units", values="excess").dropna()
 gain = by_kind[SAE] - by_kind[NEURONS]
-out.text("more at equal r", comparison.among(list(gain.index), set(gain.index[gain > 0])))
+out.text("more at equal r", tables.among(list(gain.index), set(gain.index[gain > 0])))
 out.number("gain at equal r", gain.mean())
 out.number("caliper", caliper)
 
@@ -327,12 +327,12 @@ other = {
 }
 measured = pd.DataFrame(
     {"matching": how, "units": kind, "d": x.d, "n": x.n, "measure": name}
-    | matched.columns(result)
+    | tables.columns(result)
     | {"at one n": comparison.rows_at_n(x.rows, name, n, **settings).excess}
     for number, ((how, kind), x) in enumerate(other.items())
     for name, result in significance.test(*x.rows, names, m=permutations, seed=(seed, 2, number)).items()
 )
-out.table("measures", measured, matched.formats(measured))
+out.table("measures", measured, tables.formats(measured))
 
 # %% [markdown]
 # ## Which units pair up?
@@ -357,8 +357,8 @@ pairing = pd.DataFrame(
         "n": x.n,
         "retained": x.retention,
         "chance": x.retention_by_chance,
-        "r": comparison.average(x.pairs.r),
-        "held out": comparison.average(x.held_out),
+        "r": tables.average(x.pairs.r),
+        "held out": tables.average(x.held_out),
         "counterparts": x.kept(counterpart),
     }
     for (a, b, kind), x in found.items()
@@ -397,7 +397,7 @@ unrelated = {
 # %%
 first = pairing[(pairing.A == primary[0]) & (pairing.B == primary[1])].drop(columns=["A", "B"])
 first = first.assign(
-    **{"null r": [max(comparison.average(np.abs(r)) for r in unrelated[kind]) for kind in first.units]},
+    **{"null r": [max(tables.average(np.abs(r)) for r in unrelated[kind]) for kind in first.units]},
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")
@@ -423,9 +423,9 @@ for name, kind in named.items():
     out.number(f"r {name}", means["held out"][kind])
     out.number(f"counterparts {name}", 100 * means.counterparts[kind], "{:.0f}")
 kept = ours.pivot_table("counterparts", index=["A", "B"], columns="units", sort=False)
-out.text("sae above neurons", comparison.among(list(kept.index), set(kept.index[kept[SAE] > kept[NEURONS]])))
+out.text("sae above neurons", tables.among(list(kept.index), set(kept.index[kept[SAE] > kept[NEURONS]])))
 random_above = set(kept.index[kept[baselines.RANDOM] >= kept[SAE]])
-out.text("random above sae", comparison.among(list(kept.index), random_above))
+out.text("random above sae", tables.among(list(kept.index), random_above))
 out.number("highest by chance", first["null r"].max(), "{:.3f}")
 out.number("by chance", 100 * ours.chance.mean(), "{:.0f}")
 out.number("permuted", permuted, "{:d}")
@@ -466,20 +466,20 @@ index_n = {cell: comparison.rows_at_n(rows, measure, both_n[cell], **settings) f
 # %%
 numbered = pd.DataFrame(
     {"layer of A": name, "model B": other, "paired by": how, "n": len(a)}
-    | {"r": comparison.average(x.r if how == "index" else x.mutual_r)}
+    | {"r": tables.average(x.r if how == "index" else x.mutual_r)}
     | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
     | {"own": x.own if how == "index" else x.mutual_own}
-    | matched.columns(geometry.get((name, other, how), {}).get(measure), index_p.get((name, other, how)))
+    | tables.columns(geometry.get((name, other, how), {}).get(measure), index_p.get((name, other, how)))
     | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
 in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in units.items()})
 beyond = {names for names, p in in_order.items() if p["r"] < 0.05}
 alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < 0.05}
-verdict = f"Neurons of one index correlate beyond a shuffled index in {comparison.among(beginnings, beyond)} layers"
-verdict += f", and their output weights are arranged alike in {comparison.among(beginnings, alike)}"
+verdict = f"Neurons of one index correlate beyond a shuffled index in {tables.among(beginnings, beyond)} layers"
+verdict += f", and their output weights are arranged alike in {tables.among(beginnings, alike)}"
 if by_index:
-    out.table("by index", numbered, matched.formats(numbered) | dict.fromkeys(["r", "shuffled", "own"], "{:.2f}"))
+    out.table("by index", numbered, tables.formats(numbered) | dict.fromkeys(["r", "shuffled", "own"], "{:.2f}"))
     out.text("by index verdict", verdict)
 else:
     out.absent("by index", "no two models that may have begun with the same weights")
@@ -531,18 +531,18 @@ within_n = {key: comparison.rows_at_n(x, measure, least[key[0]], **settings) for
 spaces = pd.DataFrame(
     {"concept": concept, "units": name, "d": kinds[looked[name][0]].d, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
-    | matched.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
+    | tables.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
     | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
-out.table("concepts", spaces, matched.formats(spaces))
+out.table("concepts", spaces, tables.formats(spaces))
 
 # %%
 for short, name in zip(("sae", "neurons", "expanded"), looked, strict=True):
     mine = spaces[(spaces.units == name) & spaces.p.notna()]
-    beat = comparison.among(list(mine.index), set(mine.index[mine.p < 0.05]))
+    beat = tables.among(list(mine.index), set(mine.index[mine.p < 0.05]))
     out.text(f"concepts {short}", beat)
-    out.text(f"concepts n {short}", comparison.span(mine.n))
+    out.text(f"concepts n {short}", tables.span(mine.n))
     out.number(f"concepts both {short}", 100 * spaces[spaces.units == name].both.mean(), "{:.0f}")
 out.number("concepts", len(lists), "{:d}")
 out.number("concept fewest", least_n, "{:d}")

@@ -66,7 +66,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import inference, labels, pipeline, profiles, report, significance
+from sae_utils import inference, labels, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.studies import contexts, words
 from sae_utils.studies.semantic_subspaces import (
@@ -166,8 +166,8 @@ by_rule = pd.DataFrame(
         "side": "A" if name == name_a else "B",
         "features": sum(x.n for x in judged[number, name]),
         "concepts found": sum(x.n > 0 for x in judged[number, name]),
-        "precision": comparison.average(np.array([x.precision for x in judged[number, name]])),
-        "recall": comparison.average(np.array([x.recall for x in judged[number, name]])),
+        "precision": tables.average(np.array([x.precision for x in judged[number, name]])),
+        "recall": tables.average(np.array([x.recall for x in judged[number, name]])),
     }
     for number, name in judged
 )
@@ -181,8 +181,8 @@ about = {
     for name, concept in product(features, lists)
 }
 own = [concepts.judge(about[name, concept], true[name, concept]) for name in (name_a, name_b) for concept in base]
-out.number("precision", comparison.average(np.array([x.precision for x in own])))
-out.number("recall", comparison.average(np.array([x.recall for x in own])))
+out.number("precision", tables.average(np.array([x.precision for x in own])))
+out.number("recall", tables.average(np.array([x.recall for x in own])))
 out.number("truth share", 100 * labelling["truth_share"], "{:.0f}")
 pd.DataFrame({name: {concept: about[name, concept].sum() for concept in lists} for name in features})
 
@@ -368,8 +368,8 @@ carried = pd.DataFrame(
         "clusters": len(mine),
         "in one": 100 * np.mean(clustered[way] >= 0),
         "two in B": sum(x is not None for x in mine),
-        "cosine in B": comparison.average(np.array([x.observed for x in mine if x])),
-        "random": comparison.average(np.array([x.null_mean for x in mine if x])),
+        "cosine in B": tables.average(np.array([x.observed for x in mine if x])),
+        "random": tables.average(np.array([x.null_mean for x in mine if x])),
         "p < .05": sum(x.p < 0.05 for x in mine if x),
         "corrected": sum(p["cosine"] < 0.05 for key, p in in_b_corrected.items() if key[:2] == (way, how)),
     }
@@ -425,9 +425,9 @@ by_way = pd.DataFrame(
         "way": way,
         "matching": how,
         "pairs": np.median([len(subspace[key].a) for key in keys]),
-        "r held out": comparison.average(np.concatenate([both.held_out(subspace[key]) for key in keys])),
-        "precision": comparison.average(np.array([recovered[key].precision for key in keys])),
-        "recall": comparison.average(np.array([recovered[key].recall for key in keys])),
+        "r held out": tables.average(np.concatenate([both.held_out(subspace[key]) for key in keys])),
+        "precision": tables.average(np.array([recovered[key].precision for key in keys])),
+        "recall": tables.average(np.array([recovered[key].recall for key in keys])),
         "tested": sum(key in tested for key in keys),
         "p < .05": sum(tested[key][primary.measure].p < 0.05 for key in keys if key in tested),
         "corrected": sum(answered[key].beyond for key in keys if key in tested),
@@ -456,7 +456,7 @@ arranged = pd.DataFrame(
         "z": x.z,
         "p": x.p,
         "corrected": adjusted[concept, shown_way, how][name],
-        "hub size": comparison.hub_size(x),
+        "hub size": tables.hub_size(x),
     }
     for (concept, way, how), results in tested.items()
     for name, x in results.items()
@@ -494,7 +494,7 @@ for how in matchings:
 other_ways = [key for key in tested if key[1] != shown_way]
 out.number("other ways tested", len(other_ways), "{:d}")
 out.number("other ways alike", sum(answered[key].alike for key in other_ways), "{:d}")
-other_precision = comparison.average(np.array([recovered[key].precision for key in other_ways]))
+other_precision = tables.average(np.array([recovered[key].precision for key in other_ways]))
 out.number("other ways precision", other_precision)
 out.number("sets", len(whole), "{:d}")
 out.number("permutations", draws["permutations"], "{:,}")
@@ -773,7 +773,7 @@ keyword_table = pd.DataFrame(
         "features B": words_about[name_b][y].sum(),
         "alone B": subspaces.alone(words_about[name_b], y).sum(),
         "pairs": len(met[x, y].a),
-        "r held out": comparison.average(both.held_out(met[x, y])),
+        "r held out": tables.average(both.held_out(met[x, y])),
         "score": f"{met_tested[x, y].observed:.2f}" if (x, y) in met_tested else "too few",
         "p": f"{met_tested[x, y].p:.3f}" if (x, y) in met_tested else "",
     }
@@ -926,7 +926,7 @@ held = [concept for concept, key in answers.items() if key in held_against]
 special = [c for c in held if placebo_corrected[answers[c]][primary.measure] < 0.05]
 out.text(
     "placebo verdict",
-    f"{comparison.among(held, special)} sets of features that could be held against them are more alike"
+    f"{tables.among(held, special)} sets of features that could be held against them are more alike"
     if held
     else "no set of features could be held against any",
 )

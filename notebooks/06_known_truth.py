@@ -60,8 +60,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import profiles, report, similarity, sweep
-from sae_utils.engine.pairing import comparison
+from sae_utils import profiles, report, similarity, sweep, tables
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import published
 
@@ -164,7 +163,7 @@ for name in ("svcca_first_component", "svcca", "rsa_pearson", "mutual_knn"):
 # %%
 copied = at.excess["noisy copy"].unstack("n").loc[measures]
 above = [name for name in measures if at.excess["one direction", name, most] > copied.loc[name, most]]
-out.text("one direction above", comparison.among(measures, above))
+out.text("one direction above", tables.among(measures, above))
 blind = copied.loc["svcca_first_component", most] < copied.loc["svcca", most] / 2
 out.text("published verdict", "misses" if blind else "sees")
 copied
@@ -285,8 +284,8 @@ failing, keeping = (
     {key for key, x in naive.items() if x.low > calibration.LEVEL},
     {key for key, x in right.items() if x.low <= calibration.LEVEL},
 )
-out.text("naive verdict", comparison.among(list(naive), failing))
-out.text("right verdict", comparison.among(list(right), keeping))
+out.text("naive verdict", tables.among(list(naive), failing))
+out.text("right verdict", tables.among(list(right), keeping))
 out.number("naive least", 100 * min(x.share for x in naive.values()), "{:.0f}")
 out.number("naive largest", 100 * max(x.share for x in naive.values()), "{:.0f}")
 out.number("right largest", 100 * max(x.share for x in right.values()), "{:.1f}")
@@ -364,7 +363,7 @@ for kind in kinds:
 out.number("interval repeats", interval_repeats, "{:,}")
 out.number("resamples", interval["resamples"], "{:d}")
 holding = {key for key, x in held.items() if key[2] == "jackknife" and x.high >= 0.95}
-out.text("jackknife verdict", comparison.among([key for key in held if key[2] == "jackknife"], holding))
+out.text("jackknife verdict", tables.among([key for key in held if key[2] == "jackknife"], holding))
 
 # %% [markdown]
 # ## Which estimator do the published null means belong to?
@@ -380,7 +379,7 @@ out.number("published means", len(null_means), "{:d}")
 out.number("published ratio", null_means.ratio.median())
 out.number("published within", 100 * np.mean(abs(null_means.ratio - 1) < 0.2), "{:.0f}")
 out.number("svcca null", at.null["unrelated", "svcca", most])
-out.text("published null verdict", comparison.among(list(off.index), set(off.index[off < 2.6])))
+out.text("published null verdict", tables.among(list(off.index), set(off.index[off < 2.6])))
 pd.DataFrame(
     {"pairs of layers": ratio.size(), "median": ratio.median(), "mean": ratio.mean(), "standard errors off": off}
 )

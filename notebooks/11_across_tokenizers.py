@@ -53,7 +53,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance
+from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import contexts
@@ -102,7 +102,7 @@ out.table("tokenizers", shares, {"n": "{:,}", **dict.fromkeys(shares.columns[4:]
 # %%
 itself = shares[(shares.A == shares.B) & (shares.positions == "ends")].set_index("A")
 same = itself.index[(itself[["of A", "of B", "in pieces"]] == [1, 1, 0]).all(axis=1)]
-out.text("identity", comparison.among(list(tokenizers), same))
+out.text("identity", tables.among(list(tokenizers), same))
 itself
 
 # %% [markdown]
@@ -170,7 +170,7 @@ for key, (a, b) in sides.items():
     off[key] = correlate.paired(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:]).r
     documents = a.sites.array("documents")
     drawn = counterparts.unrelated(a.codes, b.codes, p, held_out, documents, m=permuted, seed=seed)
-    chance[key] = max(comparison.average(np.abs(r)) for r in drawn)
+    chance[key] = max(tables.average(np.abs(r)) for r in drawn)
 
 # %%
 pairs = pd.DataFrame(
@@ -184,7 +184,7 @@ pairs = pd.DataFrame(
         "r": x.meta["r"],
         "held out": x.meta["held_out"],
         "counterparts": x.meta["counterparts"],
-        "one off": comparison.average(off[key]),
+        "one off": tables.average(off[key]),
         "by chance": chance[key],
     }
     for key, x in found.items()
@@ -261,11 +261,11 @@ error = {key: matched.excess_interval(x, measure, near).se for key, x in scored.
 # %%
 geometry = pd.DataFrame(
     line[["A", "B", "codes", "n"]].to_dict()
-    | matched.columns(tested[key][measure] if key in tested else None, family.get(key, {}).get(measure))
+    | tables.columns(tested[key][measure] if key in tested else None, family.get(key, {}).get(measure))
     | {"at one n": at_n[key].excess, "SE": error.get(key, np.nan)}
     for key, (_, line) in zip(rows, pairs.iterrows(), strict=True)
 )
-out.table("geometry", geometry, matched.formats(geometry) | {"SE": "{:.2f}"})
+out.table("geometry", geometry, tables.formats(geometry) | {"SE": "{:.2f}"})
 
 # %%
 shown = [key for name in compared for key in ((name, kind) for kind in kinds)]
@@ -299,13 +299,13 @@ ahead_by = {
     if key in scored and (key[0], beside) in scored
 }
 for name, members in {"holding": across, **{f"holding {x}": groups[x] for x in ("within", "control")}}.items():
-    out.text(name, comparison.among_tested(members, tested, holding))
+    out.text(name, tables.among_tested(members, tested, holding))
 beyond = {key for (key, beside), z in ahead_by.items() if beside == control and z > 2}
 
 # %%
 out.text(
     "less",
-    comparison.among_tested(
+    tables.among_tested(
         across,
         {key for key, beside in ahead_by if beside == one_tokenizer},
         {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z < -2},
@@ -313,15 +313,15 @@ out.text(
 )
 out.text(
     "more",
-    comparison.among_tested(
+    tables.among_tested(
         across,
         {key for key, beside in ahead_by if beside == one_tokenizer},
         {key for (key, beside), z in ahead_by.items() if beside == one_tokenizer and z > 2},
     ),
 )
 held = {key for key, beside in ahead_by if beside == control}
-out.text("beyond", comparison.among_tested(across, held, beyond))
-out.text("beyond within", comparison.among_tested(groups["within"], held, beyond))
+out.text("beyond", tables.among_tested(across, held, beyond))
+out.text("beyond within", tables.among_tested(groups["within"], held, beyond))
 # %%
 for name, members in groups.items():
     excesses = [at_n[key].excess for key in members if key in scored]
@@ -376,7 +376,7 @@ for kind in of_a:
     for end, which in (("whole", "first"), ("broken", "last")):
         out.number(f"r {end} {kind}", ends[kind, which][first_name])
 lost = {(name, kind): ends.loc[name, (kind, "first")] - ends.loc[name, (kind, "last")] for name, kind in partner_r}
-out.text("lose more", comparison.among(across, {key for key in across if lost[key] > lost[key[0], one_tokenizer]}))
+out.text("lose more", tables.among(across, {key for key in across if lost[key] > lost[key[0], one_tokenizer]}))
 out.number("bins", bins, "{:d}")
 
 # %% [markdown]
@@ -386,7 +386,7 @@ out.number("bins", bins, "{:d}")
 asked, against = [[key for key in across if key in found_in] for found_in in (tested, held)]
 out.text("verdict", aligned.verdict(asked, holding, len(across)))
 out.text("control verdict", aligned.control_verdict(against, beyond))
-apart = all(x.meta["held_out"] > 2 * max(comparison.average(off[key]), chance[key]) for key, x in found.items())
+apart = all(x.meta["held_out"] > 2 * max(tables.average(off[key]), chance[key]) for key, x in found.items())
 out.text("aligned verdict", "more than twice" if apart else "not always twice")
 asked, against, apart
 

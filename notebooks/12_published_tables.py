@@ -60,10 +60,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline, profiles, report
+from sae_utils import pipeline, profiles, report, tables
 from sae_utils.engine.core import spec
 from sae_utils.engine.lms import models
-from sae_utils.engine.pairing import comparison
 from sae_utils.engine.saes import quality
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import ladder, planted, published, views
@@ -134,7 +133,7 @@ explained = (svcca["null mean"] >= svcca.published) == (svcca.p == 1)
 out.number("single cells", single.sum(), "{:d}")
 out.number("single explained", explained[single].sum(), "{:d}")
 able = by_set["set"][by_set["p at best"] < 0.05]
-out.text("p verdict", comparison.among(list(by_set["set"]), set(able)))
+out.text("p verdict", tables.among(list(by_set["set"]), set(able)))
 out.text("family verdict", "some" if any(by_set["p at best"] * by_set.cells < 0.05) else "none")
 
 # %% [markdown]

@@ -23,10 +23,10 @@ import pandas as pd
 
 from sae_utils import profiles
 from sae_utils.engine.core import files
-from sae_utils.engine.core.latex import camel, cell, escape, number
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text import lexicon
+from sae_utils.tables import camel, cell, escape, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -142,30 +142,3 @@ def test_common_pairs():
     assert comparison.common(first, second).tolist() == [0, 2]
     assert comparison.common(second, first).tolist() == [0, 2]
     assert comparison.common(first, pairs([], [])).tolist() == []
-
-
-def test_averages_of_what_is_defined():
-    values = np.array([1.0, np.nan, 4.0])
-    assert comparison.average(values) == 2.5
-    assert comparison.average(values, np.array([2.0, 5.0, 1.0])) == 2
-    assert np.isnan(comparison.average(np.full(2, np.nan)))
-    assert np.isnan(comparison.average(np.zeros(0)))
-
-
-def test_how_many_in_words():
-    names = ["x", "y", "z"]
-    assert [comparison.among(names, held) for held in (names, [], ["y"])] == ["all 3", "none of 3", "1 of 3"]
-    assert [comparison.span(x) for x in ([], [7], [36, 1051, 40])] == ["none", "7", "36 to 1,051"]
-    assert [comparison.among(few, ["x"]) for few in (["x"], ["y"], [])] == [
-        "1 of 1",
-        "none of 1",
-        "none (none could be tested)",
-    ]
-
-
-def test_counts_name_what_was_tested():
-    assert comparison.among([], {1}) == "none (none could be tested)"
-    assert comparison.among_tested([1, 2, 3], {1, 2, 3}, {2}) == comparison.among([1, 2, 3], {2}) == "1 of 3"
-    assert comparison.among_tested([1, 2, 3], {1, 3}, {1, 9}) == "1 of 2 tested (1 more with too few pairs of features)"
-    assert comparison.among_tested([1, 2], {}, {}) == ("none of 2 (all with too few pairs of features to be tested)")
-    assert comparison.among_tested([], {}, {}) == "none (none could be tested)"

@@ -1,7 +1,6 @@
 """Pairs at equal correlation, intervals over families, and what tables say."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sae_utils import significance
@@ -110,18 +109,3 @@ def test_an_excess_that_would_be_sampled_is_refused():
 def test_of_two_families_nothing_is_known():
     found = matched.excess_interval(shared(0), "rsa_pearson", -1.0)
     assert found.units == 1 and np.isfinite(found.estimate) and np.isnan([found.se, found.low, found.high]).all()
-
-
-def test_what_a_table_says():
-    x, y = shared(0)
-    result = significance.test(x, y, ["rsa_pearson"], m=19)["rsa_pearson"]
-    told = matched.columns(result)
-    assert (told["observed"], told["null SD"], told["z"], told["p"]) == (
-        result.observed, result.null_sd, result.z, result.p,
-    )  # fmt: skip
-    assert matched.columns(result, 0.5) == told | {"p": 0.5}
-    nothing = matched.columns(None)
-    assert list(nothing) == list(told) and all(np.isnan(value) for value in nothing.values())
-    frame = pd.DataFrame([{"n": 1200, "units": "neurons", **told}])
-    assert matched.formats(frame).keys() == {"n", *told}
-    assert matched.formats(frame)["n"].format(1200) == "1,200"

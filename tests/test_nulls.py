@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sae_utils import nulls, significance
-from sae_utils.engine.pairing import comparison
+from sae_utils import nulls, significance, tables
 
 
 def drawn(null: nulls.Null, n: int, m: int = 200, seed: int = 0) -> np.ndarray:
@@ -127,7 +126,7 @@ def test_reassignment_needs_hub_size_unrelated_to_geometry_and_says_so():
     a = np.random.default_rng(0).normal(size=(len(groups), 4))
     for near, expected in ((rows, False), (rows * size, True)):
         found = significance.test(a, near[groups], ["cka"], null=nulls.reassigned(groups), m=9)["cka"]
-        assert (nulls.RELATED in found.note) == expected == bool(comparison.hub_size(found))
+        assert (nulls.RELATED in found.note) == expected == bool(tables.hub_size(found))
 
 
 FAMILIES = np.repeat(np.arange(10), 3)

@@ -7,7 +7,7 @@ import pytest
 
 from sae_utils import profiles, report
 from sae_utils.engine.build.typeset import PAPER
-from sae_utils.engine.core.latex import camel
+from sae_utils.tables import camel
 
 SECTIONS = sorted((PAPER / "sections").rglob("*.tex"))
 WHOLE = "\n".join(file.read_text("utf-8") for file in SECTIONS)

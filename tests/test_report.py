@@ -6,13 +6,13 @@ import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from sae_utils import profiles, report
-from sae_utils.engine.core import latex, sources
+from sae_utils.engine.core import sources
+from tests.test_tables import printed
 
 FIRST, SECOND = "00_models_and_dictionaries", "01_feature_matching"
 
@@ -49,70 +49,6 @@ def macros(file) -> dict[str, str]:
 
 
 # --- LaTeX
-
-
-def printed(source: str) -> str:
-    """What LaTeX prints for an escaped text: the inverse of `escape`, written down apart from it."""
-    names = {
-        "textbackslash": "\\", "textasciicircum": "^", "textasciitilde": "~", "textless": "<", "textgreater": ">",
-        "textbar": "|", "textquotedbl": '"', "textquotesingle": "'", "`": "`", '"': "¨", "=": "¯", "'": "\xb4",
-    }  # fmt: skip
-    pattern = r"\\([a-z]+|[`\"='])\{\}|\\([{}$&#%_])|\{([][*])\}|(?<=[-,])\{\}"
-    assert not re.search(
-        r"[]\\{}$&#%_^~<>|\"'`*[¨¯\xb4]|--|,,", re.sub(pattern, ".", source)
-    )  # nothing special is bare
-    return re.sub(pattern, lambda m: names[m[1]] if m[1] else m[2] or m[3] or "", source)
-
-
-def test_every_printable_character_is_printed():
-    ascii_ = "".join(map(chr, range(32, 127)))
-    latin = "".join(map(chr, range(0xA1, 0x100))).replace("\xad", "")
-    assert printed(latex.escape(ascii_)) == ascii_
-    assert printed(latex.escape(latin)) == latin
-    generator = np.random.default_rng(0)
-    for _ in range(200):
-        text = "".join(generator.choice(list(ascii_ + latin + "--,,[[**"), 30))
-        assert printed(latex.escape(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("character", "shown"),
-    [
-        ("☃", "<U+2603>"),
-        ("日", "<U+65E5>"),
-        ("\U0001f98a", "<U+1F98A>"),
-        ("Ġ", "<U+0120>"),
-        ("\n", "<U+000A>"),
-        ("\xad", "<U+00AD>"),
-    ],
-)
-def test_a_character_that_latex_lacks_is_named(character, shown):
-    assert printed(latex.escape(f"a{character}b")) == f"a{shown}b"
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        ("1.50", "1.50"),
-        ("0.00", "0.00"),
-        ("-0.00", "0.00"),
-        ("-0", "0"),
-        ("-1.50", r"\ensuremath{-1.50}"),
-        ("-0.01", r"\ensuremath{-0.01}"),
-        ("-1,234", r"\ensuremath{-1{,}234}"),
-        ("a-b", "a-b"),
-        ("-", "-"),
-    ],
-)
-def test_minus(shown, expected):
-    assert latex.minus(shown) == expected
-
-
-def test_a_macro_has_letters_only():
-    assert latex.camel("01_feature_matching") == "FeatureMatching"
-    assert latex.camel("r held-out (2nd)") == "RHeldOutNd"
-    assert all(re.fullmatch("[A-Za-z]+", latex.camel(notebook)) for notebook in profiles.notebooks())
-    assert len({latex.camel(notebook) for notebook in profiles.notebooks()}) == len(profiles.notebooks())
 
 
 # --- numbers and texts

@@ -108,12 +108,6 @@ def test_a_hook_in_words(hook, said):
     assert wording.site(hook) == said
 
 
-@pytest.mark.parametrize(("interval", "said"), [((0.1, 0.2), "lies above 0"), ((-0.2, -0.1), "lies below 0"),
-                                                ((-0.1, 0.1), "includes 0"), ((0.0, 0.1), "includes 0")])  # fmt: skip
-def test_where_an_interval_lies(interval, said):
-    assert wording.against_zero(*interval) == said
-
-
 def test_what_differs_besides_is_said_of_what_differs():
     demo, paper = profiles.load("demo"), profiles.load("paper")
     assert wording.limits(demo) == ""

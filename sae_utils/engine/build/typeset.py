@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 import yaml
 
 from sae_utils.engine.core import files
-from sae_utils.engine.core.latex import escape
+from sae_utils.tables import escape
 from sae_utils.engine.core.sources import REPOSITORY
 
 PAPER, FIGURES = REPOSITORY / "paper", REPOSITORY / "figures"

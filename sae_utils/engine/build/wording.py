@@ -52,14 +52,6 @@ def limits(profile: Profile) -> str:
     return " ".join(said)
 
 
-def yes(truth: bool) -> str:
-    """As the paper's conditionals read it."""
-    return "yes" if truth else "no"
-
-
-def against_zero(low: float, high: float) -> str:
-    """Where an interval lies."""
-    return "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
 
 
 def released(profile: Profile) -> list[str]:

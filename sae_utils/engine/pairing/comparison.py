@@ -8,8 +8,8 @@ that chose the same partner for shared geometry.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +49,6 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
         null = nulls.reassigned(pairs.b) if repeats_b else nulls.shuffled()
         found = significance.test(x, y, [measure], null=null, m=m, seed=seed)
     return found[measure]
-
-
-def hub_size(found: Result) -> str:
-    """For a table: whether hub size goes with geometry, so that p is too small (`nulls.reassigned`)."""
-    return "goes with geometry" if nulls.RELATED in found.note else ""
 
 
 def excess(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> float:
@@ -166,42 +161,3 @@ def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
     width = 1 + max([int(side.max()) for side in (first.b, second.b) if len(side)], default=0)
     mine, yours = (pairs.a.astype(np.int64) * width + pairs.b for pairs in (first, second))
     return np.flatnonzero(np.isin(mine, yours))
-
-
-def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean of the values that are defined, weighted if weights are given; NaN of none."""
-    known = np.isfinite(values)
-    if not known.any():
-        return math.nan
-    return float(np.average(values[known], weights=None if weights is None else weights[known]))
-
-
-def span(counts: Iterable[int]) -> str:
-    """The least and the largest of some counts, in words for a sentence: "36 to 51", "36" if they are one, "none"."""
-    found = list(counts)
-    if not found:
-        return "none"
-    low, high = min(found), max(found)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
-    """`among` of those that were tested, and how many were not: "1 of 2 tested (1 more with too few ...)"."""
-    asked = [name for name in names if name in tested]
-    few = len(names) - len(asked)
-    if few and not asked:
-        return f"none of {few} (all with too few pairs of features to be tested)"
-    return among(asked, holding) + (f" tested ({few} more with too few pairs of features)" if few else "")
-
-
-def among(names: Sequence[Any], holding: Collection[Any]) -> str:
-    """How many of ``names`` are in ``holding``, in words for a sentence: "all 6", "none of 6", "4 of 6", "1 of 1".
-
-    "none (none could be tested)" where there are no names: 0 of 0 would read as a finding.
-    """
-    if not names:
-        return "none (none could be tested)"
-    n = sum(name in holding for name in names)
-    if n == 0:
-        return f"none of {len(names)}"
-    return f"all {n}" if n == len(names) > 1 else f"{n} of {len(names)}"

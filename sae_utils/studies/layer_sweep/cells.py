@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from sae_utils import correlate, matching, significance, similarity
+from sae_utils import correlate, matching, significance, similarity, tables
 from sae_utils.engine.core.spec import Count, Spec
 from sae_utils.engine.pairing import candidates, comparison
 from sae_utils.engine.pairing.comparison import AtN
@@ -85,7 +85,7 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
         judged = candidates.side(a, sites, judge), candidates.side(b, sites, judge)
         held_out = correlate.paired(*judged, pairs.a, pairs.b).r
         reached = int((np.nan_to_num(held_out) >= counterpart).sum())
-        means.append((comparison.average(pairs.r), comparison.average(held_out), reached / min(found.live)))
+        means.append((tables.average(pairs.r), tables.average(held_out), reached / min(found.live)))
         if choose == "matching":  # whose pairs are compared
             for name in ("a", "b", "r"):
                 np.save(folder / f"{name}.npy", getattr(pairs, name))

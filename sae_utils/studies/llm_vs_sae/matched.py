@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
@@ -20,15 +19,8 @@ from sae_utils.engine.chance import intervals
 from sae_utils.engine.chance.intervals import Interval
 from sae_utils.engine.pairing import directions
 from sae_utils.engine.pairing.comparison import Rows
-from sae_utils.significance import Result
 
 BLOCK = 1024  # pairs whose cosines with all others are held at once
-FORMATS = (
-    dict.fromkeys(("observed", "null", "null SD", "excess", "p"), "{:.3f}")
-    | dict.fromkeys(("held out", "at one n", "at small n", "relative", "both"), "{:.2f}")
-    | {"n": "{:,}", "z": "{:.1f}"}
-)
-"""how the columns of tables are printed"""
 
 
 def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -85,22 +77,3 @@ def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
     if (count := len(np.unique(family))) < 3:
         return Interval(excess(np.arange(len(a))), math.nan, math.nan, math.nan, count)
     return intervals.jackknife(excess, intervals.dealt(family))
-
-
-def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
-    """What a table says of a score, NaN of none; `p`: corrected, in the place of the result's own."""
-    if result is None:
-        return dict.fromkeys(("observed", "null", "null SD", "excess", "z", "p"), math.nan)
-    return {
-        "observed": result.observed,
-        "null": result.null_mean,
-        "null SD": result.null_sd,
-        "excess": result.excess,
-        "z": result.z,
-        "p": result.p if p is None else p,
-    }
-
-
-def formats(frame: pd.DataFrame) -> dict[str, str]:
-    """How to print the columns of a frame that are known here."""
-    return {name: form for name, form in FORMATS.items() if name in frame}

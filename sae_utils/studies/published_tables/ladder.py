@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, pipeline, significance, similarity, sweep
+from sae_utils import filters, pipeline, significance, similarity, sweep, tables
 from sae_utils.engine.lms import models
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.saes import dictionaries
@@ -90,7 +90,7 @@ class Rung(NamedTuple):
     @property
     def r(self) -> float:
         """Mean correlation of the pairs on the documents that chose them."""
-        return comparison.average(self.pairs.r)
+        return tables.average(self.pairs.r)
 
 
 def sides(profile: Profile, a: str, b: str, positions: int, top: int) -> Sides:
@@ -165,8 +165,8 @@ def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -
     first, rsa = (found.get(name, none) for name in (FIRST, RSA))
     return {
         "num_feat_kept": len(kept.a),
-        "mean_actv_corr": comparison.average(seen.b_to_a.r),
-        "mean_actv_corr_filt": comparison.average(kept.r),
+        "mean_actv_corr": tables.average(seen.b_to_a.r),
+        "mean_actv_corr_filt": tables.average(kept.r),
         "svcca_paired": first.value,
         "svcca_rand_mean": first.null_mean,
         "rsa_paired": rsa.value,

@@ -12,8 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from sae_utils import inference
-from sae_utils.engine.pairing import comparison
+from sae_utils import inference, tables
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces.concepts import Mask
 from sae_utils.studies.semantic_subspaces.subspaces import Chosen
@@ -121,4 +120,4 @@ def verdict(single: Mapping[str, Answer], unions: Mapping[str, Answer]) -> str:
 
 
 def _among(answers: Mapping[str, Answer], what: str) -> str:
-    return comparison.among(list(answers), [name for name, answer in answers.items() if getattr(answer, what)])
+    return tables.among(list(answers), [name for name, answer in answers.items() if getattr(answer, what)])

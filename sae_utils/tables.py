@@ -1,0 +1,157 @@
+"""What tables and sentences say of results: columns, number formats, counts in words, and LaTeX that prints them.
+
+In: `significance.Result`s, numbers, plain text. Out: columns of a table, words for a sentence, LaTeX source.
+Never: a score; markup let through.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sae_utils import nulls
+from sae_utils.significance import Result
+
+FORMATS = {
+    **dict.fromkeys(("observed", "null", "null mean", "null SD", "excess", "p", "family", "Holm"), "{:.3f}"),
+    **dict.fromkeys(("held out", "r held out", "at one n", "at small n", "relative", "both", "can move"), "{:.2f}"),
+    "n": "{:,}",
+    "z": "{:.1f}",
+}
+"""how tables print the columns of these names"""
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
+    "`": r"\`{}", "\xa8": r"\"{}", "\xaf": r"\={}", "\xb4": r"\'{}",  # accents of T1: the symbols come as bitmaps
+    "[": "{[}", "]": "{]}", "*": "{*}",  # LaTeX takes them for arguments of \\
+    # a visible space, a minus sign, dashes, quotation marks, an ellipsis
+    "\u2423": r"\textvisiblespace{}", "\u2212": r"\ensuremath{-}", "\u2013": r"\textendash{}",
+    "\u2014": r"\textemdash{}", "\u2018": r"\textquoteleft{}", "\u2019": r"\textquoteright{}",
+    "\u201c": r"\textquotedblleft{}", "\u201d": r"\textquotedblright{}", "\u201a": r"\quotesinglbase{}",
+    "\u201e": r"\quotedblbase{}", "\u2026": r"\textellipsis{}",
+}  # fmt: skip
+MISSING = ("None", "nan", "NaT", "<NA>")  # how missing values print
+PLAIN = re.compile(r"[ -~\xa1-\xac\xae-\xff]")  # characters that pdflatex prints unchanged; U+00AD may not show
+
+
+# --- columns of results
+
+
+def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
+    """The columns of a table for one score, NaN where there is none; `p`, e.g. a corrected one, replaces its own."""
+    if result is None:
+        return dict.fromkeys(("observed", "null", "null SD", "excess", "z", "p"), math.nan)
+    return {
+        "observed": result.observed,
+        "null": result.null_mean,
+        "null SD": result.null_sd,
+        "excess": result.excess,
+        "z": result.z,
+        "p": result.p if p is None else p,
+    }
+
+
+def formats(frame: pd.DataFrame) -> dict[str, str]:
+    """How to print those columns of a frame whose names are in `FORMATS`."""
+    return {name: form for name, form in FORMATS.items() if name in frame}
+
+
+def hub_size(result: Result) -> str:
+    """A note for a table where p is too small because hub size goes with geometry (`nulls.reassigned`), else ""."""
+    return "goes with geometry" if nulls.RELATED in result.note else ""
+
+
+def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """The mean of the finite values, weighted if weights are given; NaN where there are none."""
+    known = np.isfinite(values)
+    if not known.any():
+        return math.nan
+    return float(np.average(values[known], weights=None if weights is None else weights[known]))
+
+
+# --- words for a sentence
+
+
+def yes(truth: bool) -> str:
+    """ "yes" or "no", which the conditionals of the paper read."""
+    return "yes" if truth else "no"
+
+
+def against_zero(low: float, high: float) -> str:
+    """Where an interval lies: above 0, below 0, or across it."""
+    return "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
+
+
+def span(counts: Iterable[int]) -> str:
+    """The range of some counts: "36 to 51", "36" where all are equal, "none" where there are none."""
+    found = list(counts)
+    if not found:
+        return "none"
+    low, high = min(found), max(found)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def among(names: Sequence[Any], holding: Collection[Any]) -> str:
+    """How many of `names` are in `holding`: "all 6", "none of 6", "4 of 6", "1 of 1".
+
+    Without names it is "none (none could be tested)", since 0 of 0 would read as a finding.
+    """
+    if not names:
+        return "none (none could be tested)"
+    n = sum(name in holding for name in names)
+    if n == 0:
+        return f"none of {len(names)}"
+    return f"all {n}" if n == len(names) > 1 else f"{n} of {len(names)}"
+
+
+def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
+    """`among` those that were tested, and how many were not: "1 of 2 tested (1 more with too few ...)"."""
+    asked = [name for name in names if name in tested]
+    few = len(names) - len(asked)
+    if few and not asked:
+        return f"none of {few} (all with too few pairs of features to be tested)"
+    return among(asked, holding) + (f" tested ({few} more with too few pairs of features)" if few else "")
+
+
+# --- LaTeX
+
+
+def escape(text: str) -> str:
+    """LaTeX that prints the text character by character; those that pdflatex lacks print as <U+2603>."""
+    shown = (c if PLAIN.match(c) or c in SPECIAL else f"<U+{ord(c):04X}>" for c in text)
+    source = "".join(SPECIAL.get(c, c) for part in shown for c in part)
+    return re.sub(r"([-,])(?=\1)", r"\1{}", source)  # -- and ,, would print as one sign
+
+
+def number(value: Any, form: str = "{}") -> str:
+    """LaTeX that prints a number in the format `form`; None and NaN print as n/a."""
+    return "n/a" if str(value) in MISSING else _minus(escape(form.format(value)))
+
+
+def cell(value: Any, form: str = "{}") -> str:
+    """LaTeX that prints a value of a table: text as `escape` ("nan" and "-1" are text), other values as `number`.
+
+    Text that looks like a rounded negative number, such as "-0.25", gets a true minus sign.
+    """
+    if not isinstance(value, str):
+        return number(value, form)
+    return _minus(escape(value)) if re.fullmatch(r"-\d[\d,]*\.\d+", value) else escape(value)
+
+
+def camel(name: str) -> str:
+    """The name in letters only, as LaTeX macros want it: `01_feature_matching` -> `FeatureMatching`."""
+    return "".join(word.capitalize() for word in re.split(r"[^A-Za-z]+", name))
+
+
+def _minus(shown: str) -> str:
+    """A negative number with a true minus sign; a rounded zero without any."""
+    if not re.fullmatch(r"-[\d.,]+", shown):
+        return shown
+    return rf"\ensuremath{{{shown.replace(',', '{,}')}}}" if re.search("[1-9]", shown) else shown[1:]
