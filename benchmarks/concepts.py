@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import _apart
 from benchmarks.correlation import codes
-from sae_utils.studies import words
+from sae_utils.engine.text import words
 from sae_utils.studies.semantic_subspaces import concepts
 
 VOCABULARY = 50_000  # tokens, as many as Pythia has
@@ -36,7 +36,7 @@ def measure(tokens: int, features: int) -> dict[str, float]:
     made = codes(tokens, features, 1)
 
     def work(n: int) -> int:
-        of = words.spelt(texts, ids[:n], rows[:n], positions[:n])
+        of = words.find_words(texts, ids[:n], rows[:n], positions[:n])
         found = concepts.evidence(made[:n] if n < tokens else made, of, rows[:n], on[:n], k=10)
         masks = [concepts.member(list_, found) for list_ in lists.values()]
         return sum(int(concepts.about(found, mask, concepts.rule(rule)).sum()) for mask in masks for rule in RULES)

@@ -75,7 +75,6 @@ from sae_utils import (
 )
 from sae_utils.engine.build import wording
 from sae_utils.engine.pairing import comparison
-from sae_utils.studies import contexts
 from sae_utils.studies.feature_matching import counterparts
 from sae_utils.studies.llm_vs_sae import matched
 
@@ -261,8 +260,8 @@ out.number("same chance", 100 * agreed["A to B"].null_mean, "{:.0f}")
 # %%
 tokens = a.sites.array("tokens")[at]
 told = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
-words = contexts.vocabulary(run, primary.pair[0])
-top_a, top_b = (contexts.top(x, words) for x in told)
+words = pipeline.vocabulary(run, primary.pair[0])
+top_a, top_b = (labels.top_tokens(x, words) for x in told)
 facts = filters.Facts(told[0].firings, told[1].firings, top_a, top_b)
 
 # %% [markdown]
@@ -279,8 +278,8 @@ hubs = pd.DataFrame(
         "chosen by": chosen_by[largest],
         "mean r": [forward.r[forward.b == x].mean() for x in largest],
         "firings": told[1].firings[largest],
-        "top tokens": contexts.distinct(told[1], largest, words, most=3),
-        "in context": contexts.quote(told[1], largest, words, reach=2),
+        "top tokens": labels.summary(told[1], largest, words, most=3),
+        "in context": labels.quote(told[1], largest, words, reach=2),
     }
 )
 out.table("hubs", hubs, {"mean r": "{:.2f}", "firings": "{:,}"})
@@ -377,8 +376,8 @@ removed = pd.DataFrame(
         "removed": x.removed,
         "r": tables.average(x.r),
         "r held out": tables.average(r_x),
-        "best dropped, A": contexts.distinct(told[0], [x.a[i]], words, most=2)[0] if i is not None else "",
-        "best dropped, B": contexts.distinct(told[1], [x.b[i]], words, most=2)[0] if i is not None else "",
+        "best dropped, A": labels.summary(told[0], [x.a[i]], words, most=2)[0] if i is not None else "",
+        "best dropped, B": labels.summary(told[1], [x.b[i]], words, most=2)[0] if i is not None else "",
     }
     for x, r_x, i in zip(steps, dropped_r, best, strict=True)
 )

@@ -52,9 +52,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
-from sae_utils import inference, profiles, report, significance, sweep, tables
+from sae_utils import inference, pipeline, profiles, report, significance, sweep, tables
 from sae_utils.engine.pairing import comparison
-from sae_utils.studies import words
 from sae_utils.studies.feature_matching import counterparts
 from sae_utils.studies.llm_vs_sae import baselines, indexed, matched
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
@@ -497,7 +496,7 @@ numbered
 # %%
 top, least_n = subspaces_of["top"], subspaces_of["fewest"]
 lists, sites = concepts.read(subspaces_of["concepts"]), both[SAE].a.sites
-spoken = words.read(run, primary[0], sites)
+spoken = pipeline.words(run, primary[0], sites)
 expansion = round(np.mean([side.codes.shape[1] / side.decoder.shape[1] for side in both[SAE][:2]]))
 looked = {SAE: (SAE, top), NEURONS: (NEURONS, top)}
 looked |= {f"{NEURONS}, expanded": (NEURONS, top * expansion)}

@@ -68,7 +68,6 @@ import seaborn as sns
 
 from sae_utils import inference, labels, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
-from sae_utils.studies import contexts, words
 from sae_utils.studies.semantic_subspaces import (
     concepts,
     outcomes,
@@ -95,7 +94,7 @@ a, b = both.a, both.b
 # list holds some of the words of several true classes.
 
 # %%
-text = words.read(run, name_a, a.sites)
+text = pipeline.words(run, name_a, a.sites)
 documents, classes = a.sites.array("documents"), a.sites.array("classes")
 found = {
     name: concepts.evidence(x.codes, text, documents, both.on_matching, k=labelling["tops"])
@@ -831,7 +830,7 @@ out.number("relation share", 100 * relation["share"], "{:.0f}")
 
 # %%
 at = np.flatnonzero(both.on_matching)
-tokens, spellings = a.sites.array("tokens")[at], contexts.vocabulary(run, name_a)
+tokens, spellings = a.sites.array("tokens")[at], pipeline.vocabulary(run, name_a)
 told = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
 best = {
     concept: (x, r_x, int(np.nanargmax(r_x)), way)
@@ -846,10 +845,10 @@ examples = pd.DataFrame(
         "concept": concept,
         "about": "both" if way == shown_way else "one",
         "r": r_x[i],
-        "A": contexts.distinct(told[0], [x.a[i]], spellings, most=2)[0],
-        "A in context": contexts.quote(told[0], [x.a[i]], spellings, reach=2)[0],
-        "B": contexts.distinct(told[1], [x.b[i]], spellings, most=2)[0],
-        "B in context": contexts.quote(told[1], [x.b[i]], spellings, reach=2)[0],
+        "A": labels.summary(told[0], [x.a[i]], spellings, most=2)[0],
+        "A in context": labels.quote(told[0], [x.a[i]], spellings, reach=2)[0],
+        "B": labels.summary(told[1], [x.b[i]], spellings, most=2)[0],
+        "B in context": labels.quote(told[1], [x.b[i]], spellings, reach=2)[0],
     }
     for concept, (x, r_x, i, way) in best.items()
 )

@@ -56,7 +56,6 @@ import pandas as pd
 from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies import contexts
 from sae_utils.studies.across_tokenizers import aligned
 from sae_utils.studies.feature_matching import counterparts
 from sae_utils.studies.layer_sweep import cells
@@ -78,7 +77,7 @@ compared = {f"{x.a} x {x.across}": x for x in aligned.comparisons(run, "11_acros
 
 # %%
 spans = {
-    name: alignment.read(alignment.spans(source, tokenization.trained(source, kind, vocabulary)))
+    name: alignment.load(alignment.spans(source, tokenization.train(source, kind, vocabulary)))
     for name, (kind, vocabulary) in tokenizers.items()
 }
 both_ways = list(itertools.product(itertools.combinations_with_replacement(spans, 2), ("ends", "words")))
@@ -133,7 +132,7 @@ first_name, first = next(iter(compared.items()))
 kept, shown = positions[first_name], {}
 several = np.flatnonzero(kept.array("pieces"))[:100]
 for side, name in (("a", first.a), ("b", first.across)):
-    words, tokens = contexts.vocabulary(run, name), pipeline.features(run, name).sites.array("tokens")
+    words, tokens = pipeline.vocabulary(run, name), pipeline.features(run, name).sites.array("tokens")
     ranges = zip(kept.array(f"first_{side}")[several], kept.array(f"last_{side}")[several], strict=True)
     shown[side.upper()] = [" + ".join(words[t] for t in tokens[begin : end + 1]) for begin, end in ranges]
 example = pd.DataFrame(shown).drop_duplicates()[:5]
@@ -217,7 +216,7 @@ ahead
 
 # %%
 key = first_name, ahead[first_name]
-r, words, on_matching = both[key].held_out(mutual[key]), contexts.vocabulary(run, first.a), both[key].on_matching
+r, words, on_matching = both[key].held_out(mutual[key]), pipeline.vocabulary(run, first.a), both[key].on_matching
 tokens, documents = (kept.array(field)[on_matching] for field in ("tokens", "documents"))
 told = [labels.label(x.codes[np.flatnonzero(on_matching)], tokens, documents) for x in sides[key]]
 ranked = np.argsort(-np.nan_to_num(r), kind="stable")
@@ -228,7 +227,7 @@ out.table(
         {
             "held out": r[places],
             **{
-                side: contexts.distinct(x, chosen[places], words)
+                side: labels.summary(x, chosen[places], words)
                 for side, x, chosen in zip("AB", told, mutual[key][:2], strict=True)
             },
         }

@@ -12,6 +12,7 @@ writes them (\\n, \\u200b), and a backslash as two. Tokens with different text h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -114,3 +115,29 @@ def spell(token: ArrayLike, vocabulary: Sequence[str]) -> NDArray[np.str_]:
     if found.dtype.kind not in "iu" or ((found < -1) | (found >= len(vocabulary))).any():
         raise ValueError(f"token must hold ids from -1 to {len(vocabulary) - 1}, the vocabulary's last")
     return np.array([*vocabulary, ""])[found]
+
+
+def top_tokens(found: Labels, vocabulary: Sequence[str]) -> NDArray[np.str_]:
+    """Top tokens of every feature as text (features, k), "" where it fires on fewer, for ``filters.Facts``."""
+    return spell(found.token, unspaced(vocabulary))
+
+
+def summary(found: Labels, features: ArrayLike, vocabulary: Sequence[str], *, most: int = 4) -> list[str]:
+    """For each of ``features``, its first ``most`` different top tokens, strongest first: "red blue green"."""
+    spelled = spell(found.token, vocabulary)[np.asarray(features)]
+    return [" ".join(list(dict.fromkeys(word for word in row if word))[:most]) for row in spelled]
+
+
+def quote(found: Labels, features: ArrayLike, vocabulary: Sequence[str], *, reach: int = 3) -> list[str]:
+    """For each of ``features``, its strongest token in brackets with ``reach`` tokens either side; "" where it is dead.
+
+    Raises ValueError where ``reach`` exceeds the window of the labels.
+    """
+    chosen = np.asarray(features)
+    centre = found.context.shape[2] // 2
+    if reach > centre:
+        raise ValueError(f"reach = {reach}, but contexts hold {centre} tokens either side: label with a wider window")
+    spelled = spell(found.context[chosen, 0, centre - reach : centre + reach + 1], vocabulary).astype(object)
+    fires = found.token[chosen, 0] >= 0
+    spelled[fires, reach] = [f"[{word}]" for word in spelled[fires, reach]]
+    return [re.sub(" +", " ", " ".join(row)).strip() for row in spelled]

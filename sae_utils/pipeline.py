@@ -21,6 +21,7 @@ from sae_utils.engine.lms import models, pretrained, toys
 from sae_utils.engine.pairing import candidates
 from sae_utils.engine.saes import activations, dictionaries, quality, releases
 from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text.words import Words, find_words, token_labels, token_texts
 from sae_utils.matching import Pairs
 from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
@@ -56,12 +57,29 @@ def tokenizer(profile: Profile, name: str) -> Artefact:
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
             return pretrained.tokenizer(pretrained.words(record))
-    return tokenization.trained(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
+    return tokenization.train(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
 
 
 def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
     """The tokenizer of the model that a dictionary reads."""
     return tokenizer(profile, origin(profile.dictionaries, dictionary).model)
+
+
+def _loaded_tokenizer(profile: Profile, dictionary: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer_of(profile, dictionary).path, trust_remote_code=False)
+
+
+def vocabulary(profile: Profile, dictionary: str) -> list[str]:
+    """Label of every token that the model of a dictionary reads."""
+    return token_labels(_loaded_tokenizer(profile, dictionary))
+
+
+def words(profile: Profile, dictionary: str, sites: Artefact) -> Words:
+    """The words at the sites at which a dictionary is compared."""
+    texts = token_texts(_loaded_tokenizer(profile, dictionary))
+    return find_words(texts, *(sites.array(name) for name in ("tokens", "rows", "positions")))
 
 
 def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
@@ -82,9 +100,9 @@ def model(profile: Profile, name: str) -> Artefact:
         case toys.Toy():
             return toys.trained(record, training_rows(profile, name), tokenizer(profile, name))
         case pretrained.Pretrained():
-            words = tokenizer(profile, name)
+            own = tokenizer(profile, name)
             with _about(profile, f"models.{name}"):
-                made = pretrained.linked(pretrained.locate(record), record.dtype, words)
+                made = pretrained.linked(pretrained.locate(record), record.dtype, own)
                 pretrained.fit(made, training_rows(profile, name), rows(profile, name))
                 return made
         case toys.Checkpoint():

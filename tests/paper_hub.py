@@ -27,7 +27,7 @@ from sae_utils import profiles
 from sae_utils.engine.lms import pretrained
 from sae_utils.engine.saes import releases
 from sae_utils.engine.text import corpora, stories
-from sae_utils.studies.words import WORD
+from sae_utils.engine.text.words import WORD
 
 LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-160m": "EleutherAI/pythia-160m",
         "pythia-70m": "EleutherAI/pythia-70m", "gpt2": "openai-community/gpt2",
@@ -88,7 +88,7 @@ def build(root: Path, profile: profiles.Profile) -> None:
         if isinstance(record, releases.Released):
             release(root, profile.models[record.model].source, record)
     read = [profile.corpus, *map(profile.training_corpus, profile.models)]
-    for corpus in {x.name: x for x in read if isinstance(x, corpora.Hub)}.values():
+    for corpus in {x.name: x for x in read if isinstance(x, corpora.HubDataset)}.values():
         dataset(root, corpus)
     for told in profile.sections.values():
         if told.get("vectors", {}).get("kind") == "download":
@@ -112,7 +112,7 @@ def block(record: Any) -> int:
     return int(re.match(r"(?:layers\.|blocks\.|l)(\d+)", said)[1])  # type: ignore[index]
 
 
-def dataset(root: Path, corpus: corpora.Hub) -> None:
+def dataset(root: Path, corpus: corpora.HubDataset) -> None:
     """Stories in the place of a dataset's documents."""
     place = root / "datasets" / corpus.name / corpus.revision
     place.mkdir(parents=True)

@@ -28,7 +28,7 @@ class Side:
     """One tokenization of the stories."""
 
     def __init__(self, source, kind: str, vocabulary: int, context: int = 112, skip: int = 1, packed=False) -> None:
-        self.tokenizer = tokenization.trained(source, kind, vocabulary)
+        self.tokenizer = tokenization.train(source, kind, vocabulary)
         self.loaded = AutoTokenizer.from_pretrained(self.tokenizer.path, trust_remote_code=False)
         self.spans = alignment.spans(source, self.tokenizer)
         self.rows = tokenization.rows(source, self.tokenizer, context, packed)
@@ -67,7 +67,7 @@ def test_no_position_is_at_a_special_token_that_stands_in_the_text(tmp_path, con
     lines = [f"<bos> the fox{n} ran <pad> home . <bos> an owl{n % 7} sang <bos>" for n in range(30)]
     (tmp_path / "texts.txt").write_text("\n".join(lines))
     spec = {"context": 40, "shares": STORIES["shares"], "split_seed": 0}
-    source = corpora.text(corpora.Text(kind="text", path=str(tmp_path / "texts.txt"), unit="line", **spec))
+    source = corpora.text(corpora.TextFiles(kind="text", path=str(tmp_path / "texts.txt"), unit="line", **spec))
     a, b = Side(source, "word", 400, 40), Side(source, "bpe", 320, context, packed=packed)
     kept = placed(a, b)
     judged = int((source.array("split") > 0).sum())

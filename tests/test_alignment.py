@@ -24,7 +24,7 @@ def plain(tmp_path):
         (tmp_path / f"{name}.txt").write_text(f"{name} " + 3 * PLAIN, newline="")
     path = str(tmp_path / "*.txt")
     return corpora.text(
-        corpora.Text(kind="text", path=path, unit="file", context=8, shares=[0.5, 0.25, 0.25], split_seed=0)
+        corpora.TextFiles(kind="text", path=path, unit="file", context=8, shares=[0.5, 0.25, 0.25], split_seed=0)
     )
 
 
@@ -34,7 +34,7 @@ def source(request):
 
 
 def made(source, kind: str, vocabulary: int) -> Spans:
-    return alignment.read(alignment.spans(source, tokenization.trained(source, kind, vocabulary)))
+    return alignment.load(alignment.spans(source, tokenization.train(source, kind, vocabulary)))
 
 
 def judged_texts(source) -> dict[int, str]:
@@ -87,8 +87,8 @@ def test_identical_tokenizers_give_the_identity(told, kind):
 def test_a_unit_is_one_text_on_both_sides(source):
     """The tokens of either side spell the same characters, but for white space that one of them drops."""
     spelt = []
-    names = [tokenization.trained(source, *kind) for kind in (("word", 4000), ("bpe", 300))]
-    a, b = (alignment.read(alignment.spans(source, name)) for name in names)
+    names = [tokenization.train(source, *kind) for kind in (("word", 4000), ("bpe", 300))]
+    a, b = (alignment.load(alignment.spans(source, name)) for name in names)
     units = alignment.share(a, b, "ends")
     loaded = AutoTokenizer.from_pretrained(names[1].path, trust_remote_code=False)
     ids = [i for text in judged_texts(source).values() for i in loaded.encode(text, add_special_tokens=False)]
@@ -132,7 +132,7 @@ def test_a_letter_of_several_tokens_ends_with_the_last():
 
 
 def test_words_end_as_the_word_tokenizer_says(told):
-    loaded = AutoTokenizer.from_pretrained(tokenization.trained(told, "word", 4000).path, trust_remote_code=False)
+    loaded = AutoTokenizer.from_pretrained(tokenization.train(told, "word", 4000).path, trust_remote_code=False)
     texts = [
         PLAIN.replace("\u0301", "").replace("<pad>", ""),
         "it's  ok, 3_d!!",

@@ -7,8 +7,8 @@ from scipy import sparse
 from sae_utils import profiles
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text import stories
+from sae_utils.engine.text.words import Words
 from sae_utils.studies.semantic_subspaces import concepts
-from sae_utils.studies.words import Words
 
 RNG = np.random.default_rng(0)
 

@@ -17,9 +17,9 @@ def of_stories(**changes) -> corpora.Stories:
     return corpora.Stories(kind="stories", **values | changes)
 
 
-def of_text(path, unit, **changes) -> corpora.Text:
+def of_text(path, unit, **changes) -> corpora.TextFiles:
     values = {"context": 8, "shares": SHARES, "split_seed": 0}
-    return corpora.Text(kind="text", path=str(path), unit=unit, **values | changes)
+    return corpora.TextFiles(kind="text", path=str(path), unit=unit, **values | changes)
 
 
 def texts(source, split=None) -> list[str]:

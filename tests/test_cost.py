@@ -134,7 +134,7 @@ def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monke
 
 def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
     (tmp_path / "a.txt").write_text("x" * 400)
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "a.txt"), unit="line", context=8, shares=[0.6, 0.2, 0.2], split_seed=0
     )
     assert cost.tokens(spec) == 100 and cost.of_rows(spec, 2) == 16 and math.isclose(cost.of_rows(spec, 100), 20)

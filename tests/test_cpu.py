@@ -14,7 +14,7 @@ from sae_utils.engine.core.sources import REPOSITORY
 # every library that is pinned, at sizes at which its kernels differ from processor to processor
 WORK = """
 import hashlib, json
-from sae_utils import cpu
+from sae_utils.engine.core import cpu
 import numba, numpy as np, torch
 from scipy import linalg
 

@@ -40,7 +40,7 @@ def seen(world, name: str) -> np.ndarray:
     network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
     parts = []
     held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
-    for row in tokenization.spread(reader.rows, held_out, JUDGED):
+    for row in tokenization.spread_rows(reader.rows, held_out, JUDGED):
         tokens = reader.rows.array("tokens")[row, : reader.rows.array("lengths")[row]]
         with torch.no_grad():
             network(torch.from_numpy(tokens.astype(np.int64))[None])
@@ -304,7 +304,7 @@ def test_recovered_is_that_of_transformers_own_hooks(world, name):
         SAE.load_from_disk(reader.dictionary.path),
     )
     held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
-    chosen = tokenization.spread(reader.rows, held_out, 30)
+    chosen = tokenization.spread_rows(reader.rows, held_out, 30)
 
     def loss(change) -> float:
         def replaced(module, given, out):

@@ -29,7 +29,7 @@ def test_a_draft_becomes_the_file_or_is_gone(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from sae_utils import files
+from sae_utils.engine.core import files
 for number in range(200):
     files.write(Path("x.txt"), sys.argv[1] * 200_000)
 """

@@ -25,7 +25,7 @@ slept = []
 time.sleep = slept.append
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 4096  # of its 10 MB, a tiny file has none
-from sae_utils import hub
+from sae_utils.engine.inputs import hub
 for source, revision, need, also in json.loads(sys.argv[1]):
     slept.clear()
     try:
@@ -209,10 +209,10 @@ def test_tensors_of_the_right_shape_come_in_float32(tmp_path):
 
 def test_a_folder_is_asked_about_like_a_repository(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    known = hub.ask(str(tmp_path), "", ["config.json", "model.safetensors"])
+    known = hub.listing(str(tmp_path), "", ["config.json", "model.safetensors"])
     assert known.sizes == {"config.json": 2} and list(known.cached) == ["config.json"] and not known.refusal
-    assert hub.ask(str(tmp_path / "gone"), "", ["config.json"]).refusal.endswith("no such folder")
-    assert "no such repository" in hub.ask("a b", "main", []).refusal
+    assert hub.listing(str(tmp_path / "gone"), "", ["config.json"]).refusal.endswith("no such folder")
+    assert "no such repository" in hub.listing("a b", "main", []).refusal
 
 
 def test_a_user_whom_nobody_knows_is_said(tmp_path):

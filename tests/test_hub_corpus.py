@@ -33,7 +33,7 @@ store.use(threads=1, root=Path(sys.argv[1]))
 for fields in json.loads(sys.argv[2]):
     slept.clear()
     try:
-        source = corpora.text(corpora.Hub(kind="hub", split_seed=3, **fields))
+        source = corpora.text(corpora.HubDataset(kind="hub", split_seed=3, **fields))
         texts = [text for block in corpora.blocks(source) for text in block.texts]
         answer = {"folder": str(source.path), "texts": texts}
     except corpora.ProfileError as error:
@@ -177,7 +177,7 @@ def test_no_more_is_fetched_than_is_asked_for(hub, read):
 def test_it_is_the_artefact_that_the_same_text_makes(answers, tmp_path):
     (tmp_path / "tales.txt").write_text("\n".join(map(str, column("text", 25))), "utf-8")
     spec = {"context": 8, "shares": FIELDS["shares"], "split_seed": 3}
-    same = corpora.text(corpora.Text(kind="text", path=str(tmp_path / "tales.txt"), unit="line", **spec))
+    same = corpora.text(corpora.TextFiles(kind="text", path=str(tmp_path / "tales.txt"), unit="line", **spec))
     names = {file.name for file in same.path.glob("*.npy")}
     folder = Path(answers["two files"]["folder"])
     assert len(names) == 8 and {file.name for file in folder.glob("*.npy")} == names

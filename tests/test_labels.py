@@ -58,3 +58,78 @@ def test_bad_input_is_named():
     codes[3, 3] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite activations, first in row 3, column 3"):
         labels.label(sparse.csr_array(codes), token, document)
+
+
+# --- features in words
+
+WORDS = ["the", "cat", "sat", "down", "there"]
+
+
+@pytest.fixture
+def labelled():
+    tokens, document = np.array([0, 1, 2, 3, 0, 1, 4, 1]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    codes = np.zeros((8, 3), np.float32)
+    codes[[1, 5, 2, 7], 0] = [3, 5, 4, 1]  # cat, sat, cat, cat
+    codes[4, 1] = 1
+    return labels.label(sparse.csr_array(codes), tokens, document, k=4, window=3)
+
+
+def test_distinct_top_tokens_strongest_first(labelled):
+    assert labels.summary(labelled, [0, 1, 2], WORDS) == ["cat sat", "the", ""]
+    assert labels.summary(labelled, [0], WORDS, most=1) == ["cat"]
+    assert labels.top_tokens(labelled, WORDS)[0].tolist() == ["cat", "sat", "cat", "cat"]
+
+
+def test_a_quote_stays_within_its_document(labelled):
+    assert labels.quote(labelled, [0, 1, 2], WORDS, reach=2) == ["the [cat] there cat", "[the] cat there", ""]
+    assert labels.quote(labelled, [1], WORDS, reach=1) == ["[the] cat"]
+    with pytest.raises(ValueError, match="contexts hold 3 tokens either side"):
+        labels.quote(labelled, [1], WORDS, reach=4)
+
+
+# --- how a token is shown
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (b" cat", "␣cat"),
+        (b"  ", "␣␣"),
+        (b"\n\n", r"\n\n"),
+        (b"\t\r\x00", r"\t\r\u0000"),
+        (rb"\n", r"\\n"),
+        (b"\\", r"\\"),
+        ("naïve".encode(), "naïve"),
+        ("é".encode()[:1], r"\xc3"),
+        ("é".encode()[1:], r"\xa9"),
+        (b"\xe2\x80", r"\xe2\x80"),
+        (" “".encode()[:3], r"␣\xe2\x80"),
+        (rb"\xe2", r"\\xe2"),
+        ("\xa0".encode(), r"\u00a0"),
+        ("\ufffd".encode(), "\ufffd"),
+        ("␣".encode(), r"\u2423"),
+        ("\u200b\ufeff".encode(), r"\u200b\ufeff"),
+        ("\U000e0001".encode(), r"\U000e0001"),
+        ("日本🦊e\u0301".encode(), "日本🦊e\u0301"),
+        ("Ġ▁".encode(), "Ġ▁"),  # as letters of the text
+    ],
+)
+def test_the_label_of_a_text(text, label):
+    assert labels.shown(text) == label
+
+
+def test_different_bytes_have_different_labels():
+    """Every byte, every pair of bytes, and random strings of what is easily confused."""
+    pairs = [bytes([a, b]) for a in range(256) for b in range(256)]
+    rng = np.random.default_rng(0)
+    parts = [b"\\", b"n", b"x", b"e2", b"\xe2", b"u2423", "␣".encode(), b" ", b"\n", b"\x80", b"00"]
+    mixed = {b"".join(parts[i] for i in rng.integers(len(parts), size=6)) for _ in range(5000)}
+    texts = {*pairs, *(bytes([a]) for a in range(256)), *mixed}
+    assert len({labels.shown(text) for text in texts}) == len(texts)
+
+
+def test_pieces_of_bytes_are_no_shared_token():
+    """Filters compare these: bytes are different tokens, a word with and without its space is one."""
+    vocabulary = [labels.shown(text) for text in (b"\xe2\x80", b"\xa9", b"\xc3", b" cat", b"cat", b"\n", b" ")]
+    spelt = labels.unspaced(vocabulary)
+    assert spelt == [r"\xe2\x80", r"\xa9", r"\xc3", "cat", "cat", r"\n", "␣"]

@@ -30,7 +30,7 @@ def network_of(model):
 def lines(rows, split: str, most: int | None = None) -> list[list[int]]:
     """The rows of a split as lists, without padding; those that are judged, where only so many are."""
     chosen = np.flatnonzero(rows.array("split") == corpora.SPLITS.index(split))
-    chosen = chosen if most is None else tokenization.spread(rows, chosen, most)
+    chosen = chosen if most is None else tokenization.spread_rows(rows, chosen, most)
     return [rows.array("tokens")[row, : rows.array("lengths")[row]].tolist() for row in chosen]
 
 

@@ -65,7 +65,7 @@ ROOMS = """
     engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures similarity correlate
     matching labels filters engine.chance significance inference tables engine.text engine.lms engine.saes
     engine.pairing engine.checks profiles pipeline report
-    studies.words studies.contexts studies.models_and_dictionaries studies.feature_matching studies.layer_sweep
+    studies.models_and_dictionaries studies.feature_matching studies.layer_sweep
     studies.llm_vs_sae studies.semantic_subspaces studies.known_truth studies.across_tokenizers studies.published_tables
     engine.build __main__
 """.split()

@@ -8,8 +8,8 @@ import pytest
 from scipy import sparse
 from scipy.stats import binom
 
+from sae_utils.engine.text.words import Words
 from sae_utils.studies.semantic_subspaces import concepts, placebos, subspaces
-from sae_utils.studies.words import Words
 
 WORDS, FEATURES = 120, 90
 LIVE = np.ones(FEATURES, bool)

@@ -157,7 +157,7 @@ def test_a_checkpoint_in_parts_is_counted_whole(monkeypatch):
     sizes = {"config.json": 10, pretrained.INDEX: 20, "model-00001-of-00002.safetensors": 400, "tokenizer.json": 30}
     sizes |= {"model-00002-of-00002.safetensors": 600, "pytorch_model.bin": 5000}
     cached = {"model-00001-of-00002.safetensors": "here"}
-    monkeypatch.setattr(plan.hub, "ask", lambda *_: hub.Known(sizes, cached, "mit", 0, ""))
+    monkeypatch.setattr(plan.hub, "listing", lambda *_: hub.Listing(sizes, cached, "mit", 0, ""))
     record = pretrained.Pretrained(kind="pretrained", source="org/large")
     found = plan._source("models.large", pretrained.wanted(record))
     assert (found.fetch, found.cached, found.parameters) == (10 + 20 + 30 + 600, 400, 1000 // 4)

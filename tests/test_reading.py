@@ -16,8 +16,8 @@ from sae_utils.engine.text import corpora, reading
 SHARES = [0.6, 0.2, 0.2]
 
 
-def of_text(path, unit="line", **changes) -> corpora.Text:
-    return corpora.Text(kind="text", path=str(path), unit=unit, context=8, shares=SHARES, split_seed=0, **changes)
+def of_text(path, unit="line", **changes) -> corpora.TextFiles:
+    return corpora.TextFiles(kind="text", path=str(path), unit=unit, context=8, shares=SHARES, split_seed=0, **changes)
 
 
 def texts(source) -> list[str]:
@@ -50,7 +50,7 @@ def test_a_path_means_the_file_of_that_name_or_what_matches(tmp_path, files, pat
     (root / "folder.txt").mkdir()  # what is no file is left out
     (root / "gone.txt").symlink_to(root / "nowhere")
     for asked in (path, str(root / path)):
-        found = reading.find(asked, root)
+        found = reading.find_files(asked, root)
         assert len(found) == expected and found == sorted(found) and {*found} <= {root / name for name in files}
     if (root / path).exists() and not path.endswith("**"):
         assert found == [root / path]
@@ -59,7 +59,7 @@ def test_a_path_means_the_file_of_that_name_or_what_matches(tmp_path, files, pat
 def test_home_is_that_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.txt").write_text("text")
-    assert reading.find("~/x.txt", tmp_path / "elsewhere") == [tmp_path / "x.txt"]
+    assert reading.find_files("~/x.txt", tmp_path / "elsewhere") == [tmp_path / "x.txt"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_home_is_that_of_the_user(tmp_path, monkeypatch):
 def test_a_path_that_names_no_file(tmp_path, path, said):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ProfileError, match=said):
-        reading.find(path, tmp_path)
+        reading.find_files(path, tmp_path)
 
 
 # --- bytes
@@ -156,7 +156,7 @@ def test_empty_files_are_no_documents(tmp_path):
     ],
 )
 def test_a_document_can_be_written(text, expected):
-    assert reading.cleaned(text) == expected
+    assert reading.clean(text) == expected
     expected.encode()
 
 
@@ -167,7 +167,7 @@ def test_a_separator_that_tries_all_ways_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "PATIENCE", 1)
     (file := tmp_path / "x.txt").write_text(60 * "=" + "!")
     with pytest.raises(ProfileError, match=r"'\(=\+\)\+\$' was sought in .*x\.txt for 1 s; it repeats"):
-        list(reading.documents([file], "file", reading.checked("(=+)+$")))
+        list(reading.documents([file], "file", reading.check_separator("(=+)+$")))
 
 
 ARTICLES = ["The first.\n\nIts second paragraph.", "Another\n\nin three\n\nparts", "A third = no title", "The last."]

@@ -7,9 +7,9 @@ import pytest
 from scipy import sparse
 
 from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text.words import Words
 from sae_utils.studies.semantic_subspaces import concepts, relations
 from sae_utils.studies.semantic_subspaces.subspaces import Chosen
-from sae_utils.studies.words import Words
 
 PAIRS = [["king", "queen"], ["man", "woman"], ["duke", "duchess"], ["boy", "girl"], ["lord", "lady"], ["he", "she"]]
 FLAT = [word for pair in PAIRS for word in pair]

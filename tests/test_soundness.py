@@ -14,7 +14,7 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
 from sae_utils.engine.core.spec import ProfileError, build
-from sae_utils.engine.inputs import hub
+from sae_utils.engine.inputs import headers
 from sae_utils.engine.saes import dictionaries, releases, soundness
 from sae_utils.studies.published_tables import views
 
@@ -163,7 +163,7 @@ def noise(tensors: str) -> bytes:
 def test_what_is_no_safetensors_file_is_named(tmp_path, content):
     (tmp_path / "own.safetensors").write_bytes(content)
     with pytest.raises(ProfileError, match=r"own\.safetensors: cut off.* delete it and fetch it again"):
-        hub.header(tmp_path / "own.safetensors")
+        headers.safetensors(tmp_path / "own.safetensors")
 
 
 @pytest.mark.parametrize(("content", "message"), [

@@ -137,7 +137,7 @@ def test_the_real_package_is_followed(monkeypatch):
     monkeypatch.setattr(sources, "_version", lambda library: "")
     original = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: read.append(self.stem) or original(self, *a, **k))
-    sources.code_digest(sources.PACKAGE / "text" / "corpora.py")
+    sources.code_digest(sources.PACKAGE / "engine" / "text" / "corpora.py")
     assert {"corpora", "store", "spec", "sources", "stories", "lexicon"} <= set(read)
     assert not {"report", "models", "pipeline"} & set(read)
     assert len(read) == len(set(read))
@@ -179,10 +179,9 @@ USE = "import numba, os\nfrom sae_utils.top import twice\nprint(twice(0), os.env
 def kernels(tmp_path):
     """A package of two modules with kernels, one of which calls the other's; returns what a process computes."""
     real = sources.PACKAGE
-    (tmp_path / "sae_utils").mkdir()
-    for name in ("__init__.py", "sources.py", "cpu.py"):
-        if (real / name).exists():
-            shutil.copy(real / name, tmp_path / "sae_utils")
+    (tmp_path / "sae_utils" / "engine" / "core").mkdir(parents=True)
+    for name in ("__init__.py", "engine/__init__.py", *(f"engine/core/{x}.py" for x in ("__init__", "sources", "cpu"))):
+        shutil.copy(real / name, tmp_path / "sae_utils" / name)
     (tmp_path / "sae_utils" / "low.py").write_text(LOW)
     (tmp_path / "sae_utils" / "top.py").write_text(TOP)
 

@@ -382,7 +382,7 @@ def test_a_store_of_another_user_names_him(tmp_path_factory):
     try:
         (place / "store").mkdir(mode=0o700)
         test = f"import os; os.setuid(65534); from pathlib import Path; files.probe(Path({str(place / 'store')!r}))"
-        code = f"from sae_utils import files\ntry:\n exec({test!r})\nexcept files.WriteError as e: print(e)"
+        code = f"from sae_utils.engine.core import files\ntry:\n exec({test!r})\nexcept files.WriteError as e: print(e)"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     finally:
         shutil.rmtree(place)

@@ -23,7 +23,7 @@ def plain(tmp_path):
     """Text that is not the stories': other scripts, double spaces, a special token's name."""
     for name in "abcd":
         (tmp_path / f"{name}.txt").write_text(f"{name} " + 20 * PLAIN, newline="")
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "*.txt"), unit="file", context=8, shares=[0.6, 0.2, 0.2], split_seed=0
     )
     return corpora.text(spec)
@@ -43,7 +43,7 @@ def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("context", [4, 9, 112])
 def test_words_come_back_with_their_class(told, context):
-    tokenizer = tokenization.trained(told, "word", 4000)
+    tokenizer = tokenization.train(told, "word", 4000)
     rows = tokenization.rows(told, tokenizer, context)
     words, known = read(tokenizer), set()
     for document, split in zip(stories.stories(seed=3, documents=200), told.array("split"), strict=True):
@@ -64,7 +64,7 @@ def test_words_come_back_with_their_class(told, context):
 
 @pytest.mark.parametrize("vocabulary", [280, 500, 3000])
 def test_the_class_of_a_token_is_that_of_the_word_in_which_it_ends(told, vocabulary):
-    tokenizer = tokenization.trained(told, "bpe", vocabulary)
+    tokenizer = tokenization.train(told, "bpe", vocabulary)
     assert len(read(tokenizer)) <= vocabulary
     rows = tokenization.rows(told, tokenizer, 300)
     pieces, found, split_words = read(tokenizer), documents_of(rows), 0
@@ -82,7 +82,7 @@ def test_the_class_of_a_token_is_that_of_the_word_in_which_it_ends(told, vocabul
 
 @pytest.mark.parametrize("context", [3, 8, 50])
 def test_a_long_document_is_cut_without_loss(plain, context):
-    tokenizer = tokenization.trained(plain, "bpe", 300)
+    tokenizer = tokenization.train(plain, "bpe", 300)
     rows = tokenization.rows(plain, tokenizer, context)
     pieces, found = read(tokenizer), documents_of(rows)
     whole = [text for block in corpora.blocks(plain) for text in block.texts]
@@ -94,7 +94,7 @@ def test_a_long_document_is_cut_without_loss(plain, context):
 
 @pytest.mark.parametrize(("kind", "context"), [("word", 9), ("word", 112), ("bpe", 9), ("bpe", 300)])
 def test_a_row_is_one_document_opened_and_filled(told, kind, context):
-    tokenizer = tokenization.trained(told, kind, 500)
+    tokenizer = tokenization.train(told, kind, 500)
     rows, words = tokenization.rows(told, tokenizer, context), read(tokenizer)
     tokens, lengths, documents = (rows.array(name) for name in ("tokens", "lengths", "documents"))
     assert tokens.shape == rows.array("classes").shape == documents.shape == (rows.meta["rows"], context)
@@ -116,7 +116,7 @@ def test_a_row_is_one_document_opened_and_filled(told, kind, context):
 
 @pytest.mark.parametrize("context", [9, 64, 300])
 def test_packed_rows_hold_the_same_documents_and_little_padding(told, context):
-    tokenizer = tokenization.trained(told, "bpe", 500)
+    tokenizer = tokenization.train(told, "bpe", 500)
     padded, packed = (tokenization.rows(told, tokenizer, context, told_to_pack) for told_to_pack in (False, True))
     apart, together = documents_of(padded), documents_of(packed)
     assert sorted(apart) == sorted(together) and packed.meta["tokens"] == padded.meta["tokens"]
@@ -139,7 +139,7 @@ def test_packed_rows_hold_the_same_documents_and_little_padding(told, context):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_blocks_do_not_show(told, monkeypatch, tmp_path, packed):
-    tokenizer = tokenization.trained(told, "word", 500)
+    tokenizer = tokenization.train(told, "word", 500)
     whole = tokenization.rows(told, tokenizer, 20, packed)
     monkeypatch.setattr(corpora, "BLOCK", 7)
     meta = tokenization.rows.__wrapped__(tmp_path, told, tokenizer, 20, packed)
@@ -155,10 +155,10 @@ def test_a_tokenizer_is_trained_on_training_documents_alone(tmp_path, kind):
     split = corpora.deal(40, [0.6, 0.2, 0.2], 0)
     lines = ["plain words here", f"{secret} {secret} {secret}"]
     (tmp_path / "x.txt").write_text("\n".join(lines[int(s > 0)] for s in split))
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "x.txt"), unit="line", context=8, shares=[0.6, 0.2, 0.2], split_seed=0
     )
-    words = read(tokenization.trained(corpora.text(spec), kind, 400))
+    words = read(tokenization.train(corpora.text(spec), kind, 400))
     assert len(words.tokenize("plain words here")) == 3
     found = words.tokenize(secret)
     assert found == [tokenization.UNKNOWN] if kind == "word" else found == list(secret)
@@ -166,9 +166,9 @@ def test_a_tokenizer_is_trained_on_training_documents_alone(tmp_path, kind):
 
 def test_training_twice_gives_the_same_files(told, tmp_path):
     for kind in ("word", "bpe"):
-        known = tokenization.trained(told, kind, 400)
+        known = tokenization.train(told, kind, 400)
         (tmp_path / kind).mkdir()
-        tokenization.trained.__wrapped__(tmp_path / kind, told, kind, 400)
+        tokenization.train.__wrapped__(tmp_path / kind, told, kind, 400)
         for file in (tmp_path / kind).iterdir():
             assert file.read_bytes() == (known.path / file.name).read_bytes()
         assert read(known).pad_token_id == 0 and read(known).bos_token_id == 1
@@ -176,11 +176,11 @@ def test_training_twice_gives_the_same_files(told, tmp_path):
 
 def test_a_corpus_shorter_than_one_context(tmp_path):
     (tmp_path / "x.txt").write_text("one two\nthree\nfour five")
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "x.txt"), unit="line", context=6, shares=[0.4, 0.3, 0.3], split_seed=0
     )
     source = corpora.text(spec)
-    tokenizer = tokenization.trained(source, "word", 100)
+    tokenizer = tokenization.train(source, "word", 100)
     with pytest.raises(ProfileError, match="corpus: 5 tokens in all, fewer than one context of 6"):
         tokenization.rows(source, tokenizer, 6)
     assert tokenization.rows(source, tokenizer, 5).meta["rows"] == 3
@@ -188,7 +188,7 @@ def test_a_corpus_shorter_than_one_context(tmp_path):
 
 @pytest.mark.parametrize("lacking", ["bos_token", "pad_token"])
 def test_a_tokenizer_without_special_tokens_is_refused(told, tmp_path, lacking):
-    words = read(tokenization.trained(told, "word", 400))
+    words = read(tokenization.train(told, "word", 400))
     setattr(words, lacking, None)
     with pytest.raises(ValueError, match="no beginning-of-sequence or padding token"):
         tokenization.write_rows(tmp_path, told, words, 20)
@@ -234,7 +234,7 @@ def test_a_special_token_in_the_text_is_masked_and_nothing_else(tmp_path, capsys
     texts = [form.format(filler) for filler in fillers]
     words = tokenizer_with(kind, opening, extra, [*fillers[:4], "the fox ran"])  # the last filler has unknown words
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "texts.txt"), unit="line", context=7, shares=[0.4, 0.3, 0.3], split_seed=0
     )
     meta = tokenization.write_rows(tmp_path, corpora.text(spec), words, 7, packed)
@@ -259,13 +259,13 @@ def test_no_site_is_at_a_special_token(tmp_path):
     from sae_utils.engine.saes import activations
 
     (tmp_path / "texts.txt").write_text("\n".join(f"the fox <bos> ran {n} <pad>" for n in range(9)))
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "texts.txt"), unit="line", context=6, shares=[0.4, 0.3, 0.3], split_seed=0
     )
     source = corpora.text(spec)
-    tokenizer = tokenization.trained(source, "word", 40)
+    tokenizer = tokenization.train(source, "word", 40)
     sites = activations.sites(tokenization.rows(source, tokenizer, 6), 1)
-    roles = tokenization.special(read(tokenizer))
+    roles = tokenization.special_tokens(read(tokenizer))
     unknown = read(tokenizer).unk_token_id  # numbers of the other splits
     assert set(sites.array("tokens")) & set(roles) <= {unknown}
     assert sites.meta["tokens"] == 4 * sites.meta["documents"]
@@ -278,20 +278,20 @@ def test_judged_rows_are_drawn_over_articles(tmp_path):
     """Articles of very different length: any number of rows is spread over as many of them as it can be."""
     for n in range(40):
         (tmp_path / f"{n:02}.txt").write_text("\n\n".join(f"word{n} " * (5 + 7 * (n % 9)) for _ in range(1 + n % 5)))
-    spec = corpora.Text(
+    spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "*.txt"), unit="paragraph", context=8, shares=[0.4, 0.3, 0.3], split_seed=0
     )
     source = corpora.text(spec)
-    rows = tokenization.rows(source, tokenization.trained(source, "word", 99), 8)
+    rows = tokenization.rows(source, tokenization.train(source, "word", 99), 8)
     article, chosen = rows.array("articles"), np.flatnonzero(rows.array("split") == 2)
     assert len(np.unique(article[chosen])) == 12
     have = np.bincount(article[chosen])
     for count in (1, 5, 12, 13, 30, len(chosen), len(chosen) + 9):
-        found = tokenization.spread(rows, chosen, count)
-        np.testing.assert_array_equal(found, tokenization.spread(rows, chosen, count))
+        found = tokenization.spread_rows(rows, chosen, count)
+        np.testing.assert_array_equal(found, tokenization.spread_rows(rows, chosen, count))
         assert len(found) == min(count, len(chosen)) and (np.diff(found) > 0).all() and np.isin(found, chosen).all()
         drawn = np.bincount(article[found], minlength=len(have))
         level = drawn.max()
         assert (drawn >= np.minimum(have, level - 1)).all()  # nobody has two more than one who has rows left
-    few = tokenization.spread(rows, chosen, 5)
+    few = tokenization.spread_rows(rows, chosen, 5)
     assert not np.array_equal(few, chosen[:5]) and article[few].max() > np.unique(article[chosen])[5]

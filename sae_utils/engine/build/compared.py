@@ -332,7 +332,7 @@ def _what(records: Mapping[str, Any], name: str, models: Mapping[str, Any] | Non
     if isinstance(record, pretrained.Pretrained):
         made = {"source": record.source, "revision": record.revision}
         if hub.is_local(record.source):
-            made = {"source": str(hub.folder(record.source))}
+            made = {"source": str(hub.local_path(record.source).resolve())}
     if "of" in made:
         made["of"] = _what(records, made["of"], models)
     if models is not None and "model" in made:

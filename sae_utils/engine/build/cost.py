@@ -20,7 +20,7 @@ from sae_utils.profiles import Profile
 from sae_utils.engine.saes import dictionaries, releases
 from sae_utils.engine.text import corpora
 
-TOKENS = {corpora.Hub: 1000, corpora.Stories: 62}  # a document of OpenWebText, of the stories
+TOKENS = {corpora.HubDataset: 1000, corpora.Stories: 62}  # a document of OpenWebText, of the stories
 TRAINING = 3  # a step forward and back, in steps forward
 WIDE = 1024  # dimensions of a model that nobody tells
 NEIGHBOURS = 13  # hooks at which an SAE in the residual stream is judged
@@ -63,9 +63,9 @@ class Cost(NamedTuple):
 
 def tokens(corpus: corpora.Corpus) -> int:
     """How many tokens a corpus is assumed to have."""
-    if isinstance(corpus, corpora.Text):
-        return sum(file.stat().st_size for file in corpora._files(corpus)) // 4
-    assert isinstance(corpus, corpora.Hub | corpora.Stories)
+    if isinstance(corpus, corpora.TextFiles):
+        return sum(file.stat().st_size for file in corpora.files(corpus)) // 4
+    assert isinstance(corpus, corpora.HubDataset | corpora.Stories)
     return corpus.documents * TOKENS[type(corpus)]
 
 

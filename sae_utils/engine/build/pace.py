@@ -67,7 +67,7 @@ def config(profile: Profile, name: str) -> Any:
             vocab_size=record.vocabulary, hidden_size=record.d_model, num_hidden_layers=record.layers,
             num_attention_heads=record.heads, intermediate_size=record.d_mlp, tie_word_embeddings=record.tied,
         )  # fmt: skip
-    known = hub.ask(record.source, record.revision, ["config.json"])
+    known = hub.listing(record.source, record.revision, ["config.json"])
     if "config.json" not in known.cached:
         return None
     try:

@@ -73,7 +73,7 @@ def _vectors(key: str, value: dict[str, Any]) -> Source:
 
 def _source(key: str, wanted: tuple[str, str, list[list[str]], list[str]]) -> Source:
     source, revision, need, also = wanted
-    known = hub.ask(source, revision, [*(name for group in need for name in group), *also])
+    known = hub.listing(source, revision, [*(name for group in need for name in group), *also])
     chosen = [next((name for name in group if name in known.sizes), "") for group in need]
     named = {name for name in (*chosen, *also) if name in known.sizes}
     if pretrained.INDEX in chosen:

@@ -1,1 +1,1 @@
-"""Files that come from elsewhere: YAML, archives, the hub."""
+"""Files that come from elsewhere: YAML, the hub, and the headers of files of weights."""

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from sae_utils.engine.core.sources import REPOSITORY, digest
 from sae_utils.engine.core.spec import ProfileError, Spec
-from sae_utils.engine.inputs import archives
+from sae_utils.engine.inputs import headers
 
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they are read
 
@@ -64,7 +64,7 @@ def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequen
     return _local(source, need, also) if is_local(source) else _hub(source, revision, need, also)
 
 
-class Known(NamedTuple):
+class Listing(NamedTuple):
     """What is known of a repository or folder before a file of it is fetched."""
 
     sizes: dict[str, int]
@@ -79,36 +79,36 @@ class Known(NamedTuple):
     """why the hub says nothing; empty if it answered"""
 
 
-def ask(source: str, revision: str, names: Sequence[str]) -> Known:
+def listing(source: str, revision: str, names: Sequence[str]) -> Listing:
     """Ask for the sizes of files without fetching any; `names` are looked up in the cache."""
     import huggingface_hub
     from huggingface_hub import errors
 
     if is_local(source):
-        root = folder(source)
+        root = local_path(source).resolve()
         cached = {name: str(root / name) for name in names if (root / name).is_file()}
-        return Known(_sizes(cached), cached, "", 0, "" if root.is_dir() else f"{source}: no such folder")
+        return Listing(_sizes(cached), cached, "", 0, "" if root.is_dir() else f"{source}: no such folder")
     try:
         pinned = _pinned(source, revision)
         cached = _cached(source, pinned, names)
         info = huggingface_hub.HfApi().model_info(source, revision=pinned, files_metadata=True, timeout=10)
     except errors.HFValidationError as error:
-        return Known({}, {}, "", 0, _reason(source, revision, error))
+        return Listing({}, {}, "", 0, _reason(source, revision, error))
     except Exception as error:  # huggingface_hub and its transports raise what they like
         known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
         silent = f"the hub does not answer ({type(error).__name__})"
-        return Known(_sizes(cached), cached, "", 0, _reason(source, revision, error) if known else silent)
+        return Listing(_sizes(cached), cached, "", 0, _reason(source, revision, error) if known else silent)
     card: Any = info.card_data or {}
     terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-    return Known(sizes, cached, terms, info.safetensors.total if info.safetensors else 0, "")
+    return Listing(sizes, cached, terms, info.safetensors.total if info.safetensors else 0, "")
 
 
 def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
     return {name: os.stat(path).st_size for name, path in paths.items()}
 
 
-def local(path: str) -> Path:
+def local_path(path: str) -> Path:
     """What a path of a profile names: from the root of this repository if it is not absolute.
 
     Raises:
@@ -120,13 +120,8 @@ def local(path: str) -> Path:
         raise ProfileError(f"{path}: no such user; write the path out, or ./{path} for a folder of that name") from None
 
 
-def folder(source: str) -> Path:
-    """The folder that a local source names."""
-    return local(source).resolve()
-
-
 def _local(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
-    root = folder(source)
+    root = local_path(source).resolve()
     if not root.is_dir():
         raise ProfileError(f"{source}: no such folder ({root})")
     there = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
@@ -241,48 +236,7 @@ def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = 
 def _whole(files: Files) -> Files:
     for name, path in files.paths.items():
         if name.endswith(".safetensors"):
-            header(Path(path))
+            headers.safetensors(Path(path))
         elif name.endswith(".npz"):
-            archives.shapes(Path(path))
+            headers.npz(Path(path))
     return files
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ProfileError: it is none.
-    """
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{file}: not JSON ({error}); delete it and fetch it again") from error
-    if not isinstance(found, dict):
-        raise ProfileError(f"{file}: a JSON object is expected, found {type(found).__name__}; fetch it again")
-    return found
-
-
-def header(file: Path) -> dict[str, Any]:
-    """Names of the tensors of a safetensors file, each with `shape` and `dtype`.
-
-    Raises:
-        ProfileError: the file is cut off, or none.
-    """
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            assert 0 < length < size
-            found = json.loads(stream.read(length))
-            found.pop("__metadata__", None)
-            end = 8 + length + max((tensor["data_offsets"][1] for tensor in found.values()), default=0)
-            assert all(isinstance(tensor["shape"], list) and tensor["dtype"] for tensor in found.values())
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RecursionError):
-            raise ProfileError(
-                f"{file}: cut off at {size} bytes, or not a safetensors file; delete it and fetch it again"
-            ) from None
-    if not found:
-        raise ProfileError(f"{file}: it holds no tensor; fetch it again, or write it again with its weights")
-    if size < end:
-        raise ProfileError(f"{file}: cut off, {size} bytes of {end}; delete it and fetch it again")
-    return dict(found)

@@ -289,7 +289,7 @@ def losses(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> dic
     the unigram adds 1 to every count.
     """
     held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
-    held_out = tokenization.spread(rows, held_out, loss_rows)
+    held_out = tokenization.spread_rows(rows, held_out, loss_rows)
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
     bridge = load(model)
     bridges.fit(bridge.original_model.config, rows, bridge.named)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sae_utils.engine.core.spec import ProfileError, Spec
-from sae_utils.engine.inputs import archives, hub
+from sae_utils.engine.inputs import headers, hub
 from sae_utils.engine.inputs.hub import Files
 from sae_utils.engine.lms import bridges
 from sae_utils.store import Artefact, artefact
@@ -70,13 +70,13 @@ def locate(record: Pretrained) -> Files:
     if INDEX not in first:
         return first
     pinned = revision if hub.is_local(source) else first.commit
-    shards = [[name] for name in archives.shards(first[INDEX])]
+    shards = [[name] for name in headers.shards(first[INDEX])]
     return hub.find(source, pinned, [["config.json"], [INDEX], *shards], TOKENIZER)
 
 
 def _refuse_code(files: Files) -> None:
     for name in ("config.json", "tokenizer_config.json"):
-        own = hub.read_json(files[name]).get("auto_map") if name in files else None
+        own = headers.json_object(files[name]).get("auto_map") if name in files else None
         if own:
             raise ProfileError(
                 f"{files.source or files[name].parent}: {name}: `auto_map` names code of the repository ({own}), which "
@@ -105,7 +105,7 @@ def words(record: Pretrained) -> Words:
 def words_here(record: Pretrained) -> Words | None:
     """`words` of a model in a folder, without its weights; None for the hub, and where it cannot be read."""
     try:
-        return _words(hub.folder(record.source), "") if hub.is_local(record.source) else None
+        return _words(hub.local_path(record.source), "") if hub.is_local(record.source) else None
     except ProfileError:
         return None  # said when the model is read, with what is missing
 
@@ -166,7 +166,7 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
     """
     from transformers import AutoTokenizer
 
-    config = hub.read_json(files["config.json"])
+    config = headers.json_object(files["config.json"])
     config.pop("torch_dtype", None)  # the same thing under its old name
     (folder / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=1, sort_keys=True))
     for name in files.paths:

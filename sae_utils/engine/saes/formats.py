@@ -22,7 +22,7 @@ import safetensors
 import torch
 
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.inputs import hub
+from sae_utils.engine.inputs import headers
 from sae_utils.engine.inputs.hub import Files
 from sae_utils.engine.saes import soundness
 
@@ -70,7 +70,7 @@ def saelens(files: Files, release: str, name: str) -> Any:
     config = next((file for file in files.paths if Path(file).name == CONFIG), next(iter(files.paths)))
     soundness.refuse_transcoder(release, name)
     if Path(config).name == CONFIG:
-        soundness.refuse_architecture(files[config], hub.read_json(files[config]))
+        soundness.refuse_architecture(files[config], headers.json_object(files[config]))
         soundness.refuse_scaling(files[next(file for file in files.paths if Path(file).name == WEIGHTS)])
     try:
         sae = _saelens(files, release, name)
@@ -110,7 +110,7 @@ def sparsify(files: Files, hookpoint: str) -> Any:
         ProfileError: keys or shapes are other, or it is no plain TopK autoencoder.
     """
     file = files[f"{hookpoint}/cfg.json"]
-    config = hub.read_json(file)
+    config = headers.json_object(file)
     refused = {
         "signed": "keeps negative codes", "skip_connection": "has a linear path around its features",
         "transcode": "writes elsewhere than it reads",
@@ -169,7 +169,7 @@ def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtr
     Raises:
         ProfileError: a key that is not there, or shapes that make no SAE.
     """
-    there = hub.header(file)
+    there = headers.safetensors(file)
     wanted = {"W_enc", "W_dec"} | ({"threshold"} if architecture == "jumprelu" else set())
     missing = sorted(wanted - keys.keys()) + sorted(set(keys.values()) - there.keys())
     if missing:

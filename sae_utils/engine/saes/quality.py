@@ -53,7 +53,7 @@ def quality(
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
-    chosen = tokenization.spread(rows, held_out, judged_rows)
+    chosen = tokenization.spread_rows(rows, held_out, judged_rows)
     tally = _Tally(sae)
     for window in _windows(bridge, rows, chosen, [hook], skip, "quality"):
         tally.add(window[hook])
@@ -93,7 +93,7 @@ def located(
         fvu: hook name -> FVU on `fvu_rows` judged rows, spread over the articles. best: the hook with the lowest.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
-    chosen = tokenization.spread(rows, activations.judged(rows), fvu_rows)
+    chosen = tokenization.spread_rows(rows, activations.judged(rows), fvu_rows)
     width = next(models.harvest(bridge, rows, iter([chosen[:1]]), [hook], skip)).activations[hook].shape[-1]
     if width != sae.cfg.d_in:
         raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.inputs import hub
+from sae_utils.engine.inputs import headers
 from sae_utils.engine.inputs.hub import Files
 
 SCALER, WHITENING = "activation_scaler.json", "activation_whitening.safetensors"  # beside a checkpoint of training
@@ -65,8 +65,9 @@ def refuse_scaling(file: Path) -> None:
     Raises:
         ProfileError: a `scaling_factor` that is not 1.
     """
+    tensors = headers.safetensors(file)
     for name in ("scaling_factor", "finetuning_scaling_factor"):
-        if name in hub.header(file) and not torch.allclose((found := load(file)[name]), torch.ones_like(found)):
+        if name in tensors and not torch.allclose((found := load(file)[name]), torch.ones_like(found)):
             raise ProfileError(
                 f"{file}: `{name}` rescales every feature after finetuning, which SAELens no longer applies; choose "
                 "the SAE before finetuning, or fold the factor into W_dec"
@@ -84,7 +85,7 @@ def scaled(sae: Any, files: Files, config: str) -> Any:
     """
     beside = {name: str(Path(config).parent / name).removeprefix("./") for name in BESIDE}
     kind = sae.cfg.normalize_activations
-    found = hub.read_json(files[beside[SCALER]]) if beside[SCALER] in files else {}
+    found = headers.json_object(files[beside[SCALER]]) if beside[SCALER] in files else {}
     factor, whitens = found.get("scaling_factor"), beside[WHITENING] in files and found.get("has_whitening", True)
     wanted = {"expected_average_only_in": factor is not None, "covariance_whitening": whitens}
     if not wanted.get(kind, True):
@@ -160,7 +161,7 @@ def tensors(file: Path, shapes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     Raises:
         ProfileError: other keys or shapes; it names those found and those expected.
     """
-    found = {name: tuple(tensor["shape"]) for name, tensor in hub.header(file).items()}
+    found = {name: tuple(tensor["shape"]) for name, tensor in headers.safetensors(file).items()}
     lengths: dict[Any, int] = {}
     fits = found.keys() == shapes.keys() and all(
         len(found[name]) == len(shape)
@@ -183,7 +184,7 @@ def load(file: Path) -> dict[str, Any]:
     Raises:
         ProfileError: one holds whole numbers (quantised weights need their scale), or the file is damaged.
     """
-    kinds = {name: str(tensor["dtype"]) for name, tensor in hub.header(file).items()}
+    kinds = {name: str(tensor["dtype"]) for name, tensor in headers.safetensors(file).items()}
     whole = [f"{name} ({kind})" for name, kind in kinds.items() if not kind.startswith(("F", "BF"))]
     if whole:
         raise ProfileError(f"{file}: {', '.join(whole[:4])}: weights of floating point are expected; convert them")

@@ -110,7 +110,7 @@ def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]
     return {"source": source.key}
 
 
-def read(kept: Artefact) -> Spans:
+def load(kept: Artefact) -> Spans:
     """The spans that `spans` left in the store."""
     return Spans(*(kept.array(name) for name in Spans._fields))
 

@@ -60,7 +60,7 @@ class Stories(Corpus):
     """a word put once into every story, after which its topic changes"""
 
 
-class Text(Corpus):
+class TextFiles(Corpus):
     """Any UTF-8 text."""
 
     kind: Literal["text"]
@@ -76,10 +76,10 @@ class Text(Corpus):
     @field_validator("separator")
     @classmethod
     def _is_an_expression(cls, value: str | None) -> str | None:
-        return None if value is None else reading.checked(value)
+        return None if value is None else reading.check_separator(value)
 
 
-class Hub(Corpus):
+class HubDataset(Corpus):
     """A dataset of the Hugging Face hub, streamed."""
 
     kind: Literal["hub"]
@@ -97,7 +97,7 @@ class Hub(Corpus):
     """the column that holds the text"""
 
 
-KINDS: dict[str, type[Spec]] = {"stories": Stories, "text": Text, "hub": Hub}
+KINDS: dict[str, type[Spec]] = {"stories": Stories, "text": TextFiles, "hub": HubDataset}
 
 
 def text(spec: Corpus) -> Artefact:
@@ -106,9 +106,9 @@ def text(spec: Corpus) -> Artefact:
     Raises:
         ProfileError: no such file, a file that is not UTF-8, too few documents or articles for three splits.
     """
-    if isinstance(spec, Text):
-        return documents(spec, _digest(_files(spec)))
-    if isinstance(spec, Hub):
+    if isinstance(spec, TextFiles):
+        return documents(spec, _digest(files(spec)))
+    if isinstance(spec, HubDataset):
         return documents(spec, spec.revision)
     return documents(spec, digest([lexicon.SOURCE]))
 
@@ -127,9 +127,9 @@ def describe(spec: Corpus) -> str:
             "true": "generated stories over classes of words",
             "scrambled": "generated stories over classes of words whose membership is permuted",
         }[spec.world]
-    if isinstance(spec, Hub):
+    if isinstance(spec, HubDataset):
         return f"the first {spec.documents} documents of {spec.name}"
-    assert isinstance(spec, Text)
+    assert isinstance(spec, TextFiles)
     unit = "article" if spec.separator and spec.unit == "file" else spec.unit
     return f"every {unit} of the text in {Path(spec.path).name}"
 
@@ -170,7 +170,7 @@ def _articles(spec: Corpus, found: Sequence[int]) -> np.ndarray:
         )
     if len(names) >= 3:
         return number
-    if isinstance(spec, Text) and spec.separator:
+    if isinstance(spec, TextFiles) and spec.separator:
         raise ProfileError(
             f"corpus.separator: {spec.separator!r} leaves {len(names)} article(s) with text, and three splits need at "
             "least 3: add text, or choose another separator"
@@ -200,21 +200,21 @@ def _read(spec: Corpus) -> Iterator[tuple[int, stories.Document]]:
         )
         return
     nothing = np.empty(0, np.int32)
-    for article, piece in enumerate(_hub(spec)) if isinstance(spec, Hub) else _pieces(spec):
-        if text := reading.cleaned(piece):
+    for article, piece in enumerate(_hub(spec)) if isinstance(spec, HubDataset) else _pieces(spec):
+        if text := reading.clean(piece):
             yield article, stories.Document(text, -1, nothing, nothing.astype(np.int8))
 
 
 def _pieces(spec: Corpus) -> Iterator[tuple[int, str]]:
-    assert isinstance(spec, Text)
-    return reading.documents(_files(spec), spec.unit, spec.separator)
+    assert isinstance(spec, TextFiles)
+    return reading.documents(files(spec), spec.unit, spec.separator)
 
 
-def _files(spec: Text) -> list[Path]:
-    return reading.find(spec.path, REPOSITORY)
+def files(spec: TextFiles) -> list[Path]:
+    return reading.find_files(spec.path, REPOSITORY)
 
 
-def _hub(spec: Hub) -> Iterator[str]:
+def _hub(spec: HubDataset) -> Iterator[str]:
     import datasets
     import huggingface_hub
 

@@ -44,7 +44,7 @@ OTHERS = {  # how files begin that are not UTF-8 -> what to do; longer beginning
 }
 
 
-def find(path: str, root: Path) -> list[Path]:
+def find_files(path: str, root: Path) -> list[Path]:
     """The files that a path or a glob names, from `root` on, sorted.
 
     A part of the path that exists as it is written, `[1].txt` or `*`, is that and no pattern.
@@ -153,7 +153,7 @@ def _remedy(content: bytes) -> str:
     return next(known, "convert it with `iconv -f LATIN1 -t UTF-8`, or from the encoding that it is in")
 
 
-def cleaned(text: str) -> str:
+def clean(text: str) -> str:
     """A document without space or byte-order marks at its ends; lone surrogates (JSON may hold them) become U+FFFD."""
     try:
         text.encode()
@@ -164,7 +164,7 @@ def cleaned(text: str) -> str:
     return text
 
 
-def checked(separator: str) -> str:
+def check_separator(separator: str) -> str:
     """A separator as it is.
 
     Raises:

@@ -38,7 +38,7 @@ MASKED = -2  # place of a special token that stands in the text
 
 
 @artefact
-def trained(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[str, Any]:
+def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[str, Any]:
     """Train a tokenizer on the training documents of a text artefact.
 
     Args:
@@ -109,7 +109,7 @@ def write_rows(
             "its tokenizer_config.json (Pythia has <|endoftext|> for both)"
         )
     total = unknown = masked = 0
-    rows, roles = _Rows(context, opening, padding), special(tokenizer)
+    rows, roles = _Rows(context, opening, padding), special_tokens(tokenizer)
     with (
         contextlib.ExitStack() as stack,
         tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False) as bar,
@@ -150,7 +150,7 @@ def write_rows(
     return {"tokens": total, "rows": count, "unknown": unknown, "masked": masked}
 
 
-def special(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
     """Tokens that are no text, by id: those with a role (opening, padding, unknown) and what was added as special."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     found = {token: entry.content for token, entry in added.items() if entry.special}
@@ -166,7 +166,7 @@ def _apart(encoding: Any, text: str, special: Mapping[int, str], unknown: int | 
     return found
 
 
-def spread(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
+def spread_rows(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
     """`count` of the token rows `chosen`, in their order: one of every article, then a second of every one, ...
 
     Which articles, and which rows of them, is random, but always the same.

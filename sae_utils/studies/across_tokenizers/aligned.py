@@ -54,7 +54,7 @@ def positions(
     """
     if spans_a.meta["source"] != spans_b.meta["source"]:
         raise ValueError("the two tokenizations are of different texts: give both models one corpus")
-    a, b = alignment.read(spans_a), alignment.read(spans_b)
+    a, b = alignment.load(spans_a), alignment.load(spans_b)
     units = alignment.share(a, b, at)
     (site_a, opening_a), (site_b, opening_b) = _sites(a, rows_a, sites_a), _sites(b, rows_b, sites_b)
     kept = _whole(site_a, units.first_a, units.last_a) & _whole(site_b, units.first_b, units.last_b)

@@ -29,7 +29,6 @@ from sae_utils.matching import Pairs
 from sae_utils.profiles import Profile
 from sae_utils.significance import Result
 from sae_utils.store import Artefact
-from sae_utils.studies import contexts
 from sae_utils.studies.published_tables import views
 from sae_utils.studies.published_tables.published import Cell
 from sae_utils.studies.published_tables.views import View
@@ -109,7 +108,7 @@ def sides(profile: Profile, a: str, b: str, positions: int, top: int) -> Sides:
         HOOK: views.read(right, "inside"),
         CODES: views.see(x.codes, y.codes, at, x.sites.array("tokens"), x.sites.array("documents"), top),
     }
-    return Sides(seen, contexts.vocabulary(profile, a), (x.decoder, y.decoder))
+    return Sides(seen, pipeline.vocabulary(profile, a), (x.decoder, y.decoder))
 
 
 def _where(reader: pipeline.Reader, positions: int) -> Artefact:
@@ -158,7 +157,7 @@ def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -
     Scores are NaN where there are too few pairs.
     """
     seen = views.read(loose(profile, a, b, positions, settings.top, right=False), "all")
-    kept = chosen(seen, seen.facts(contexts.vocabulary(profile, a)), settings)
+    kept = chosen(seen, seen.facts(pipeline.vocabulary(profile, a)), settings)
     rows = [dictionaries.decoder(pipeline.reader(profile, name).dictionary) for name in (a, b)]
     found = scores((rows[0], rows[1]), kept, [FIRST, RSA], settings.draws, settings.seed)
     none = Score(*[math.nan] * len(Score._fields))

@@ -17,7 +17,7 @@ from scipy import sparse
 from sae_utils import labels, profiles
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Spec, build, choose, nearest
 from sae_utils.engine.text import stories
-from sae_utils.studies.words import Words
+from sae_utils.engine.text.words import Words
 
 Mask: TypeAlias = NDArray[np.bool_]
 FILE = "params/concepts.yaml"

@@ -20,10 +20,10 @@ from sae_utils import significance
 from sae_utils.engine.core.spec import Count, ProfileError, Seed, Spec, choose, nearest
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.text import corpora
+from sae_utils.engine.text.words import WORD
 from sae_utils.significance import Result
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.semantic_subspaces import word2vec
-from sae_utils.studies.words import WORD
 
 
 class Corpus(Spec):
@@ -114,7 +114,7 @@ def _training(source: Artefact) -> Iterator[str]:
         yield from (text for text in block.texts if text)
 
 
-def offered(name: str) -> hub.Known:
+def offered(name: str) -> hub.Listing:
     """What gensim's downloader says of vectors, fetching none: their size, whether they are here, their terms."""
     downloader = _downloader()
     here = list((Path(downloader.BASE_DIR) / name).glob("*.gz"))
@@ -123,11 +123,11 @@ def offered(name: str) -> hub.Known:
     try:
         known = downloader.info()["models"]
     except (ValueError, OSError):
-        return hub.Known(sizes, cached, "", 0, "gensim's list of vectors does not answer")
+        return hub.Listing(sizes, cached, "", 0, "gensim's list of vectors does not answer")
     if name not in known:
-        return hub.Known({}, {}, "", 0, f"gensim's downloader has no vectors called {name!r}; {nearest(name, known)}")
+        return hub.Listing({}, {}, "", 0, f"gensim's downloader has no vectors called {name!r}; {nearest(name, known)}")
     terms = known[name].get("license", "not found").replace("not found", "licence unknown")
-    return hub.Known(sizes or {known[name]["file_name"]: known[name]["file_size"]}, cached, terms, 0, "")
+    return hub.Listing(sizes or {known[name]["file_name"]: known[name]["file_size"]}, cached, terms, 0, "")
 
 
 def _downloader() -> Any:
@@ -149,7 +149,7 @@ def _downloaded(name: str) -> Path:
 
 
 def _file(spec: File) -> Path:
-    path = hub.local(spec.path)
+    path = hub.local_path(spec.path)
     if not path.is_file():
         raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
     if path.suffix in (".kv", ".model", ".pkl", ".pickle"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.inputs import archives, hub
+from sae_utils.engine.inputs import headers, hub
 from sae_utils.engine.lms import pretrained
 
 
@@ -28,7 +28,7 @@ def test_an_archive_of_numbers_is_found_and_its_shapes_are_told(npz):
     kinds = ("f2", "f4", "f8", "i8", "?")
     file = npz(**{kind.strip("?") or "b": np.zeros((3, 2), kind) for kind in kinds}, scalar=np.float32(1))
     assert file.name in found(file)
-    assert archives.shapes(file) == {"f2": (3, 2), "f4": (3, 2), "f8": (3, 2), "i8": (3, 2), "b": (3, 2), "scalar": ()}
+    assert headers.npz(file) == {"f2": (3, 2), "f4": (3, 2), "f8": (3, 2), "i8": (3, 2), "b": (3, 2), "scalar": ()}
 
 
 class Bomb:
@@ -121,7 +121,7 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(tmp_path, content, 
     file = tmp_path / "model.safetensors.index.json"
     file.write_text(content)
     with pytest.raises(ProfileError, match=said) as caught:
-        archives.shards(file)
+        headers.shards(file)
     assert str(file) in str(caught.value)
 
 
@@ -129,6 +129,6 @@ def test_the_parts_of_a_checkpoint_that_are_not_there_are_named(tmp_path):
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}
     for name, content in {"config.json": {}, "tokenizer.json": {}, pretrained.INDEX: index}.items():
         (tmp_path / name).write_text(json.dumps(content))
-    assert archives.shards(tmp_path / pretrained.INDEX) == ["model-1.safetensors", "model-2.safetensors"]
+    assert headers.shards(tmp_path / pretrained.INDEX) == ["model-1.safetensors", "model-2.safetensors"]
     with pytest.raises(ProfileError, match=r"there is no model-1\.safetensors, no model-2\.safetensors; there are"):
         pretrained.locate(pretrained.Pretrained(kind="pretrained", source=str(tmp_path)))
