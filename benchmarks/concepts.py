@@ -25,7 +25,7 @@ RULES = ({"kind": "top", "top": 5, "least": 1}, {"kind": "mass", "share": 0.5})
 
 def measure(tokens: int, features: int) -> dict[str, float]:
     """CPU-seconds and peak memory of labels and rules in this process."""
-    lists = concepts.read("published")
+    lists = concepts.word_lists("published")
     rng = np.random.default_rng(0)
     listed = [word.encode() for words_of in lists.values() for word in words_of]
     invented = [bytes(rng.integers(97, 123, rng.integers(2, 9), np.uint8)) for _ in range(VOCABULARY)]
@@ -38,7 +38,7 @@ def measure(tokens: int, features: int) -> dict[str, float]:
     def work(n: int) -> int:
         of = words.find_words(texts, ids[:n], rows[:n], positions[:n])
         found = concepts.evidence(made[:n] if n < tokens else made, of, rows[:n], on[:n], k=10)
-        masks = [concepts.member(list_, found) for list_ in lists.values()]
+        masks = [concepts.word_mask(list_, found) for list_ in lists.values()]
         return sum(int(concepts.about(found, mask, concepts.rule(rule)).sum()) for mask in masks for rule in RULES)
 
     work(1000)  # compile first

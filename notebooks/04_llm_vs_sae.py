@@ -495,7 +495,7 @@ numbered
 
 # %%
 top, least_n = subspaces_of["top"], subspaces_of["fewest"]
-lists, sites = concepts.read(subspaces_of["concepts"]), both[SAE].a.sites
+lists, sites = concepts.word_lists(subspaces_of["concepts"]), both[SAE].a.sites
 spoken = pipeline.words(run, primary[0], sites)
 expansion = round(np.mean([side.codes.shape[1] / side.decoder.shape[1] for side in both[SAE][:2]]))
 looked = {SAE: (SAE, top), NEURONS: (NEURONS, top)}
@@ -513,8 +513,10 @@ chosen, rows = {}, {}
 for concept, listed in lists.items():
     for name, (kind, strongest) in looked.items():
         rule = concepts.Top(kind="top", top=strongest, least=1)
-        masks = [concepts.about(x, concepts.member(listed, x), rule) for x in heard[kind]]
-        either, agreeing = (subspaces.kept(optimal[kind].pairs, *masks, sides=sides) for sides in ("either", "both"))
+        masks = [concepts.about(x, concepts.word_mask(listed, x), rule) for x in heard[kind]]
+        either, agreeing = (
+            subspaces.pairs_about(optimal[kind].pairs, *masks, sides=sides) for sides in ("either", "both")
+        )
         chosen[concept, name] = either, agreeing
         if len(either.a) >= least_n:
             rows[concept, name] = both[kind].a.decoder[either.a], both[kind].b.decoder[either.b]

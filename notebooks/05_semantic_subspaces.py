@@ -76,6 +76,7 @@ from sae_utils.studies.semantic_subspaces import (
     relations,
     subspaces,
     unsupervised,
+    word2vec,
 )
 
 # %%
@@ -100,15 +101,15 @@ found = {
     name: concepts.evidence(x.codes, text, documents, both.on_matching, k=labelling["tops"])
     for name, x in features.items()
 }
-base = concepts.read(concept_set)
-lists = concepts.combined(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
-listed = {concept: concepts.member(list_, found[name_a]) for concept, list_ in lists.items()}
+base = concepts.word_lists(concept_set)
+lists = concepts.combine(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
+listed = {concept: concepts.word_mask(list_, found[name_a]) for concept, list_ in lists.items()}
 is_single = {concept: concept not in base and concept not in unions for concept in lists}
 whole = [concept for concept in lists if not is_single[concept]]
 nothing = pd.DataFrame({"result": ["none: too few pairs or features"]})  # for a table without rows
 
 # %%
-absent = {concept: concepts.absent(lists[concept], found[name_a]) for concept in lists}
+absent = {concept: concepts.absent_words(lists[concept], found[name_a]) for concept in lists}
 told_lists = pd.DataFrame(
     {
         "concept": concept,
@@ -138,7 +139,7 @@ absent
 live = {name: x.firings >= labelling["minimum_firings"] for name, x in found.items()}
 known = bool((classes >= 0).any())
 true = {
-    (name, concept): concepts.spent(x.codes, classes, concepts.true_classes(lists[concept]), both.on_held_out)
+    (name, concept): concepts.class_share(x.codes, classes, concepts.true_classes(lists[concept]), both.on_held_out)
     >= labelling["truth_share"]
     if known
     else None
@@ -149,7 +150,7 @@ chosen_rule = concepts.rule(rules[0])
 # %%
 judged = {
     (number, name): [
-        concepts.judge(
+        concepts.recovery(
             concepts.about(found[name], listed[concept], concepts.rule(value)) & live[name],
             true[name, concept] & live[name] if known else None,
         )
@@ -161,7 +162,7 @@ judged = {
 # %%
 by_rule = pd.DataFrame(
     {
-        "rule": concepts.told(concepts.rule(rules[number])),
+        "rule": concepts.describe(concepts.rule(rules[number])),
         "side": "A" if name == name_a else "B",
         "features": sum(x.n for x in judged[number, name]),
         "concepts found": sum(x.n > 0 for x in judged[number, name]),
@@ -171,7 +172,7 @@ by_rule = pd.DataFrame(
     for number, name in judged
 )
 out.table("rules", by_rule, dict.fromkeys(["precision", "recall"], "{:.2f}"))
-out.text("rule", concepts.told(chosen_rule))
+out.text("rule", concepts.describe(chosen_rule))
 out.text("truth known", "is known" if known else "is not known")
 
 # %%
@@ -179,7 +180,7 @@ about = {
     (name, concept): concepts.about(found[name], listed[concept], chosen_rule) & live[name]
     for name, concept in product(features, lists)
 }
-own = [concepts.judge(about[name, concept], true[name, concept]) for name in (name_a, name_b) for concept in base]
+own = [concepts.recovery(about[name, concept], true[name, concept]) for name in (name_a, name_b) for concept in base]
 out.number("precision", tables.average(np.array([x.precision for x in own])))
 out.number("recall", tables.average(np.array([x.recall for x in own])))
 out.number("truth share", 100 * labelling["truth_share"], "{:.0f}")
@@ -215,7 +216,7 @@ for side, names in layers.items():
 # %%
 spelt = {name: relatedness.words_of(x.top, x.words) for name, x in found.items()}
 every_word = sorted(set().union(*(words_ for name in found for words_ in spelt[name])))
-known_vectors = relatedness.vectors(vectors, run.corpus, every_word)
+known_vectors = word2vec.vectors(vectors, run.corpus, every_word)
 related = {
     (name, concept): relatedness.related(
         np.flatnonzero(about[name, concept]),
@@ -267,8 +268,8 @@ out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.g
 
 # %%
 matchings = ["one-to-one", "many-to-one"]
-every = {how: subspaces.everything(both.found, how, pairing["least_r"]) for how in matchings}
-pool = {how: subspaces.kept(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
+every = {how: subspaces.all_pairs(both.found, how, pairing["least_r"]) for how in matchings}
+pool = {how: subspaces.pairs_about(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
 rows = a.decoder, b.decoder
 power = {
     how: subspaces.power(
@@ -284,7 +285,7 @@ power = {
     )
     for how, p in pool.items()
 }
-fewest = {how: subspaces.fewest(power_curve["sizes"], x, power_curve["wanted"]) for how, x in power.items()}
+fewest = {how: subspaces.fewest_pairs(power_curve["sizes"], x, power_curve["wanted"]) for how, x in power.items()}
 
 # %%
 figure, axes = plt.subplots(figsize=(2.7, 2.3))
@@ -316,9 +317,9 @@ ways = {
     (way, how): step
     for how in matchings
     for way, step in (
-        ("1, both sides", partial(subspaces.kept, every[how], sides="both")),
-        ("1, either side", partial(subspaces.kept, every[how], sides="either")),
-        ("2", partial(subspaces.within, both.found, how=how, least=pairing["least_r"])),
+        ("1, both sides", partial(subspaces.pairs_about, every[how], sides="both")),
+        ("1, either side", partial(subspaces.pairs_about, every[how], sides="either")),
+        ("2", partial(subspaces.pairs_among, both.found, how=how, least=pairing["least_r"])),
     )
 }
 subspace = {
@@ -343,7 +344,10 @@ clustered = {
     "HDBSCAN": unsupervised.hdbscan(a.decoder[here], clustering["least"]),
     "LDA": unsupervised.lda(a.decoder[here], label[here], clustering["folds"], seed),
 }
-naming = {way: found_ if way == "LDA" else unsupervised.named(found_, label[here]) for way, found_ in clustered.items()}
+naming = {
+    way: found_ if way == "LDA" else unsupervised.majority_label(found_, label[here])
+    for way, found_ in clustered.items()
+}
 subspace |= {
     (concept, f"3, {way}", how): unsupervised.carried(here[names == number], pool[how])
     for (way, names), how, (number, concept) in product(naming.items(), matchings, enumerate(base))
@@ -356,7 +360,7 @@ clusters = {
     for number in np.unique(found_[found_ >= 0])
 }
 in_b = {
-    key: unsupervised.compact(x.b, pool[key[1]].b, b.decoder, m=draws["permutations"], seed=[seed, 3, number])
+    key: unsupervised.compactness(x.b, pool[key[1]].b, b.decoder, m=draws["permutations"], seed=[seed, 3, number])
     for number, (key, x) in enumerate(clusters.items())
 }
 in_b_corrected = inference.maximum_of_z({key: {"cosine": x} for key, x in in_b.items() if x})
@@ -388,9 +392,9 @@ out.table("carried", carried, {"in one": "{:.0f}", "cosine in B": "{:.2f}", "ran
 # the union are a part of their own). *Corrected*: by the largest z over all concepts, ways, measures and both tests.
 
 # %%
-recovered = {key: subspaces.recovered(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
+recovered = {key: subspaces.recovery(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
 part_of = {
-    (name, union): subspaces.parts(found[name], [listed[part] for part in unions[union]], about[name, union])
+    (name, union): subspaces.main_part(found[name], [listed[part] for part in unions[union]], about[name, union])
     for name, union in product([*layers["b"], name_b], unions)
 }
 scored_by = list(dict.fromkeys([primary.measure, *scoring["measures"]]))
@@ -398,12 +402,12 @@ held_to = {"measures": scored_by, "neighbours": scoring["neighbours"], "m": draw
 
 # %%
 tested = {
-    key: subspaces.arranged(x, *rows, pool=pool["one-to-one"], seed=[seed, number], **held_to)
+    key: subspaces.arrangement(x, *rows, pool=pool["one-to-one"], seed=[seed, number], **held_to)
     for number, (key, x) in enumerate(subspace.items())
     if subspaces.enough(x, fewest[key[2]])
 }
 within_parts = {
-    key: subspaces.arranged(
+    key: subspaces.arrangement(
         subspace[key],
         *rows,
         pool=pool["one-to-one"],
@@ -446,7 +450,7 @@ arranged = pd.DataFrame(
     {
         "concept": concept,
         "matching": how,
-        "n": outcomes.counted(subspace[concept, shown_way, how]),
+        "n": outcomes.pair_count(subspace[concept, shown_way, how]),
         "measure": name.replace("_", " "),
         "observed": x.observed,
         "null": x.null_mean,
@@ -473,7 +477,7 @@ overview = pd.DataFrame(
             f"{what}, {short}": value
             for how, short in zip(matchings, ("1-1", "m-1"), strict=True)
             for key in [(concept, shown_way, how)]
-            for what, value in outcomes.told(
+            for what, value in outcomes.columns(
                 subspace[key], tested.get(key, {}).get(primary.measure), answered.get(key)
             ).items()
         },
@@ -504,7 +508,7 @@ parts = pd.DataFrame(
         "union": key[0],
         "way": key[1],
         "matching": key[2],
-        "n": outcomes.counted(subspace[key]),
+        "n": outcomes.pair_count(subspace[key]),
         "observed": x.observed,
         "null": tested[key][primary.measure].null_mean,
         "p": answered[key].shuffled,
@@ -559,7 +563,7 @@ beside = {
 
 # %%
 lists_drawn = {
-    key: placebos.drawn(
+    key: placebos.draw(
         subspace[key],
         (found[name_a], found[name_b]),
         (live[name_a], live[name_b]),
@@ -572,7 +576,7 @@ lists_drawn = {
     for number, key in enumerate(main_keys)
 }
 held_against = {
-    key: placebos.against(subspace[key], x, *rows, scored_by, pool["one-to-one"], neighbours=scoring["neighbours"])
+    key: placebos.test(subspace[key], x, *rows, scored_by, pool["one-to-one"], neighbours=scoring["neighbours"])
     for key, x in lists_drawn.items()
     if x.apart <= placebos.TOO_FAR
 }
@@ -589,7 +593,7 @@ secondary = pd.DataFrame(
     {
         "concept": key[0],
         "matching": key[2],
-        "n": outcomes.counted(subspace[key]),
+        "n": outcomes.pair_count(subspace[key]),
         "observed": tested[key][primary.measure].observed,
         **{name: values.get(key, np.nan) for name, values in means.items()},
         "p shuffled": answered[key].shuffled,
@@ -643,15 +647,15 @@ layer_pairs = {
     (x, y): pipeline.pair(features[x], features[y], pairing["candidates"]) for x, y in product(layers["a"], layers["b"])
 }
 cells = {
-    (concept, how, x, y): subspaces.kept(paired, about[x, concept], about[y, concept], sides="both")
+    (concept, how, x, y): subspaces.pairs_about(paired, about[x, concept], about[y, concept], sides="both")
     for ((x, y), met), how in product(layer_pairs.items(), matchings)
-    for paired in [subspaces.everything(met.found, how, pairing["least_r"])]
+    for paired in [subspaces.all_pairs(met.found, how, pairing["least_r"])]
     for concept in whole
 }
 decoders = {name: x.decoder for name, x in features.items()}
 pools = {
-    (x, y): subspaces.kept(
-        subspaces.everything(met.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
+    (x, y): subspaces.pairs_about(
+        subspaces.all_pairs(met.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
     )
     for (x, y), met in layer_pairs.items()
 }
@@ -659,13 +663,13 @@ enough_pairs = {key: pairs for key, pairs in cells.items() if subspaces.enough(p
 
 # %%
 by_layer = {
-    key: subspaces.arranged(
+    key: subspaces.arrangement(
         pairs, decoders[key[2]], decoders[key[3]], pool=pools[key[2:]], seed=[seed, 2, number], **held_to
     )
     for number, (key, pairs) in enumerate(enough_pairs.items())
 }
 within_layer = {
-    key: subspaces.arranged(
+    key: subspaces.arrangement(
         pairs,
         decoders[key[2]],
         decoders[key[3]],
@@ -702,7 +706,7 @@ for axis, how in zip(axes, matchings, strict=True):
         key = by_cell[how][row][column]
         score = f"{value:.2f}{layer_answers[key].mark}\n" if key in by_layer else ""
         color = "white" if value < 0.6 * top else "black"
-        shown_text = score + outcomes.counted(cells[key])
+        shown_text = score + outcomes.pair_count(cells[key])
         axis.text(column + 0.5, row + 0.5, shown_text, ha="center", va="center", fontsize=6, color=color)
     axis.tick_params(rotation=0)
     axis.set(title=how)
@@ -716,7 +720,7 @@ layers_table = pd.DataFrame(
         "B": place_of[x, y][1],
         "concept": c,
         "matching": how,
-        "n": outcomes.counted(cells[c, how, x, y]),
+        "n": outcomes.pair_count(cells[c, how, x, y]),
         "score": by_layer[c, how, x, y][primary.measure].observed,
         "null": by_layer[c, how, x, y][primary.measure].null_mean,
         "p": layer_answers[c, how, x, y].shuffled,
@@ -749,17 +753,17 @@ out.number("cells union beyond", sum(x.beyond for key, x in layer_answers.items(
 keyword_pairs = [*((word, word) for word in keywords["single"]), *map(tuple, keywords["mismatched"])]
 words_about = {name: {word: about[name, f"'{word}'"] for word in keywords["single"]} for name in (name_a, name_b)}
 met = {
-    (x, y): subspaces.within(
+    (x, y): subspaces.pairs_among(
         both.found,
-        subspaces.alone(words_about[name_a], x),
-        subspaces.alone(words_about[name_b], y),
+        subspaces.only_about(words_about[name_a], x),
+        subspaces.only_about(words_about[name_b], y),
         how="one-to-one",
         least=-1.0,
     )
     for x, y in keyword_pairs
 }
 met_tested = {
-    key: subspaces.arranged(x, *rows, seed=[seed, 9, number], **held_to)[primary.measure]
+    key: subspaces.arrangement(x, *rows, seed=[seed, 9, number], **held_to)[primary.measure]
     for number, (key, x) in enumerate(met.items())
     if subspaces.enough(x, fewest["one-to-one"])
 }
@@ -768,9 +772,9 @@ keyword_table = pd.DataFrame(
         "in A": x,
         "in B": y,
         "features A": words_about[name_a][x].sum(),
-        "alone A": subspaces.alone(words_about[name_a], x).sum(),
+        "alone A": subspaces.only_about(words_about[name_a], x).sum(),
         "features B": words_about[name_b][y].sum(),
-        "alone B": subspaces.alone(words_about[name_b], y).sum(),
+        "alone B": subspaces.only_about(words_about[name_b], y).sum(),
         "pairs": len(met[x, y].a),
         "r held out": tables.average(both.held_out(met[x, y])),
         "score": f"{met_tested[x, y].observed:.2f}" if (x, y) in met_tested else "too few",
@@ -811,7 +815,7 @@ relation_table = pd.DataFrame(
         "words without": len(x.without),
         "one feature": x.merged,
         "shared": x.shared,
-        **relations.told(x, parallel.get(name)),
+        **relations.columns(x, parallel.get(name)),
     }
     for name, x in asked.items()
 )
@@ -905,7 +909,7 @@ failures = pd.DataFrame(
         "truly A": true[name_a, concept].sum() if known else np.nan,
         "truly B": true[name_b, concept].sum() if known else np.nan,
         "pairs, 1-1": len(subspace[concept, shown_way, "one-to-one"].a),
-        "pairs, m-1": outcomes.counted(subspace[concept, shown_way, "many-to-one"]),
+        "pairs, m-1": outcomes.pair_count(subspace[concept, shown_way, "many-to-one"]),
         "outcome": outcomes.outcome(
             about[name_a, concept],
             about[name_b, concept],

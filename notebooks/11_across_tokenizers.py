@@ -56,7 +56,7 @@ import pandas as pd
 from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies.across_tokenizers import aligned
+from sae_utils.studies import across_tokenizers
 from sae_utils.studies.feature_matching import counterparts
 from sae_utils.studies.layer_sweep import cells
 from sae_utils.studies.llm_vs_sae import matched
@@ -66,7 +66,7 @@ run = profiles.start(profile, "11_across_tokenizers")
 out = report.Report(run, "11_across_tokenizers")
 out.needs(comparisons, "no models with different tokenizers")
 measure, source = run.common.primary.measure, corpora.text(run.corpus)
-compared = {f"{x.a} x {x.across}": x for x in aligned.comparisons(run, "11_across_tokenizers", comparisons)}
+compared = {f"{x.a} x {x.across}": x for x in across_tokenizers.comparisons(run, "11_across_tokenizers", comparisons)}
 
 # %% [markdown]
 # ## Where do two tokenizations meet?
@@ -111,7 +111,7 @@ itself
 # rows begin at one character, so that both models have read the same text.
 
 # %%
-positions = {name: aligned.align(run, x.a, x.across, at) for name, x in compared.items()}
+positions = {name: across_tokenizers.align(run, x.a, x.across, at) for name, x in compared.items()}
 fields = {"tokens": "n", "of_a": "of A", "of_b": "of B", "pieces": "in pieces", "same_opening": "same opening"}
 placed = pd.DataFrame(
     {"A": x.a, "B": x.across, **{column: positions[name].meta[field] for field, column in fields.items()}}
@@ -150,17 +150,17 @@ out.table("example", example)
 
 # %%
 one_tokenizer, control = "one tokenizer", "negative control"
-kinds = {kind: (kind, "a", "across") for kind in aligned.AGGREGATIONS}
+kinds = {kind: (kind, "a", "across") for kind in across_tokenizers.AGGREGATIONS}
 kinds |= {one_tokenizer: ("last", "a", "within"), control: ("last", "negative", "across")}
 of = {(name, kind): (getattr(x, a), getattr(x, b)) for name, x in compared.items() for kind, (_, a, b) in kinds.items()}
 sides = {
-    (name, kind): [aligned.features(run, x, positions[name], kinds[kind][0]) for x in both]
+    (name, kind): [across_tokenizers.features(run, x, positions[name], kinds[kind][0]) for x in both]
     for (name, kind), both in of.items()
 }
 both = {key: pipeline.pair(*features, candidates) for key, features in sides.items()}
 mutual = {key: matching.mutual(x.found) for key, x in both.items()}
 found = {key: cells.matched(a.kept, b.kept, a.sites, candidates, counterpart) for key, (a, b) in sides.items()}
-across = [key for key in found if key[1] in aligned.AGGREGATIONS]
+across = [key for key in found if key[1] in across_tokenizers.AGGREGATIONS]
 
 # %%
 off, chance = {}, {}
@@ -206,7 +206,7 @@ out.number("most by chance", pairs["by chance"].max())
 out.number("counterpart threshold", counterpart, "{:.1f}")
 out.number("permuted", permuted, "{:d}")
 share = {key: x.meta["counterparts"] for key, x in found.items()}
-ahead = {name: max(aligned.AGGREGATIONS, key=lambda kind: share[name, kind]) for name in compared}
+ahead = {name: max(across_tokenizers.AGGREGATIONS, key=lambda kind: share[name, kind]) for name in compared}
 out.text("ahead", ", ".join(f"{kind} ({name.replace(' x ', ' with ')})" for name, kind in ahead.items()))
 ahead
 
@@ -337,7 +337,7 @@ out.number("near", near, "{:.1f}")
 # rare words, whose features may correlate less anyway: one tokenizer shows how much less.
 
 # %%
-of_a, partner_r = [*aligned.AGGREGATIONS, one_tokenizer], {}
+of_a, partner_r = [*across_tokenizers.AGGREGATIONS, one_tokenizer], {}
 for key in ((name, kind) for name in compared for kind in of_a):
     roles = [pipeline.pair(*sides[key], candidates, swapped=swapped) for swapped in (False, True)]
     best = [matching.many_to_one(x.found, "a_to_b") for x in roles]
@@ -383,8 +383,8 @@ out.number("bins", bins, "{:d}")
 
 # %%
 asked, against = [[key for key in across if key in found_in] for found_in in (tested, held)]
-out.text("verdict", aligned.verdict(asked, holding, len(across)))
-out.text("control verdict", aligned.control_verdict(against, beyond))
+out.text("verdict", across_tokenizers.verdict(asked, holding, len(across)))
+out.text("control verdict", across_tokenizers.control_verdict(against, beyond))
 apart = all(x.meta["held_out"] > 2 * max(tables.average(off[key]), chance[key]) for key, x in found.items())
 out.text("aligned verdict", "more than twice" if apart else "not always twice")
 asked, against, apart

@@ -236,8 +236,8 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     chosen = subspaces.Chosen(one.a, one.b, one.r)
     held_to = {"measures": [name], "neighbours": 3, "m": 19, "seed": 0}
     results += [
-        subspaces.arranged(chosen, a, b, **held_to)[name],
-        subspaces.arranged(chosen, a, b, pool=chosen, part=np.arange(40) // 20, **held_to)[name],
+        subspaces.arrangement(chosen, a, b, **held_to)[name],
+        subspaces.arrangement(chosen, a, b, pool=chosen, part=np.arange(40) // 20, **held_to)[name],
     ]
     assert np.isfinite(subspaces.random_subsets(15, chosen, a, b, **held_to)[name].mean)
     for found in results:

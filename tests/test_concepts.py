@@ -32,7 +32,7 @@ HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
 def test_every_set_of_the_repository_can_be_read():
     assert {"stories", "published", "published_2024"} <= set(profiles.read("concepts"))
     for name in profiles.read("concepts"):
-        assert all(concepts.read(name).values())
+        assert all(concepts.word_lists(name).values())
 
 
 def test_the_lists_of_the_stories_are_words_of_several_classes():
@@ -40,7 +40,7 @@ def test_the_lists_of_the_stories_are_words_of_several_classes():
 
     classes = {word.casefold(): place[0] for word, place in stories.membership().items()}
     owner: dict[str, str] = {}
-    for concept, listed in concepts.read("stories").items():
+    for concept, listed in concepts.word_lists("stories").items():
         mine = {classes[word] for word in listed}  # a KeyError is a word that no story has
         assert len(mine) > 1, f"{concept} is one true class"
         for name in mine:
@@ -51,7 +51,7 @@ def test_the_lists_of_the_stories_are_words_of_several_classes():
 
 def test_words_are_folded(lists):
     lists(HEAD + "    names: [Anna, BEN]\n")
-    assert concepts.read("toy") == {"names": ("anna", "ben")}
+    assert concepts.word_lists("toy") == {"names": ("anna", "ben")}
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_words_are_folded(lists):
 def test_bad_lists_say_where_and_what_to_do(lists, text, message):
     lists(text)
     with pytest.raises(ProfileError, match=message) as error:
-        concepts.read("toy")
+        concepts.word_lists("toy")
     assert "concepts" in str(error.value)
 
 
 def test_published_lists_may_overlap(lists):
     lists(HEAD.replace("disjoint: true", "disjoint: false") + "    a: [x, y]\n    b: [y, z]\n")
-    assert concepts.read("toy")["b"] == ("y", "z")
+    assert concepts.word_lists("toy")["b"] == ("y", "z")
 
 
 BASE = {"a": ("x",), "b": ("y", "x"), "c": ("z",)}
@@ -87,11 +87,11 @@ ONE = {"single": ["she"], "mismatched": []}
 
 def test_unions_and_single_keywords():
     keywords = {"single": ["She", "he"], "mismatched": [["She", "he"]]}
-    made = concepts.combined(BASE, {"ab": ["a", "b"]}, keywords, where="here")
+    made = concepts.combine(BASE, {"ab": ["a", "b"]}, keywords, where="here")
     assert (
         made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'", "'he'"]
     )
-    assert concepts.combined(BASE, {}, ONE, where="here") == BASE | {"'she'": ("she",)}
+    assert concepts.combine(BASE, {}, ONE, where="here") == BASE | {"'she'": ("she",)}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_unions_and_single_keywords():
 )
 def test_bad_unions_say_where_and_what_to_do(unions, message):
     with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.unions\.{message}"):
-        concepts.combined(BASE, unions, ONE, where="params/own.yaml: 05")
+        concepts.combine(BASE, unions, ONE, where="params/own.yaml: 05")
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_bad_unions_say_where_and_what_to_do(unions, message):
 def test_bad_keywords_say_where_and_what_to_do(keywords, message):
     given = keywords if "mismatched" in keywords else keywords | {"mismatched": []}
     with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.keywords\.{message}"):
-        concepts.combined(BASE, {}, given, where="params/own.yaml: 05")
+        concepts.combine(BASE, {}, given, where="params/own.yaml: 05")
 
 
 def test_a_keyword_is_no_second_concept_of_its_name():
     keywords = {"single": ["she"], "mismatched": []}
     with pytest.raises(ProfileError, match="single: a concept or union is called \"'she'\"; rename that"):
-        concepts.combined(BASE, {"'she'": ["a", "b"]}, keywords, where="here")
+        concepts.combine(BASE, {"'she'": ["a", "b"]}, keywords, where="here")
 
 
 @pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
@@ -161,7 +161,7 @@ def test_unions_and_keywords_of_every_profile_are_good(name):
         if name != "smoke"
         else profiles.load(name).sections["05_semantic_subspaces"]
     )
-    made = concepts.combined(concepts.read(told["concept_set"]), told["unions"], told["keywords"], where=name)
+    made = concepts.combine(concepts.word_lists(told["concept_set"]), told["unions"], told["keywords"], where=name)
     assert len(made) > 10 and all(made.values())
 
 
@@ -169,9 +169,9 @@ def test_unions_and_keywords_of_every_profile_are_good(name):
 
 
 def test_rules_are_checked():
-    assert concepts.told(concepts.rule({"kind": "top", "top": 5, "least": 1})) == "any of the top 5"
-    assert concepts.told(concepts.rule({"kind": "top", "top": 5, "least": 2})) == "at least 2 of the top 5"
-    assert concepts.told(concepts.rule({"kind": "mass", "share": 0.5})) == "50% of the activation"
+    assert concepts.describe(concepts.rule({"kind": "top", "top": 5, "least": 1})) == "any of the top 5"
+    assert concepts.describe(concepts.rule({"kind": "top", "top": 5, "least": 2})) == "at least 2 of the top 5"
+    assert concepts.describe(concepts.rule({"kind": "mass", "share": 0.5})) == "50% of the activation"
     for bad, message in (
         ({"kind": "topp"}, "did you mean `top`"),
         ({"kind": "top", "top": 5}, "least: missing"),
@@ -214,7 +214,7 @@ def test_rules_count_as_by_hand(world, kind):
     values = codes.toarray() if kind == "sparse" else np.maximum(codes.astype(np.float32), 0)
     listed = [f"W{i:02d}" for i in range(8)]
     found = concepts.evidence(codes, words, documents, on, k=6)
-    mask = concepts.member(listed, found)
+    mask = concepts.word_mask(listed, found)
     hits, masses = brute(values, words, on, {word.casefold() for word in listed}, 5)
     for least in (1, 2, 4):
         rule = concepts.rule({"kind": "top", "top": 5, "least": least})
@@ -239,14 +239,14 @@ def test_more_tops_than_were_kept(world):
     dense, words, documents, on = world
     found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
     with pytest.raises(ValueError, match="top 5, but 3 were kept"):
-        concepts.about(found, concepts.member([], found), concepts.rule({"kind": "top", "top": 5, "least": 1}))
+        concepts.about(found, concepts.word_mask([], found), concepts.rule({"kind": "top", "top": 5, "least": 1}))
 
 
 def test_absent_words_are_listed(world):
     dense, words, documents, on = world
     found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
-    assert concepts.absent(["W01", "w0", "nowhere"], found) == ["w0", "nowhere"]  # w0 is only a part of w01
-    assert concepts.member(["w0"], found).sum() == 0
+    assert concepts.absent_words(["W01", "w0", "nowhere"], found) == ["w0", "nowhere"]  # w0 is only a part of w01
+    assert concepts.word_mask(["w0"], found).sum() == 0
 
 
 def test_share_of_true_classes_by_hand(world):
@@ -257,72 +257,14 @@ def test_share_of_true_classes_by_hand(world):
         for column in dense.T.astype(float)
     ]
     for codes in (sparse.csr_array(dense), dense):
-        np.testing.assert_allclose(concepts.spent(codes, classes, [1, 3], on), expected, rtol=1e-6)
+        np.testing.assert_allclose(concepts.class_share(codes, classes, [1, 3], on), expected, rtol=1e-6)
 
 
 def test_precision_and_recall():
     chosen, true = np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool)
-    assert concepts.judge(chosen, true) == (3, 2 / 3, 2 / 3)
-    assert np.isnan(concepts.judge(~chosen & chosen, true).precision)
-    assert np.isnan(concepts.judge(chosen, np.zeros(5, bool)).recall)
-
-
-# --- placebos
-
-
-@pytest.fixture(scope="module")
-def text():
-    """800 words, as often as Zipf has it."""
-    occurs = np.maximum(20_000 // np.arange(1, 801), 1)
-    occurs[::50] = 0
-    empty = sparse.csr_array((800, 1))
-    found = concepts.Evidence(
-        tuple(f"w{i}" for i in range(800)), np.zeros((1, 5), np.int32), empty, np.zeros(1), np.zeros(1, int), occurs
-    )
-    return found, np.isin(np.arange(800), [3, 20, 33, 101, 160, 222, 240, 355, 404, 501])
-
-
-def test_placebo_words_are_all_that_occur_and_none_twice(text):
-    found, listed = text
-    order = concepts.placebo(found, listed, np.random.default_rng(0))
-    assert len(order) == len(set(order)) == (found.occurs > 0).sum() and (found.occurs[order] > 0).all()
-
-
-def test_listed_words_come_about_as_often_as_others(text):
-    """A list that avoided them would be less unlike other such lists than a random list is."""
-    found, listed = text
-    firsts = [concepts.placebo(found, listed, np.random.default_rng(s))[:9] for s in range(400)]
-    near = np.abs(np.log(found.occurs[:, None].clip(1e-9)) - np.log(found.occurs[listed & (found.occurs > 0)])) < 0.1
-    share = np.bincount(np.concatenate(firsts), minlength=800) / 400
-    assert share[listed & near.any(1)].mean() == pytest.approx(share[~listed & near.any(1)].mean(), abs=0.05)
-
-
-def test_placebos_occur_as_often(text):
-    found, listed = text
-    wanted = np.sort(np.log(found.occurs[listed & (found.occurs > 0)]))
-    firsts = [concepts.placebo(found, listed, np.random.default_rng(s))[: len(wanted)] for s in range(200)]
-    got = np.array([np.sort(np.log(found.occurs[first])) for first in firsts])
-    assert np.abs(got.mean(0) - wanted)[:-1].max() < 0.4  # the most frequent word has no equal
-    assert got.mean() == pytest.approx(wanted.mean(), abs=0.2)
-    assert got.mean() - np.log(found.occurs[~listed & (found.occurs > 0)]).mean() > 0.3  # any words would be rarer
-    assert len({tuple(first) for first in firsts}) == 200
-
-
-def test_words_far_from_any_listed_come_last(text):
-    found, _ = text
-    order = concepts.placebo(found, np.isin(np.arange(800), [4, 5]), np.random.default_rng(0), reach=30)
-    assert set(order[:30]) == set(np.argsort(-found.occurs, kind="stable")[:30])
-
-
-def test_placebos_are_drawn_by_seed(text):
-    found, listed = text
-    one, two = (concepts.placebo(found, listed, np.random.default_rng(7)) for _ in range(2))
-    np.testing.assert_array_equal(one, two)
-
-
-def test_a_placebo_of_nothing_is_nothing(text):
-    found, listed = text
-    assert concepts.placebo(found, listed & ~listed, np.random.default_rng(0)).size == 0
+    assert concepts.recovery(chosen, true) == (3, 2 / 3, 2 / 3)
+    assert np.isnan(concepts.recovery(~chosen & chosen, true).precision)
+    assert np.isnan(concepts.recovery(chosen, np.zeros(5, bool)).recall)
 
 
 def test_true_classes_are_those_of_any_listed_word():
@@ -333,5 +275,5 @@ def test_true_classes_are_those_of_any_listed_word():
 
 
 def test_where_the_truth_is_not_known_a_set_has_a_size_only():
-    judged = concepts.judge(np.array([True, False, True]), None)
+    judged = concepts.recovery(np.array([True, False, True]), None)
     assert judged.n == 2 and np.isnan([judged.precision, judged.recall]).all()

@@ -65,12 +65,12 @@ def test_no_test_no_answer():
 def test_a_subspace_is_told_with_its_null_or_as_too_few():
     found = subspaces.against("x", "y", 0.5, np.array([0.0, 0.2, 0.1, 0.1]), 12)
     told = {"n": "12", "score": "0.50", "null": "0.10 ± 0.08"}
-    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.2)) == told | {"p": "0.200"}
-    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.001, 0.3))["p"] == "0.001 / 0.300"
-    assert outcomes.told(chosen(np.arange(12)), found, Answer(0.001, math.nan))["p"] == "0.001 / n/a"
+    assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.2)) == told | {"p": "0.200"}
+    assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.001, 0.3))["p"] == "0.001 / 0.300"
+    assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.001, math.nan))["p"] == "0.001 / n/a"
     few = {"score": "too few", "null": "", "p": ""}
-    assert outcomes.told(chosen([3]), None, None) == {"n": "1"} | few
-    assert outcomes.told(chosen(np.arange(26), np.arange(26) // 4), None, None) == {"n": "26/7"} | few
+    assert outcomes.columns(chosen([3]), None, None) == {"n": "1"} | few
+    assert outcomes.columns(chosen(np.arange(26), np.arange(26) // 4), None, None) == {"n": "26/7"} | few
 
 
 def test_outcomes_are_told_apart():

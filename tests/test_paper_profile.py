@@ -17,7 +17,7 @@ from sae_utils import pipeline, profiles, store
 from sae_utils.engine.build import plan
 from sae_utils.engine.saes import releases
 from sae_utils.studies.models_and_dictionaries import training
-from sae_utils.studies.semantic_subspaces import relatedness
+from sae_utils.studies.semantic_subspaces import word2vec
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
 def test_word_vectors_are_those_of_google_news(profile, cached):
     told = profile.sections["05_semantic_subspaces"]["vectors"]
     assert told == {"kind": "download", "name": "word2vec-google-news-300"}
-    assert relatedness.vectors(told, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
+    assert word2vec.vectors(told, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
 
 
 def test_only_sizes_differ(profile):

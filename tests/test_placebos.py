@@ -35,9 +35,9 @@ def world():
 def drawn(world, listed, how="one-to-one", m=60):
     found, r = world
     priced = SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)])  # what `within` asks of a correlation
-    way = partial(subspaces.within, priced, how=how, least=0.1)
+    way = partial(subspaces.pairs_among, priced, how=how, least=0.1)
     pairs = way(*(concepts.about(side, listed, RULE) for side in found))
-    return pairs, placebos.drawn(pairs, found, (LIVE, LIVE), listed, RULE, way, m=m, seed=0)
+    return pairs, placebos.draw(pairs, found, (LIVE, LIVE), listed, RULE, way, m=m, seed=0)
 
 
 @pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
@@ -57,7 +57,9 @@ def test_placebos_are_as_many_and_alike(world, how):
 def test_a_placebo_is_all_that_its_words_choose(world):
     """Cut where the list first gives n pairs: one word less gives fewer, and no pair of the words is left out."""
     found, r = world
-    way = partial(subspaces.within, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1)
+    way = partial(
+        subspaces.pairs_among, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1
+    )
 
     def chosen(words):
         return way(*(concepts.about(side, np.isin(np.arange(WORDS), words), RULE) for side in found))
@@ -78,9 +80,11 @@ def test_a_placebo_is_all_that_its_words_choose(world):
 
 def test_what_words_cannot_give_is_no_null(world):
     found, r = world
-    way = partial(subspaces.within, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1)
+    way = partial(
+        subspaces.pairs_among, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1
+    )
     many = subspaces.Chosen(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180, np.float32))
-    made = placebos.drawn(many, found, (LIVE, LIVE), np.arange(WORDS) < 20, RULE, way, m=2, seed=0)
+    made = placebos.draw(many, found, (LIVE, LIVE), np.arange(WORDS) < 20, RULE, way, m=2, seed=0)
     assert made.tried == 2 * placebos.TRIES and made.a.shape == (0, 180) and np.isnan(made.apart)
 
 
@@ -114,12 +118,12 @@ def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
         of_words = rng.standard_normal((2, 100, 12))
         a, b = (words[of] + 0.5 * rng.standard_normal((len(of), 12)) for words in (of_words[0], of_words.sum(0)))
         every = subspaces.Chosen(np.arange(len(of)), np.arange(len(of)), rng.random(len(of)).astype(np.float32))
-        way, live = partial(subspaces.kept, every, sides="both"), np.ones(len(of), bool)
+        way, live = partial(subspaces.pairs_about, every, sides="both"), np.ones(len(of), bool)
         listed = np.isin(np.arange(100), rng.choice(100, 30 if features[1] == 1 else 8, replace=False))
         chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
-        made = placebos.drawn(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
+        made = placebos.draw(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
         measures = ["rsa_spearman", "cka_debiased", "mutual_knn"]
-        scores = placebos.against(chosen, made, a, b, measures, every, neighbours=3)
+        scores = placebos.test(chosen, made, a, b, measures, every, neighbours=3)
         p.append([x.p for x in scores.values()])
     rejected = (np.array(p) <= 0.1 + 1e-9).mean(axis=0)
     assert (rejected <= binom.ppf(0.995, 50, 0.1) / 50).all()
@@ -135,11 +139,69 @@ def test_scores_against_placebos(world):
     every = subspaces.Chosen(np.arange(90), np.arange(90), np.ones(90, np.float32))
     apart = np.where(np.isin(np.arange(90), pairs.b)[:, None], same, rng.standard_normal(same.shape))
     settings = {"pool": every, "neighbours": 3}
-    special = placebos.against(pairs, made, a, apart, ["rsa_pearson"], **settings)
-    common = placebos.against(pairs, made, a, same, ["rsa_pearson"], **settings)
+    special = placebos.test(pairs, made, a, apart, ["rsa_pearson"], **settings)
+    common = placebos.test(pairs, made, a, same, ["rsa_pearson"], **settings)
     assert set(special) == {"rsa_pearson", "procrustes_outside"}
     assert special["rsa_pearson"].p == 0.01 and special["rsa_pearson"].m == 99
     assert special["rsa_pearson"].null_mean < 0.2 and common["rsa_pearson"].null_mean > 0.9
     assert common["procrustes_outside"].null_mean > 0.8
     with pytest.raises(ValueError, match="0 placebo lists"):
-        placebos.against(pairs, made._replace(a=made.a[:0], b=made.b[:0]), a, same, ["rsa_pearson"], **settings)
+        placebos.test(pairs, made._replace(a=made.a[:0], b=made.b[:0]), a, same, ["rsa_pearson"], **settings)
+
+
+# --- random orders of words
+
+
+@pytest.fixture(scope="module")
+def text():
+    """800 words, as often as Zipf has it."""
+    occurs = np.maximum(20_000 // np.arange(1, 801), 1)
+    occurs[::50] = 0
+    empty = sparse.csr_array((800, 1))
+    found = concepts.Evidence(
+        tuple(f"w{i}" for i in range(800)), np.zeros((1, 5), np.int32), empty, np.zeros(1), np.zeros(1, int), occurs
+    )
+    return found, np.isin(np.arange(800), [3, 20, 33, 101, 160, 222, 240, 355, 404, 501])
+
+
+def test_placebo_words_are_all_that_occur_and_none_twice(text):
+    found, listed = text
+    order = placebos.word_order(found, listed, np.random.default_rng(0))
+    assert len(order) == len(set(order)) == (found.occurs > 0).sum() and (found.occurs[order] > 0).all()
+
+
+def test_listed_words_come_about_as_often_as_others(text):
+    """A list that avoided them would be less unlike other such lists than a random list is."""
+    found, listed = text
+    firsts = [placebos.word_order(found, listed, np.random.default_rng(s))[:9] for s in range(400)]
+    near = np.abs(np.log(found.occurs[:, None].clip(1e-9)) - np.log(found.occurs[listed & (found.occurs > 0)])) < 0.1
+    share = np.bincount(np.concatenate(firsts), minlength=800) / 400
+    assert share[listed & near.any(1)].mean() == pytest.approx(share[~listed & near.any(1)].mean(), abs=0.05)
+
+
+def test_placebos_occur_as_often(text):
+    found, listed = text
+    wanted = np.sort(np.log(found.occurs[listed & (found.occurs > 0)]))
+    firsts = [placebos.word_order(found, listed, np.random.default_rng(s))[: len(wanted)] for s in range(200)]
+    got = np.array([np.sort(np.log(found.occurs[first])) for first in firsts])
+    assert np.abs(got.mean(0) - wanted)[:-1].max() < 0.4  # the most frequent word has no equal
+    assert got.mean() == pytest.approx(wanted.mean(), abs=0.2)
+    assert got.mean() - np.log(found.occurs[~listed & (found.occurs > 0)]).mean() > 0.3  # any words would be rarer
+    assert len({tuple(first) for first in firsts}) == 200
+
+
+def test_words_far_from_any_listed_come_last(text):
+    found, _ = text
+    order = placebos.word_order(found, np.isin(np.arange(800), [4, 5]), np.random.default_rng(0), reach=30)
+    assert set(order[:30]) == set(np.argsort(-found.occurs, kind="stable")[:30])
+
+
+def test_placebos_are_drawn_by_seed(text):
+    found, listed = text
+    one, two = (placebos.word_order(found, listed, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_placebo_of_nothing_is_nothing(text):
+    found, listed = text
+    assert placebos.word_order(found, listed & ~listed, np.random.default_rng(0)).size == 0

@@ -199,10 +199,10 @@ def test_relations_are_told_with_their_scores_or_as_too_few():
     pairs, found = world()
     made, few = (relations.find(pairs, found, PAIRS[:n], share=0.5) for n in (3, 2))
     result = relations.test(made, rows(0), rows(1), m=19, seed=0)
-    told = relations.told(made, result)
+    told = relations.columns(made, result)
     assert told["n"] == "3" and told["across"] == f"{result['across'].observed:.2f}"
     assert told["parallel a, p"] == f"{result['parallel a'].p:.3f}"
-    assert relations.told(few, None) == {
+    assert relations.columns(few, None) == {
         "n": "2", "parallel a": "too few", "parallel a, p": "", "parallel b": "too few", "parallel b, p": "",
         "across": "too few", "across, p": "",
     }  # fmt: skip

@@ -39,7 +39,7 @@ def found():
 
 
 def test_everything_is_the_matching_above_the_threshold(found):
-    one, many = (subspaces.everything(found, how, 0.1) for how in ("one-to-one", "many-to-one"))
+    one, many = (subspaces.all_pairs(found, how, 0.1) for how in ("one-to-one", "many-to-one"))
     whole = matching.many_to_one(found)
     assert min(one.r.min(), many.r.min()) >= 0.1 and len(many.a) == (whole.r >= 0.1).sum() < len(whole.a)
     assert len(np.unique(one.b)) == len(one.b)
@@ -55,7 +55,7 @@ def test_a_block_has_the_bits_of_the_whole_matrix(found):
         a, b = rng.permutation(30)[:n], rng.permutation(24)[:m]
         np.testing.assert_array_equal(subspaces.block(found, a, b), whole[np.ix_(a, b)])
         about = np.isin(np.arange(30), a), np.isin(np.arange(24), b)
-        best = subspaces.within(found, *about, how="many-to-one", least=-1)
+        best = subspaces.pairs_among(found, *about, how="many-to-one", least=-1)
         inside = whole[np.ix_(*map(np.flatnonzero, about))]
         np.testing.assert_array_equal(best.r, inside.max(1))
         np.testing.assert_array_equal(best.b, np.sort(b)[inside.argmax(1)])
@@ -71,14 +71,14 @@ def test_way_2_prices_no_feature_outside_the_concept(found):
 
     about = np.isin(np.arange(30), [1, 3, 8]), np.isin(np.arange(24), [1, 7])
     for how in ("one-to-one", "many-to-one"):
-        subspaces.within(found._replace(price=price), *about, how=how, least=0.1)
+        subspaces.pairs_among(found._replace(price=price), *about, how=how, least=0.1)
     assert asked == [([1, 3, 8], [1, 7])] * 2
 
 
 def test_way_1_keeps_pairs_by_their_sides(found):
-    pairs = subspaces.everything(found, "one-to-one", 0.1)
+    pairs = subspaces.all_pairs(found, "one-to-one", 0.1)
     a, b = np.arange(30) < 6, (np.arange(24) > 3) & (np.arange(24) < 10)
-    both, either = (subspaces.kept(pairs, a, b, sides=sides) for sides in ("both", "either"))
+    both, either = (subspaces.pairs_about(pairs, a, b, sides=sides) for sides in ("both", "either"))
     assert [(i, j) for i, j in zip(pairs.a, pairs.b, strict=True) if a[i] and b[j]] == list(
         zip(both.a, both.b, strict=True)
     )
@@ -87,8 +87,8 @@ def test_way_1_keeps_pairs_by_their_sides(found):
 
 @pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
 def test_way_2_of_all_features_is_the_matching_of_all(found, how):
-    pairs = subspaces.everything(found, how, 0.1)
-    every = subspaces.within(found, np.ones(30, bool), np.ones(24, bool), how=how, least=0.1)
+    pairs = subspaces.all_pairs(found, how, 0.1)
+    every = subspaces.pairs_among(found, np.ones(30, bool), np.ones(24, bool), how=how, least=0.1)
     np.testing.assert_array_equal(every.a, pairs.a)
     np.testing.assert_array_equal(every.b, pairs.b)
     np.testing.assert_allclose(every.r, pairs.r, atol=1e-6)
@@ -97,25 +97,25 @@ def test_way_2_of_all_features_is_the_matching_of_all(found, how):
 def test_way_2_looks_at_the_concept_alone(found):
     """Feature 3 of a loses its copy, which is not about the concept, and takes what is left."""
     a, b = np.isin(np.arange(30), [1, 3]), np.isin(np.arange(24), [1, 7])
-    assert list(subspaces.within(found, a, b, how="one-to-one", least=-1).a) == [1, 3]
-    strict = subspaces.within(found, a, b, how="many-to-one", least=0.2)
+    assert list(subspaces.pairs_among(found, a, b, how="one-to-one", least=-1).a) == [1, 3]
+    strict = subspaces.pairs_among(found, a, b, how="many-to-one", least=0.2)
     assert (strict.a.tolist(), strict.b.tolist()) == ([1], [1])
 
 
 def test_no_feature_no_pair(found):
     none = np.zeros(30, bool)
     for how in ("one-to-one", "many-to-one"):
-        assert len(subspaces.within(found, none, np.ones(24, bool), how=how, least=0.1).a) == 0
-        pairs = subspaces.everything(found, how, 0.1)
-        assert len(subspaces.kept(pairs, none, none[:24], sides="either").a) == 0
+        assert len(subspaces.pairs_among(found, none, np.ones(24, bool), how=how, least=0.1).a) == 0
+        pairs = subspaces.all_pairs(found, how, 0.1)
+        assert len(subspaces.pairs_about(pairs, none, none[:24], sides="either").a) == 0
 
 
 def test_recovered_by_hand():
     pairs = chosen([0, 2, 4, 5], [1, 1, 3, 4])
     a, b = np.isin(np.arange(6), [0, 2, 3, 5]), np.isin(np.arange(6), [1, 3])
-    assert subspaces.recovered(pairs, a, b) == (4, 0.5, 0.75)
-    assert np.isnan(subspaces.recovered(pairs, None, None).precision)
-    assert np.isnan(subspaces.recovered(chosen([]), a, b).precision)
+    assert subspaces.recovery(pairs, a, b) == (4, 0.5, 0.75)
+    assert np.isnan(subspaces.recovery(pairs, None, None).precision)
+    assert np.isnan(subspaces.recovery(chosen([]), a, b).precision)
 
 
 def test_enough_pairs_and_partners():
@@ -125,8 +125,8 @@ def test_enough_pairs_and_partners():
 
 def test_alone_is_about_no_other_keyword():
     about = {"she": np.array([1, 1, 0, 0], bool), "he": np.array([0, 1, 1, 0], bool)}
-    assert subspaces.alone(about, "she").tolist() == [True, False, False, False]
-    assert subspaces.alone({"she": about["she"]}, "she").tolist() == about["she"].tolist()
+    assert subspaces.only_about(about, "she").tolist() == [True, False, False, False]
+    assert subspaces.only_about({"she": about["she"]}, "she").tolist() == about["she"].tolist()
 
 
 def test_unions_and_what_is_left():
@@ -145,7 +145,7 @@ def test_shuffled_pairings_are_those_of_significance():
     a, b = copies(1.0)
     at = np.random.default_rng(3).permutation(N)[:25]
     names = ["rsa_spearman", "rsa_pearson", "cka_debiased", "mutual_knn"]
-    ours = subspaces.arranged(chosen(at), a, b, names, neighbours=5, m=300, seed=1)
+    ours = subspaces.arrangement(chosen(at), a, b, names, neighbours=5, m=300, seed=1)
     known = [measures.measure(n, k=5) if n == "mutual_knn" else measures.measure(n) for n in names]
     theirs = significance.test(a[at], b[at], known, m=300, seed=1)
     for name, other in zip(names, theirs.values(), strict=True):
@@ -158,7 +158,7 @@ def test_shuffled_pairings_are_those_of_significance():
 def test_shared_partners_are_given_away_together():
     a, b = copies(1.0)
     many = Chosen(np.arange(30), np.arange(30) // 3, np.ones(30, np.float32))
-    ours = subspaces.arranged(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
+    ours = subspaces.arrangement(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
     pairs = matching.Pairs(many.a, many.b, many.r, np.zeros(N), np.zeros(N))
     theirs = comparison.geometry(pairs, a, b, "rsa_spearman", m=300, seed=1)
     assert ours.null == theirs.null == "reassigned among groups"
@@ -171,7 +171,7 @@ def test_random_pairings_are_found_as_often_as_promised():
     for seed in range(40):
         a, b = copies(0.5, seed)
         wrong = chosen(np.arange(20), np.random.default_rng(seed).permutation(20))
-        p.append(subspaces.arranged(wrong, a, b, ["rsa_pearson"], neighbours=5, m=99, seed=seed)["rsa_pearson"].p)
+        p.append(subspaces.arrangement(wrong, a, b, ["rsa_pearson"], neighbours=5, m=99, seed=seed)["rsa_pearson"].p)
     assert sum(x <= 0.1 for x in p) <= 9 and np.mean(p) == pytest.approx(0.5, abs=0.15)
 
 
@@ -204,8 +204,8 @@ def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
     mass = sparse.csr_array(np.array([[3.0, 0, 1], [0, 2, 0], [0, 1, 2]]))  # (words, features)
     found = concepts.Evidence(("x", "y", "z"), np.zeros((3, 1), np.int32), mass, np.ones(3), np.ones(3), np.ones(3))
     masks = [np.array([True, False, False]), np.array([False, True, True])]
-    assert subspaces.parts(found, masks, np.ones(3, bool)).tolist() == [0, 1, 1]
-    assert subspaces.parts(found, masks, np.array([True, False, True])).tolist() == [0, 2, 1]
+    assert subspaces.main_part(found, masks, np.ones(3, bool)).tolist() == [0, 1, 1]
+    assert subspaces.main_part(found, masks, np.array([True, False, True])).tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one-to-one", "many-to-one"])
@@ -216,7 +216,7 @@ def test_partners_change_places_within_their_part(many, monkeypatch):
     monkeypatch.setattr(
         subspaces.subsets, "score", lambda x, y, i, j, *rest: seen.append(j) or {"s": np.arange(len(j))}
     )
-    subspaces.arranged(pairs, a, b, ["s"], neighbours=5, m=50, seed=0, part=part)
+    subspaces.arrangement(pairs, a, b, ["s"], neighbours=5, m=50, seed=0, part=part)
     moved = seen[1]
     assert moved.shape == (50, 24) and len(np.unique(moved, axis=0)) > 40
     assert (part[moved] == part[pairs.b]).all()
@@ -231,12 +231,12 @@ def test_parts_that_lie_apart_are_in_the_null_of_a_union():
         a, b, part = apart(seed, 1.0)
         b[part == 0], b[part == 1] = b[part == 0][::-1], b[part == 1][::-1]  # wrong partners, right parts
         settings = {"neighbours": 5, "m": 99, "seed": seed}
-        whole.append(subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"].p)
-        of = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
+        whole.append(subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"].p)
+        of = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
         within.append(of.p)
     assert max(whole) < 0.05 and sum(p < 0.05 for p in within) <= 4 and np.mean(within) > 0.3
     a, b, part = apart(0, 0.2)
-    found = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
+    found = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
     assert found.p == 0.01 and found.null == "shuffled within the parts" and found.movable == 1
 
 
@@ -244,7 +244,7 @@ def test_pairs_that_cannot_move_within_their_part_are_counted():
     a, b, _ = apart(0, 1.0)
     part = np.where(np.arange(24) < 18, np.arange(24), 30)  # six share a part, the others are alone
     settings = {"neighbours": 5, "m": 19, "seed": 0, "part": part}
-    found = subspaces.arranged(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"]
+    found = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"]
     assert found.movable == 0.25 and found.undetermined
 
 
@@ -255,19 +255,19 @@ def test_a_common_rotation_aligns_what_it_was_not_fitted_on():
     a, b = copies(0.0)
     inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
     settings = {"neighbours": 5, "m": 99, "seed": 0, "pool": pool}
-    exact = subspaces.arranged(inside, a, b, ["rsa_pearson"], **settings)
+    exact = subspaces.arrangement(inside, a, b, ["rsa_pearson"], **settings)
     assert exact[subspaces.OUTSIDE].observed == pytest.approx(1, abs=1e-5)
     assert exact[subspaces.OUTSIDE].p == 0.01 and exact[subspaces.OUTSIDE].n == 10
-    alone = subspaces.arranged(inside, a, b, ["rsa_pearson"], **settings | {"pool": None})
+    alone = subspaces.arrangement(inside, a, b, ["rsa_pearson"], **settings | {"pool": None})
     assert list(alone) == ["rsa_pearson"] and (alone["rsa_pearson"].draws == exact["rsa_pearson"].draws).all()
     b[:10] = -b[:10]  # another rotation inside than outside
-    assert subspaces.arranged(inside, a, b, [], **settings)[subspaces.OUTSIDE].observed < 0
+    assert subspaces.arrangement(inside, a, b, [], **settings)[subspaces.OUTSIDE].observed < 0
 
 
 def test_the_rotation_sees_no_pair_of_the_subspace():
     a, b = copies(0.5)
     inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
-    before = subspaces.aligned(inside.a[None], inside.b[None], pool, a, b)
+    before = subspaces.rotated_cosine(inside.a[None], inside.b[None], pool, a, b)
     x, y = a[10:].astype(float), b[10:].astype(float)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     u, v = (a[:10] - x.mean(0)) @ left @ right, b[:10] - y.mean(0)
@@ -284,16 +284,16 @@ def test_power_grows_with_n_and_names_the_fewest():
     settings = {"neighbours": 5, "trials": 20, "m": 59, "level": 0.05, "seed": 0}
     power = subspaces.power(chosen(np.arange(60)), a, b, "rsa_pearson", sizes, **settings)
     assert np.isnan(power[4]) and power[3] > power[0] + 0.4
-    n = subspaces.fewest(sizes, power, 0.8)
+    n = subspaces.fewest_pairs(sizes, power, 0.8)
     assert n in sizes and power[sizes.index(n)] >= 0.8
 
 
 def test_the_fewest_are_where_the_power_stays():
     sizes = [5, 10, 20, 40]
-    assert subspaces.fewest(sizes, np.array([0.9, 0.5, 0.8, 1]), 0.8) == 20
-    assert subspaces.fewest(sizes, np.array([0.1, 0.5, 0.8, np.nan]), 0.8) == 20
-    assert subspaces.fewest(sizes, np.array([0.1, 0.2, 0.3, np.nan]), 0.8) == 21
-    assert subspaces.fewest(sizes, np.full(4, np.nan), 0.8) == 1
+    assert subspaces.fewest_pairs(sizes, np.array([0.9, 0.5, 0.8, 1]), 0.8) == 20
+    assert subspaces.fewest_pairs(sizes, np.array([0.1, 0.5, 0.8, np.nan]), 0.8) == 20
+    assert subspaces.fewest_pairs(sizes, np.array([0.1, 0.2, 0.3, np.nan]), 0.8) == 21
+    assert subspaces.fewest_pairs(sizes, np.full(4, np.nan), 0.8) == 1
 
 
 def test_one_partner_for_all_is_never_found():

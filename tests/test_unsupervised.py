@@ -62,7 +62,7 @@ def test_lda_of_one_label_predicts_none(planted):
 
 def test_clusters_are_named_by_most_of_their_labels():
     clusters, labels = np.array([0, 0, 0, 1, 1, 2, -1, -1]), np.array([4, 2, 2, -1, 3, -1, 2, 2])
-    assert unsupervised.named(clusters, labels).tolist() == [2, 2, 2, 3, 3, -1, -1, -1]
+    assert unsupervised.majority_label(clusters, labels).tolist() == [2, 2, 2, 3, 3, -1, -1, -1]
 
 
 def test_pairs_carry_a_cluster():
@@ -74,8 +74,8 @@ def test_pairs_carry_a_cluster():
 def test_a_cluster_is_told_from_random_features(planted):
     rows, truth = planted
     pool = np.arange(90)
-    one = unsupervised.compact(np.flatnonzero(truth == 1)[:12], pool, rows, m=199, seed=0)
-    mixed = unsupervised.compact(pool[::8], pool, rows, m=199, seed=0)
+    one = unsupervised.compactness(np.flatnonzero(truth == 1)[:12], pool, rows, m=199, seed=0)
+    mixed = unsupervised.compactness(pool[::8], pool, rows, m=199, seed=0)
     assert one.p == 1 / 200 and mixed.p > 0.05 and one.n == 12
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     twelve = unit[np.flatnonzero(truth == 1)[:12]]
@@ -84,7 +84,7 @@ def test_a_cluster_is_told_from_random_features(planted):
 
 def test_features_that_repeat_count_once(planted):
     rows, _ = planted
-    twice = unsupervised.compact(np.array([1, 1, 2]), np.arange(90), rows, m=19, seed=0)
+    twice = unsupervised.compactness(np.array([1, 1, 2]), np.arange(90), rows, m=19, seed=0)
     assert twice.n == 2
-    assert unsupervised.compact(np.array([1, 1]), np.arange(90), rows, m=19, seed=0) is None
-    assert unsupervised.compact(np.arange(5), np.arange(5), rows, m=19, seed=0) is None
+    assert unsupervised.compactness(np.array([1, 1]), np.arange(90), rows, m=19, seed=0) is None
+    assert unsupervised.compactness(np.arange(5), np.arange(5), rows, m=19, seed=0) is None

@@ -20,7 +20,7 @@ from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.saes import dictionaries
 from sae_utils.engine.checks.sections import CLOSED
 from sae_utils.engine.core.spec import ProfileError, Spec, build, choose
-from sae_utils.studies.semantic_subspaces import concepts, relatedness
+from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import planted, published
 from sae_utils.studies.known_truth import synthetic
@@ -205,14 +205,14 @@ def _layers(profile: Profile) -> None:
 
 def _concepts(profile: Profile) -> None:
     section, where = profile.sections[CONCEPTS], f"{_where(profile)}{CONCEPTS}"
-    lists = concepts.read(section["concept_set"])
-    concepts.combined(lists, section["unions"], section["keywords"], where=where)
+    lists = concepts.word_lists(section["concept_set"])
+    concepts.combine(lists, section["unions"], section["keywords"], where=where)
     for number, value in enumerate(section["rules"]):
         rule = concepts.rule(value, f"{where}.rules.{number}")
         tops = section["labelling"]["tops"]
         if isinstance(rule, concepts.Top) and rule.top > tops:
             raise ProfileError(f"{where}.rules.{number}.top: {rule.top} of the {tops} tokens of labelling.tops")
-    choose(relatedness.KINDS, section["vectors"], f"{where}.vectors")
+    choose(word2vec.KINDS, section["vectors"], f"{where}.vectors")
 
 
 def _planted(profile: Profile) -> None:

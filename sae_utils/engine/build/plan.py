@@ -23,7 +23,7 @@ from sae_utils.engine.lms import pretrained
 from sae_utils.profiles import Profile
 from sae_utils.engine.saes import quality, releases
 from sae_utils.engine.core.spec import ProfileError, choose
-from sae_utils.studies.semantic_subspaces import relatedness
+from sae_utils.studies.semantic_subspaces import word2vec
 
 
 class Source(NamedTuple):
@@ -60,11 +60,11 @@ def sources(profile: Profile) -> list[Source]:
 
 def _vectors(key: str, value: dict[str, Any]) -> Source:
     try:
-        spec = choose(relatedness.KINDS, value, key)
+        spec = choose(word2vec.KINDS, value, key)
     except ProfileError as error:
         return Source(key, "", None, 0, "", 0, str(error))
-    assert isinstance(spec, relatedness.Download)
-    known = relatedness.offered(spec.name)
+    assert isinstance(spec, word2vec.Download)
+    known = word2vec.available(spec.name)
     fetch = sum(size for name, size in known.sizes.items() if name not in known.cached)
     cached = sum(known.sizes[name] for name in known.cached)
     missing = "" if cached else known.refusal

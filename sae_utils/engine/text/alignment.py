@@ -2,7 +2,7 @@
 
 In: a text artefact and two tokenizers. Out: where their tokens end, the positions they share, and the tokens of each
 up to there.
-Never: models, codes (`aligned` has them); tokens paired by their number or by what they spell; a guess where a
+Never: models, codes; tokens paired by their number or by what they spell; a guess where a
 tokenizer does not say where its tokens lie.
 
 A position is a character after which a token of both ends. The *unit* of a position is the text since the last one:

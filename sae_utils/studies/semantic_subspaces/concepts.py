@@ -34,7 +34,7 @@ class ConceptSet(Spec):
     """words of every concept"""
 
 
-def read(name: str) -> dict[str, tuple[str, ...]]:
+def word_lists(name: str) -> dict[str, tuple[str, ...]]:
     """The concepts of the set `name` of params/concepts.yaml, case-folded, in the order of the file.
 
     Raises:
@@ -78,7 +78,7 @@ class Combinations(Spec):
     keywords: Keywords
 
 
-def combined(
+def combine(
     lists: Mapping[str, Sequence[str]], unions: Mapping[str, Any], keywords: Mapping[str, Any], *, where: str
 ) -> dict[str, tuple[str, ...]]:
     """`lists`, then `unions` of them by name, then a list for each single one of the `Keywords`, named like "'she'".
@@ -90,9 +90,9 @@ def combined(
             that is taken; a keyword that is not one word, or stands twice; a mismatched word that is no keyword, or its
             own partner.
     """
-    told = build(Combinations, {"unions": unions, "keywords": keywords}, where)
+    given = build(Combinations, {"unions": unions, "keywords": keywords}, where)
     made = {name: tuple(words) for name, words in lists.items()}
-    for name, parts in told.unions.items():
+    for name, parts in given.unions.items():
         at = f"{where}.unions.{name}"
         if name in lists:
             raise ProfileError(f"{at}: a concept has that name; choose another")
@@ -102,14 +102,14 @@ def combined(
             if part in parts[:place]:
                 raise ProfileError(f"{at}: {part!r} stands twice in the list; remove one")
         made[name] = tuple(dict.fromkeys(word for part in parts for word in lists[part]))
-    single, at = told.keywords.single, f"{where}.keywords.single"
+    single, at = given.keywords.single, f"{where}.keywords.single"
     for place, word in enumerate(single):
         _one_word(word, at)
         if word.casefold() in {other.casefold() for other in single[:place]}:
             raise ProfileError(f"{at}: {word!r} stands twice in the list; remove one")
         if f"'{word}'" in made:
             raise ProfileError(f"{at}: a concept or union is called \"'{word}'\"; rename that")
-    for one, other in told.keywords.mismatched:
+    for one, other in given.keywords.mismatched:
         at = f"{where}.keywords.mismatched"
         for word in (one, other):
             if word not in single:
@@ -159,7 +159,7 @@ def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
     return made
 
 
-def told(made: Rule) -> str:
+def describe(made: Rule) -> str:
     """A rule in words, for a table."""
     if isinstance(made, Mass):
         return f"{made.share:.0%} of the activation"
@@ -208,12 +208,12 @@ def evidence(codes: Any, words: Words, documents: ArrayLike, on: Mask, *, k: int
     )
 
 
-def member(words: Iterable[str], found: Evidence) -> Mask:
+def word_mask(words: Iterable[str], found: Evidence) -> Mask:
     """(words,) which of the words of the text are listed; whole words, case-folded."""
     return np.isin(np.array(found.words), [word.casefold() for word in words])
 
 
-def absent(words: Iterable[str], found: Evidence) -> list[str]:
+def absent_words(words: Iterable[str], found: Evidence) -> list[str]:
     """Listed words that end at no token of those looked at: they can find nothing. Other documents may have them."""
     there = {word for word, n in zip(found.words, found.occurs, strict=True) if n}
     return [word for word in words if word.casefold() not in there]
@@ -240,7 +240,7 @@ def true_classes(words: Iterable[str]) -> list[int]:
     return [number for number, name in enumerate(stories.CLASSES) if name in names]
 
 
-def spent(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask) -> NDArray[np.float64]:
+def class_share(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask) -> NDArray[np.float64]:
     """(features,) share of the activation at the tokens `on` that goes to tokens of the true classes `chosen`.
 
     `classes` (tokens,) is -1 where there is none. NaN for features that never fire there.
@@ -254,7 +254,7 @@ def spent(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask) -> N
     return np.divide(of_class @ part, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-class Judged(NamedTuple):
+class Recovery(NamedTuple):
     """A set of features held against the true one."""
 
     n: int
@@ -264,32 +264,9 @@ class Judged(NamedTuple):
     """share of the true that is in the set; NaN where none is true"""
 
 
-def judge(chosen: Mask, true: Mask | None) -> Judged:
+def recovery(chosen: Mask, true: Mask | None) -> Recovery:
     """Precision and recall of the features `chosen` against those that are `true`, None where that is not known."""
     if true is None:
-        return Judged(int(chosen.sum()), float("nan"), float("nan"))
+        return Recovery(int(chosen.sum()), float("nan"), float("nan"))
     both, n, of = int((chosen & true).sum()), int(chosen.sum()), int(true.sum())
-    return Judged(n, both / n if n else float("nan"), both / of if of else float("nan"))
-
-
-def placebo(found: Evidence, listed: Mask, rng: np.random.Generator, *, reach: int = 20) -> NDArray[np.int64]:
-    """All words that occur in random order, those that occur about as often as listed ones first.
-
-    A word's weight is the number of listed words to which it is among the `reach` nearest in how often it occurs; words
-    come as in weighted sampling without replacement (Efraimidis & Spirakis 2006). The first so many as are listed are
-    a placebo of the list; a longer placebo is a longer piece. Listed words come as often as others: lists that avoid
-    them would be less unlike each other than a random list is unlike them.
-    """
-    there = np.flatnonzero(found.occurs > 0)
-    there = there[np.argsort(found.occurs[there], kind="stable")]
-    wanted = found.occurs[listed & (found.occurs > 0)]
-    if not len(wanted):
-        return there[:0]
-    # the middle of those that occur as often
-    left, right = (np.searchsorted(found.occurs[there], wanted, side=side) for side in ("left", "right"))
-    first = np.clip((left + right) // 2 - reach // 2, 0, max(len(there) - reach, 0))
-    steps = np.bincount(first, minlength=len(there) + 1) - np.bincount(
-        np.minimum(first + reach, len(there)), minlength=len(there) + 1
-    )
-    weight = np.maximum(np.cumsum(steps)[:-1], 1e-9)
-    return there[np.argsort(rng.exponential(size=len(there)) / weight, kind="stable")]
+    return Recovery(n, both / n if n else float("nan"), both / of if of else float("nan"))

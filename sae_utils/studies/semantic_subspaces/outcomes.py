@@ -51,7 +51,7 @@ def answers(
 ) -> tuple[dict[Key, Answer], dict[Key, dict[str, float]]]:
     """What the tests of subspaces say by one measure, and every corrected p against a shuffled pairing.
 
-    `shuffled`: all measures of every subspace (`subspaces.arranged`); `within`: the same with parts, of unions. The
+    `shuffled`: all measures of every subspace (`subspaces.arrangement`); `within`: the same with parts, of unions. The
     family of the correction is all of these (`inference.maximum_of_z`): draws are to be independent across them.
     """
     tests: dict[tuple[str, Key], Mapping[str, Result]] = {("shuffled", key): x for key, x in shuffled.items()}
@@ -68,15 +68,15 @@ def answers(
     return found, {key: corrected["shuffled", key] for key in shuffled}
 
 
-def counted(chosen: Chosen) -> str:
+def pair_count(chosen: Chosen) -> str:
     """Number of pairs, after a slash that of different partners where fewer: "26/7"."""
     n, partners = len(chosen.a), len(np.unique(chosen.b))
     return f"{n:,}" if partners == n else f"{n:,}/{partners:,}"
 
 
-def told(chosen: Chosen, found: Result | None, answer: Answer | None) -> dict[str, str]:
+def columns(chosen: Chosen, found: Result | None, answer: Answer | None) -> dict[str, str]:
     """n, score, null and p of a subspace as text, of a union with p within its parts; "too few" where not scored."""
-    n = counted(chosen)
+    n = pair_count(chosen)
     if found is None or answer is None:
         return {"n": n, "score": "too few", "null": "", "p": ""}
     return {

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sae_utils.engine.chance import subsets
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces import subspaces
-from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about, placebo
+from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about
 from sae_utils.studies.semantic_subspaces.subspaces import Chosen, Ints, Way
 
 SURPLUS = 2  # times as many lists as are kept, so that there is a choice among them
@@ -50,7 +50,7 @@ class Placebos(NamedTuple):
         return float((np.abs(self.alike.mean(0) - self.wanted) / np.maximum(self.spread, 1e-9)).max())
 
 
-def drawn(
+def draw(
     chosen: Chosen,
     found: tuple[Evidence, Evidence],
     live: tuple[Mask, Mask],
@@ -63,7 +63,7 @@ def drawn(
 ) -> Placebos:
     """Pairs of `m` random lists of words, labelled and paired as the concept's; every list gives n pairs.
 
-    A list is a random order of words (`concepts.placebo`), cut where its `way` first gives n pairs; if the last word
+    A list is a random order of words (`word_order`), cut where its `way` first gives n pairs; if the last word
     brings more than n, the list is dropped, so that no word loses a feature. Of SURPLUS x m such lists the m are kept
     whose means are nearest to the concept's in firings, correlation, in how many share a partner and in how many pairs
     a word has. All m or none: none where TRIES x m lists give fewer than m.
@@ -76,7 +76,7 @@ def drawn(
     with tqdm(total=SURPLUS * m, desc="placebo lists", leave=False, disable=None, delay=2) as bar:
         while len(cuts) < SURPLUS * m and tried < TRIES * m:
             tried += 1
-            if cut := _cut(placebo(found[0], listed, rng), n, found, live, rule, way):
+            if cut := _cut(word_order(found[0], listed, rng), n, found, live, rule, way):
                 cuts.append(cut)
                 bar.update()
     wanted = _covariates(chosen, listed, found)
@@ -103,7 +103,7 @@ def _cut(
     return best if best and len(best[0].a) == n else None
 
 
-def against(
+def test(
     chosen: Chosen,
     drawn: Placebos,
     rows_a: np.ndarray,
@@ -122,7 +122,7 @@ def against(
     found = {}
     a, b = np.vstack([chosen.a[None], drawn.a]), np.vstack([chosen.b[None], drawn.b])
     scores = subsets.score(rows_a, rows_b, a, b, measures, neighbours)
-    scores[subspaces.OUTSIDE] = subspaces.aligned(a, b, pool, rows_a, rows_b)
+    scores[subspaces.OUTSIDE] = subspaces.rotated_cosine(a, b, pool, rows_a, rows_b)
     for name, values in scores.items():
         found[name] = subspaces.against(name, "placebo lists", float(values[0]), values[1:], len(chosen.a))
     return found
@@ -144,3 +144,26 @@ def _nearest(means: NDArray[np.float64], wanted: NDArray[np.float64], m: int) ->
     scale = means.std(0)
     scale[scale == 0] = 1
     return np.sort(np.argsort((((means - wanted) / scale) ** 2).sum(1), kind="stable")[:m])
+
+
+def word_order(found: Evidence, listed: Mask, rng: np.random.Generator, *, reach: int = 20) -> NDArray[np.int64]:
+    """All words that occur in random order, those that occur about as often as listed ones first.
+
+    A word's weight is the number of listed words to which it is among the `reach` nearest in how often it occurs; words
+    come as in weighted sampling without replacement (Efraimidis & Spirakis 2006). The first so many as are listed are
+    a placebo of the list; a longer placebo is a longer piece. Listed words come as often as others: lists that avoid
+    them would be less unlike each other than a random list is unlike them.
+    """
+    there = np.flatnonzero(found.occurs > 0)
+    there = there[np.argsort(found.occurs[there], kind="stable")]
+    wanted = found.occurs[listed & (found.occurs > 0)]
+    if not len(wanted):
+        return there[:0]
+    # the middle of those that occur as often
+    left, right = (np.searchsorted(found.occurs[there], wanted, side=side) for side in ("left", "right"))
+    first = np.clip((left + right) // 2 - reach // 2, 0, max(len(there) - reach, 0))
+    steps = np.bincount(first, minlength=len(there) + 1) - np.bincount(
+        np.minimum(first + reach, len(there)), minlength=len(there) + 1
+    )
+    weight = np.maximum(np.cumsum(steps)[:-1], 1e-9)
+    return there[np.argsort(rng.exponential(size=len(there)) / weight, kind="stable")]

@@ -18,7 +18,7 @@ from sae_utils import significance
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.pairing import directions
 from sae_utils.significance import Result
-from sae_utils.studies.semantic_subspaces.concepts import Evidence, member
+from sae_utils.studies.semantic_subspaces.concepts import Evidence, word_mask
 from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 Floats = NDArray[np.float64]
@@ -60,7 +60,7 @@ def find(
     folded = [_two(pair) for pair in pairs]
     home: dict[str, tuple[float, int]] = {}
     for word in dict.fromkeys(word for pair in folded for word in pair):
-        listed = member(word.split(), found[0])
+        listed = word_mask(word.split(), found[0])
         if listed.any() and len(chosen.a):
             spent = [listed.astype(np.float64) @ side.mass for side in found]
             both = np.sqrt(spent[0][chosen.a] * spent[1][chosen.b])
@@ -127,7 +127,7 @@ def test(
     }
 
 
-def told(relations: Relations, found: Mapping[str, Result] | None) -> dict[str, str]:
+def columns(relations: Relations, found: Mapping[str, Result] | None) -> dict[str, str]:
     """n, and every score with its p, as text; "too few" where nothing was tested."""
     cells = {"n": f"{len(relations.words)}"}
     for name in SCORES:

@@ -20,7 +20,7 @@ from sae_utils.engine.chance import subsets
 from sae_utils.engine.pairing import comparison
 from sae_utils.matching import Pairs
 from sae_utils.significance import Baseline, Result
-from sae_utils.studies.semantic_subspaces.concepts import Evidence, Judged, Mask
+from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Recovery
 
 Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
 Ints: TypeAlias = NDArray[np.int64]
@@ -39,7 +39,7 @@ class Chosen(NamedTuple):
     """(n,) correlation on the documents that chose"""
 
 
-def everything(correlation: Correlation, how: Matching, least: float) -> Pairs:
+def all_pairs(correlation: Correlation, how: Matching, least: float) -> Pairs:
     """All features paired, at a correlation of at least `least`: greedily one-to-one, or each of a with its best."""
     if how == "one-to-one":
         return matching.greedy(correlation, least)
@@ -50,14 +50,14 @@ def everything(correlation: Correlation, how: Matching, least: float) -> Pairs:
 # --- the first two ways to a subspace
 
 
-def kept(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Chosen:
+def pairs_about(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Chosen:
     """Way 1: of all pairs, those whose features are about the concept on both sides, or on either."""
     of_a, of_b = about_a[pairs.a], about_b[pairs.b]
     at = np.flatnonzero(of_a & of_b if sides == "both" else of_a | of_b)
     return Chosen(pairs.a[at].astype(np.int64), pairs.b[at].astype(np.int64), pairs.r[at])
 
 
-def within(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
+def pairs_among(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
     """Way 2: the features about the concept on either side, paired among themselves at an r of at least `least`."""
     a, b = np.flatnonzero(about_a), np.flatnonzero(about_b)
     if not a.size * b.size:
@@ -86,7 +86,7 @@ def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
     return np.where(np.isnan(r), np.float32(-1), r)
 
 
-def recovered(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Judged:
+def recovery(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Recovery:
     """How well the pairs recover the features that are truly about the concept, masks of both sides.
 
     Precision: pairs of which both features are. Recall: features of a that are, and are in a pair. NaN where the truth
@@ -94,13 +94,13 @@ def recovered(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Judge
     """
     n = len(chosen.a)
     if true_a is None or true_b is None:
-        return Judged(n, float("nan"), float("nan"))
+        return Recovery(n, float("nan"), float("nan"))
     right, of = int((true_a[chosen.a] & true_b[chosen.b]).sum()), int(true_a.sum())
     in_pair = len(np.intersect1d(chosen.a, np.flatnonzero(true_a)))
-    return Judged(n, right / n if n else float("nan"), in_pair / of if of else float("nan"))
+    return Recovery(n, right / n if n else float("nan"), in_pair / of if of else float("nan"))
 
 
-def alone(about: Mapping[str, Mask], word: str) -> Mask:
+def only_about(about: Mapping[str, Mask], word: str) -> Mask:
     """(features,) about `word` and about no other of these, so that none counts under two."""
     others = [mask for other, mask in about.items() if other != word]
     return np.asarray(about[word] & ~np.any(others, axis=0)) if others else about[word]
@@ -127,7 +127,7 @@ def without(pool: Chosen, chosen: Chosen) -> Chosen:
 # --- tests
 
 
-def parts(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
+def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
     """(features,) of several lists (words,) the one on whose words a feature spends most of its activation.
 
     Features that are not about their union (`about`) are a part of their own, the last.
@@ -136,7 +136,7 @@ def parts(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
     return np.where(about, most, len(listed))
 
 
-def arranged(
+def arrangement(
     chosen: Chosen,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
@@ -167,7 +167,7 @@ def arranged(
     drawn = subsets.score(rows_a, rows_b, chosen.a[None], moved, measures, neighbours)
     if pool is not None:
         b = np.concatenate([chosen.b[None], moved])
-        scores = aligned(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
+        scores = rotated_cosine(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
         observed[OUTSIDE], drawn[OUTSIDE] = scores[:1], scores[1:]
     return {
         name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable, note)
@@ -218,7 +218,9 @@ def random_subsets(
 # --- a rotation fitted on pairs outside the subspace
 
 
-def aligned(a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray) -> NDArray[np.float64]:
+def rotated_cosine(
+    a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray
+) -> NDArray[np.float64]:
     """Cosines (m,) of the rows of a, rotated, with those of b; the rotation is fitted on the pool without them.
 
     `a`, `b` (m, n): features of every draw. Of the `pool` those pairs are fitted that have no feature in common with
@@ -258,7 +260,7 @@ def power(
     level: float,
     seed: int,
 ) -> NDArray[np.float64]:
-    """(sizes,) how often `arranged` finds p <= `level` in random subsets of a pool of pairs, by their size.
+    """(sizes,) how often `arrangement` finds p <= `level` in random subsets of a pool of pairs, by their size.
 
     The pool's own similarity is the effect that is to be found. NaN for sizes above the pool's.
     """
@@ -274,13 +276,13 @@ def power(
             if len(np.unique(part.b)) == 1:  # one partner for all: nothing is arranged
                 p.append(1.0)
                 continue
-            result = arranged(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])
+            result = arrangement(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])
             p.append(result[measure].p)
         found[s] = np.mean(np.array(p) <= level)
     return found
 
 
-def fewest(sizes: Sequence[int], found: np.ndarray, enough: float) -> int:
+def fewest_pairs(sizes: Sequence[int], found: np.ndarray, enough: float) -> int:
     """The size from which on the power is at least `enough`; one more than the largest tried, if there is none."""
     good = np.nan_to_num(found, nan=0.0) >= enough
     tried = [n for n, value in zip(sizes, found, strict=True) if np.isfinite(value)]

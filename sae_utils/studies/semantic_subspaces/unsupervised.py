@@ -61,7 +61,7 @@ def lda(rows: np.ndarray, labels: Ints, folds: int, seed: int) -> Ints:
     return predicted
 
 
-def named(clusters: Ints, labels: Ints) -> Ints:
+def majority_label(clusters: Ints, labels: Ints) -> Ints:
     """(features,) the label that most labelled features of a cluster have, the first of equals; -1 where none has one.
 
     `clusters` and `labels` (features,), both -1 where there is none.
@@ -80,7 +80,7 @@ def carried(cluster: Ints, pairs: Chosen) -> Chosen:
     return Chosen(pairs.a[at], pairs.b[at], pairs.r[at])
 
 
-def compact(cluster: Ints, pool: Ints, rows: np.ndarray, *, m: int, seed: int | Sequence[int]) -> Result | None:
+def compactness(cluster: Ints, pool: Ints, rows: np.ndarray, *, m: int, seed: int | Sequence[int]) -> Result | None:
     """Mean cosine of two different features of a cluster against as many of a pool, drawn `m` times.
 
     `cluster` and `pool` are features, each counted once. None for fewer than two, or a pool that is smaller.

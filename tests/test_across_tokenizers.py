@@ -9,7 +9,7 @@ from sae_utils import matching, pipeline, store
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies.across_tokenizers import aligned
+from sae_utils.studies import across_tokenizers
 from sae_utils.studies.layer_sweep import cells  # fmt: skip
 
 STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0.3, 0.3], "split_seed": 0}
@@ -45,7 +45,7 @@ def stories(seed: int = 3):
 
 
 def placed(a: Side, b: Side, at: str = "words"):
-    return aligned.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
+    return across_tokenizers.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
 
 
 @pytest.fixture
@@ -138,7 +138,9 @@ def test_other_texts_are_refused(words):
 
 def test_rows_of_another_tokenizer_are_refused(words, pieces):
     with pytest.raises(ValueError, match=r"the rows hold \d+ tokens where the tokenizer gives \d+"):
-        aligned.positions(words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words")
+        across_tokenizers.positions(
+            words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words"
+        )
 
 
 # --- codes
@@ -152,30 +154,32 @@ def random_codes(seed: int, tokens: int = 60, width: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
 def test_aggregation_is_that_of_dense_rows(how, seed):
     """Also of negative codes, and with tokens that are in no unit."""
     codes = random_codes(seed)
     first = np.sort(np.random.default_rng(seed).choice(60, 20, replace=False))
     last = np.maximum(first, np.append(first[1:], 60) - 1 - np.arange(20) % 2)
-    found = aligned.aggregate(sparse.csr_array(codes), first, last, how)
+    found = across_tokenizers.aggregate(sparse.csr_array(codes), first, last, how)
     take = {"last": lambda x: x[-1], "mean": lambda x: x.mean(axis=0), "max": lambda x: x.max(axis=0)}[how]
     expected = np.array([take(codes[i : j + 1]) for i, j in zip(first, last, strict=True)])
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-6)
     assert found.dtype == np.float32 and found.has_sorted_indices and (last > first).any()
 
 
-@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
 def test_units_of_one_token_are_left_as_they_are(how):
     codes = sparse.csr_array(random_codes(0))
-    found = aligned.aggregate(codes, np.arange(60), np.arange(60), how)
+    found = across_tokenizers.aggregate(codes, np.arange(60), np.arange(60), how)
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(found, name), getattr(codes, name))
 
 
-@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
 def test_codes_where_nothing_fires(how):
-    found = aligned.aggregate(sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how)
+    found = across_tokenizers.aggregate(
+        sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how
+    )
     assert found.shape == (2, 3) and found.nnz == 0
 
 
@@ -183,28 +187,28 @@ def test_blocks_make_no_difference(words, pieces, monkeypatch):
     kept = placed(words, pieces)
     codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
     whole = activations.matrix(codes)
-    for how in aligned.AGGREGATIONS:
-        monkeypatch.setattr(aligned, "BLOCK", 7)
-        found = activations.matrix(aligned.aggregated(codes, kept, "b", how))
-        expected = aligned.aggregate(whole, kept.array("first_b"), kept.array("last_b"), how)
+    for how in across_tokenizers.AGGREGATIONS:
+        monkeypatch.setattr(across_tokenizers, "BLOCK", 7)
+        found = activations.matrix(across_tokenizers.aggregated(codes, kept, "b", how))
+        expected = across_tokenizers.aggregate(whole, kept.array("first_b"), kept.array("last_b"), how)
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
 
 
 def test_an_unknown_aggregation():
     with pytest.raises(ValueError, match="how = 'sum': one of last, mean, max"):
-        aligned.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
+        across_tokenizers.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
 
 
 def test_codes_of_other_sites_are_refused(words, pieces):
     codes = planted(words.sites, [0] * words.sites.meta["tokens"], 1)
     with pytest.raises(ValueError, match="not over the sites of side b"):
-        aligned.aggregated(codes, placed(words, pieces), "b", "last")
+        across_tokenizers.aggregated(codes, placed(words, pieces), "b", "last")
 
 
 # --- what follows is unchanged
 
 
-@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
 def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, how):
     """A feature fires on every token of a word of its class; of B they are stored in another order."""
     order = np.random.default_rng(0).permutation(1 + max(words.sites.array("classes")))
@@ -212,7 +216,7 @@ def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, ho
     for side, numbering, name in ((words, np.arange(len(order)), "a"), (pieces, order, "b")):
         classes = np.asarray(side.sites.array("classes"))
         codes = planted(side.sites, np.append(numbering, len(order))[classes].tolist(), len(order) + 1)
-        stored = aligned.aggregated(codes, kept, name, how)
+        stored = across_tokenizers.aggregated(codes, kept, name, how)
         features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
     both = pipeline.pair(*features, 5)
     pairs = matching.mutual(both.found)
@@ -223,13 +227,13 @@ def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, ho
     assert np.nanmin(both.held_out(pairs)) > 0.3
 
 
-@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
+@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
 def test_with_one_tokenizer_nothing_changes(world, how):
     """The same codes, the same pairs and the same scores as without any alignment."""
-    kept = aligned.align(world, "one_layer", "two_layer", "ends")
+    kept = across_tokenizers.align(world, "one_layer", "two_layer", "ends")
     assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
     plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
-    found = [aligned.features(world, name, kept, how) for name in ("one_layer", "two_layer")]
+    found = [across_tokenizers.features(world, name, kept, how) for name in ("one_layer", "two_layer")]
     for one, two in zip(plain, found, strict=True):
         for name in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(one.codes, name), getattr(two.codes, name))
@@ -243,7 +247,7 @@ def test_with_one_tokenizer_nothing_changes(world, how):
 
 def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
     with pytest.raises(ValueError, match="one_layer reads other tokens than the two models that were aligned"):
-        aligned.features(world, "one_layer", placed(words, pieces), "last")
+        across_tokenizers.features(world, "one_layer", placed(words, pieces), "last")
 
 
 # --- profiles
@@ -262,7 +266,7 @@ def wider(world):
 
 def test_comparisons(wider):
     listed = [["one_layer", "pieces", "two_layer", "one_layer"], ["early", "one_layer", "pieces", "pieces"]]
-    found = aligned.comparisons(wider, "11_across_tokenizers", listed)
+    found = across_tokenizers.comparisons(wider, "11_across_tokenizers", listed)
     assert found == [tuple(names) for names in listed]
     assert (found[0].a, found[0].across, found[0].within) == ("one_layer", "pieces", "two_layer")
     assert found[1].negative == "pieces"
@@ -285,7 +289,7 @@ def test_comparisons(wider):
 )
 def test_comparisons_that_cannot_be_made(wider, listed, message):
     with pytest.raises(ProfileError, match=rf"params/world.yaml: 11_across_tokenizers.comparisons: .*{message}"):
-        aligned.comparisons(wider, "11_across_tokenizers", listed)
+        across_tokenizers.comparisons(wider, "11_across_tokenizers", listed)
 
 
 # --- the answer, in words
@@ -301,12 +305,12 @@ def test_comparisons_that_cannot_be_made(wider, listed, message):
     ],
 )
 def test_too_few_pairs_are_no_answer(tested, holding, said):
-    assert aligned.verdict(tested, holding, len(tested)) == said
+    assert across_tokenizers.verdict(tested, holding, len(tested)) == said
     if tested:
-        assert aligned.verdict(tested, holding, 3) == f"{said} (1 of 3 sets have too few pairs)"
+        assert across_tokenizers.verdict(tested, holding, 3) == f"{said} (1 of 3 sets have too few pairs)"
 
 
 def test_a_control_without_pairs_is_none():
-    assert aligned.control_verdict([], {1}) == "are too few to be held against the negative control"
-    assert aligned.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
-    assert "not clearly more alike" in aligned.control_verdict([1, 2], {2})
+    assert across_tokenizers.control_verdict([], {1}) == "are too few to be held against the negative control"
+    assert across_tokenizers.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
+    assert "not clearly more alike" in across_tokenizers.control_verdict([1, 2], {2})

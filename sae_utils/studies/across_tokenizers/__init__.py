@@ -1,1 +1,0 @@
-"""One notebook: across_tokenizers."""
