@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import _apart
 from sae_utils import store
-from sae_utils.engine.lms import models, toys
+from sae_utils.engine.lms import batching, models
 from sae_utils.engine.saes import activations, dictionaries, formats
 from sae_utils.store import Artefact, artefact
 
@@ -79,8 +79,8 @@ def rows(folder: Path, count: int) -> dict[str, Any]:
 def bare(network: Any, sae: Any, given: Artefact) -> None:
     """The blocks up to the hook, without what comes after them, and the SAE."""
     order = np.argsort(given.array("lengths"), kind="stable")  # as little padding as ours
-    for batch in models.in_order(order):
-        tokens, mask = toys.take(given, batch)
+    for batch in batching.in_order(order):
+        tokens, mask = batching.take(given, batch)
         mask[:, :SKIP] = False
         x = network(tokens, use_cache=False).last_hidden_state[mask]
         for segment in x.split(dictionaries.SEGMENT):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from sae_utils import pipeline, profiles, store
-from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import corpora
 
 
@@ -38,18 +38,18 @@ def main() -> None:
         model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)
         print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpora.describe(corpus)}")
         start = time.perf_counter()
-        (kept,) = dictionaries.inputs([spec.hook], model, rows, profile.common.skip, spec.samples).values()
+        (kept,) = trainer.inputs([spec.hook], model, rows, profile.common.skip, spec.samples).values()
         values = kept.array("values")
         passed = time.perf_counter() - start
-        held = list(itertools.islice(dictionaries.batches(values, spec), spec.samples // spec.batch))
-        dictionaries.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(held))  # warm up
+        held = list(itertools.islice(trainer.provider(values, spec), spec.samples // spec.batch))
+        trainer.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(held))  # warm up
         bare, stored = [], []
         for _ in range(1 if quick else 5):
             start = time.perf_counter()
-            dictionaries.fit(spec, itertools.cycle(held))
+            trainer.fit(spec, itertools.cycle(held))
             bare.append(time.perf_counter() - start)
             start = time.perf_counter()
-            dictionaries.fit(spec, dictionaries.batches(values, spec))
+            trainer.fit(spec, trainer.provider(values, spec))
             stored.append(time.perf_counter() - start)
             print(f"bare {bare[-1]:.2f} s, stored {stored[-1]:.2f} s, pass over the model {passed:.2f} s")
     ratio = statistics.median(b / s for b, s in zip(bare, stored, strict=True))

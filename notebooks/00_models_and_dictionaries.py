@@ -49,8 +49,8 @@ import pandas as pd
 
 from sae_utils import pipeline, profiles, report, sweep, tables
 from sae_utils.engine.build import wording
-from sae_utils.engine.lms import models
-from sae_utils.engine.saes import activations, quality
+from sae_utils.engine.lms import cross_entropy
+from sae_utils.engine.saes import activations
 from sae_utils.engine.text import corpora, stories
 from sae_utils.studies.models_and_dictionaries import controls, training, truth
 
@@ -120,7 +120,7 @@ f"{beating} of {len(trained)} trained models beat the bigram"
 # %%
 rows = pipeline.training_rows(run, curve) if curve else None
 checkpoints = training.checkpoints(run, curve) if curve else {}
-learning = {step: models.losses(x, rows, judged_rows).meta["model"] for step, x in checkpoints.items()}
+learning = {step: cross_entropy.held_out(x, rows, judged_rows).meta["model"] for step, x in checkpoints.items()}
 
 # %%
 if curve:
@@ -147,8 +147,8 @@ else:
 
 # %%
 readers = pipeline.readers(run, run.dictionaries)
-judged = {name: quality.quality(*x.judge(), judged_rows).meta for name, x in readers.items()}
-located = {name: quality.located(*x.judge(), fvu_rows).meta for name, x in readers.items()}
+judged = {name: x.judge(judged_rows).meta for name, x in readers.items()}
+located = {name: x.locate(fvu_rows).meta for name, x in readers.items()}
 
 # %%
 dictionaries = pd.DataFrame(
@@ -244,7 +244,9 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 # %%
 names = sorted({name for pair in cells for name in pair})
 known = pipeline.features_of(run, names)
-correlated = sweep.sweep(lambda cell: pipeline.pair(known[cell[0]], known[cell[1]], candidates), cells, "correlations")
+correlated = sweep.sweep(
+    lambda cell: pipeline.correlated(known[cell[0]], known[cell[1]], candidates), cells, "correlations"
+)
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}
 

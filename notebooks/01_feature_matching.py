@@ -83,7 +83,7 @@ run = profiles.start(profile, "01_feature_matching")
 out = report.Report(run, "01_feature_matching")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
-both = pipeline.pair(a, b, candidates)
+both = pipeline.correlated(a, b, candidates)
 
 # %% [markdown]
 # ## Correlation

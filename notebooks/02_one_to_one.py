@@ -51,7 +51,7 @@ run = profiles.start(profile, "02_one_to_one")
 out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
 a, b = (pipeline.features(run, name) for name in primary.pair)
-both = pipeline.pair(a, b, candidates)
+both = pipeline.correlated(a, b, candidates)
 found = both.found
 live_a, live_b = found.live
 

@@ -85,7 +85,7 @@ out = report.Report(run, "05_semantic_subspaces")
 primary = run.common.primary
 name_a, name_b = primary.pair
 features = pipeline.features_of(run, dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b]))
-both = pipeline.pair(features[name_a], features[name_b], pairing["candidates"])
+both = pipeline.correlated(features[name_a], features[name_b], pairing["candidates"])
 a, b = both.a, both.b
 
 # %% [markdown]
@@ -644,7 +644,8 @@ out.number("placebo apart", placebos.TOO_FAR, "{:.1f}")
 
 # %%
 layer_pairs = {
-    (x, y): pipeline.pair(features[x], features[y], pairing["candidates"]) for x, y in product(layers["a"], layers["b"])
+    (x, y): pipeline.correlated(features[x], features[y], pairing["candidates"])
+    for x, y in product(layers["a"], layers["b"])
 }
 cells = {
     (concept, how, x, y): subspaces.pairs_about(paired, about[x, concept], about[y, concept], sides="both")

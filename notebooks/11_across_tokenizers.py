@@ -157,7 +157,7 @@ sides = {
     (name, kind): [across_tokenizers.features(run, x, positions[name], kinds[kind][0]) for x in both]
     for (name, kind), both in of.items()
 }
-both = {key: pipeline.pair(*features, candidates) for key, features in sides.items()}
+both = {key: pipeline.correlated(*features, candidates) for key, features in sides.items()}
 mutual = {key: matching.mutual(x.found) for key, x in both.items()}
 found = {key: cells.matched(a.kept, b.kept, a.sites, candidates, counterpart) for key, (a, b) in sides.items()}
 across = [key for key in found if key[1] in across_tokenizers.AGGREGATIONS]
@@ -339,7 +339,7 @@ out.number("near", near, "{:.1f}")
 # %%
 of_a, partner_r = [*across_tokenizers.AGGREGATIONS, one_tokenizer], {}
 for key in ((name, kind) for name in compared for kind in of_a):
-    roles = [pipeline.pair(*sides[key], candidates, swapped=swapped) for swapped in (False, True)]
+    roles = [pipeline.correlated(*sides[key], candidates, swapped=swapped) for swapped in (False, True)]
     best = [matching.many_to_one(x.found, "a_to_b") for x in roles]
     once, again = (pd.Series(x.held_out(p), p.a) for x, p in zip(roles, best, strict=True))
     partner_r[key] = (once + again) / 2

@@ -63,7 +63,6 @@ import pandas as pd
 from sae_utils import pipeline, profiles, report, tables
 from sae_utils.engine.core import spec
 from sae_utils.engine.lms import models
-from sae_utils.engine.saes import quality
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import ladder, planted, published, views
 
@@ -171,7 +170,7 @@ out.number("positions", looked.meta["tokens"], "{:,}")
 out.number("outside", 100 * (1 - looked.array("inside").mean()), "{:.0f}")
 for side, name in zip("ab", primary, strict=True):
     source = pipeline.reader(run, name)
-    fvu = quality.located(*source.judge(), fvu_rows).meta["fvu"]
+    fvu = source.locate(fvu_rows).meta["fvu"]
     out.number(f"fvu {side}", fvu[source.hook])
     out.number(f"fvu {side} input", fvu[models.block_input(source.hook)])
 out.number("published draws", draws, "{:d}")

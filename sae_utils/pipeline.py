@@ -17,9 +17,8 @@ from sae_utils import correlate, sweep
 from sae_utils.correlate import Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
-from sae_utils.engine.lms import models, pretrained, toys
-from sae_utils.engine.pairing import candidates
-from sae_utils.engine.saes import activations, dictionaries, quality, releases
+from sae_utils.engine.lms import cross_entropy, pretrained, toys
+from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
 from sae_utils.engine.text import corpora, tokenization
 from sae_utils.engine.text.words import Words, find_words, token_labels, token_texts
 from sae_utils.matching import Pairs
@@ -56,7 +55,7 @@ def tokenizer(profile: Profile, name: str) -> Artefact:
     record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
-            return pretrained.tokenizer(pretrained.words(record))
+            return pretrained.tokenizer(pretrained.tokenizer_spec(record))
     return tokenization.train(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
 
 
@@ -98,22 +97,22 @@ def model(profile: Profile, name: str) -> Artefact:
     record = profile.models[name]
     match record:
         case toys.Toy():
-            return toys.trained(record, training_rows(profile, name), tokenizer(profile, name))
+            return toys.train(record, training_rows(profile, name), tokenizer(profile, name))
         case pretrained.Pretrained():
             own = tokenizer(profile, name)
             with _about(profile, f"models.{name}"):
-                made = pretrained.linked(pretrained.locate(record), record.dtype, own)
-                pretrained.fit(made, training_rows(profile, name), rows(profile, name))
+                made = pretrained.link(pretrained.locate(record), record.dtype, own)
+                pretrained.refuse_rows(made, training_rows(profile, name), rows(profile, name))
                 return made
-        case toys.Checkpoint():
-            return toys.checkpoint(model(profile, record.of), record.step)
+        case toys.ToyCheckpoint():
+            return toys.at_step(model(profile, record.of), record.step)
         case _:
             return toys.twin(model(profile, record.of), record.random, record.seed)
 
 
 def losses(profile: Profile, name: str, loss_rows: int) -> Artefact:
     """The losses of a model, on text like that which it was trained on, beside its baselines."""
-    return models.losses(model(profile, name), training_rows(profile, name), loss_rows)
+    return cross_entropy.held_out(model(profile, name), training_rows(profile, name), loss_rows)
 
 
 class Reader(NamedTuple):
@@ -130,13 +129,17 @@ class Reader(NamedTuple):
     width: int
     """number of features"""
 
-    def judge(self) -> tuple[Artefact, Artefact, Artefact, str, int]:
-        """The first arguments of the functions in `quality`: judged on the world it was trained on."""
-        return self.dictionary, self.model, self.own_rows, self.hook, self.skip
+    def judge(self, judged_rows: int) -> Artefact:
+        """`quality.judge` on the corpus on which it was trained."""
+        return quality.judge(self.dictionary, self.model, self.own_rows, self.hook, self.skip, judged_rows)
+
+    def locate(self, fvu_rows: int) -> Artefact:
+        """`quality.locate` on the corpus on which it was trained."""
+        return quality.locate(self.dictionary, self.model, self.own_rows, self.hook, self.skip, fvu_rows)
 
 
 def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[str, Artefact]:
-    return dictionaries.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
+    return trainer.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
 
 
 def reader(profile: Profile, name: str) -> Reader:
@@ -151,14 +154,14 @@ def reader(profile: Profile, name: str) -> Reader:
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
         with _about(profile, f"dictionaries.{name}"):
-            made = releases.released(first, releases.locate(first), releases.hook(first, source))
+            made = releases.convert(first, releases.locate(first), releases.hook(first, source))
             hook, width = made.meta["hook"], made.meta["width"]
-            quality.confirm(quality.located(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
+            quality.confirm(quality.locate(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:
         hook, width = first.hook, first.width
-        made = dictionaries.trained(first, _inputs(profile, first.model, first.samples, [hook])[hook])
+        made = trainer.train(first, _inputs(profile, first.model, first.samples, [hook])[hook])
     if record is not first:
-        made = dictionaries.checkpoint(made, record.number)
+        made = trainer.at_checkpoint(made, record.number)
     return Reader(made, source, rows(profile, first.model), own_rows, hook, skip, width)
 
 
@@ -166,7 +169,7 @@ def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
     """`reader` of many: one pass over a model gives what all that are trained on it read."""
     names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
     for first in (origin(profile.dictionaries, name) for name in names):
-        if isinstance(first, dictionaries.Trained):
+        if isinstance(first, trainer.Trained):
             hooks[first.model, first.samples].append(first.hook)
     sweep.sweep(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
     return sweep.sweep(lambda name: reader(profile, name), names, "dictionaries")
@@ -209,7 +212,7 @@ def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
     return {name: features(profile, name) for name in found}
 
 
-class Pair(NamedTuple):
+class Correlated(NamedTuple):
     """Two sets of features at the same sites, correlated on the documents that choose partners."""
 
     a: Features
@@ -228,13 +231,13 @@ class Pair(NamedTuple):
         return correlate.paired(*self.judged, pairs.a, pairs.b).r
 
 
-def pair(
+def correlated(
     a: Features, b: Features, k: int, *, swapped: bool = False,
-    correlated: Callable[[Artefact, Artefact, Artefact, str, int], Correlation] = candidates.read,
-) -> Pair:  # fmt: skip
+    method: Callable[[Artefact, Artefact, Artefact, str, int], Correlation] = correlations.correlation,
+) -> Correlated:  # fmt: skip
     """Correlate two sets of features; the `k` best candidates of each are kept.
 
-    With `swapped` the held-out documents choose and the matching documents judge. `correlated` is what correlates the
+    With `swapped` the held-out documents choose and the matching documents judge. `method` is what correlates the
     documents that choose.
 
     Raises:
@@ -243,9 +246,11 @@ def pair(
     if a.sites.key != b.sites.key:
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
     choose, judge = ("held_out", "matching") if swapped else ("matching", "held_out")
-    found = correlated(a.kept, b.kept, a.sites, choose, k)
-    judged = candidates.side(a.kept, a.sites, judge), candidates.side(b.kept, b.sites, judge)
-    return Pair(a, b, found, candidates.on(a.sites, choose), candidates.on(a.sites, judge), judged)
+    found = method(a.kept, b.kept, a.sites, choose, k)
+    judged = correlations.side(a.kept, a.sites, judge), correlations.side(b.kept, b.sites, judge)
+    return Correlated(
+        a, b, found, correlations.in_split(a.sites, choose), correlations.in_split(a.sites, judge), judged
+    )
 
 
 def enough(profile: Profile, pairs: Pairs) -> None:

@@ -77,7 +77,7 @@ class Profile(NamedTuple):
     models: dict[str, Any]
     """name -> record of `models.KINDS` or `pretrained.KINDS`"""
     dictionaries: dict[str, Any]
-    """name -> record of `dictionaries.KINDS` or `releases.KINDS`"""
+    """name -> record of `trainer.KINDS` or `releases.KINDS`"""
     sections: dict[str, dict[str, Any]]
     """notebook -> its parameters"""
 
@@ -108,7 +108,7 @@ def load(name: str) -> Profile:
     """
     from sae_utils.engine.build import compared
     from sae_utils.engine.lms import models, pretrained, toys
-    from sae_utils.engine.saes import dictionaries, releases  # heavy
+    from sae_utils.engine.saes import releases, trainer
 
     where, values = f"params/{name}.yaml", read(name)
     sections = {key: values.pop(key) for key in list(values) if key in notebooks()}
@@ -122,7 +122,7 @@ def load(name: str) -> Profile:
             for key, value in common.models.items()
         },
         dictionaries={
-            key: choose(dictionaries.KINDS | releases.KINDS, value, f"{where}: dictionaries.{key}")
+            key: choose(trainer.KINDS | releases.KINDS, value, f"{where}: dictionaries.{key}")
             for key, value in common.dictionaries.items()
         },
         sections={},
@@ -130,15 +130,13 @@ def load(name: str) -> Profile:
     for key in profile.models:
         base = _derived(key, profile.models, f"{where}: models")
         if isinstance(profile.models[base], pretrained.Pretrained):
-            _not_kept(profile.models[key], toys.Checkpoint, f"{where}: models.{key}", "name the model's `revision`")
+            _not_kept(profile.models[key], toys.ToyCheckpoint, f"{where}: models.{key}", "name the model's `revision`")
         profile.training_corpus(key)
     for key in profile.dictionaries:
         base = _derived(key, profile.dictionaries, f"{where}: dictionaries")
         _defined(profile.dictionaries[base].model, profile.models, f"{where}: dictionaries.{base}.model")
         if isinstance(profile.dictionaries[base], releases.Released):
-            _not_kept(
-                profile.dictionaries[key], dictionaries.Checkpoint, f"{where}: dictionaries.{key}", "name another"
-            )
+            _not_kept(profile.dictionaries[key], trainer.SaeCheckpoint, f"{where}: dictionaries.{key}", "name another")
     for member in common.primary.pair:
         _defined(member, profile.dictionaries, f"{where}: primary.pair")
     profile = profile._replace(sections=_sections(where, profile, sections))

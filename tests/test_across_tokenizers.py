@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from sae_utils import matching, pipeline, store
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.saes import activations, dictionaries
+from sae_utils.engine.saes import activations, trainer
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers
 from sae_utils.studies.layer_sweep import cells  # fmt: skip
@@ -218,7 +218,7 @@ def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, ho
         codes = planted(side.sites, np.append(numbering, len(order))[classes].tolist(), len(order) + 1)
         stored = across_tokenizers.aggregated(codes, kept, name, how)
         features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
-    both = pipeline.pair(*features, 5)
+    both = pipeline.correlated(*features, 5)
     pairs = matching.mutual(both.found)
     known = both.found.a.live[:-1]
     assert known.sum() > 10
@@ -258,7 +258,7 @@ def wider(world):
     """The world with a model of pieces and a checkpoint, of which nothing is trained but tokenizers."""
     other = world.models["one_layer"].model_copy(update={"tokenizer": "bpe", "vocabulary": 400})
     sae = world.dictionaries["one_layer"].model_copy(update={"model": "pieces"})
-    early = dictionaries.Checkpoint(kind="checkpoint", of="pieces", number=0)
+    early = trainer.SaeCheckpoint(kind="checkpoint", of="pieces", number=0)
     return world._replace(
         models=world.models | {"pieces": other}, dictionaries=world.dictionaries | {"pieces": sae, "early": early}
     )

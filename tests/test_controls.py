@@ -4,7 +4,7 @@ from scipy import sparse
 
 from sae_utils import correlate
 from sae_utils.engine.kernels import sides
-from sae_utils.pipeline import Features, Pair
+from sae_utils.pipeline import Correlated, Features
 from sae_utils.studies.models_and_dictionaries import controls
 from sae_utils.studies.models_and_dictionaries.controls import Shared
 
@@ -33,7 +33,7 @@ def features(codes, decoder, sites):
 def pair(a, b):
     split = a.sites.array("split")
     judged = tuple(sides.prepare(x.codes, np.flatnonzero(split == 2), "of the test") for x in (a, b))
-    return Pair(a, b, correlate.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
+    return Correlated(a, b, correlate.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
 
 
 def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 from sae_utils import pipeline, profiles, store
 from sae_utils.engine.build import cost, pace
 from sae_utils.engine.lms import models, pretrained
-from sae_utils.engine.saes import dictionaries, quality, releases
+from sae_utils.engine.saes import releases, trainer
 from sae_utils.engine.text import corpora
 
 UNIT = pace.Pace(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
@@ -65,8 +65,8 @@ def test_the_passes_of_a_plan_are_those_of_a_build(profile, counted):
     readers = pipeline.readers(profile, profile.dictionaries)
     agrees("passes that train SAEs")
     for x in readers.values():
-        quality.quality(*x.judge(), 30)
-        quality.located(*x.judge(), 20)
+        x.judge(30)
+        x.locate(20)
     agrees("quality")
     pipeline.features_of(profile, profile.dictionaries)
     agrees("passes for codes")
@@ -76,7 +76,7 @@ def test_a_pass_ends_at_the_block_of_its_hook():
     trained = {"kind": "trained", "model": "a", "width": 8, "k": 2, "seed": 0, "samples": 1, "batch": 1}
     released = {"model": "a", "source": "org/saes"}
     for record, blocks in {
-        dictionaries.Trained(**trained, learning_rate=0.1, hook="blocks.8.hook_resid_post"): 9,
+        trainer.Trained(**trained, learning_rate=0.1, hook="blocks.8.hook_resid_post"): 9,
         releases.Sparsify(kind="sparsify", hookpoint="layers.3.mlp", **released): 4,
         releases.Saelens(kind="saelens", id="blocks.11.hook_resid_pre", **released): 12,
         releases.Saelens(kind="saelens", **released): 30,

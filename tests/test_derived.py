@@ -5,7 +5,7 @@ import pytest
 
 from sae_utils import pipeline
 from sae_utils.engine.lms import toys
-from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.saes import trainer
 
 NAMES = ("one_layer", "two_layer")
 
@@ -16,9 +16,9 @@ def grown(world):
     kept = pipeline.model(world, "one_layer").meta["checkpoints"]
     several = world.dictionaries["one_layer"].model_copy(update={"checkpoints": 3})
     return world._replace(
-        models=world.models | {"early": toys.Checkpoint(kind="checkpoint", of="one_layer", step=kept[0])},
+        models=world.models | {"early": toys.ToyCheckpoint(kind="checkpoint", of="one_layer", step=kept[0])},
         dictionaries=world.dictionaries
-        | {"several": several, "first": dictionaries.Checkpoint(kind="checkpoint", of="several", number=0)},
+        | {"several": several, "first": trainer.SaeCheckpoint(kind="checkpoint", of="several", number=0)},
     )
 
 
@@ -56,4 +56,4 @@ def test_a_dictionary_has_the_tokenizer_of_its_model(grown):
 def test_features_of_other_tokens_are_not_paired(grown):
     one, two = (pipeline.features(grown, name) for name in NAMES)
     with pytest.raises(ValueError, match="look at different tokens: their models need one tokenizer"):
-        pipeline.pair(one, two._replace(sites=two.kept), 4)
+        pipeline.correlated(one, two._replace(sites=two.kept), 4)

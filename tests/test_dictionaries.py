@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models, toys
-from sae_utils.engine.saes import activations, dictionaries, quality
+from sae_utils.engine.lms import batching, cross_entropy, models, toys
+from sae_utils.engine.saes import activations, dictionaries, quality, trainer
 from sae_utils.engine.text import corpora, tokenization
 from sae_utils.store import Artefact
 
@@ -21,7 +21,7 @@ NAMES = ("one_layer", "two_layer")
 
 
 def source(reader, samples: int = 6400):
-    return dictionaries.inputs([reader.hook], reader.model, reader.rows, reader.skip, samples)[reader.hook]
+    return trainer.inputs([reader.hook], reader.model, reader.rows, reader.skip, samples)[reader.hook]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -62,8 +62,8 @@ def test_the_folder_is_what_saelens_reads(world, name):
 
 def test_an_sae_learns(world, name):
     reader = pipeline.reader(world, name)
-    untrained = dictionaries.trained(world.dictionaries[name].model_copy(update={"samples": 64}), source(reader))
-    fvu = [quality.quality(x, *reader.judge()[1:], 40).meta["fvu"] for x in (reader.dictionary, untrained)]
+    untrained = trainer.train(world.dictionaries[name].model_copy(update={"samples": 64}), source(reader))
+    fvu = [reader._replace(dictionary=x).judge(40).meta["fvu"] for x in (reader.dictionary, untrained)]
     assert fvu[0] < 0.6 * fvu[1]
 
 
@@ -78,7 +78,7 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
     def made(folder: str, **changes) -> bytes:
         (tmp_path / folder).mkdir()
         record = spec.model_copy(update=changes)
-        dictionaries.trained.__wrapped__(tmp_path / folder, record, source(reader))
+        trainer.train.__wrapped__(tmp_path / folder, record, source(reader))
         return bytes_of(tmp_path / folder)
 
     torch.manual_seed(1)
@@ -94,7 +94,7 @@ def numbered(monkeypatch):
 
     def harvest(bridge, rows, batches, hooks, skip, largest):
         for chosen in batches:
-            _, mask = toys.take(rows, chosen)
+            _, mask = batching.take(rows, chosen)
             mask[:, :skip] = False
             place = torch.stack(
                 torch.meshgrid(torch.from_numpy(chosen), torch.arange(mask.shape[1]), indexing="ij"), -1
@@ -107,7 +107,7 @@ def numbered(monkeypatch):
 def test_training_sees_training_documents_without_their_first_positions(world, numbered, tmp_path):
     reader, skip = pipeline.reader(world, "one_layer"), 2
     rows = reader.rows
-    ((_, meta),) = dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)
+    ((_, meta),) = trainer.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)
     lengths, splits = rows.array("lengths"), rows.array("split")
     values = np.load(tmp_path / "values.npy")
     assert values.dtype == np.float16 and meta["activations"] == len(values) == (lengths - skip)[splits == 0].sum()
@@ -119,7 +119,7 @@ def test_training_sees_training_documents_without_their_first_positions(world, n
 
 def test_no_more_rows_are_passed_than_are_asked_for(world, numbered, tmp_path):
     reader = pipeline.reader(world, "one_layer")
-    ((_, meta),) = dictionaries.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 1000)
+    ((_, meta),) = trainer.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 1000)
     assert 1000 <= meta["activations"] < 1000 + 64 * 112
 
 
@@ -141,11 +141,11 @@ def test_activations_beyond_float16_are_refused(world, tmp_path):
         r"beyond the 65504 of float16, in which activations are stored; read a hook with smaller values"
     )
     with pytest.raises(ProfileError, match=message):
-        list(dictionaries.inputs.__wrapped__(folders, model, reader.rows, 1, 10))
+        list(trainer.inputs.__wrapped__(folders, model, reader.rows, 1, 10))
     with pytest.raises(ProfileError, match=message):
         list(activations.neurons.__wrapped__(folders, model, reader.rows, sites, 1))
     # codes are stored in float32, and losses are not stored
-    assert np.isfinite(models.mean_loss(models.load(model), reader.rows, np.arange(4)))
+    assert np.isfinite(cross_entropy.mean(models.load(model), reader.rows, np.arange(4)))
 
 
 def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):
@@ -154,7 +154,7 @@ def test_batches_are_shuffled_and_every_epoch_holds_every_activation(world):
 
     def drawn(n: int, seed: int = 0) -> np.ndarray:
         torch.manual_seed(seed)  # as `trained` does
-        stream = dictionaries.batches(values, spec.model_copy(update={"seed": seed}))
+        stream = trainer.provider(values, spec.model_copy(update={"seed": seed}))
         return torch.cat([next(stream) for _ in range(n)]).int().numpy().ravel()
 
     once = drawn(400)
@@ -171,17 +171,17 @@ def test_training_that_diverges_is_refused(world):
         ProfileError,
         match=r"SAE of one_layer at blocks\.0\.hook_mlp_out: training diverged; lower `learning_rate` \(now 1e\+30\)",
     ):
-        dictionaries.trained(spec, source(reader))
+        trainer.train(spec, source(reader))
     toy = world.models["one_layer"].model_copy(update={"learning_rate": 1e30, "d_model": 8, "d_mlp": 8})
     with pytest.raises(ProfileError, match=r"model of seed 0: its loss became nan in training; lower `learning_rate`"):
-        toys.trained(toy, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
+        toys.train(toy, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "relu"])
 def test_every_architecture_is_read_back(world, architecture):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"architecture": architecture, "samples": 1280, "l1": 0.1})
-    made = dictionaries.trained(spec, source(reader))
+    made = trainer.train(spec, source(reader))
     x = torch.from_numpy(seen(world, "one_layer")[:500])
     with torch.no_grad():
         codes = dictionaries.load(made).encode(x)
@@ -193,7 +193,7 @@ def test_every_architecture_is_read_back(world, architecture):
 def test_a_frozen_decoder_stays_where_it_started(world):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"frozen_decoder": True})
-    short, long = (dictionaries.trained(spec.model_copy(update={"samples": n}), source(reader)) for n in (640, 3200))
+    short, long = (trainer.train(spec.model_copy(update={"samples": n}), source(reader)) for n in (640, 3200))
     np.testing.assert_allclose(dictionaries.decoder(short), dictionaries.decoder(long), atol=1e-6)
     encoders = [dictionaries.load(made).W_enc.detach().numpy() for made in (short, long)]
     assert np.abs(encoders[0] - encoders[1]).max() > 1e-3
@@ -202,16 +202,14 @@ def test_a_frozen_decoder_stays_where_it_started(world):
 def test_checkpoints_do_not_disturb_the_run(world):
     reader = pipeline.reader(world, "one_layer")
     plain = world.dictionaries["one_layer"].model_copy(update={"samples": 1280})
-    made, kept = (dictionaries.trained(plain.model_copy(update={"checkpoints": n}), source(reader)) for n in (0, 2))
+    made, kept = (trainer.train(plain.model_copy(update={"checkpoints": n}), source(reader)) for n in (0, 2))
     assert bytes_of(made.path) == bytes_of(kept.path)
     samples = kept.meta["checkpoints"]
     assert len(samples) == 2 and 0 < samples[0] < samples[1] <= 1280
-    fvu = [
-        quality.quality(dictionaries.checkpoint(kept, number), *reader.judge()[1:], 20).meta["fvu"] for number in (0, 1)
-    ]
+    fvu = [reader._replace(dictionary=trainer.at_checkpoint(kept, number)).judge(20).meta["fvu"] for number in (0, 1)]
     assert fvu[1] < fvu[0]
     with pytest.raises(ProfileError, match="checkpoint 2: only 2 were kept"):
-        dictionaries.checkpoint(kept, 2)
+        trainer.at_checkpoint(kept, 2)
 
 
 # --- training that cannot work
@@ -247,7 +245,7 @@ def test_samples_beyond_the_corpus_are_said_and_counted(world, capsys):
     there = int((reader.rows.array("places")[training] >= reader.skip).sum())
     inputs = source(reader, 10**6)
     assert f"hold {there:,} activations where `samples` says 1,000,000" in capsys.readouterr().err
-    made = dictionaries.trained(spec.model_copy(update={"samples": 640}), inputs)
+    made = trainer.train(spec.model_copy(update={"samples": 640}), inputs)
     assert made.meta["passes"] == pytest.approx(640 / there) and made.meta["steps"] == 10
     source(reader, 6000)
     assert "activations where" not in capsys.readouterr().err
@@ -276,7 +274,7 @@ def test_massive_dimensions_are_found_and_left_out():
 
 def test_quality_is_that_of_the_whole_matrix(world, name):
     reader = pipeline.reader(world, name)
-    found = quality.quality(*reader.judge(), JUDGED).meta
+    found = reader.judge(JUDGED).meta
     x = seen(world, name).astype(np.float64)
     sae = SAE.load_from_disk(reader.dictionary.path)
     with torch.no_grad():
@@ -321,7 +319,7 @@ def test_recovered_is_that_of_transformers_own_hooks(world, name):
         return total / count
 
     clean, zero, rebuilt = loss(lambda x: x), loss(torch.zeros_like), loss(lambda x: sae.decode(sae.encode(x)))
-    found = quality.quality(*reader.judge(), 30).meta["recovered"]
+    found = reader.judge(30).meta["recovered"]
     assert found == pytest.approx((zero - rebuilt) / (zero - clean), abs=1e-5 / abs(zero - clean))
 
 
@@ -343,7 +341,9 @@ class Planted:
 def planted(world, name, monkeypatch, tmp_path):
     def judge(scale: float) -> dict:
         monkeypatch.setattr(dictionaries, "load", lambda dictionary: Planted(scale))
-        return quality.quality.__wrapped__(tmp_path, *pipeline.reader(world, name).judge(), JUDGED)
+        reader = pipeline.reader(world, name)
+        parts = (reader.dictionary, reader.model, reader.own_rows, reader.hook, reader.skip)
+        return quality.judge.__wrapped__(tmp_path, *parts, JUDGED)
 
     return judge
 

@@ -118,6 +118,6 @@ def test_every_sae_is_read_confirmed_and_encoded(profile):
     for name, found in features.items():
         assert found.codes.nnz > 0 and found.decoder.shape[0] == found.codes.shape[1], name
     a, b = (features[name] for name in profile.common.primary.pair)
-    assert pipeline.pair(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
+    assert pipeline.correlated(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
     if "gpt2" in features:
         assert features["gpt2"].sites.key != a.sites.key  # two tokenizers, which notebook 11 aligns

@@ -23,7 +23,7 @@ class Sites:
         return np.repeat([corpora.SPLITS.index("matching"), corpora.SPLITS.index("held_out")] * 5, 60)
 
 
-def planted(order: np.ndarray, noise: float, seed: int = 0) -> pipeline.Pair:
+def planted(order: np.ndarray, noise: float, seed: int = 0) -> pipeline.Correlated:
     """Unit i of A is unit `order[i]` of B, but for noise."""
     rng = np.random.default_rng(seed)
     a = rng.normal(size=(600, UNITS))
@@ -33,7 +33,7 @@ def planted(order: np.ndarray, noise: float, seed: int = 0) -> pipeline.Pair:
     both = [pipeline.Features(x.astype(np.float32), np.eye(UNITS), Sites(), None) for x in (a, b)]
     found = correlate.correlate(both[0].codes, both[1].codes, k=4, rows=split == chosen)
     judged = tuple(sides.prepare(x.codes, np.flatnonzero(split != chosen), "of the test") for x in both)
-    return pipeline.Pair(*both, found, split == chosen, split != chosen, judged)
+    return pipeline.Correlated(*both, found, split == chosen, split != chosen, judged)
 
 
 def test_units_that_keep_their_index_are_all_found_by_it():
@@ -90,7 +90,7 @@ def test_a_model_beside_itself_has_every_unit_in_its_place(world):
 def test_two_states_of_one_training_share_units(world):
     """The first checkpoint is the model as it began: the first step has no learning rate yet."""
     step = pipeline.model(world, "one_layer").meta["checkpoints"][0]
-    start = toys.Checkpoint(kind="checkpoint", of="one_layer", step=step)
+    start = toys.ToyCheckpoint(kind="checkpoint", of="one_layer", step=step)
     both = indexed.pair(world._replace(models=world.models | {"start": start}), "one_layer", "start", 8)
     assert both.b.codes.shape == both.a.codes.shape and not np.allclose(both.b.decoder, both.a.decoder)
     found = indexed.compare(both, m=199, seed=0)

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from sae_utils import correlate, matching, pipeline, significance
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models
+from sae_utils.engine.lms import batching, models
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.studies.published_tables import ladder, published, views
 
@@ -198,7 +198,7 @@ def test_no_more_positions_than_asked_for_are_looked_at(source, most):
         assert (
             len(found.array(name))
             == found.meta["tokens"]
-            == sum(len(batch) * lengths[batch].max() for batch in models.in_order(chosen))
+            == sum(len(batch) * lengths[batch].max() for batch in batching.in_order(chosen))
         )
 
 
@@ -253,7 +253,7 @@ def test_the_top_is_the_primary_analysis_where_all_documents_are_looked_at(world
     assert list(everything.seen) == [ladder.PUBLISHED, ladder.MASK, ladder.HOOK, ladder.CODES]
     rungs = ladder.climb(everything, SETTINGS._replace(top=5))
     assert [x.step for x in rungs] == list(ladder.STEPS)
-    both = pipeline.pair(*(pipeline.features(world, name) for name in ("one_layer", "two_layer")), 1)
+    both = pipeline.correlated(*(pipeline.features(world, name) for name in ("one_layer", "two_layer")), 1)
     assert as_list(rungs[-1].pairs) == as_list(matching.mutual(both.found))
     shown = ladder.table(rungs)
     assert shown.columns.tolist() == ["", *ladder.STEPS]

@@ -54,12 +54,12 @@ class Kept:
 def test_a_cell_of_the_small_world(world):
     one, two = (pipeline.features(world, name) for name in ("one_layer", "two_layer"))
     made = cells.matched(one.kept, two.kept, one.sites, 8, 0.3)
-    both = pipeline.pair(one, two, 8)
+    both = pipeline.correlated(one, two, 8)
     pairs = matching.mutual(both.found)
     np.testing.assert_array_equal(made.array("a"), pairs.a)
     np.testing.assert_array_equal(made.array("b"), pairs.b)
     held, r = [both.held_out(pairs)], [pairs.r.mean()]
-    back = pipeline.pair(one, two, 8, swapped=True)
+    back = pipeline.correlated(one, two, 8, swapped=True)
     swapped = matching.mutual(back.found)
     held.append(correlate.paired(one.codes, two.codes, swapped.a, swapped.b, rows=both.on_matching).r)
     r.append(swapped.r.mean())

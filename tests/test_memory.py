@@ -9,7 +9,7 @@ import tiny_hub
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, GraniteConfig
 
-from sae_utils.engine.lms import models
+from sae_utils.engine.lms import batching, cross_entropy, models
 
 # 64 rows of 29 tokens and 256,000 words: 1.8 GB of logits, of which a loss needs several copies
 WIDE = """
@@ -19,19 +19,19 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sae_utils.engine.lms import models
+from sae_utils.engine.lms import batching, cross_entropy, models
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 rows = SimpleNamespace(array={"lengths": np.full(64, 29), "tokens": np.arange(64 * 29).reshape(64, 29)}.get)
 bridge = models.load(SimpleNamespace(path=Path(sys.argv[1]), meta={}))
-models.fitting = lambda batches, run: map(run, batches)  # in one go: no second try with fewer rows
-print(models.mean_loss(bridge, rows, np.arange(64), "blocks.0.hook_resid_post", lambda x: 0 * x))
+batching.in_parts = lambda batches, run: map(run, batches)  # in one go: no second try with fewer rows
+print(cross_entropy.mean(bridge, rows, np.arange(64), "blocks.0.hook_resid_post", lambda x: 0 * x))
 """
 
 FAILS = """
 import resource
 import numpy as np, torch
-from sae_utils.engine.lms import models
+from sae_utils.engine.lms import batching
 
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 one = torch.ones(2**17, 1)
@@ -39,7 +39,7 @@ for run in (lambda: torch.empty(2**32), lambda: np.ones(2**32), lambda: one @ on
     try:
         run()
     except (RuntimeError, MemoryError) as error:
-        print(models.is_memory(error), error)
+        print(batching.is_out_of_memory(error), error)
 """
 
 
@@ -82,13 +82,13 @@ def test_a_part_of_the_logits_is_capped_and_scaled_as_all_are(config, tmp_path, 
     mask = torch.arange(20) < torch.tensor([20, 7, 13])[:, None]
     with torch.no_grad():
         expected = network(tokens).logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
-    for logits in (models.LOGITS, 4 * 400 * 5):
-        monkeypatch.setattr(models, "LOGITS", logits)
-        found = models.next_token_loss(bridge, tokens, mask)
+    for logits in (cross_entropy.LOGITS, 4 * 400 * 5):
+        monkeypatch.setattr(cross_entropy, "LOGITS", logits)
+        found = cross_entropy.next_token(bridge, tokens, mask)
         torch.testing.assert_close(found, -expected[mask[:, 1:]], rtol=1e-4, atol=1e-4)
 
 
 def test_an_allocation_that_fails_is_told_from_another_error():
     lines = said(FAILS)
     assert len(lines) == 4 and all(line.startswith("True") for line in lines), lines
-    assert not any(map(models.is_memory, [RuntimeError("shapes (3, 4) and (5, 6)"), RuntimeError()]))
+    assert not any(map(batching.is_out_of_memory, [RuntimeError("shapes (3, 4) and (5, 6)"), RuntimeError()]))

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models, toys
+from sae_utils.engine.lms import batching, cross_entropy, models, toys
 from sae_utils.engine.text import corpora, tokenization
 
 NAMES = ("one_layer", "two_layer")
@@ -59,14 +59,14 @@ def test_training_lowers_the_loss(world, name):
     size = network_of(pipeline.model(world, name)).config.vocab_size
     assert found["model"] < math.log(size) - 1
     random = toys.twin(pipeline.model(world, name), "all", 3)
-    assert models.losses(random, pipeline.rows(world, name), 1000).meta["model"] == pytest.approx(
+    assert cross_entropy.held_out(random, pipeline.rows(world, name), 1000).meta["model"] == pytest.approx(
         math.log(size), rel=0.05
     )
 
 
 def weights(world, folder, spec) -> bytes:
     folder.mkdir()
-    toys.trained.__wrapped__(folder, spec, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
+    toys.train.__wrapped__(folder, spec, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
     return (folder / "model.safetensors").read_bytes()
 
 
@@ -84,17 +84,17 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
 @pytest.mark.parametrize(("rows", "batch"), [(1, 4), (7, 7), (100, 8), (1000, 3), (333, 1)])
 def test_every_row_is_seen_once_an_epoch(rows, batch):
     lengths = np.random.default_rng(0).integers(2, 50, rows)
-    batches = list(toys.shuffled(lengths, batch, seed=(0, 0)))
-    assert sorted(np.concatenate(batches)) == list(range(rows))
-    assert max(map(len, batches)) <= batch and len(batches) == -(-rows // batch)
-    again, other = (list(toys.shuffled(lengths, batch, seed=(0, epoch))) for epoch in (0, 1))
-    assert all(map(np.array_equal, batches, again))
-    assert rows < 8 or not all(map(np.array_equal, batches, other))
+    found = list(batching.shuffled(lengths, batch, seed=(0, 0)))
+    assert sorted(np.concatenate(found)) == list(range(rows))
+    assert max(map(len, found)) <= batch and len(found) == -(-rows // batch)
+    again, other = (list(batching.shuffled(lengths, batch, seed=(0, epoch))) for epoch in (0, 1))
+    assert all(map(np.array_equal, found, again))
+    assert rows < 8 or not all(map(np.array_equal, found, other))
 
 
 def test_rows_of_like_length_go_together():
     lengths = np.random.default_rng(0).integers(2, 100, 640)
-    spread = np.mean([np.ptp(lengths[batch]) for batch in toys.shuffled(lengths, 8, seed=0)])
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batching.shuffled(lengths, 8, seed=0)])
     assert spread < 10 < np.mean([np.ptp(lengths[i : i + 8]) for i in range(0, 640, 8)])
 
 
@@ -104,14 +104,14 @@ def test_rows_of_like_length_go_together():
 def test_the_loss_is_that_of_transformers(world, name):
     rows, network = pipeline.rows(world, name), network_of(pipeline.model(world, name))
     chosen = np.array([5, 0, 17])
-    tokens, mask = toys.take(rows, chosen)
+    tokens, mask = batching.take(rows, chosen)
     assert tokens.shape == mask.shape == (3, rows.array("lengths")[chosen].max())
     with torch.no_grad():
         output = network(tokens, labels=tokens.masked_fill(~mask, -100))
-    ours = models.next_token_loss(models.load(pipeline.model(world, name)), tokens, mask)
+    ours = cross_entropy.next_token(models.load(pipeline.model(world, name)), tokens, mask)
     assert ours.shape == (int(mask.sum()) - 3,)
     torch.testing.assert_close(ours.mean(), output.loss)
-    mean = models.mean_loss(models.load(pipeline.model(world, name)), rows, chosen)
+    mean = cross_entropy.mean(models.load(pipeline.model(world, name)), rows, chosen)
     assert mean == pytest.approx(output.loss.item(), rel=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_a_hook_gives_what_a_forward_hook_sees(world, name, hook, skip):
     name = f"blocks.{layer}.{hook}"
     found = list(models.harvest(models.load(made), rows, iter(batches), [name], skip))
     for batch, chosen in zip(found, batches, strict=True):
-        tokens, mask = toys.take(rows, chosen)
+        tokens, mask = batching.take(rows, chosen)
         with torch.no_grad():
             network(tokens)
         torch.testing.assert_close(batch.activations[name], seen.pop(), rtol=0, atol=1e-5)
@@ -184,7 +184,7 @@ def test_a_hook_gives_what_a_forward_hook_sees(world, name, hook, skip):
 def test_the_embedding_is_a_hook_too(world):
     rows, made = pipeline.rows(world, "one_layer"), pipeline.model(world, "one_layer")
     (batch,) = models.harvest(models.load(made), rows, iter([np.array([2])]), ["hook_embed"], 1)
-    tokens, _ = toys.take(rows, np.array([2]))
+    tokens, _ = batching.take(rows, np.array([2]))
     torch.testing.assert_close(batch.activations["hook_embed"], network_of(made).gpt_neox.embed_in(tokens))
 
 
@@ -224,7 +224,7 @@ def test_what_comes_after_the_hooks_is_not_computed(world, hooks, blocks, unembe
         part.register_forward_hook(lambda module, *_: ran.append(module))
     list(models.harvest(bridge, rows, iter([np.array([0])]), hooks, 1))
     assert (len(ran), bridge.unembed in ran) == (blocks + unembedded, unembedded)
-    assert models.mean_loss(bridge, rows, np.array([0])) > 0 and bridge.unembed in ran  # nothing stays behind
+    assert cross_entropy.mean(bridge, rows, np.array([0])) > 0 and bridge.unembed in ran  # nothing stays behind
 
 
 def test_passes_hold_no_more_than_they_may(world, monkeypatch):
@@ -251,15 +251,15 @@ def test_what_is_replaced_at_a_hook_is_what_the_loss_sees(world, name):
     rows, bridge = pipeline.rows(world, name), models.load(pipeline.model(world, name))
     chosen = np.arange(20)
     hook = f"blocks.{world.models[name].layers - 1}.hook_resid_post"
-    clean = models.mean_loss(bridge, rows, chosen)
-    assert models.mean_loss(bridge, rows, chosen, hook, lambda x: x) == clean
-    assert models.mean_loss(bridge, rows, chosen) == clean  # no hook stays behind
+    clean = cross_entropy.mean(bridge, rows, chosen)
+    assert cross_entropy.mean(bridge, rows, chosen, hook, lambda x: x) == clean
+    assert cross_entropy.mean(bridge, rows, chosen) == clean  # no hook stays behind
     # without a residual stream all that is left is the unembedding of the final norm's bias
     network = network_of(pipeline.model(world, name))
     logits = network.get_output_embeddings()(network.gpt_neox.final_layer_norm.bias).log_softmax(-1)
-    tokens, mask = toys.take(rows, chosen)
+    tokens, mask = batching.take(rows, chosen)
     expected = -logits[tokens[:, 1:][mask[:, 1:]]].mean().item()
-    assert models.mean_loss(bridge, rows, chosen, hook, torch.zeros_like) == pytest.approx(expected, rel=1e-5)
+    assert cross_entropy.mean(bridge, rows, chosen, hook, torch.zeros_like) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_stream_is_row_after_row(world, monkeypatch):
@@ -278,9 +278,9 @@ def test_a_stream_is_row_after_row(world, monkeypatch):
 
 def test_batches_in_order_cover_all():
     chosen = np.arange(5, 138)
-    batches = list(models.in_order(chosen, 64))
-    assert [len(batch) for batch in batches] == [64, 64, 5]
-    np.testing.assert_array_equal(np.concatenate(batches), chosen)
+    found = list(batching.in_order(chosen, 64))
+    assert [len(batch) for batch in found] == [64, 64, 5]
+    np.testing.assert_array_equal(np.concatenate(found), chosen)
 
 
 # --- checkpoints and twins
@@ -290,13 +290,13 @@ def test_a_checkpoint_is_the_model_on_its_way(world):
     made = pipeline.model(world, "one_layer")
     kept = made.meta["checkpoints"]
     assert kept[0] == 1 and kept[-1] == made.meta["steps"] == 30 and len(kept) == 3
-    last = toys.checkpoint(made, kept[-1])
+    last = toys.at_step(made, kept[-1])
     assert (last.path / "model.safetensors").read_bytes() == (made.path / "model.safetensors").read_bytes()
     rows = pipeline.rows(world, "one_layer")
-    found = [models.losses(toys.checkpoint(made, step), rows, 40).meta["model"] for step in kept]
-    assert found == sorted(found, reverse=True) and found[-1] == models.losses(made, rows, 40).meta["model"]
+    found = [cross_entropy.held_out(toys.at_step(made, step), rows, 40).meta["model"] for step in kept]
+    assert found == sorted(found, reverse=True) and found[-1] == cross_entropy.held_out(made, rows, 40).meta["model"]
     with pytest.raises(ProfileError, match=r"step 2: no checkpoint was kept then; there are \[1, "):
-        toys.checkpoint(made, 2)
+        toys.at_step(made, 2)
 
 
 @pytest.mark.parametrize(("steps", "number"), [(30, 0), (30, 1), (30, 3), (5, 8), (1, 4), (10000, 8)])

@@ -60,7 +60,7 @@ def test_an_sae_of_every_repository_is_read_confirmed_and_encoded(profile, cache
     for family in (("pythia", "random"), ("gpt2", "tinystories"), ("gemma",)):  # one tokenizer each
         assert len({found.sites.key for name, found in features.items() if name.startswith(family)}) == 1
     a, b = (features[name] for name in profile.common.primary.pair)
-    assert pipeline.pair(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
+    assert pipeline.correlated(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
 
 
 def test_models_have_losses_and_random_twins(profile, cached):

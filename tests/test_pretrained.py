@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_utils import store
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models, pretrained, toys
+from sae_utils.engine.lms import batching, cross_entropy, models, pretrained, toys
 from sae_utils.engine.lms.pretrained import Pretrained
 from sae_utils.engine.text import corpora, tokenization
 
@@ -31,12 +31,12 @@ def record(source: str, **changes) -> Pretrained:
 
 def made(source: str, **changes) -> store.Artefact:
     chosen = record(source, **changes)
-    words = pretrained.tokenizer(pretrained.words(chosen))
-    return pretrained.linked(pretrained.locate(chosen), chosen.dtype, words)
+    words = pretrained.tokenizer(pretrained.tokenizer_spec(chosen))
+    return pretrained.link(pretrained.locate(chosen), chosen.dtype, words)
 
 
 def rows(source: str) -> store.Artefact:
-    return tokenization.rows(corpora.text(STORIES), pretrained.tokenizer(pretrained.words(record(source))), 24)
+    return tokenization.rows(corpora.text(STORIES), pretrained.tokenizer(pretrained.tokenizer_spec(record(source))), 24)
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -80,7 +80,7 @@ def test_activations_and_logits_are_transformers_own(family, tiny):
     blocks[1].mlp.register_forward_hook(keep("blocks.1.mlp.hook_out"))
     bridge, tokens = models.load(made(family)), rows(family)
     chosen = np.arange(8)
-    ids, _ = toys.take(tokens, chosen)
+    ids, _ = batching.take(tokens, chosen)
     with torch.no_grad():
         logits = network(ids).logits
         assert_same(bridge(ids), logits)
@@ -95,7 +95,7 @@ def test_transformerlens_and_nnsight_see_the_same(family, tiny):
 
     place, tokens = tiny_hub.folder(tiny, family), rows(family)
     chosen = np.arange(4)
-    ids, _ = toys.take(tokens, chosen)
+    ids, _ = batching.take(tokens, chosen)
     network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
     traced = TransformersModel(
         network, tokenizer=AutoTokenizer.from_pretrained(place, trust_remote_code=False), task="text-generation"
@@ -169,17 +169,17 @@ def test_it_computes_in_the_dtype_asked_for_and_hands_on_float32(cached, dtype):
     assert x.dtype == torch.float32
     error = (x - y)[low.mask].norm() / y[low.mask].norm()
     assert 0 < error < 0.1
-    clean = models.mean_loss(bridge, tokens, np.arange(4))
-    assert models.mean_loss(bridge, tokens, np.arange(4), hook, lambda x: x) == clean
+    clean = cross_entropy.mean(bridge, tokens, np.arange(4))
+    assert cross_entropy.mean(bridge, tokens, np.arange(4), hook, lambda x: x) == clean
 
 
 def test_heads_lie_side_by_side(cached):
     bridge, tokens = models.load(made(GPT2)), rows(GPT2)
     [batch] = models.harvest(bridge, tokens, iter([np.arange(3)]), ["blocks.1.attn.hook_z"], 1)
     assert batch.activations["blocks.1.attn.hook_z"].shape[2:] == (tiny_hub.D,)
-    clean = models.mean_loss(bridge, tokens, np.arange(3))
-    assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", lambda x: x) == clean
-    assert models.mean_loss(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", torch.zeros_like) != clean
+    clean = cross_entropy.mean(bridge, tokens, np.arange(3))
+    assert cross_entropy.mean(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", lambda x: x) == clean
+    assert cross_entropy.mean(bridge, tokens, np.arange(3), "blocks.1.attn.hook_z", torch.zeros_like) != clean
 
 
 def test_a_random_twin_has_its_shape(cached):
@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_tried_in_parts(fits):
         return part
 
     batches = [np.arange(0, 16), np.arange(16, 23), np.arange(23, 39)]
-    found = list(models.fitting(iter(batches), run))
+    found = list(batching.in_parts(iter(batches), run))
     np.testing.assert_array_equal(np.concatenate(found), np.arange(39))
     assert max(map(len, found)) <= fits
     assert sum(size > fits for size in tried) <= 5  # what was learnt is kept
@@ -219,7 +219,7 @@ def test_a_row_that_does_not_fit_is_an_error():
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        list(models.fitting(iter([np.arange(4)]), run))
+        list(batching.in_parts(iter([np.arange(4)]), run))
 
 
 # --- tokenizers
@@ -248,7 +248,7 @@ def test_models_that_cut_alike_share_rows(cached):
     ("name", "stands_in"), [(PYTHIA, ["bos"]), (GPT2, ["bos", "pad"]), (GEMMA, []), (LLAMA, ["pad"])]
 )
 def test_the_end_of_text_stands_in_where_the_family_has_no_other(cached, name, stands_in):
-    assert pretrained.tokenizer(pretrained.words(record(name))).meta["stands_in"] == stands_in
+    assert pretrained.tokenizer(pretrained.tokenizer_spec(record(name))).meta["stands_in"] == stands_in
     found = rows(name)
     tokens, lengths = found.array("tokens"), found.array("lengths")
     outside = np.arange(tokens.shape[1]) >= lengths[:, None]
@@ -261,21 +261,21 @@ def test_a_tokenizer_without_any_is_refused(cached, copied):
     place = copied(PYTHIA)
     (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     with pytest.raises(ProfileError, match=r"copied: the tokenizer has no bos token, .* tokenizer_config\.json"):
-        pretrained.words(record(str(place)))
+        pretrained.tokenizer_spec(record(str(place)))
 
 
 def test_a_folder_without_tokenizer_is_refused(cached, copied):
     place = copied(PYTHIA)
     (place / "tokenizer.json").unlink()
     with pytest.raises(ProfileError, match=r"copied: there is no tokenizer\.json or tokenizer\.model or vocab\.json"):
-        pretrained.words(record(str(place)))
+        pretrained.tokenizer_spec(record(str(place)))
 
 
 def test_a_damaged_tokenizer_is_refused(cached, copied):
     place = copied(PYTHIA)
     (place / "tokenizer.json").write_text("{")
     with pytest.raises(ProfileError, match="no fast tokenizer can be read"):
-        pretrained.words(record(str(place)))
+        pretrained.tokenizer_spec(record(str(place)))
 
 
 def test_a_token_that_the_model_does_not_know_is_refused(cached, copied):
@@ -336,7 +336,7 @@ def test_code_of_a_repository_is_neither_run_nor_offered(cached, copied, tmp_pat
     for name, change in changes.items():
         (place / name).write_text(json.dumps(json.loads((place / name).read_text()) | change))
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at a terminal"))
-    for read in (lambda: made(str(place)), lambda: pretrained.words(record(str(place)))):
+    for read in (lambda: made(str(place)), lambda: pretrained.tokenizer_spec(record(str(place)))):
         with pytest.raises(
             ProfileError, match=rf"copied: {file}: `auto_map` names code .* never run; .* without that key"
         ):
@@ -376,6 +376,6 @@ def test_a_special_token_that_stands_in_no_row_may_have_another_name(tmp_path, s
         words = Tokenizer.from_file(str(place / "tokenizer.json"))
         words.add_tokens([AddedToken(name, special=special)])
         words.save(str(place / "tokenizer.json"))
-        found.append(pretrained.words(record(str(place))))
+        found.append(pretrained.tokenizer_spec(record(str(place))))
     assert found[0].content != found[1].content
     assert (found[0].sha256 == found[1].sha256) is same

@@ -34,7 +34,7 @@ X = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
 def read(tmp_path, **fields):
     """The SAE of a record, as everything downstream reads it, and what is known of it."""
     record = build(releases.KINDS[fields["kind"]], {"model": "m"} | fields, "dictionaries.x")
-    made = releases.released(record, releases.locate(record), getattr(record, "hook", "blocks.1.hook_mlp_out"))
+    made = releases.convert(record, releases.locate(record), getattr(record, "hook", "blocks.1.hook_mlp_out"))
     return dictionaries.load(made), made.meta
 
 
@@ -243,7 +243,9 @@ def test_a_hookpoint_is_the_output_of_its_module(tiny, cached, name, hookpoint, 
 
 def linked(name: str):
     chosen = pretrained.Pretrained(kind="pretrained", source=name)
-    return pretrained.linked(pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.words(chosen)))
+    return pretrained.link(
+        pretrained.locate(chosen), "float32", pretrained.tokenizer(pretrained.tokenizer_spec(chosen))
+    )
 
 
 def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
@@ -352,7 +354,7 @@ def test_an_sae_is_confirmed_where_it_was_made(tiny, cached, profile, tmp_path, 
     run = profile(name, f"{{kind: sparsify, model: m, source: {tmp_path / 'sae'}, hookpoint: {hookpoint}}}")
     reader = pipeline.reader(run, "a")
     assert (reader.width, reader.hook) == (D, reader.dictionary.meta["hook"])
-    found = quality.located(*reader.judge(), pipeline.CONFIRMED_ON).meta
+    found = reader.locate(pipeline.CONFIRMED_ON).meta
     assert found["best"] == reader.hook and len(found["fvu"]) >= 6
     features = pipeline.features(run, "a")
     assert features.codes.shape == (features.sites.meta["tokens"], D) and features.decoder.shape == (D, D)
@@ -413,7 +415,7 @@ def test_formats_are_compared_with_one_another(tiny, cached, profile, tmp_path):
         f"{{kind: gemma_scope, model: m, source: {tmp_path / 'scope'}, path: layer_1, hook: blocks.1.hook_resid_post}}",
     )  # fmt: skip
     a, b = (pipeline.features(run, name) for name in ("a", "b"))
-    both = pipeline.pair(a, b, 4)
+    both = pipeline.correlated(a, b, 4)
     best = both.found.a_to_b
     np.testing.assert_array_equal(best.index[:, 0], np.arange(D))  # the same directions, whatever the format
 

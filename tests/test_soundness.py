@@ -29,7 +29,7 @@ def read(tmp_path, **fields):
     if fields["kind"] == "sparsify":
         del given["hook"]
     record = build(releases.KINDS[fields["kind"]], given, "dictionaries.x")
-    return dictionaries.load(releases.released(record, releases.locate(record), "blocks.1.hook_mlp_out"))
+    return dictionaries.load(releases.convert(record, releases.locate(record), "blocks.1.hook_mlp_out"))
 
 
 def both(sae, x: torch.Tensor = X) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ def test_the_checkpoints_of_a_toy(world):
 def test_what_was_trained_to_its_end(world):
     hub = {"kind": "pretrained", "source": "org/a"}
     models = world.models | {
-        "early": toys.Checkpoint(kind="checkpoint", of="one_layer", step=1),
+        "early": toys.ToyCheckpoint(kind="checkpoint", of="one_layer", step=1),
         "random": toys.Twin(kind="twin", of="one_layer", random="all", seed=0),
         "a": pretrained.Pretrained(**hub), "a_100": pretrained.Pretrained(**hub, revision="step100"),
         "b_10": pretrained.Pretrained(**hub | {"source": "org/b"}, revision="step10"),

@@ -17,7 +17,7 @@ from sae_utils.engine.chance import subsets
 from sae_utils import similarity
 from sae_utils.measures import NEIGHBOURS
 from sae_utils.engine.lms import pretrained, toys
-from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.saes import trainer
 from sae_utils.engine.checks.sections import CLOSED
 from sae_utils.engine.core.spec import ProfileError, Spec, build, choose
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
@@ -162,7 +162,7 @@ def _hooks(profile: Profile) -> None:
     """Hooks of what is trained here: in a block that its model has; elsewhere the files of a release tell."""
     found = []
     for name, record in profile.dictionaries.items():
-        if isinstance(record, dictionaries.Trained):
+        if isinstance(record, trainer.Trained):
             key, inside = f"{_where(profile)}dictionaries.{name}.hook", re.match(r"blocks\.(\d+)\..", record.hook)
             model = pipeline.origin(profile.models, record.model)
             if not inside:
@@ -295,7 +295,7 @@ def _models_alike(profile: Profile, a: str, b: str, fetch: bool) -> bool | None:
         return False
     if (one.source, one.revision) == (two.source, two.revision):
         return True
-    words = [pretrained.words(x) if fetch else pretrained.words_here(x) for x in (one, two)]
+    words = [pretrained.tokenizer_spec(x) if fetch else pretrained.local_tokenizer_spec(x) for x in (one, two)]
     return None if None in words else words[0] == words[1]
 
 

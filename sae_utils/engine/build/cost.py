@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from sae_utils.engine.build import pace
 from sae_utils import pipeline
-from sae_utils.engine.lms import models, pretrained, toys
+from sae_utils.engine.lms import cross_entropy, models, pretrained, toys
 from sae_utils.profiles import Profile
-from sae_utils.engine.saes import dictionaries, releases
+from sae_utils.engine.saes import dictionaries, releases, trainer
 from sae_utils.engine.text import corpora
 
 TOKENS = {corpora.HubDataset: 1000, corpora.Stories: 62}  # a document of OpenWebText, of the stories
@@ -127,7 +127,7 @@ def _passes(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any])
         one, corpus = paces[record.model], profile.training_corpus(record.model)
         down = depth(record, one.layers) * one.block
         deepest[record.model] = max(down, deepest.get(record.model, 0.0))
-        if isinstance(record, dictionaries.Trained):
+        if isinstance(record, trainer.Trained):
             key = record.model, record.samples
             read[key] = max(down, read.get(key, 0.0))
         whole, rows = one.layers * one.block + one.head, of_rows(corpus, told["judged_rows"])
@@ -148,7 +148,7 @@ def _encodings(
     told = profile.sections["00_models_and_dictionaries"]
     judged = (1 - profile.corpus.shares[0]) * tokens(profile.corpus)
     for name, record in saes.items():
-        if isinstance(record, dictionaries.Trained):
+        if isinstance(record, trainer.Trained):
             trained, encoded = pace.step(pace.shape(record), wide(record, paces[record.model]))
             yield Work("training SAEs", trained * record.samples)
         else:
@@ -200,7 +200,7 @@ def _memory(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any],
         window = max((row * wide(record, one) for record in read), default=0.0)
         held = max(window, min(models.HELD, NEIGHBOURS * window))
         copies = 2 if isinstance(profile.models[name], toys.Twin) else 1
-        needs += [weights * copies + weights, weights + 3 * models.LOGITS, weights + 2 * held]
+        needs += [weights * copies + weights, weights + 3 * cross_entropy.LOGITS, weights + 2 * held]
     for name, record in saes.items():
         features = getattr(record, "width", 0)
         size = 2.0 * features * wide(record, paces[record.model]) or float(sizes.get(f"dictionaries.{name}", 0))
@@ -219,7 +219,7 @@ def _disk(profile: Profile, paces: dict[str, pace.Pace], saes: dict[str, Any]) -
     read: set[tuple[str, str]] = set()
     for record in saes.values():
         one = paces[record.model]
-        if isinstance(record, dictionaries.Trained):
+        if isinstance(record, trainer.Trained):
             hook = record.model, record.hook
             total += 0 if hook in read else 2 * wide(record, one) * min(record.samples, there[record.model])
             read.add(hook)

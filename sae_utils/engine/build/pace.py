@@ -23,7 +23,7 @@ from sae_utils.engine.inputs import hub
 from sae_utils import pipeline, store
 from sae_utils.engine.lms import toys
 from sae_utils.profiles import Profile
-from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.saes import dictionaries, trainer
 
 BESIDE = 1.4  # an SAE's step with the reading of what it is trained on and the revival of dead features, in bare steps
 TIMED = 0.4  # seconds of each
@@ -139,7 +139,7 @@ def _timed_head(d: int, words: int) -> float:
 
 
 @functools.cache
-def step(spec: dictionaries.Trained, d: int) -> tuple[float, float]:
+def step(spec: trainer.Trained, d: int) -> tuple[float, float]:
     """Seconds of training an SAE of this shape on one activation, and of encoding one; a large one in small batches."""
     batch = min(spec.batch, max(32, FEW // (12 * spec.width * d)))
     steps = 20 if batch == spec.batch else 3
@@ -148,7 +148,7 @@ def step(spec: dictionaries.Trained, d: int) -> tuple[float, float]:
     def fit() -> Any:
         asked = spec.model_copy(update={"samples": steps * batch, "batch": batch, "checkpoints": 0})
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            return dictionaries.fit(asked, itertools.repeat(x))
+            return trainer.fit(asked, itertools.repeat(x))
 
     sae = fit()
     with torch.no_grad():
@@ -156,6 +156,6 @@ def step(spec: dictionaries.Trained, d: int) -> tuple[float, float]:
     return BESIDE * timed(fit) / steps / batch, encoded
 
 
-def shape(spec: dictionaries.Trained) -> dictionaries.Trained:
+def shape(spec: trainer.Trained) -> trainer.Trained:
     """The same for SAEs that take as long."""
     return spec.model_copy(update={"model": "", "hook": "", "seed": 0, "samples": spec.batch, "checkpoints": 0})

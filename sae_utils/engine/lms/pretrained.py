@@ -22,7 +22,7 @@ from pydantic import Field
 from sae_utils.engine.core.spec import ProfileError, Spec
 from sae_utils.engine.inputs import headers, hub
 from sae_utils.engine.inputs.hub import Files
-from sae_utils.engine.lms import bridges
+from sae_utils.engine.lms import batching, hooking
 from sae_utils.store import Artefact, artefact
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,7 +47,7 @@ class Pretrained(Spec):
 KINDS: dict[str, type[Spec]] = {"pretrained": Pretrained}
 
 
-class Words(Spec):
+class TokenizerSpec(Spec):
     """A tokenizer by what it does."""
 
     sha256: str
@@ -90,7 +90,7 @@ def wanted(record: Pretrained) -> tuple[str, str, list[list[str]], list[str]]:
     return record.source, record.revision, [["config.json"], [WEIGHTS, INDEX], [*VOCABULARY]], [*TOKENIZER]
 
 
-def words(record: Pretrained) -> Words:
+def tokenizer_spec(record: Pretrained) -> TokenizerSpec:
     """The tokenizer of a model, without what pads, cuts or frames the text.
 
     Where there is no token to open or to fill a row, the one that ends a text stands in, as Pythia, GPT-2 and Llama do.
@@ -102,8 +102,8 @@ def words(record: Pretrained) -> Words:
     return _words(files["config.json"].parent, files.commit)
 
 
-def words_here(record: Pretrained) -> Words | None:
-    """`words` of a model in a folder, without its weights; None for the hub, and where it cannot be read."""
+def local_tokenizer_spec(record: Pretrained) -> TokenizerSpec | None:
+    """`tokenizer_spec` of a model in a folder, without its weights; None for the hub, and where it cannot be read."""
     try:
         return _words(hub.local_path(record.source), "") if hub.is_local(record.source) else None
     except ProfileError:
@@ -111,7 +111,7 @@ def words_here(record: Pretrained) -> Words | None:
 
 
 @functools.cache
-def _words(folder: Path, commit: str) -> Words:
+def _words(folder: Path, commit: str) -> TokenizerSpec:
     from transformers import AutoTokenizer
 
     try:
@@ -138,11 +138,11 @@ def _words(folder: Path, commit: str) -> Words:
     ]
     cut = json.dumps([content | {"added_tokens": added}, special], sort_keys=True)
     sha256 = hashlib.sha256(cut.encode()).hexdigest()
-    return Words(sha256=sha256, special=special, content=text)
+    return TokenizerSpec(sha256=sha256, special=special, content=text)
 
 
 @artefact
-def tokenizer(folder: Path, words: Words) -> dict[str, Any]:
+def tokenizer(folder: Path, words: TokenizerSpec) -> dict[str, Any]:
     """Write a tokenizer as transformers does; `stands_in` names the rows' tokens that are the end of text."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -157,12 +157,12 @@ def tokenizer(folder: Path, words: Words) -> dict[str, Any]:
 
 
 @artefact
-def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[str, Any]:
+def link(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[str, Any]:
     """Link a checkpoint's weights, after loading them once to see that they are the model's.
 
     Raises:
         ProfileError: transformers cannot load it, keys or shapes are not those of its configuration, or as
-            `bridges.wrap`.
+            `hooks.wrap`.
     """
     from transformers import AutoTokenizer
 
@@ -189,7 +189,7 @@ def linked(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[
         "layers": text.num_hidden_layers,
         "d_model": text.hidden_size,
     }
-    bridges.wrap(network, words, folder, files.source or str(files["config.json"].parent))
+    hooking.wrap(network, words, folder, files.source or str(files["config.json"].parent))
     return found
 
 
@@ -220,14 +220,14 @@ def _checked(folder: Path, files: Files) -> Any:
     return network
 
 
-def fit(model: Artefact, *rows: Artefact) -> None:
+def refuse_rows(model: Artefact, *rows: Artefact) -> None:
     """Refuse rows that a linked model cannot read, before anything is computed with them.
 
     Raises:
-        ProfileError: as `bridges.fit`.
+        ProfileError: as `batches.refuse_rows`.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
     for given in rows:
-        bridges.fit(config, given, model.meta["source"] or "the model")
+        batching.refuse_rows(config, given, model.meta["source"] or "the model")

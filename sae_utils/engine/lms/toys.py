@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +19,9 @@ from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
+from sae_utils.engine.lms import batching
 from sae_utils.engine.text import corpora, tokenization
 from sae_utils.store import Artefact, artefact
-
-WINDOW = 32  # batches whose rows are sorted by length together, so that little padding is computed
 
 
 class Toy(Spec):
@@ -64,7 +62,7 @@ class Toy(Spec):
         return self
 
 
-class Checkpoint(Spec):
+class ToyCheckpoint(Spec):
     """A toy as it was at one of its checkpoints."""
 
     kind: Literal["checkpoint"]
@@ -87,7 +85,7 @@ class Twin(Spec):
 
 
 @artefact
-def trained(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[str, Any]:
+def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[str, Any]:
     """Train a toy on the training rows and save it, with its tokenizer, as transformers does.
 
     Raises:
@@ -124,8 +122,8 @@ def trained(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dic
     loss, step = torch.zeros(()), 0
     with tqdm(total=steps, desc=f"{spec.layers}-layer model", unit=" steps", leave=False) as bar:
         for epoch in range(spec.epochs):
-            for chosen in shuffled(rows.array("lengths")[training], spec.batch, seed=(spec.seed, epoch)):
-                tokens, mask = take(rows, training[chosen])
+            for chosen in batching.shuffled(rows.array("lengths")[training], spec.batch, seed=(spec.seed, epoch)):
+                tokens, mask = batching.take(rows, training[chosen])
                 predicted = mask[:, 1:]
                 hidden = network.base_model(tokens, use_cache=False).last_hidden_state[:, :-1][predicted]
                 # unembedding what is predicted only: padding would cost a fifth of the step
@@ -163,7 +161,7 @@ def checkpoint_steps(steps: int, number: int) -> list[int]:
 
 
 @artefact
-def checkpoint(folder: Path, toy: Artefact, step: int) -> dict[str, Any]:
+def at_step(folder: Path, toy: Artefact, step: int) -> dict[str, Any]:
     """A toy as it was after `step` steps.
 
     Raises:
@@ -194,34 +192,3 @@ def twin(folder: Path, model: Artefact, random: str, seed: int) -> dict[str, Any
     network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(model.path, trust_remote_code=False).save_pretrained(folder)
     return {"parameters": model.meta["parameters"], "steps": 0}
-
-
-def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]:
-    """Batches of row numbers in random order, rows of like length together.
-
-    Args:
-        lengths: (rows,) tokens of each row.
-        batch: rows a batch.
-        seed: of numpy's generator.
-    """
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(lengths))
-    window = WINDOW * batch
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), window):
-        part = order[start : start + window]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[i : i + batch] for i in range(0, len(part), batch)]
-    yield from (batches[i] for i in generator.permutation(len(batches)))
-
-
-def take(rows: Artefact, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of a token artefact as tensors on the run's device, cut to the longest of them.
-
-    Returns:
-        tokens (n, length) and mask (n, length), true where there is a token.
-    """
-    lengths = rows.array("lengths")[chosen]
-    tokens = torch.from_numpy(rows.array("tokens")[chosen, : lengths.max()].astype(np.int64))
-    mask = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths)[:, None]
-    return tokens.to(store.device()), mask.to(store.device())

@@ -1,245 +1,28 @@
-"""Sparse autoencoders: trained with SAELens on stored activations, saved and read by SAELens.
+"""Sparse autoencoders read from the store.
 
-In: the `dictionaries` section of a profile, a model, token rows. Out: a folder that `SAE.load_from_disk` reads.
-Never: a whole activation matrix in memory; a judgement of what was learnt.
+In: a dictionary as an artefact. Out: SAELens' SAE, ready to encode; its decoder and encoder rows.
+Never: a training, a judgement.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import itertools
 import re
-import shutil
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from safetensors import safe_open
-from tqdm import tqdm
 
 from sae_utils import store
-from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
-from sae_utils.engine.lms import models, toys
-from sae_utils.engine.text import corpora
-from sae_utils.store import Appender, Artefact, artefact, artefacts
+from sae_utils.store import Artefact
 
 if TYPE_CHECKING:
     from sae_lens import SAE
 
-MIX = 32  # batches of activations that are shuffled together
 SEGMENT = 4096  # tokens encoded at once, which bounds the dense codes in memory
-
-
-class Trained(Spec):
-    """A sparse autoencoder trained on the training documents."""
-
-    kind: Literal["trained"]
-    model: str
-    """name of the model in `models`"""
-    hook: str
-    """TransformerLens name of the activations, e.g. blocks.0.hook_mlp_out"""
-    architecture: Literal["topk", "batchtopk", "jumprelu", "relu"] = "topk"
-    """the nonlinearity, and with it the sparsity loss"""
-    width: Count
-    """number of features"""
-    k: Count
-    """features active at a token: exactly (topk), on average (batchtopk), aimed at (jumprelu); relu does not read it"""
-    penalty: float = Field(default=0.0, ge=0, le=1e6)
-    """coefficient of the sparsity loss: of L1 (relu), of the squared distance of L0 from k (jumprelu)"""
-    frozen_decoder: bool = False
-    """leave the decoder at its random start: what the encoder alone can do"""
-    checkpoints: int = Field(default=0, ge=0, lt=2**31)
-    """states kept along the way, evenly spaced"""
-    seed: Seed
-    """seed of weights and of the order of activations"""
-    samples: Count
-    """activations seen in training"""
-    batch: Count
-    """activations a step"""
-    learning_rate: Rate
-    """peak of Adam's cosine schedule; it ends at a tenth"""
-
-    @model_validator(mode="after")
-    def _not_all_features_at_once(self) -> Trained:
-        if self.k > self.width:
-            raise ValueError(f"k is at most width, and {self.k} features are more than {self.width}")
-        return self
-
-
-class Checkpoint(Spec):
-    """A trained sparse autoencoder as it was at one of its checkpoints."""
-
-    kind: Literal["checkpoint"]
-    of: str
-    """name of the dictionary"""
-    number: int = Field(ge=0, lt=2**31)
-    """which of its checkpoints, from 0"""
-
-
-KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": Checkpoint}
-
-
-@artefacts
-def inputs(
-    folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the SAEs of each hook are trained on: `values`, float16 (tokens, d), of training rows in random order.
-
-    Rows are taken whole until `samples` tokens are there, or all are. One pass over them serves all hooks.
-
-    Raises:
-        ProfileError: an activation is beyond float16.
-    """
-    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
-    available = int((rows.array("places")[training] >= skip).sum())
-    if available < samples:
-        print(
-            f"dictionaries: the training documents hold {available:,} activations where `samples` says {samples:,}: "
-            "SAEs see them again and again; more text would serve better",
-            file=sys.stderr,
-        )
-    batches = (training[part] for part in toys.shuffled(rows.array("lengths")[training], 64, seed=0))
-    out: dict[str, Appender] = {}
-    length = 0
-    with (
-        contextlib.ExitStack() as stack,
-        tqdm(total=min(samples, available), desc=", ".join(folders), leave=False) as bar,
-    ):
-        for part in models.harvest(models.load(model), rows, batches, list(folders), skip, models.HALF):
-            for hook, found in part.activations.items():
-                x = found[part.mask].half().cpu().numpy()
-                if hook not in out:
-                    out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
-                out[hook].append(x)
-            seen = int(part.mask.sum())
-            length += seen
-            bar.update(seen)
-            if length >= samples:
-                break
-    yield from ((hook, {"activations": length}) for hook in folders)
-
-
-@artefact
-def trained(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
-    """Train an SAE with SAELens' trainer and save it for inference.
-
-    Raises:
-        ProfileError: its weights are not finite in the end.
-    """
-    kept: list[int] = []
-
-    def keep(sae: Any, samples: int) -> None:
-        kept.append(samples)
-        sae.save_inference_model(folder / f"samples-{samples}")
-
-    with torch.random.fork_rng():
-        torch.manual_seed(spec.seed)
-        sae = fit(spec, batches(inputs.array("values"), spec), keep)
-    if not all(weight.isfinite().all() for weight in sae.parameters()):
-        where = f"SAE of {spec.model} at {spec.hook}"
-        raise ProfileError(f"{where}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})")
-    sae.cfg.metadata.hook_name = spec.hook
-    sae.save_inference_model(folder)
-    steps, passes = spec.samples // spec.batch, spec.samples / inputs.meta["activations"]
-    return {"d_in": sae.cfg.d_in, "steps": steps, "passes": passes, "checkpoints": kept}
-
-
-def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, int], None] | None = None) -> Any:
-    """Run SAELens' trainer on batches (spec.batch, d) of activations.
-
-    Activations are scaled to a mean norm of sqrt(d), which is folded into the weights at the end, so that one learning
-    rate serves all hooks. `keep(sae, samples)` is called at checkpoints with a finished copy.
-    """
-    from sae_lens import LoggingConfig, SAETrainer
-    from sae_lens.config import SAETrainerConfig
-
-    first = next(provider)
-    sae = _new(spec, first.shape[1])
-    if spec.frozen_decoder:
-        sae.W_dec.requires_grad_(False)
-    steps = spec.samples // spec.batch
-
-    def checkpoint(checkpoint_path: Path | None) -> None:
-        copied = copy.deepcopy(sae)  # folding and saving change the weights, which are still being trained
-        copied.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
-        if keep:
-            keep(copied, trainer.n_training_samples)
-
-    trainer = SAETrainer(
-        SAETrainerConfig(
-            total_training_samples=spec.samples,
-            train_batch_size_samples=spec.batch,
-            lr=spec.learning_rate,
-            lr_end=spec.learning_rate / 10,
-            lr_scheduler_name="cosineannealing",
-            lr_warm_up_steps=min(100, steps // 10),
-            # SAELens revives features only after this many silent steps; its default outlasts a short run
-            dead_feature_window=max(10, min(1000, steps // 8)),
-            n_checkpoints=spec.checkpoints,
-            n_batches_for_norm_estimate=min(20, steps),
-            device=store.device(),
-            logger=LoggingConfig(log_to_wandb=False),
-        ),
-        sae,
-        itertools.chain([first], provider),
-        save_checkpoint_fn=checkpoint,
-    )
-    return trainer.fit()
-
-
-def _new(spec: Trained, d_in: int) -> Any:
-    import sae_lens
-
-    shape = {
-        "d_in": d_in,
-        "d_sae": spec.width,
-        "device": store.device(),
-        "normalize_activations": "expected_average_only_in",
-    }
-    match spec.architecture:
-        case "topk":
-            return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(**shape, k=spec.k))
-        case "batchtopk":
-            return sae_lens.BatchTopKTrainingSAE(sae_lens.BatchTopKTrainingSAEConfig(**shape, k=spec.k))
-        case "jumprelu":
-            return sae_lens.JumpReLUTrainingSAE(
-                sae_lens.JumpReLUTrainingSAEConfig(
-                    **shape,
-                    jumprelu_sparsity_loss_mode="quadratic",
-                    target_l0=spec.k,
-                    l0_coefficient=spec.penalty,
-                    # activations have norm sqrt(d); SAELens' defaults would need far longer runs to become sparse
-                    jumprelu_init_threshold=0.3,
-                    jumprelu_bandwidth=2.0,
-                    pre_act_loss_coefficient=1e-3,  # else half the features never fire, which nothing mends
-                )
-            )
-        case "relu":
-            return sae_lens.StandardTrainingSAE(
-                sae_lens.StandardTrainingSAEConfig(**shape, l1_coefficient=spec.penalty)
-            )
-
-
-def batches(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
-    """Endless shuffled batches (spec.batch, d) of stored activations (tokens, d).
-
-    What lies together on disk is read together, in random order, and mixed with what was read around that time.
-    """
-    from sae_lens.training.mixing_buffer import mixing_buffer
-
-    def stream() -> Iterator[torch.Tensor]:
-        for epoch in itertools.count():
-            order = np.random.default_rng((spec.seed, epoch)).permutation(-(-len(values) // spec.batch))
-            for first in order * spec.batch:
-                yield torch.from_numpy(values[first : first + spec.batch].astype(np.float32)).to(store.device())
-
-    return iter(mixing_buffer(MIX * spec.batch, spec.batch, stream()))
 
 
 def load(dictionary: Artefact) -> SAE:
@@ -250,7 +33,7 @@ def load(dictionary: Artefact) -> SAE:
     """
     from sae_lens import SAE
 
-    with heeded():
+    with without_loading_advice():
         sae = SAE.load_from_disk(dictionary.path, device=store.device())
     sae.turn_off_forward_pass_hook_z_reshaping()
     if is_centred(sae):
@@ -269,7 +52,7 @@ def load(dictionary: Artefact) -> SAE:
 
 
 @contextlib.contextmanager
-def heeded() -> Iterator[None]:
+def without_loading_advice() -> Iterator[None]:
     """Without SAELens' warning that an SAE wants its model loaded in a certain way: `load` does what it wants."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*non-empty model_from_pretrained_kwargs")
@@ -297,17 +80,3 @@ def _weights(dictionary: Artefact, name: str) -> np.ndarray:
     with safe_open(dictionary.path / "sae_weights.safetensors", "numpy") as file:
         found: np.ndarray = file.get_tensor(name)
     return found
-
-
-@artefact
-def checkpoint(folder: Path, dictionary: Artefact, number: int) -> dict[str, Any]:
-    """A trained SAE as it was at its checkpoint `number`.
-
-    Raises:
-        ProfileError: it has fewer checkpoints.
-    """
-    kept = dictionary.meta["checkpoints"]
-    if number >= len(kept):
-        raise ProfileError(f"checkpoint {number}: only {len(kept)} were kept, at {kept} samples")
-    shutil.copytree(dictionary.path / f"samples-{kept[number]}", folder, dirs_exist_ok=True)
-    return {"d_in": dictionary.meta["d_in"], "samples": kept[number]}

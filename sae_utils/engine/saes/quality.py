@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models
-from sae_utils.engine.saes import activations, dictionaries
+from sae_utils.engine.lms import cross_entropy, models
+from sae_utils.engine.saes import activations, dictionaries, trainer
 from sae_utils.engine.text import corpora, tokenization
 from sae_utils.store import Artefact, artefact
 
@@ -30,7 +30,7 @@ TIMES = 10  # the mean dimension, which counts where a model has few
 
 
 @artefact
-def quality(
+def judge(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, judged_rows: int
 ) -> dict[str, Any]:
     """How well an SAE describes its activations on documents that neither it nor the model was trained on.
@@ -62,13 +62,13 @@ def quality(
         def replace(x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x[:, :skip], change(x[:, skip:])], dim=1)
 
-        return models.mean_loss(bridge, rows, chosen, hook, replace)
+        return cross_entropy.mean(bridge, rows, chosen, hook, replace)
 
     def rebuilt(x: torch.Tensor) -> torch.Tensor:
         parts = x.flatten(0, 1).split(dictionaries.SEGMENT)
         return torch.cat([sae.decode(sae.encode(part)) for part in parts]).reshape(x.shape)
 
-    clean = models.losses(model, rows, judged_rows).meta["model"]
+    clean = cross_entropy.held_out(model, rows, judged_rows).meta["model"]
     zero, replaced = loss(torch.zeros_like), loss(rebuilt)
     massive = tally.massive()
     return {
@@ -84,7 +84,7 @@ def quality(
 
 
 @artefact
-def located(
+def locate(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, fvu_rows: int
 ) -> dict[str, Any]:
     """FVU of a dictionary at its hook and at the neighbours it might be confused with.
@@ -118,7 +118,7 @@ CLEARLY = 0.75  # honest SAEs were seen at 0.9: a neighbour may vary less, and o
 
 
 def confirm(found: Artefact, hook: str) -> None:
-    """Refuse a dictionary that `located` finds to fit another hook clearly better.
+    """Refuse a dictionary that `locate` finds to fit another hook clearly better.
 
     Raises:
         ProfileError: which one fits.
@@ -149,7 +149,7 @@ def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = No
 
     `available`: how many activations the training documents hold, by model; none are counted where it is not given.
     """
-    own = {name: record for name, record in records.items() if isinstance(record, dictionaries.Trained)}
+    own = {name: record for name, record in records.items() if isinstance(record, trainer.Trained)}
     steps = {name: record.samples // record.batch for name, record in own.items()}
     few = {name: x for name, x in steps.items() if x < FEWEST_STEPS}
     short = [name for name, x in own.items() if available and x.samples > available[x.model]]

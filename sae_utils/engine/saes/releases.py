@@ -170,13 +170,13 @@ def hook(record: Released, model: Artefact) -> str:
 
 
 @artefact
-def released(folder: Path, record: Released, files: Files, hook: str) -> dict[str, Any]:
+def convert(folder: Path, record: Released, files: Files, hook: str) -> dict[str, Any]:
     """Write a released SAE as SAELens does; `hook` and `width` say where it reads and how many features it has.
 
     Raises:
         ProfileError: keys, shapes or options that are not those of its format.
     """
-    with dictionaries.heeded():
+    with dictionaries.without_loading_advice():
         sae = _read(record, files)
         if record.codes == "pre_acts":
             sae = formats.before_selection(sae)

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from sae_utils import correlate, matching, significance, similarity, tables
 from sae_utils.engine.core.spec import Count, Spec
-from sae_utils.engine.pairing import candidates, comparison
+from sae_utils.engine.pairing import comparison
 from sae_utils.engine.pairing.comparison import AtN
-from sae_utils.engine.saes import dictionaries
+from sae_utils.engine.saes import correlations, dictionaries
 from sae_utils.measures import Measure
 from sae_utils.significance import Result
 from sae_utils.store import Artefact, artefact
@@ -80,9 +80,9 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
     means, values = [], {}
     for choose, judge in (("matching", "held_out"), ("held_out", "matching")):
-        found = candidates.read(a, b, sites, choose, k)
+        found = correlations.correlation(a, b, sites, choose, k)
         pairs = matching.mutual(found)
-        judged = candidates.side(a, sites, judge), candidates.side(b, sites, judge)
+        judged = correlations.side(a, sites, judge), correlations.side(b, sites, judge)
         held_out = correlate.paired(*judged, pairs.a, pairs.b).r
         reached = int((np.nan_to_num(held_out) >= counterpart).sum())
         means.append((tables.average(pairs.r), tables.average(held_out), reached / min(found.live)))

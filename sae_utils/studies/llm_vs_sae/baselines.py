@@ -1,7 +1,7 @@
 """What may stand in the place of an SAE: a layer's own units, and directions of its activations that nobody learnt.
 
 In: a dictionary of a profile, which says the model, the layer and the tokens; a kind of unit. Out: `Features` that
-`pipeline.pair` takes as it takes an SAE's, and pairs of them.
+`pipeline.correlated` takes as it takes an SAE's, and pairs of them.
 Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
 """
 
@@ -19,10 +19,9 @@ from sae_utils.correlate import Candidates, Correlation, Price
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import models
-from sae_utils.engine.pairing import candidates
-from sae_utils.engine.saes import activations, releases
+from sae_utils.engine.saes import activations, correlations, releases
 from sae_utils.matching import Pairs
-from sae_utils.pipeline import Features, Pair
+from sae_utils.pipeline import Correlated, Features
 from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
 from sae_utils.studies.llm_vs_sae import bases
@@ -185,22 +184,22 @@ class Compared(NamedTuple):
         return float((self.held_out >= r).sum()) / self.live[0]
 
 
-def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Pair:
+def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Correlated:
     """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
 
-    By |r| where either sign will do. Raises ValueError as `features` and `pipeline.pair` do.
+    By |r| where either sign will do. Raises ValueError as `features` and `pipeline.correlated` do.
     """
     one, two = features(profile, a, kind), features(profile, b, kind)
     if not KINDS[kind].either_sign:
-        return pipeline.pair(one, two, k)
+        return pipeline.correlated(one, two, k)
 
     def by_magnitude(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
-        return either_sign(candidates.side(a, sites, split), candidates.side(b, sites, split), k)
+        return either_sign(correlations.side(a, sites, split), correlations.side(b, sites, split), k)
 
-    return pipeline.pair(one, two, k, correlated=by_magnitude)
+    return pipeline.correlated(one, two, k, method=by_magnitude)
 
 
-def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
+def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
     """Match units of one kind: those that are each other's best, or with the largest sum of correlations."""
     found, either = both.found, KINDS[kind].either_sign
     if one_to_one == "optimal" and kind != SAE and not either:
@@ -208,7 +207,7 @@ def compare(both: Pair, kind: str, *, one_to_one: Literal["mutual", "optimal"] =
     pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found).pairs
     held_out = both.held_out(pairs)
     if either:
-        one, two = (candidates.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
+        one, two = (correlations.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
         held_out = held_out * np.sign(correlate.paired(one, two, pairs.a, pairs.b).r)
     return Compared(
         pairs,

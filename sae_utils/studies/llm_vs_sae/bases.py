@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.kernels.sides import BLOCK
-from sae_utils.engine.lms import bridges, models
+from sae_utils.engine.lms import hooking, models
 from sae_utils.engine.text import corpora
 from sae_utils.store import Appender, Artefact, artefact
 
@@ -27,7 +27,7 @@ def output_weights(folder: Path, model: Artefact, block: int) -> None:
         ProfileError: the MLP has no one layer of neurons (experts).
     """
     bridge = models.load(model)
-    bridges.confirm(bridge, f"blocks.{block}.mlp.hook_post")
+    hooking.confirm(bridge, f"blocks.{block}.mlp.hook_post")
     weights = bridge.blocks[block].mlp.W_out
     np.save(folder / "rows.npy", weights.detach().float().cpu().numpy())
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sae_utils import correlate, matching, pipeline, significance
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.saes import activations
-from sae_utils.pipeline import Features, Pair
+from sae_utils.pipeline import Correlated, Features
 from sae_utils.profiles import Profile
 from sae_utils.significance import Result
 from sae_utils.studies.llm_vs_sae import baselines, bases
@@ -67,7 +67,7 @@ def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[t
     return found
 
 
-def pair(profile: Profile, name: str, other: str, k: int) -> Pair:
+def pair(profile: Profile, name: str, other: str, k: int) -> Correlated:
     """Neurons of the layer that dictionary `name` reads, and those of that layer in the model `other`, correlated.
 
     Raises:
@@ -87,10 +87,10 @@ def pair(profile: Profile, name: str, other: str, k: int) -> Pair:
         raise ProfileError(f"{key}: block {block} of {name} and of {other} have {shapes}: an index needs one shape")
     hook = f"blocks.{block}.{baselines.KINDS[baselines.NEURONS].activations}"
     kept = activations.neurons([hook], model, rows, sites, skip)[hook]
-    return pipeline.pair(a, Features(activations.matrix(kept), weights, sites, kept), k)
+    return pipeline.correlated(a, Features(activations.matrix(kept), weights, sites, kept), k)
 
 
-def compare(both: Pair, *, m: int, seed: int | Sequence[int]) -> Indexed:
+def compare(both: Correlated, *, m: int, seed: int | Sequence[int]) -> Indexed:
     """Units by their index, against `m` orders of the units of B, beside those that correlation pairs.
 
     Raises ValueError for fewer than 2 units that vary in both models.

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from sae_utils import correlate, matching, significance
 from sae_utils.engine.chance import intervals
-from sae_utils.pipeline import Pair
+from sae_utils.pipeline import Correlated
 
 CONTENT = 0.8  # share of a feature's activation that is on content words, from which it is a content feature
 
@@ -58,7 +58,7 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
     return np.flatnonzero((firings >= minimum) & ((on_content > CONTENT * total) | (not known)))
 
 
-def shared(both: Pair, *, counterpart: float, minimum: int, measure: str) -> Shared:
+def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) -> Shared:
     """Compare B with the content features of A.
 
     Features are paired on the documents that choose and correlated on those that judge. For the share, every content

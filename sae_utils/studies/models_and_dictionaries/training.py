@@ -49,7 +49,7 @@ def finished(profile: Profile, name: str) -> bool:
         others = (x for x in profile.models.values() if isinstance(x, pretrained.Pretrained))
         steps, own = [_step(x) for x in others if x.source == record.source], _step(record)
         return math.isnan(own) or not any(math.isnan(step) or step > own for step in steps)
-    return not isinstance(record, toys.Checkpoint) and size(profile, name).steps > 0
+    return not isinstance(record, toys.ToyCheckpoint) and size(profile, name).steps > 0
 
 
 def checkpoints(profile: Profile, name: str) -> dict[int, Artefact]:
@@ -64,7 +64,7 @@ def checkpoints(profile: Profile, name: str) -> dict[int, Artefact]:
     found: dict[int, Artefact] = {}
     if isinstance(record, toys.Toy):
         whole = pipeline.model(profile, name)
-        found = {step: toys.checkpoint(whole, step) for step in whole.meta["checkpoints"]}
+        found = {step: toys.at_step(whole, step) for step in whole.meta["checkpoints"]}
     elif isinstance(record, pretrained.Pretrained):
         steps = {
             key: _step(other)

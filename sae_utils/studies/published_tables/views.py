@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sae_utils import correlate, labels, matching, store
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.kernels.sides import Codes
-from sae_utils.engine.lms import models
+from sae_utils.engine.lms import batching, models
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import corpora
 from sae_utils.filters import Facts
@@ -71,7 +71,7 @@ def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, A
     """
     chosen = _fitting(rows, np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching")), most)
     tokens, owners, inside = [], [], []
-    for batch in models.in_order(chosen):
+    for batch in batching.in_order(chosen):
         width = rows.array("lengths")[batch].max()
         tokens.append(rows.array("tokens")[batch, :width].ravel())
         owners.append(rows.array("documents")[batch, :width].ravel())
@@ -86,7 +86,7 @@ def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, A
 def _fitting(rows: Artefact, given: np.ndarray, most: int) -> np.ndarray:
     """The first of the rows `given` that have at most so many positions with the padding of their batches."""
     kept, left = 0, most
-    for batch in models.in_order(given):
+    for batch in batching.in_order(given):
         width = int(rows.array("lengths")[batch].max())
         fit = min(len(batch), left // width)
         kept, left = kept + fit, left - fit * width
@@ -107,9 +107,9 @@ def activations_at(
         RuntimeError: a batch did not fit into the memory, whose parts are padded to other lengths.
     """
     out: dict[str, Appender] = {}
-    batches = models.in_order(positions.array("chosen"))
+    chosen = batching.in_order(positions.array("chosen"))
     with contextlib.ExitStack() as stack, tqdm(total=positions.meta["tokens"], desc="positions", leave=False) as bar:
-        for part in models.harvest(models.load(model), rows, batches, list(folders), skip=0):
+        for part in models.harvest(models.load(model), rows, chosen, list(folders), skip=0):
             for hook, found in part.activations.items():
                 x = found.flatten(0, 1).cpu().numpy()
                 if hook not in out:

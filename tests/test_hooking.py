@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import bridges, models, pretrained
+from sae_utils.engine.lms import cross_entropy, hooking, models, pretrained
 from sae_utils.engine.saes import quality
 from sae_utils.store import Artefact
 from sae_utils.studies.llm_vs_sae import bases
@@ -116,19 +116,19 @@ def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
     """Experts have no one map whose inputs are neurons, and a norm after the sum leaves nothing that is added."""
     model = made(tmp_path, words, "mixtral")
     experts = models.load(model)
-    bridges.confirm(experts, "blocks.1.hook_mlp_out")
+    hooking.confirm(experts, "blocks.1.hook_mlp_out")
     with pytest.raises(
         ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral .* did you mean `blocks\.1\.mlp"
     ):
-        bridges.confirm(experts, "blocks.1.mlp.hook_post")
+        hooking.confirm(experts, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral"):
         bases.output_weights.__wrapped__(tmp_path, model, 1)
     bloom = models.load(made(tmp_path, words, "bloom", apply_residual_connection_post_layernorm=True))
-    bridges.confirm(bloom, "blocks.1.mlp.hook_post")
+    hooking.confirm(bloom, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.hook_mlp_out': in org/bloom"):
-        bridges.confirm(bloom, "blocks.1.hook_mlp_out")
+        hooking.confirm(bloom, "blocks.1.hook_mlp_out")
     with pytest.raises(ProfileError, match=r"none of that name; did you mean `blocks\.1\.hook_mlp_out`"):
-        bridges.confirm(bloom, "blocks.1.hook_mlp_outs")
+        hooking.confirm(bloom, "blocks.1.hook_mlp_outs")
 
 
 def test_half_precision_is_held_to_its_rounding(tmp_path, words):
@@ -166,7 +166,7 @@ def test_tokens_and_positions_that_a_model_lacks_are_refused(tmp_path, words, fa
     bridge, given = models.load(made(tmp_path, words, family)), rows(tmp_path, np.full((2, length), token))
     reading = (
         lambda: list(models.harvest(bridge, given, iter([np.arange(2)]), ["blocks.0.hook_mlp_out"], 1)),
-        lambda: models.mean_loss(bridge, given, np.arange(2)),
+        lambda: cross_entropy.mean(bridge, given, np.arange(2)),
     )
     for read in reading:
         if message is None:
@@ -223,7 +223,7 @@ def test_overflow_at_one_token_names_its_row(tmp_path, words):
     ):
         list(models.harvest(bridge, given, iter([np.arange(2)]), [hook], 1))
     with pytest.raises(ProfileError, match=r"its loss is nan; activations are not finite in float16"):
-        models.mean_loss(bridge, given, np.arange(2))
+        cross_entropy.mean(bridge, given, np.arange(2))
 
 
 def test_another_basis_may_reach_beyond_float16(tmp_path):
@@ -248,5 +248,5 @@ def test_a_model_is_held_against_itself_when_it_is_linked(tmp_path, words):
     model = made(tmp_path, words, "cohere")
     record = pretrained.Pretrained(kind="pretrained", source=str(model.path))
     with pytest.raises(ProfileError, match=r"cohere \(cohere, float32\): TransformerLens computes other activations"):
-        pretrained.linked(pretrained.locate(record), "float32", pretrained.tokenizer(pretrained.words(record)))
+        pretrained.link(pretrained.locate(record), "float32", pretrained.tokenizer(pretrained.tokenizer_spec(record)))
     assert AutoTokenizer.from_pretrained(model.path, trust_remote_code=False).pad_token is None

@@ -36,14 +36,14 @@ def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: s
     return {"k": k}
 
 
-def on(sites: Artefact, split: str) -> np.ndarray:
+def in_split(sites: Artefact, split: str) -> np.ndarray:
     """Which sites are in documents of `split`: a mask (tokens,)."""
     return np.asarray(sites.array("split") == corpora.SPLITS.index(split))
 
 
 @functools.cache
 def _at(sites: Artefact, split: str) -> np.ndarray:
-    return np.flatnonzero(on(sites, split)).astype(np.int64)
+    return np.flatnonzero(in_split(sites, split)).astype(np.int64)
 
 
 @functools.cache
@@ -57,7 +57,7 @@ def side(stored: Artefact, sites: Artefact, split: str) -> Side:
     return _summed(stored, sites, split)._replace(codes=activations.matrix(stored))
 
 
-def read(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
+def correlation(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
     """`correlate.correlate` of two artefacts on the documents of `split`, made once."""
     kept = correlated(a, b, sites, split, k)
     arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}

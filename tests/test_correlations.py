@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from sae_utils import correlate, matching, pipeline
-from sae_utils.engine.pairing import candidates
-from sae_utils.engine.saes import activations
+from sae_utils.engine.saes import activations, correlations
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +15,15 @@ def sides(world):
 @pytest.mark.parametrize(("split", "swapped"), [("matching", False), ("held_out", True)])
 def test_what_is_read_is_what_was_found(sides, split, swapped):
     a, b = sides
-    direct = correlate.correlate(a.codes, b.codes, k=5, rows=candidates.on(a.sites, split))
+    direct = correlate.correlate(a.codes, b.codes, k=5, rows=correlations.in_split(a.sites, split))
     for _ in range(2):  # made, and read
-        both = pipeline.pair(a, b, 5, swapped=swapped)
+        both = pipeline.correlated(a, b, 5, swapped=swapped)
         for mine, fresh in zip(both.found[:4], direct[:4], strict=True):
             for x, y in zip(mine, fresh, strict=True):
                 np.testing.assert_array_equal(x, y)
         np.testing.assert_array_equal(both.found.price(), direct.price())
     assert not (both.on_matching & both.on_held_out).any()
-    np.testing.assert_array_equal(both.on_matching, candidates.on(a.sites, split))
+    np.testing.assert_array_equal(both.on_matching, correlations.in_split(a.sites, split))
     pairs = matching.mutual(direct)
     expected = correlate.paired(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out).r
     np.testing.assert_array_equal(both.held_out(pairs), expected)
@@ -35,9 +34,9 @@ def test_neurons_are_features_too(world, sides):
     reader = pipeline.reader(world, "two_layer")
     (kept,) = activations.neurons(["blocks.1.mlp.hook_post"], reader.model, reader.rows, a.sites, reader.skip).values()
     neurons = pipeline.Features(activations.matrix(kept), np.eye(32), a.sites, kept)
-    both = pipeline.pair(a, neurons, 1000)  # cut to 32
+    both = pipeline.correlated(a, neurons, 1000)  # cut to 32
     assert both.found.a_to_b.index.shape == (32, 32)
-    on = candidates.on(a.sites, "matching")
+    on = correlations.in_split(a.sites, "matching")
     x, y = a.codes[np.flatnonzero(on)].toarray(), np.asarray(neurons.codes)[on].astype(float)
     i = int(np.flatnonzero(both.found.a.live)[0])
     expected = np.array([np.corrcoef(x[:, i], y[:, j])[0, 1] for j in range(32)])
@@ -48,4 +47,4 @@ def test_other_tokens_are_refused(sides):
     a, b = sides
     other = b._replace(sites=b.kept)
     with pytest.raises(ValueError, match="one tokenizer"):
-        pipeline.pair(a, other, 5)
+        pipeline.correlated(a, other, 5)

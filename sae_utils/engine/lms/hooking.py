@@ -24,7 +24,6 @@ import torch
 
 from sae_utils import store
 from sae_utils.engine.core.spec import ProfileError, nearest
-from sae_utils.store import Artefact
 
 PROBE = 24  # tokens that are run through both
 ADDED = ("hook_attn_out", "hook_mlp_out")
@@ -243,26 +242,6 @@ def _rank(hook: str) -> int:
     return FIRST.index(kind) if kind in FIRST else len(FIRST) + (not kind.endswith("hook_out"))
 
 
-def fit(config: Any, rows: Artefact, what: str) -> None:
-    """Refuse rows that a model cannot read.
-
-    Raises:
-        ProfileError: a row is longer than the model's positions, or holds a token that the model does not embed.
-    """
-    text, longest = config.get_text_config(), int(rows.array("lengths").max())
-    positions, highest = getattr(text, "max_position_embeddings", None), int(rows.array("tokens").max())
-    if positions and longest > positions:
-        raise ProfileError(
-            f"{what}: rows have {longest} tokens, and the model was made for {positions} "
-            f"(`max_position_embeddings` of its config.json); set `corpus.context` to at most {positions}"
-        )
-    if highest >= text.vocab_size:
-        raise ProfileError(
-            f"{what}: rows hold the token {highest}, and the model embeds {text.vocab_size} (`vocab_size` of its "
-            "config.json): the tokenizer is of another model; name a folder or revision that holds both"
-        )
-
-
 def confirm(bridge: Any, hook: str) -> None:
     """Refuse a hook that the model lacks, or that does not hold what the network computes.
 
@@ -280,7 +259,9 @@ def confirm(bridge: Any, hook: str) -> None:
         )
 
 
-def hold(bridge: Any, found: Mapping[str, torch.Tensor], rows: Any, mask: torch.Tensor, largest: float) -> None:
+def refuse_values(
+    bridge: Any, found: Mapping[str, torch.Tensor], rows: Any, mask: torch.Tensor, largest: float
+) -> None:
     """Refuse activations (n, length, d) of token rows that, where `mask` (n, length) is true, are no numbers to keep.
 
     Raises:
