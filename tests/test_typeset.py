@@ -236,7 +236,8 @@ def test_a_run_that_is_killed_leaves_the_pdf_that_was_there(repository):
     killing = 'Path(os.environ["HALF"]).touch(); os.kill(os.getppid(), 9)'
     program(repository, "latexmk", WORKING.replace('"|".join(told)', '"half a page"') + killing)
     setting = (
-        f"from pathlib import Path; from sae_utils.engine.build import typeset; typeset.REPOSITORY = Path({str(repository)!r})\n"
+        "from pathlib import Path; from sae_utils.engine.build import typeset\n"
+        f"typeset.REPOSITORY = Path({str(repository)!r})\n"
         "typeset.PAPER = typeset.REPOSITORY / 'paper'; typeset.typeset('toy')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HALF": str(repository / "half")}
