@@ -90,7 +90,7 @@ def test_what_nobody_means_is_refused(read, content, said):
 def test_a_bomb_takes_no_memory(tmp_path):
     """A process that may have half a gigabyte says no, and does not die."""
     (tmp_path / "x.yaml").write_text(bomb("[{}]"))
-    code = "import sys, pathlib; from sae_utils.engine.inputs import strict_yaml as s; s.read(pathlib.Path(sys.argv[1]), 'x')"
+    code = "import sys, pathlib, sae_utils.engine.inputs.strict_yaml as s; s.read(pathlib.Path(sys.argv[1]), 'x')"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.yaml")], capture_output=True, text=True, cwd=REPOSITORY,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (1 << 29, 1 << 29)),
