@@ -138,8 +138,9 @@ absent
 # %%
 live = {name: x.firings >= labelling["minimum_firings"] for name, x in found.items()}
 known = bool((classes >= 0).any())
+classes_of = {concept: concepts.true_classes(lists[concept], run.corpus.world) for concept in whole if known}
 true = {
-    (name, concept): concepts.class_share(x.codes, classes, concepts.true_classes(lists[concept]), both.on_held_out)
+    (name, concept): concepts.class_share(x.codes, classes, classes_of[concept], both.on_held_out)
     >= labelling["truth_share"]
     if known
     else None
@@ -392,7 +393,7 @@ out.table("carried", carried, {"in one": "{:.0f}", "cosine in B": "{:.2f}", "ran
 # the union are a part of their own). *Corrected*: by the largest z over all concepts, ways, measures and both tests.
 
 # %%
-recovered = {key: subspaces.recovery(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
+recovered = {key: subspaces.pair_recovery(x, true[name_a, key[0]], true[name_b, key[0]]) for key, x in subspace.items()}
 part_of = {
     (name, union): subspaces.main_part(found[name], [listed[part] for part in unions[union]], about[name, union])
     for name, union in product([*layers["b"], name_b], unions)

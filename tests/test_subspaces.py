@@ -113,9 +113,9 @@ def test_no_feature_no_pair(found):
 def test_recovered_by_hand():
     pairs = chosen([0, 2, 4, 5], [1, 1, 3, 4])
     a, b = np.isin(np.arange(6), [0, 2, 3, 5]), np.isin(np.arange(6), [1, 3])
-    assert subspaces.recovery(pairs, a, b) == (4, 0.5, 0.75)
-    assert np.isnan(subspaces.recovery(pairs, None, None).precision)
-    assert np.isnan(subspaces.recovery(chosen([]), a, b).precision)
+    assert subspaces.pair_recovery(pairs, a, b) == (4, 0.5, 0.75)
+    assert np.isnan(subspaces.pair_recovery(pairs, None, None).precision)
+    assert np.isnan(subspaces.pair_recovery(chosen([]), a, b).precision)
 
 
 def test_enough_pairs_and_partners():

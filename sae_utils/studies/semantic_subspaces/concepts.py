@@ -1,21 +1,21 @@
-"""Which features are about a concept: lists of words, rules, and lists of other words to compare with.
+"""Which features are about a concept: lists of words, rules, and how well a rule finds the true features.
 
-In: the lists of `params/concepts.yaml`; codes, and the word that ends at every token (`words`). Out: masks of features.
-Never: a feature judged by a part of a word; a list that overlaps another of its set without the set saying so.
+In: the lists of `params/concepts.yaml`, codes, the word that ends at every token. Out: masks of features.
+Never: a match of a part of a word; a list that overlaps another one unless their set says that lists may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from scipy import sparse
 
 from sae_utils import labels, profiles
-from sae_utils.engine.core.spec import Count, ProfileError, Rate, Spec, build, choose, nearest
+from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, choose, nearest
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.words import Words
 
@@ -23,123 +23,153 @@ Mask: TypeAlias = NDArray[np.bool_]
 FILE = "params/concepts.yaml"
 
 
+# --- lists of words
+
+
+def _one_word(word: str) -> str:
+    if not word.isalnum():
+        raise NameUnknown(f"{word!r} is not one word; list whole words without spaces or hyphens")
+    return word
+
+
+def _once(names: list[str], fold: Callable[[str], str] = str) -> list[str]:
+    for place, name in enumerate(names):
+        if fold(name) in map(fold, names[:place]):
+            raise NameUnknown(f"{name!r} stands twice in the list; remove one")
+    return names
+
+
+def _concept(name: str, info: ValidationInfo) -> str:
+    if name not in (known := info.context or {}):
+        raise NameUnknown(f"no concept is called {name!r}; {nearest(name, known)}")
+    return name
+
+
+def _new_name(name: str, info: ValidationInfo) -> str:
+    if name in (info.context or {}):
+        raise NameUnknown("a concept has that name; choose another")
+    return name
+
+
+Word = Annotated[str, AfterValidator(_one_word)]
+WordList = Annotated[list[Word], AfterValidator(lambda words: _once(words, str.casefold))]
+Parts = Annotated[list[Annotated[str, AfterValidator(_concept)]], Field(min_length=2), AfterValidator(_once)]
+
+
 class ConceptSet(Spec):
     """Lists of words under one name."""
 
     about: str
-    """where the lists come from and what for"""
+    """source and purpose of the lists"""
     disjoint: bool
-    """no word stands in two lists; published lists overlap and say so here"""
-    concepts: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
+    """no word stands in two lists; sets of published lists, which overlap, say false"""
+    concepts: dict[str, Annotated[WordList, Field(min_length=1)]] = Field(min_length=1)
     """words of every concept"""
 
-
-def word_lists(name: str) -> dict[str, tuple[str, ...]]:
-    """The concepts of the set `name` of params/concepts.yaml, case-folded, in the order of the file.
-
-    Raises:
-        ProfileError: malformed YAML (with its line), no such set, an empty list, a word twice in a list, no single
-            word, or in two lists of a set that is disjoint.
-    """
-    values = profiles.read("concepts")  # as strict as a profile: no key twice, and the line of what is not YAML
-    if name not in values:
-        raise ProfileError(f"{FILE}: no set is called {name!r}; {nearest(name, values)}")
-    found = build(ConceptSet, values[name], f"{FILE}: {name}")
-    lists = {concept: tuple(word.casefold() for word in words) for concept, words in found.concepts.items()}
-    seen: dict[str, str] = {}
-    for concept, words in lists.items():
-        where = f"{FILE}: {name}.concepts.{concept}"
-        for word in words:
-            _one_word(word, where)
-            if seen.get(word) == concept:
-                raise ProfileError(f"{where}: {word!r} stands twice in the list; remove one")
-            if found.disjoint and word in seen:
-                raise ProfileError(
-                    f"{where}: {word!r} stands in {seen[word]} too; remove it from one, or say `disjoint: false`"
-                )
-            seen[word] = concept
-    return lists
+    @field_validator("concepts")
+    @classmethod
+    def _are_disjoint(cls, lists: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
+        owner: dict[str, str] = {}
+        for concept, words in lists.items():
+            for word in map(str.casefold, words):
+                if owner.setdefault(word, concept) != concept and info.data.get("disjoint"):
+                    raise NameUnknown(
+                        f"{word!r} stands in {owner[word]} and in {concept}; remove it from one, or say "
+                        "`disjoint: false`"
+                    )
+        return lists
 
 
 class Keywords(Spec):
     """Single words that are concepts of their own."""
 
-    single: list[str] = Field(min_length=1)
+    single: WordList
     """whole words"""
     mismatched: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """pairs of them that do not belong together: one is looked for in A, the other in B"""
 
+    @field_validator("mismatched")
+    @classmethod
+    def _are_keywords(cls, pairs: list[list[str]], info: ValidationInfo) -> list[list[str]]:
+        single = info.data.get("single", [])
+        for one, other in pairs:
+            for word in (one, other):
+                if word not in single:
+                    raise NameUnknown(f"{word!r} is not in keywords.single; add it ({nearest(word, single)})")
+            if one == other:
+                raise NameUnknown(f"{one!r} is its own partner; name two words, or remove the pair")
+        return pairs
+
 
 class Combinations(Spec):
-    """What is made of lists."""
+    """Concepts made of others, and of single words."""
 
-    unions: dict[str, Annotated[list[str], Field(min_length=2)]]
+    unions: dict[Annotated[str, AfterValidator(_new_name)], Parts]
     """concepts that count as one, by its name"""
     keywords: Keywords
+
+
+def word_lists(name: str) -> dict[str, tuple[str, ...]]:
+    """The concepts of the set `name` of params/concepts.yaml with their words, case-folded, in the order of the file.
+
+    Raises:
+        ProfileError: malformed YAML, no such set, an empty list, a word twice in a list, a word with a space or
+            hyphen, a word in two lists of a disjoint set.
+    """
+    sets = profiles.read("concepts")
+    if name not in sets:
+        raise ProfileError(f"{FILE}: no set is called {name!r}; {nearest(name, sets)}")
+    found = build(ConceptSet, sets[name], f"{FILE}: {name}").concepts
+    return {concept: tuple(word.casefold() for word in words) for concept, words in found.items()}
 
 
 def combine(
     lists: Mapping[str, Sequence[str]], unions: Mapping[str, Any], keywords: Mapping[str, Any], *, where: str
 ) -> dict[str, tuple[str, ...]]:
-    """`lists`, then `unions` of them by name, then a list for each single one of the `Keywords`, named like "'she'".
+    """`lists`, then their `unions`, then a list for each single word of `keywords`, named like "'she'".
 
     `where`: file and section of unions and keywords, for messages.
 
     Raises:
-        ProfileError: a union of fewer than two concepts, of one twice, of one that there is none of, or under a name
-            that is taken; a keyword that is not one word, or stands twice; a mismatched word that is no keyword, or its
-            own partner.
+        ProfileError: a union of fewer than two concepts, of an unknown one, or under a name that is taken; something
+            stands twice; a keyword is not one word; a mismatched word is no keyword, or its own partner.
     """
-    given = build(Combinations, {"unions": unions, "keywords": keywords}, where)
+    given = build(Combinations, {"unions": unions, "keywords": keywords}, where, lists)
     made = {name: tuple(words) for name, words in lists.items()}
     for name, parts in given.unions.items():
-        at = f"{where}.unions.{name}"
-        if name in lists:
-            raise ProfileError(f"{at}: a concept has that name; choose another")
-        for place, part in enumerate(parts):
-            if part not in lists:
-                raise ProfileError(f"{at}: no concept is called {part!r}; {nearest(part, lists)}")
-            if part in parts[:place]:
-                raise ProfileError(f"{at}: {part!r} stands twice in the list; remove one")
         made[name] = tuple(dict.fromkeys(word for part in parts for word in lists[part]))
-    single, at = given.keywords.single, f"{where}.keywords.single"
-    for place, word in enumerate(single):
-        _one_word(word, at)
-        if word.casefold() in {other.casefold() for other in single[:place]}:
-            raise ProfileError(f"{at}: {word!r} stands twice in the list; remove one")
+    for word in given.keywords.single:
         if f"'{word}'" in made:
-            raise ProfileError(f"{at}: a concept or union is called \"'{word}'\"; rename that")
-    for one, other in given.keywords.mismatched:
-        at = f"{where}.keywords.mismatched"
-        for word in (one, other):
-            if word not in single:
-                raise ProfileError(f"{at}: {word!r} is not in keywords.single; add it ({nearest(word, single)})")
-        if one == other:
-            raise ProfileError(f"{at}: {one!r} is its own partner; name two words, or remove the pair")
-    return made | {f"'{word}'": (word.casefold(),) for word in single}
+            raise ProfileError(f"{where}.keywords.single: a concept or union is called \"'{word}'\"; rename that")
+    return made | {f"'{word}'": (word.casefold(),) for word in given.keywords.single}
 
 
-def _one_word(word: str, where: str) -> None:
-    if not word.isalnum():
-        raise ProfileError(f"{where}: {word!r} is not one word; list whole words without spaces or hyphens")
+# --- rules
 
 
 class Top(Spec):
-    """About a concept is what has at least `least` of its words among its `top` strongest tokens."""
+    """A feature is about a concept if at least `least` of its `top` strongest tokens are words of the concept."""
 
     kind: Literal["top"]
     top: Count
-    """strongest tokens that are looked at"""
+    """number of strongest tokens"""
     least: Count
     """1: any of them"""
 
+    @field_validator("least")
+    @classmethod
+    def _is_possible(cls, least: int, info: ValidationInfo) -> int:
+        if least > info.data.get("top", least):
+            raise NameUnknown(f"{least} of the top {info.data['top']}: no feature can be about that")
+        return least
+
 
 class Mass(Spec):
-    """About a concept is what spends at least `share` of its activation on its words."""
+    """A feature is about a concept if at least `share` of its activation is on words of the concept."""
 
     kind: Literal["mass"]
     share: Rate
-    """of the sum of activations over all tokens that are looked at"""
+    """of the sum of activations over all tokens"""
 
 
 Rule: TypeAlias = Top | Mass
@@ -150,123 +180,125 @@ def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
     """A rule as written in params: {kind: top, top: 10, least: 3} or {kind: mass, share: 0.5}.
 
     Raises:
-        ProfileError: as `spec.choose`; more words asked for than tokens looked at.
+        ProfileError: as `spec.choose`; `least` above `top`.
     """
     made = choose(RULES, value, where)
     assert isinstance(made, Top | Mass)
-    if isinstance(made, Top) and made.least > made.top:
-        raise ProfileError(f"{where}: least = {made.least} of the top {made.top}: no feature can be about that")
     return made
 
 
-def describe(made: Rule) -> str:
-    """A rule in words, for a table."""
-    if isinstance(made, Mass):
-        return f"{made.share:.0%} of the activation"
-    return f"{'any' if made.least == 1 else f'at least {made.least}'} of the top {made.top}"
+def describe(rule: Rule) -> str:
+    """The rule in words, for a table."""
+    if isinstance(rule, Mass):
+        return f"{rule.share:.0%} of the activation"
+    return f"{'any' if rule.least == 1 else f'at least {rule.least}'} of the top {rule.top}"
 
 
 class Evidence(NamedTuple):
-    """What features fire on, in words."""
+    """The words on which features fire."""
 
     words: tuple[str, ...]
     """different words of the text, case-folded, sorted"""
     top: NDArray[np.int32]
     """(features, k) word that ends at each of the strongest tokens, -1 where none does"""
     mass: sparse.csr_array
-    """(words, features) sum of a feature's activation over the tokens at which a word ends"""
+    """(words, features) sum of activation over the tokens at which the word ends"""
     total: NDArray[np.float64]
-    """(features,) sum of its activation over all tokens"""
+    """(features,) sum of activation over all tokens"""
     firings: NDArray[np.int64]
-    """(features,) tokens on which it fires"""
+    """(features,) tokens on which the feature fires"""
     occurs: NDArray[np.int64]
-    """(words,) how often each occurs"""
+    """(words,) occurrences of the word"""
 
 
 def evidence(codes: Any, words: Words, documents: ArrayLike, on: Mask, *, k: int = 10) -> Evidence:
-    """What the features of `codes` (tokens, features), sparse or dense, fire on at the tokens of the mask `on`.
+    """The words on which the features of `codes` (tokens, features), sparse or dense, fire at the tokens `on`.
 
-    `words` and `documents` (tokens,) are of the same tokens; `k` strongest tokens of each feature are kept. Dense
+    `words` and `documents` (tokens,) belong to the same tokens; `k` strongest tokens of each feature are kept. Dense
     activations count where they are above 0. Raises ValueError as `labels.label`.
     """
     at = np.flatnonzero(on)
-    chosen = codes[at]
-    if not sparse.issparse(chosen):
-        chosen = np.maximum(chosen.astype(np.float32), 0)
-    of = words.of[at]
-    labelled = labels.label(chosen, of, np.asarray(documents)[at], k=k, window=0)
+    active, of = _active(codes, at), words.of[at]
+    top = labels.label(active, of, np.asarray(documents)[at], k=k, window=0)
     ends = np.flatnonzero(of >= 0)
     shape = (len(words.text), len(at))
-    holds = sparse.csr_array((np.ones(len(ends), chosen.dtype), (of[ends], ends)), shape=shape)
+    ends_at = sparse.csr_array((np.ones(len(ends), active.dtype), (of[ends], ends)), shape=shape)
     return Evidence(
         words.text,
-        labelled.token,
-        sparse.csr_array(holds @ chosen),
-        np.asarray(chosen.sum(0, dtype=np.float64)),
-        labelled.firings,
+        top.token,
+        sparse.csr_array(ends_at @ active),
+        np.asarray(active.sum(0, dtype=np.float64)),
+        top.firings,
         np.bincount(of[ends], minlength=len(words.text)),
     )
 
 
-def word_mask(words: Iterable[str], found: Evidence) -> Mask:
-    """(words,) which of the words of the text are listed; whole words, case-folded."""
-    return np.isin(np.array(found.words), [word.casefold() for word in words])
+def _active(codes: Any, at: NDArray[np.int64]) -> Any:
+    chosen = codes[at]
+    return chosen if sparse.issparse(chosen) else np.maximum(chosen.astype(np.float32), 0)
 
 
-def absent_words(words: Iterable[str], found: Evidence) -> list[str]:
-    """Listed words that end at no token of those looked at: they can find nothing. Other documents may have them."""
-    there = {word for word, n in zip(found.words, found.occurs, strict=True) if n}
-    return [word for word in words if word.casefold() not in there]
+def word_mask(listed: Iterable[str], found: Evidence) -> Mask:
+    """(words,) which words of the text are listed; whole words, case-folded."""
+    return np.isin(np.array(found.words), [word.casefold() for word in listed])
 
 
-def about(found: Evidence, listed: Mask, made: Rule) -> Mask:
-    """(features,) which are about the words `listed` (words,) by a rule.
+def absent_words(listed: Iterable[str], found: Evidence) -> list[str]:
+    """The listed words that end at none of the tokens, so that they find no feature."""
+    present = {word for word, n in zip(found.words, found.occurs, strict=True) if n}
+    return [word for word in listed if word.casefold() not in present]
 
-    Raises ValueError where a rule looks at more of the strongest tokens than were kept.
+
+def about(found: Evidence, listed: Mask, rule: Rule) -> Mask:
+    """(features,) which features are about the words `listed` (words,) by a rule.
+
+    Raises ValueError where a rule looks at more strongest tokens than were kept.
     """
-    if isinstance(made, Mass):
+    if isinstance(rule, Mass):
         spent = listed.astype(np.float64) @ found.mass
-        return (found.total > 0) & (spent >= made.share * found.total)
-    if made.top > found.top.shape[1]:
-        raise ValueError(f"the rule looks at the top {made.top}, but {found.top.shape[1]} were kept: raise k")
-    hits = np.append(listed, False)[found.top[:, : made.top]]  # -1 is the last
-    return np.asarray(hits.sum(1) >= made.least)
+        return (found.total > 0) & (spent >= rule.share * found.total)
+    if rule.top > found.top.shape[1]:
+        raise ValueError(f"the rule looks at the top {rule.top}, but {found.top.shape[1]} were kept: raise k")
+    hits = np.append(listed, False)[found.top[:, : rule.top]]  # word -1 is the last
+    return np.asarray(hits.sum(1) >= rule.least)
 
 
-def true_classes(words: Iterable[str]) -> list[int]:
-    """Places in `stories.CLASSES` of the true classes to which any of the words belongs."""
+# --- the truth
+
+
+def true_classes(words: Iterable[str], world: stories.World) -> list[int]:
+    """Places in `stories.CLASSES` of the classes to which any of the words belongs in a world."""
     listed = {word.casefold() for word in words}
-    names = {place[0] for word, place in stories.membership().items() if word.casefold() in listed}
+    names = {name for word, (name, _) in stories.membership(world).items() if word.casefold() in listed}
     return [number for number, name in enumerate(stories.CLASSES) if name in names]
 
 
 def class_share(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask) -> NDArray[np.float64]:
-    """(features,) share of the activation at the tokens `on` that goes to tokens of the true classes `chosen`.
+    """(features,) share of the activation at the tokens `on` that is at tokens of the true classes `chosen`.
 
-    `classes` (tokens,) is -1 where there is none. NaN for features that never fire there.
+    `classes` (tokens,) is -1 where a token has none. NaN for features that never fire there.
     """
     at = np.flatnonzero(on)
-    part = codes[at]
-    if not sparse.issparse(part):
-        part = np.maximum(part.astype(np.float32), 0)
+    active = _active(codes, at)
     of_class = np.isin(classes[at], list(chosen)).astype(np.float64)
-    total = np.asarray(part.sum(0, dtype=np.float64))
-    return np.divide(of_class @ part, total, out=np.full(len(total), np.nan), where=total > 0)
+    total = np.asarray(active.sum(0, dtype=np.float64))
+    return np.divide(of_class @ active, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 class Recovery(NamedTuple):
-    """A set of features held against the true one."""
+    """How well a set recovers the true features."""
 
     n: int
     precision: float
     """share of the set that is true; NaN for an empty set, or where the truth is not known"""
     recall: float
-    """share of the true that is in the set; NaN where none is true"""
+    """share of the true features that are in the set; NaN where there are none"""
 
 
 def recovery(chosen: Mask, true: Mask | None) -> Recovery:
-    """Precision and recall of the features `chosen` against those that are `true`, None where that is not known."""
+    """Precision and recall of the features `chosen` against the `true` ones, None where these are not known."""
+    n = int(chosen.sum())
     if true is None:
-        return Recovery(int(chosen.sum()), float("nan"), float("nan"))
-    both, n, of = int((chosen & true).sum()), int(chosen.sum()), int(true.sum())
-    return Recovery(n, both / n if n else float("nan"), both / of if of else float("nan"))
+        return Recovery(n, float("nan"), float("nan"))
+    hits, of = int((chosen & true).sum()), int(true.sum())
+    return Recovery(n, hits / n if n else float("nan"), hits / of if of else float("nan"))

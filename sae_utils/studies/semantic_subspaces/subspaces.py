@@ -86,7 +86,7 @@ def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
     return np.where(np.isnan(r), np.float32(-1), r)
 
 
-def recovery(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Recovery:
+def pair_recovery(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Recovery:
     """How well the pairs recover the features that are truly about the concept, masks of both sides.
 
     Precision: pairs of which both features are. Recall: features of a that are, and are in a pair. NaN where the truth

@@ -11,9 +11,9 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,8 @@ from sae_utils.engine.text import corpora
 from sae_utils.engine.text.words import WORD
 from sae_utils.store import Artefact, artefact
 
-if TYPE_CHECKING:
-    from gensim.models import KeyedVectors
-
 GZIP = b"\x1f\x8b"
+LONGEST = 1000  # bytes of a word
 UNREADABLE = re.compile("[\ufffd\0-\x1f]")
 
 
@@ -74,32 +72,24 @@ class Vectors(NamedTuple):
 def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[str]) -> Vectors:
     """Vectors of the words `wanted` that have one, from the source `value`: {kind: corpus | download | file, ...}.
 
+    Of several spellings of a word the first counts: lower case, capitalised, upper case.
+
     Raises:
         ProfileError: a file is missing or has another format, or the vectors cannot be downloaded.
     """
-    match choose(KINDS, value, "vectors"):
-        case SkipGram() as spec:
-            made = skipgram(corpora.text(corpus), spec)
-            words = json.loads((made.path / "words.json").read_text("utf-8"))
-            return _select({word: i for i, word in enumerate(words)}, made.array("vectors"), wanted)
-        case Download() as spec:
-            found = read(_download(spec.name))
-        case spec:
-            assert isinstance(spec, File)
-            found = read(_file(spec))
-    return _select(found.key_to_index, found.vectors, wanted)
-
-
-def _select(place: Mapping[str, int], rows: np.ndarray, wanted: Sequence[str]) -> Vectors:
-    """Unit vectors of `wanted`; of several spellings of a word the first counts: lower case before upper."""
-    at = {}
-    for word in wanted:
-        spelling = next((x for x in (word, word.capitalize(), word.upper()) if x in place), None)
-        if spelling is not None:
-            at[word] = place[spelling]
-    chosen = np.asarray(rows[list(at.values())], np.float32).reshape(len(at), -1)
-    norm = np.linalg.norm(chosen, axis=1, keepdims=True)
-    return Vectors({word: i for i, word in enumerate(at)}, chosen / np.maximum(norm, 1e-12))
+    spec = choose(KINDS, value, "vectors")
+    spellings = {word: (word, word.capitalize(), word.upper()) for word in wanted}
+    if isinstance(spec, SkipGram):
+        made = skipgram(corpora.text(corpus), spec)
+        found = dict(zip(json.loads((made.path / "words.json").read_text("utf-8")), made.array("vectors"), strict=True))
+    else:
+        assert isinstance(spec, Download | File)
+        path = _download(spec.name) if isinstance(spec, Download) else _file(spec)
+        found = read(path, set().union(*spellings.values()))
+    rows = {word: found[x] for word, each in spellings.items() for x in reversed(each) if x in found}
+    matrix = np.array(list(rows.values()), np.float32).reshape(len(rows), -1)
+    norm = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return Vectors({word: i for i, word in enumerate(rows)}, matrix / np.maximum(norm, 1e-12))
 
 
 @artefact
@@ -176,93 +166,69 @@ def _file(spec: File) -> Path:
     return path
 
 
-class _Content(NamedTuple):
-    """What the first line of a file announces, and what follows it."""
+def read(path: Path, wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of the words `wanted` in a file in word2vec's format: binary if named .bin, else text.
 
-    words: int
-    size: int
-    """numbers of a vector"""
-    length: int
-    """bytes after the first line"""
-    lines: int
-    gaps: int
-    """spaces between values"""
-
-
-def read(path: Path) -> KeyedVectors:
-    """The vectors of a file in word2vec's format, which its name tells: text, or binary (.bin), gzipped or not.
+    The first of equal words counts, and bytes that are no UTF-8 are read as U+FFFD.
 
     Raises:
-        ProfileError: the file has another format, is damaged, or is not what its first line announces.
+        ProfileError: the file has another format, is damaged, or holds something else than its first line announces.
     """
-    from gensim.models import KeyedVectors
-
     binary = path.name.endswith((".bin", ".bin.gz", "word2vec-google-news-300.gz"))
     try:
-        content = _scan(path)
-        _check_length(content, binary)
-        found = KeyedVectors.load_word2vec_format(str(path), binary=binary, unicode_errors="replace")
-        _check_vectors(found, content, binary)
-    except (ValueError, EOFError, OSError, IndexError, OverflowError, MemoryError, zlib.error) as error:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == GZIP
+        if packed != (path.suffix == ".gz"):
+            raise ValueError("it is gzipped, name it .gz" if packed else "it is not gzipped, and its name ends in .gz")
+        with gzip.open(path) if packed else open(path, "rb") as stream:
+            return _parse(stream, wanted, binary)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise ProfileError(
             f"vectors.path: {path} is not in word2vec's {'binary' if binary else 'text'} format ({error}); "
             "`save_word2vec_format` of gensim writes it, and .bin names the binary one"
         ) from None
+
+
+def _parse(stream: Any, wanted: Container[str], binary: bool) -> dict[str, NDArray[np.float32]]:
+    first = stream.readline(1000)
+    header = re.fullmatch(rb"\s*(\d{1,12})\s+(\d{1,6})\s*", first)
+    if not header or not int(header[1]) or not int(header[2]):
+        raise ValueError(
+            f"its first line must be the number of words and that of dimensions, found {first[:40]!r}; GloVe's files "
+            "lack it: add it"
+        )
+    words, size, unreadable = int(header[1]), int(header[2]), 0
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, numbers in _entries(stream, words, size, binary):
+        word = name.decode("utf-8", "replace")
+        unreadable += UNREADABLE.search(word) is not None
+        if word in wanted and word not in found:
+            values = np.frombuffer(numbers, "<f4") if binary else [float(value) for value in numbers.split(b" ")]
+            found[word] = np.array(values, np.float32)
+            if not np.isfinite(found[word]).all():
+                raise ValueError(f"{word!r} has NaN or infinite numbers: it is damaged, or has the other format")
+    if stream.read(1000).strip():
+        raise ValueError(f"it announces {words} words and holds more, or its first line is wrong")
+    if 2 * unreadable > words:
+        raise ValueError("most of its words are no UTF-8 text: it is damaged, or its first line is wrong")
     return found
 
 
-def _scan(path: Path) -> _Content:
-    """Count what is in a file, block by block."""
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-    if packed != (path.suffix == ".gz"):
-        raise ValueError("it is gzipped, name it .gz" if packed else "it is not gzipped, though its name ends in .gz")
-    stream: Any
-    with gzip.open(path) if packed else open(path, "rb") as stream:
-        first = stream.readline(1000)
-        header = re.fullmatch(rb"\s*(\d{1,12})\s+(\d{1,6})\s*", first)
-        if not header or not int(header[1]) or not int(header[2]):
+def _entries(stream: Any, words: int, size: int, binary: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Every word with its numbers as they stand in the file, which are as many as announced."""
+    for _ in range(words):
+        if binary:
+            word = b""
+            while len(word) < LONGEST and (letter := stream.read(1)) not in (b" ", b""):
+                word += letter
+            word, numbers = word.lstrip(b"\n"), stream.read(4 * size)  # every vector may end in a line break
+            complete = len(numbers) == 4 * size
+        else:
+            word, _, numbers = stream.readline().rstrip().partition(b" ")  # fastText ends its lines with a space
+            complete = len(numbers.split(b" ")) == size and numbers != b""
+        if not complete:
             raise ValueError(
-                f"its first line must be the number of words and that of dimensions, found {first[:40]!r}; GloVe's "
-                "files lack it: add it"
+                f"it announces {words} words of {size} dimensions, and one has fewer or more: it is cut off, or its "
+                "first line is wrong"
             )
-        length = lines = gaps = 0
-        last = b"\n"
-        while block := stream.read(1 << 20):
-            length, lines, last = length + len(block), lines + block.count(b"\n"), block[-1:]
-            gaps += block.count(b" ") - block.count(b" \n")  # fastText ends its lines with a space
-    return _Content(int(header[1]), int(header[2]), length, lines + (last != b"\n"), gaps)
-
-
-def _check_length(content: _Content, binary: bool) -> None:
-    """Refuse a file that is too short before gensim asks for the memory that it announces."""
-    least = content.words * (2 + 4 * content.size if binary else 1 + 2 * content.size)
-    if content.length + 1 < least:  # the last line may lack its end
-        raise ValueError(
-            f"it announces {content.words} words of {content.size} dimensions, which take {least} bytes at least, and "
-            f"has {content.length}: it is cut off, or its first line is wrong"
-        )
-    if not binary and content.gaps < content.words * content.size:  # gensim repeats the number of a line that has one
-        raise ValueError(
-            f"it announces {content.size} dimensions, and a line has fewer: it is cut off, or its first line is wrong"
-        )
-
-
-def _check_vectors(found: KeyedVectors, content: _Content, binary: bool) -> None:
-    """Refuse numbers that are not finite, words that are no text, and more words than announced."""
-    if not np.isfinite(found.vectors.sum(dtype=np.float64)):
-        raise ValueError("it holds NaN or infinite numbers: it is damaged, or has the other format")
-    words = list(found.key_to_index)
-    if 2 * sum(UNREADABLE.search(word) is not None for word in words) > len(words):
-        raise ValueError("most of its words are no UTF-8 text: it is damaged, or its first line is wrong")
-    if binary:
-        lengths = [len(word.encode()) - 2 * word.count("\ufffd") for word in words]
-        repeated = (content.words - len(words)) * max(lengths)  # gensim keeps one of equal words
-        used = sum(lengths) + repeated + content.words * (1 + 4 * content.size)
-        more = content.length - used > content.words + 4 * content.size  # every vector may end in a line break
-    else:
-        more = content.lines != content.words
-    if more:
-        raise ValueError(
-            f"it announces {content.words} words and holds others: it is cut off, or its first line is wrong"
-        )
+        yield word, numbers
