@@ -138,7 +138,6 @@ out.number("retention", 100 * len(mutual.a) / live_a, "{:.0f}")
 out.number("r matching", mutual.r.mean())
 out.number("r held out", np.nanmean(r))
 out.number("counterpart threshold", counterpart, "{:.1f}")
-out.number("counterpart share", 100 * np.nansum(r >= counterpart) / live_a, "{:.0f}")
 
 # %%
 figure, axes = plt.subplots(figsize=(2.8, 2.6))
@@ -148,19 +147,13 @@ axes.set(xlabel="r on the documents that chose the pair", ylabel="r on held-out 
 out.figure("held-out", figure)
 
 # %% [markdown]
-# How much is lost from the documents that chose the pairs to others, and how far do the two directions agree? Pairs
-# found from A to B and from B to A are the mutual ones.
+# How far do the two directions agree? Pairs found from A to B and from B to A are the mutual ones.
 
 # %%
 forward, backward = pairs["many-to-one, A to B"], pairs["many-to-one, B to A"]
-r_forward, r_backward = held_out["many-to-one, A to B"], held_out["many-to-one, B to A"]
-for name, p, r_p in (("forward", forward, r_forward), ("backward", backward, r_backward)):
-    out.number(f"r matching {name}", p.r.mean())
-    out.number(f"r held out {name}", np.nanmean(r_p))
+r_forward = held_out["many-to-one, A to B"]
+for name, p in (("forward", forward), ("backward", backward)):
     out.number(f"both ways {name}", 100 * len(mutual.a) / len(p.a), "{:.0f}")
-out.number("lost on held out", mutual.r.mean() - np.nanmean(r), "{:.3f}")
-out.number("unique", 100 * len(np.unique(forward.b)) / len(forward.a), "{:.0f}")
-out.number("unique backward", 100 * len(np.unique(backward.a)) / len(backward.a), "{:.0f}")
 
 # %% [markdown]
 # ## Is a best partner better than chance?
@@ -246,12 +239,10 @@ stability = pd.DataFrame(
     {"pairing": name, "n": x.n, "same partner": x.observed, "null": x.null_mean, "null SD": x.null_sd, "p": x.p}
     for name, x in agreed.items()
 )
-out.table(
-    "halves", stability, {"n": "{:,}", **dict.fromkeys(["same partner", "null", "null SD"], "{:.3f}"), "p": "{:.3f}"}
-)
 for name, x in agreed.items():
     out.number(f"same {name}", 100 * x.observed, "{:.0f}")
 out.number("same chance", 100 * agreed["A to B"].null_mean, "{:.0f}")
+stability.round(3)
 
 # %% [markdown]
 # ## What do the features fire on?
@@ -413,7 +404,6 @@ for name, x in curves.items():
     out.number(f"share {name} low", 100 * x.low[-1], "{:.0f}")
     out.number(f"share {name} high", 100 * x.high[-1], "{:.0f}")
     out.number(f"share {name} null", 100 * by_chance[name][..., -1].mean(axis=1).max(), "{:.1f}")
-    out.number(f"share {name} null highest", 100 * highest[name], "{:.1f}")
     out.number(f"unjudged {name}", x.unjudged, "{:,}")
 out.number("held out documents", curves["A to B"].documents, "{:,}")
 out.number("document groups", curves["A to B"].groups, "{:d}")

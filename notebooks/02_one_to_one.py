@@ -86,7 +86,6 @@ out.number("live a", live_a, "{:,}")
 out.number("live b", live_b, "{:,}")
 out.text("certificate", "is certified" if optimal.proof.certified else "could not be certified")
 out.number("primal", optimal.proof.primal, "{:.2f}")
-out.number("greedy sum", pairs["greedy"].r.sum(dtype=np.float64), "{:.2f}")
 out.number("greedy of optimal", 100 * pairs["greedy"].r.sum(dtype=np.float64) / optimal.proof.primal, "{:.1f}")
 
 # %%
@@ -108,9 +107,9 @@ out.table("methods", sides, {"pairs": "{:,}", **dict.fromkeys(sides.columns[2:],
 # %%
 forward, mutual = pairs["many-to-one, A to B"], pairs["mutual"]
 out.number("counterpart threshold", counterpart, "{:.1f}")
+out.number("mutual in optimal", 100 * len(comparison.common(mutual, optimal.pairs)) / len(mutual.a), "{:.0f}")
 for name in ("greedy", "optimal"):
     p = pairs[name]
-    out.number(f"mutual in {name}", 100 * len(comparison.common(mutual, p)) / len(mutual.a), "{:.0f}")
     out.number(f"r beyond mutual {name}", tables.average(np.delete(p.r, comparison.common(p, mutual))))
 out.number(
     "greedy in optimal", 100 * len(comparison.common(pairs["greedy"], optimal.pairs)) / len(optimal.pairs.a), "{:.0f}"
@@ -368,11 +367,11 @@ top = filters.strongest(forward, facts, share=middle).pairs
 out.number("order share", 100 * middle, "{:.0f}")
 out.number("unique among all", 100 * len(np.unique(forward.b)) / len(forward.a), "{:.0f}")
 out.number("unique among strongest", 100 * len(np.unique(top.b)) / len(top.a), "{:.0f}")
-for rule in rules:
-    out.number(f"order {rule} both", shared[rule, middle, "strongest"], "{:,}")
-    for first in other:
+out.number("order first both", shared["first", middle, "strongest"], "{:,}")
+for first in other:
+    out.number(f"order best {first} r", orders["best", middle, first].r.min())
+    for rule in rules:
         out.number(f"order {rule} {first} n", len(orders[rule, middle, first].a), "{:,}")
-        out.number(f"order {rule} {first} r", orders[rule, middle, first].r.min())
 
 # %% [markdown]
 # ## Save

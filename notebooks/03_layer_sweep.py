@@ -93,7 +93,7 @@ found = layers.matches(matched)
 columns = {"of_a": "of A", "of_b": "of B", "r": "r matching", "held_out": "r held out"}
 columns["counterparts"] = "counterparts, of fewer"
 retained = found.assign(blocks=[blocks[cell] for cell in matched]).rename(columns=columns)
-out.table("cells", retained[["pair", "blocks", "n", *columns.values()]], dict.fromkeys(columns.values(), "{:.2f}"))
+retained[["pair", "blocks", "n", *columns.values()]].round(2)
 
 # %%
 widths = {name: len(b) for name, (_, b) in pairs.items()}
@@ -115,7 +115,6 @@ of_main, of_negatives = found[found.pair == main.pair], found[found.pair.isin(ne
 out.text("pair", main.pair)
 out.number("pairs of models", len(pairs), "{:d}")
 out.number("cells", len(grid), "{:d}")
-out.number("main cells", len(of_main), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 for name, part in (("main", of_main), ("negative", of_negatives)):
     out.number(f"least counterparts {name}", 100 * part.counterparts.min(), "{:.0f}")
@@ -253,8 +252,7 @@ maxima["blocks"] = [f"{numbers[x.pair][0][x.a]}-{numbers[x.pair][1][x.b]}" for x
 sides = [maxima[maxima.rows == kind].set_index(["pair", "measure"])[["blocks", "z", "p"]] for kind in cells.ROWS]
 most = sides[0].join(sides[1].rename(columns="{}, encoder".format)).reset_index()
 most["measure"] = most.measure.str.replace("_", " ") + np.where(most.measure == primary.measure, "*", "")
-shown_as = {"z": "{:.1f}", "p": "{:.3f}"}
-out.table("maxima", most, shown_as | {f"{column}, encoder": form for column, form in shown_as.items()})
+most.round(3)
 
 # %%
 beyond = maxima[(maxima.p < 0.05) & (maxima.z > 0)].set_index(["pair", "rows", "measure"]).index
@@ -363,11 +361,6 @@ axes.set_xticks(places, [name.replace("_", " ") for name in results], rotation=3
 axes.axhline(0, color="black", linewidth=0.6)
 figure.legend(loc="outside lower center", ncols=2)
 out.figure("middle", figure)
-
-# %%
-out.text("middle", f"{shown.a} with {shown.b}")
-middle_n = matched[shown].meta["pairs"]
-out.number("middle n", middle_n, "{:,}")
 
 # %% [markdown]
 # ## The answer

@@ -202,9 +202,10 @@ for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < 0.05))
     out.text(f"holding {name}", tables.among_tested(list(mine.index), known, beating))
     out.text(f"holding n {name}", tables.span(mine.n[mine.p.notna()]))
-    out.number(f"excess {name}", mine["at one n"].mean())
     out.number(f"excess small {name}", mine["at small n"].mean())
-    out.number(f"relative {name}", mine.relative.mean())
+    if kind != OUTPUTS:
+        out.number(f"excess {name}", mine["at one n"].mean())
+        out.number(f"relative {name}", mine.relative.mean())
     if kind == NEURONS:
         outcome = "does not hold" if (mine.p < 0.05).any() else "holds"
         out.text("published", outcome if mine.p.notna().any() else "cannot be told")
@@ -415,12 +416,10 @@ figure.legend(loc="outside right center")
 out.figure("retention", figure)
 
 # %%
-means = ours.groupby("units")[["retained", "held out", "counterparts"]].mean()
+means = ours.groupby("units").counterparts.mean()
 named = {"sae": SAE, "neurons": NEURONS, "random": baselines.RANDOM, "principal": baselines.PRINCIPAL}
 for name, kind in named.items():
-    out.number(f"retention {name}", 100 * means.retained[kind], "{:.0f}")
-    out.number(f"r {name}", means["held out"][kind])
-    out.number(f"counterparts {name}", 100 * means.counterparts[kind], "{:.0f}")
+    out.number(f"counterparts {name}", 100 * means[kind], "{:.0f}")
 kept = ours.pivot_table("counterparts", index=["A", "B"], columns="units", sort=False)
 out.text("sae above neurons", tables.among(list(kept.index), set(kept.index[kept[SAE] > kept[NEURONS]])))
 random_above = set(kept.index[kept[baselines.RANDOM] >= kept[SAE]])
@@ -428,7 +427,6 @@ out.text("random above sae", tables.among(list(kept.index), random_above))
 out.number("highest by chance", first["null r"].max(), "{:.3f}")
 out.number("by chance", 100 * ours.chance.mean(), "{:.0f}")
 out.number("permuted", permuted, "{:d}")
-out.number("counterpart threshold", counterpart, "{:.1f}")
 kept
 
 # %% [markdown]

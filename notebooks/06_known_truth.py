@@ -156,7 +156,7 @@ out.number("raw of nothing cka", at.raw["unrelated", "cka", middle])
 out.number("middle n", middle, "{:,}")
 out.text("steadiest", drift.idxmin().replace("_", " "))
 out.number("steadiest drift", drift.min())
-for name in ("svcca_first_component", "svcca", "rsa_pearson", "mutual_knn"):
+for name in ("svcca_first_component", "svcca", "rsa_pearson"):
     out.number(f"one direction {name}", at.excess["one direction", name, most])
     out.number(f"noisy {name}", at.excess["noisy copy", name, most])
 
@@ -189,10 +189,8 @@ out.number("small n", small["n"], "{:d}")
 out.text("small width", f"{small['d_a']} and {small['d_b']}")
 out.number("repeats", repeats, "{:,}")
 out.number("draws", draws, "{:d}")
-out.number("weak shared", weak_truths["noisy copy"]["shared"])
-for name in ("rsa_spearman", "svcca", "svcca_first_component", "mutual_knn"):
-    out.number(f"level {name}", 100 * rates["unrelated", name].share, "{:.1f}")
-    for truth in weak:
+for name in ("rsa_spearman", "svcca", "svcca_first_component"):
+    for truth in ("noisy copy", "clustered copy"):
         out.number(f"power {truth} {name}", 100 * rates[truth, name].share, "{:.0f}")
 liberal = [name for name in tested if rates["unrelated", name].low > calibration.LEVEL]
 listed = ", ".join(name.replace("_", " ") for name in liberal)
@@ -375,9 +373,6 @@ out.text("jackknife verdict", tables.among([key for key in held if key[2] == "ja
 null_means = published.null_means(published.layer_scores())
 ratio = null_means.groupby("set", sort=False).ratio
 off = abs(ratio.mean() - 1) / (ratio.std() / ratio.size() ** 0.5)
-out.number("published means", len(null_means), "{:d}")
-out.number("published ratio", null_means.ratio.median())
-out.number("published within", 100 * np.mean(abs(null_means.ratio - 1) < 0.2), "{:.0f}")
 out.number("svcca null", at.null["unrelated", "svcca", most])
 out.text("published null verdict", tables.among(list(off.index), set(off.index[off < 2.6])))
 pd.DataFrame(

@@ -96,7 +96,7 @@ shares = pd.DataFrame(
     }
     for (a, b, kind), x in units.items()
 )
-out.table("tokenizers", shares, {"n": "{:,}", **dict.fromkeys(shares.columns[4:], "{:.2f}")})
+shares.round(2)
 
 # %%
 itself = shares[(shares.A == shares.B) & (shares.positions == "ends")].set_index("A")
@@ -117,7 +117,6 @@ placed = pd.DataFrame(
     {"A": x.a, "B": x.across, **{column: positions[name].meta[field] for field, column in fields.items()}}
     for name, x in compared.items()
 )
-out.table("positions", placed, {"n": "{:,}", **dict.fromkeys(placed.columns[3:], "{:.2f}")})
 for column in placed.columns[3:]:
     out.number(column, 100 * placed[column][0], "{:.0f}")
 out.number("positions", placed.n[0], "{:,}")
@@ -135,8 +134,7 @@ for side, name in (("a", first.a), ("b", first.across)):
     words, tokens = pipeline.vocabulary(run, name), pipeline.features(run, name).sites.array("tokens")
     ranges = zip(kept.array(f"first_{side}")[several], kept.array(f"last_{side}")[several], strict=True)
     shown[side.upper()] = [" + ".join(words[t] for t in tokens[begin : end + 1]) for begin, end in ranges]
-example = pd.DataFrame(shown).drop_duplicates()[:5]
-out.table("example", example)
+pd.DataFrame(shown).drop_duplicates()[:5]
 
 # %% [markdown]
 # ## Pairs at shared positions
@@ -221,19 +219,10 @@ tokens, documents = (kept.array(field)[on_matching] for field in ("tokens", "doc
 told = [labels.label(x.codes[np.flatnonzero(on_matching)], tokens, documents) for x in sides[key]]
 ranked = np.argsort(-np.nan_to_num(r), kind="stable")
 places = ranked[np.linspace(0, len(ranked) - 1, 6).astype(int)]
-out.table(
-    "examples",
-    pd.DataFrame(
-        {
-            "held out": r[places],
-            **{
-                side: labels.summary(x, chosen[places], words)
-                for side, x, chosen in zip("AB", told, mutual[key][:2], strict=True)
-            },
-        }
-    ),
-    {"held out": "{:.2f}"},
-)
+words_of = {
+    side: labels.summary(x, chosen[places], words) for side, x, chosen in zip("AB", told, mutual[key][:2], strict=True)
+}
+pd.DataFrame({"held out": r[places]} | words_of).round(2)
 
 # %% [markdown]
 # ## Are the pairs arranged alike?
@@ -355,7 +344,7 @@ for name, kept in positions.items():
     in_bins = by_feature.groupby(pd.qcut(by_feature["in pieces"], bins, duplicates="drop"), observed=True)
     binned.append(in_bins.mean().assign(pair=name, n=in_bins.size()))
 pieces = pd.concat(binned)[["pair", "n", "in pieces", *of_a]]
-out.table("pieces", pieces, {"n": "{:,}", **dict.fromkeys(pieces.columns[2:], "{:.2f}")})
+pieces.round(2)
 
 # %%
 wide = 2.7 * max(2, len(compared))  # the legend has its room where one pair is compared

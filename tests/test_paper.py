@@ -1,5 +1,6 @@
 """The paper holds together before LaTeX is asked: macros, figures, references, and no number typed by hand."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def test_every_macro_is_written_by_a_notebook():
     defined = macros("\n".join(file.read_text("utf-8") for file in generated.glob("*.tex")))
     optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", WHOLE))
     assert macros(WHOLE) - optional <= defined
+
+
+def reported(notebook: str) -> list[str]:
+    """A pattern for the macros of every `out.number`, `out.text` and `out.table` of a notebook."""
+    found = []
+    for node in ast.walk(ast.parse((profiles.NOTEBOOKS / f"{notebook}.py").read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("out.number", "out.text", "out.table"):
+            parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+            name = "".join(x.value if isinstance(x, ast.Constant) else "Variable" for x in parts)
+            table = "Table" if node.func.attr == "table" else ""
+            found.append((camel(notebook) + table + camel(name)).replace("Variable", "[A-Za-z]+"))
+    return found
+
+
+@pytest.mark.parametrize("notebook", profiles.notebooks())
+def test_a_notebook_reports_what_the_paper_reads(notebook):
+    """A macro that no text uses fails; where its name holds a variable, the saved results are looked at."""
+    used = macros(WHOLE + (PAPER / "main.tex").read_text("utf-8"))
+    assert [name for name in reported(notebook) if not any(re.fullmatch(name, macro) for macro in used)] == []
+    if notebook not in report.stale(profiles.load("demo")):
+        saved = macros((report.GENERATED / "demo" / f"{notebook}.tex").read_text("utf-8"))
+        assert {name for name in saved if not name.endswith("Absent")} <= used
 
 
 def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
