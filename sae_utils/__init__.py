@@ -1,7 +1,7 @@
 """What the notebooks of this paper import; `README.md` shows how data flow through its modules."""
 
-from sae_utils.engine.core import cpu, sources
+from sae_utils.engine.core import cpu, startup
 
-sources.need_temporary()
+startup.need_temporary()
 cpu.pin()  # before torch and numpy load
-sources.keep_kernels()  # before numba does
+startup.keep_kernels()  # before numba loads

@@ -1,4 +1,4 @@
-"""The pinned CPU code path: the same bytes on another processor, and the truth where it does not hold."""
+"""The pinned CPU code path gives the same bytes on another processor, and `path` tells where the pin does not hold."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from sae_utils.engine.core import cpu
 from sae_utils.engine.core.sources import REPOSITORY
 
-# every library that is pinned, at sizes at which its kernels differ from processor to processor
+# uses every pinned library, at sizes at which its kernels differ between processors
 WORK = """
 import hashlib, json
 from sae_utils.engine.core import cpu
@@ -52,7 +52,7 @@ print(json.dumps([cpu.path(), digests]))
 
 
 def run(**changes):
-    """Code path and digests of a fresh process, with the pin but for `changes`."""
+    """Code path and digests of results in a new process, pinned but for `changes`."""
     kept = {name: value for name, value in os.environ.items() if name not in cpu.PIN}
     kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
@@ -83,27 +83,27 @@ def test_pinned_bytes_are_those_of_another_processor():
                                                   ("OPENBLAS_CORETYPE", "Prescott", "OpenBLAS"),
                                                   ("NPY_DISABLE_CPU_FEATURES", "X86_V4 X86_V3", "numpy"),
                                                   ("NUMBA_CPU_NAME", "generic", "numba")])  # fmt: skip
-def test_a_value_of_the_environment_is_left_alone_and_told(name, value, library):
+def test_a_value_of_the_environment_is_kept_and_reported(name, value, library):
     path, _ = run(**{name: value})
     assert path[library] != cpu.PINNED[library]
     assert {other for other in cpu.PINNED if path[other] != cpu.PINNED[other]} == {library}
 
 
-def test_differs_names_what_does_not_follow(monkeypatch):
+def test_differs_names_the_libraries_that_do_not_follow(monkeypatch):
     monkeypatch.setattr(cpu, "path", lambda: cpu.PINNED)
     assert cpu.differs() == ""
     monkeypatch.setattr(cpu, "path", lambda: {**cpu.PINNED, "MKL": "0x1", "processor": "x86_64"})
     assert cpu.differs() == "MKL 0x1"
 
 
-def test_a_library_that_is_loaded_is_not_pinned_behind_its_back(monkeypatch):
+def test_nothing_is_pinned_once_a_library_is_loaded(monkeypatch):
     monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
     cpu.pin()  # torch or numpy is loaded by now
     assert "NUMBA_CPU_NAME" not in os.environ
 
 
-def test_without_a_compiler_the_path_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(cpu.shutil, "which", lambda name: None)
+def test_without_a_compiler_nothing_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(cpu, "COMPILED", tmp_path / "none.so")
-    cpu._answer_mkl()  # nothing raised: `path` asks MKL itself
+    cpu._answer_mkl()  # raises nothing; `path` shows MKL's own branch
     assert not list(tmp_path.iterdir())

@@ -1,31 +1,26 @@
-"""The CPU code path: the instructions that the numerical libraries use, pinned so that other processors give the same
-bytes.
+"""The CPU code path: which instructions numerical libraries use, pinned so that all processors give the same bytes.
 
 In: nothing; the package calls `pin` when it is imported, before torch and numpy load. Out: environment variables, which
-notebooks and other processes inherit; `path`, what the libraries then really use, which is part of every key.
-Never: a pin where it could not hold. It needs Linux on x86-64 with AVX2; elsewhere bytes differ, and `store` says so.
+child processes inherit; `path`, the code path that the libraries really use, which is part of every key.
+Never: a pin where it cannot hold. It needs Linux on x86-64 with AVX2; elsewhere bytes differ, and `store` says so.
 
 By default torch, MKL, oneDNN, OpenBLAS, numpy and numba choose kernels by the processor, and sums round differently.
-A value that the environment already has is left alone, and gives other keys.
+A value that the environment already has is kept, and gives other keys.
 
-MKL obeys `MKL_CBWR` on Intel's processors only. It asks a function of its own whether it runs on one; on others a
-library of two lines, compiled once, answers yes in its place (tried on AMD EPYC: the bytes of an Intel Xeon).
+MKL follows `MKL_CBWR` on Intel's processors only. It calls a function to find out whether it runs on one; on other
+processors a library of two lines, compiled once, answers yes (tested on AMD EPYC: same bytes as on an Intel Xeon).
 
 `python -m sae_utils COMMAND ...` runs a command with the pin.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
+import itertools
 import os
-import platform
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from sae_utils.engine.core.sources import REPOSITORY
@@ -37,7 +32,7 @@ PIN = {
     "OPENBLAS_CORETYPE": "Haswell",  # of numpy and scipy
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",  # Haswell's own, not the host's
+    "NUMBA_CPU_FEATURES": "",  # those of Haswell, not of the host
 }
 PINNED = {"torch": "AVX2", "MKL": "0x1000a", "OpenBLAS": "Haswell", "numpy": "X86_V3", "numba": "haswell"}
 ANSWER = "int mkl_serv_intel_cpu_true(void) { return 1; }\nint mkl_serv_intel_cpu(void) { return 1; }\n"
@@ -45,7 +40,7 @@ COMPILED = REPOSITORY / "build" / "cache" / f"mkl_path-{hashlib.sha256(ANSWER.en
 
 
 def pin() -> None:
-    """Pin the code path of this process and of those that it starts, unless torch or numpy is loaded already."""
+    """Pin the code path of this process and of its children, unless torch or numpy is loaded already."""
     if "torch" in sys.modules or not _avx2():
         return
     if "numpy" not in sys.modules:
@@ -57,7 +52,7 @@ def pin() -> None:
 
 @functools.cache
 def path() -> dict[str, str]:
-    """What the libraries of this process use, library -> code path; `PINNED` if all follow the pin."""
+    """Library -> code path that it uses in this process; `PINNED` if all follow the pin."""
     import numba
     import torch
     from numpy._core._multiarray_umath import __cpu_features__ as features
@@ -70,16 +65,21 @@ def path() -> dict[str, str]:
         "numpy": next((level for level in ("X86_V4", "X86_V3", "X86_V2") if features.get(level)), "baseline"),
         "numba": numba.config.CPU_NAME or "host",  # type: ignore[attr-defined]
     }
-    return found if found == PINNED else {**found, "processor": platform.machine() + _vendor()}
+    if found == PINNED:
+        return found
+    vendor = "".join(re.findall(r"^vendor_id\s*:(.*)$", _processor(), re.MULTILINE))
+    return {**found, "processor": os.uname().machine + vendor}
 
 
 def differs() -> str:
-    """What keeps this process from the pinned code path, for a person; empty if nothing does."""
+    """The libraries of this process that do not follow the pin, as text; empty if all do."""
     return ", ".join(f"{name} {used}" for name, used in path().items() if PINNED.get(name, used) != used)
 
 
 def _mkl(library: Path) -> str:
-    """The branch that MKL takes, as its `mkl_cbwr_get` numbers it; empty where it is not MKL that torch uses."""
+    """MKL's branch as its `mkl_cbwr_get` numbers it; empty where torch does not use MKL."""
+    import ctypes
+
     try:
         return hex(ctypes.CDLL(str(library)).mkl_serv_cbwr_get(-1))
     except (OSError, AttributeError):
@@ -88,32 +88,35 @@ def _mkl(library: Path) -> str:
 
 @functools.cache
 def _processor() -> str:
-    """What Linux says of the first processor; empty elsewhere."""
+    """Linux's description of the first processor; empty elsewhere."""
     try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0]
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            return "".join(itertools.takewhile(str.strip, lines))
     except OSError:
         return ""
 
 
-def _vendor() -> str:
-    return "".join(re.findall(r"^vendor_id\s*:(.*)$", _processor(), re.MULTILINE))
-
-
 def _avx2() -> bool:
-    return platform.machine() == "x86_64" and " avx2 " in f"{_processor()} ".replace("\n", " ")
+    return os.uname().machine == "x86_64" and " avx2 " in f"{_processor()} ".replace("\n", " ")
 
 
 def _answer_mkl() -> None:
-    """Load the answer to MKL's question in front of MKL; without a compiler, `path` says that it is not there."""
+    """Load the library that answers MKL, before MKL; where it cannot be compiled, `path` shows MKL's own branch."""
+    import ctypes
+
     try:
         if not COMPILED.exists():
             _compile(COMPILED)
         ctypes.CDLL(str(COMPILED), ctypes.RTLD_GLOBAL)
-    except (OSError, subprocess.CalledProcessError):
+    except OSError:
         return
 
 
 def _compile(library: Path) -> None:
+    import shutil
+    import subprocess
+    import tempfile
+
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         raise FileNotFoundError("no C compiler")
@@ -121,5 +124,6 @@ def _compile(library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         draft = Path(folder) / library.name
         command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(draft)]
-        subprocess.run(command, input=ANSWER.encode(), check=True, capture_output=True)
+        if subprocess.run(command, input=ANSWER.encode(), capture_output=True).returncode:
+            raise OSError("the C compiler failed")
         os.replace(draft, library)
