@@ -54,10 +54,10 @@ def measure(part: str, tokens: int, features: int) -> dict[str, float]:
         x, y = (rng.random((tokens, features), np.float32) for _ in range(2))
         if part != "dense":  # as a model's neurons are stored
             x, y = x.astype(np.float16), y.astype(np.float16)
-            correlate.correlate(x[:100], y[:100], k=64)  # compile first
+            correlate.features(x[:100], y[:100], k=64)  # compile first
         work = {
             "dense": lambda: x.T @ y,
-            "neurons": lambda: correlate.correlate(x, y, k=64),
+            "neurons": lambda: correlate.features(x, y, k=64),
             "corrcoef": lambda: np.corrcoef(x.T.astype(np.float64), y.T.astype(np.float64)),
         }[part]
     else:
@@ -65,13 +65,13 @@ def measure(part: str, tokens: int, features: int) -> dict[str, float]:
         work = {
             "product": lambda: product(a, b),
             "scipy": lambda: sparse.csr_array(a.T) @ b,
-            "rank": lambda: correlate.correlate(a, b, k=64),
-            "cuda": lambda: correlate.correlate(a, b, k=64, device="cuda"),
+            "rank": lambda: correlate.features(a, b, k=64),
+            "cuda": lambda: correlate.features(a, b, k=64, device="cuda"),
         }[part]
         if part in ("product", "rank"):  # compile first
             few = codes(1000, features, 2)
             product(few, few)
-            correlate.correlate(few, few, k=64)
+            correlate.features(few, few, k=64)
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}

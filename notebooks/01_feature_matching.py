@@ -224,7 +224,7 @@ out.figure("maximum", figure)
 
 # %%
 halves = [
-    correlate.correlate(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
+    correlate.features(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
     for half in counterparts.document_halves(documents, at, seed=seed)
 ]
 ways = {
@@ -327,7 +327,7 @@ hubless = pd.DataFrame(
     {
         "pairs": name,
         "n": len(p.a),
-        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[matching.common(forward, p)]),
         "observed": scores[name].observed,
         "null": scores[name].null_mean,
         "null SD": scores[name].null_sd,
@@ -358,7 +358,7 @@ survives
 
 # %%
 last, steps = filters.apply(forward, facts, [(name, options) for name, options in filters_in_order])
-dropped_r = [correlate.paired(a.codes, b.codes, x.a, x.b, rows=on_held_out).r for x in steps]
+dropped_r = [correlate.pairs(a.codes, b.codes, x.a, x.b, rows=on_held_out) for x in steps]
 best = [int(np.argmax(x.r)) if x.removed else None for x in steps]
 removed = pd.DataFrame(
     {
@@ -377,7 +377,7 @@ out.table("filters", removed, dict.fromkeys(["r", "r held out"], "{:.2f}"))
 # %%
 out.number("filtered pairs", len(last.a), "{:,}")
 out.number("filtered share", 100 * len(last.a) / len(forward.a), "{:.0f}")
-out.number("filtered r", tables.average(r_forward[comparison.common(forward, last)]))
+out.number("filtered r", tables.average(r_forward[matching.common(forward, last)]))
 matching.left_out(last)
 
 # %% [markdown]

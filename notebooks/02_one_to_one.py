@@ -79,7 +79,7 @@ for name, match in methods.items():
 
 # %%
 optimal, soft = made["optimal"], made["soft"]
-pairs = made | {"optimal": optimal.pairs, "soft": soft.pairs}
+pairs = made
 weights = dict.fromkeys(pairs) | {"soft": soft.weight}
 held_out = {name: both.held_out(p) for name, p in pairs.items()}
 out.number("live a", live_a, "{:,}")
@@ -107,13 +107,11 @@ out.table("methods", sides, {"pairs": "{:,}", **dict.fromkeys(sides.columns[2:],
 # %%
 forward, mutual = pairs["many-to-one, A to B"], pairs["mutual"]
 out.number("counterpart threshold", counterpart, "{:.1f}")
-out.number("mutual in optimal", 100 * len(comparison.common(mutual, optimal.pairs)) / len(mutual.a), "{:.0f}")
+out.number("mutual in optimal", 100 * len(matching.common(mutual, optimal)) / len(mutual.a), "{:.0f}")
 for name in ("greedy", "optimal"):
     p = pairs[name]
-    out.number(f"r beyond mutual {name}", tables.average(np.delete(p.r, comparison.common(p, mutual))))
-out.number(
-    "greedy in optimal", 100 * len(comparison.common(pairs["greedy"], optimal.pairs)) / len(optimal.pairs.a), "{:.0f}"
-)
+    out.number(f"r beyond mutual {name}", tables.average(np.delete(p.r, matching.common(p, mutual))))
+out.number("greedy in optimal", 100 * len(matching.common(pairs["greedy"], optimal)) / len(optimal), "{:.0f}")
 
 # %% [markdown]
 # ## Are the pairs arranged alike, whichever they are?
@@ -124,7 +122,7 @@ out.number(
 
 # %%
 facts = filters.Facts(found.a.count, found.b.count, *(np.full((x.codes.shape[1], 1), "") for x in (a, b)))
-scored = pairs | {"soft": comparison.heaviest(soft, facts)}
+scored = pairs | {"soft": soft.heaviest()}
 rows = a.decoder, b.decoder
 results = {
     name: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=(seed, number))
@@ -197,7 +195,7 @@ curves = pd.DataFrame(
         "least r": r,
         "n": len(p.a),
         "of A": len(np.unique(p.a)) / live_a,
-        "r held out": tables.average(held_out[name][comparison.common(pairs[name], p)]),
+        "r held out": tables.average(held_out[name][matching.common(pairs[name], p)]),
         "excess": comparison.excess(p, *rows, primary.measure, m=curve_draws, seed=seed),
     }
     for (name, r), p in cut.items()
@@ -264,7 +262,7 @@ hubs = pd.DataFrame(
         "hubs above": f"{most:,}" if most else "none cut",
         "n": x.n,
         "largest": np.bincount(hub_pairs[keep, most].b).max(),
-        "r held out": tables.average(r_forward[comparison.common(forward, hub_pairs[keep, most])]),
+        "r held out": tables.average(r_forward[matching.common(forward, hub_pairs[keep, most])]),
         "observed": x.observed,
         "null": x.null_mean,
         "null SD": x.null_sd,
@@ -285,7 +283,7 @@ cuts = pd.DataFrame(
         "keep": keep,
         "hubs above": f"{most:,}" if most else "none cut",
         "of A": len(p.a) / live_a,
-        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[matching.common(forward, p)]),
         "excess": hub_scores[keep, most].excess if (keep, most) in hub_scores else np.nan,
     }
     for (keep, most), p in hub_pairs.items()
@@ -319,7 +317,7 @@ orders = {
     for first in ("one-to-one", "strongest")
 }
 other = {"one-to-one": "strongest", "strongest": "one-to-one"}
-shared = {(x, y, first): len(comparison.common(p, orders[x, y, other[first]])) for (x, y, first), p in orders.items()}
+shared = {(x, y, first): len(matching.common(p, orders[x, y, other[first]])) for (x, y, first), p in orders.items()}
 
 # %%
 scores = {key: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=seed) for key, p in orders.items()}
@@ -331,7 +329,7 @@ ordered = pd.DataFrame(
         "n": len(p.a),
         "in both": shared[rule, share, first],
         "least r": p.r.min(),
-        "r held out": tables.average(r_forward[comparison.common(forward, p)]),
+        "r held out": tables.average(r_forward[matching.common(forward, p)]),
         "null": x.null_mean,
         "null SD": x.null_sd,
         "excess": x.excess,

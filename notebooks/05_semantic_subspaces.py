@@ -68,6 +68,7 @@ import seaborn as sns
 
 from sae_utils import inference, labels, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import (
     concepts,
     outcomes,
@@ -542,10 +543,9 @@ out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < 0.05 
 # singly, they tear apart the features of one word, which are alike.
 
 # %%
-named = {how: subspaces.union([subspace[c, shown_way, how] for c in base]) for how in matchings}
+named = {how: Pairs.union(*(subspace[c, shown_way, how] for c in base)) for how in matchings}
 others = {
-    (concept, how): subspaces.without(named[how], subspace[concept, shown_way, how])
-    for concept, how in product(whole, matchings)
+    (concept, how): named[how].without(subspace[concept, shown_way, how]) for concept, how in product(whole, matchings)
 }
 beside = {
     (key, name): subspaces.random_subsets(

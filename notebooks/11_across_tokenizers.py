@@ -164,7 +164,7 @@ across = [key for key in found if key[1] in across_tokenizers.AGGREGATIONS]
 off, chance = {}, {}
 for key, (a, b) in sides.items():
     held_out, p = np.flatnonzero(both[key].on_held_out), mutual[key]
-    off[key] = correlate.paired(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:]).r
+    off[key] = correlate.pairs(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:])
     documents = a.sites.array("documents")
     drawn = counterparts.unrelated(a.codes, b.codes, p, held_out, documents, m=permuted, seed=seed)
     chance[key] = max(tables.average(np.abs(r)) for r in drawn)

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,10 +27,10 @@ from sae_utils.engine.kernels import accumulate, keys, sides, tiles
 from sae_utils.engine.kernels.keys import Keys
 from sae_utils.engine.kernels.sides import Codes, Moments, Side, check_same
 
-__all__ = ["Candidates", "Correlation", "Moments", "Paired", "check_same", "correlate", "paired", "pricer"]
+__all__ = ["Candidates", "Correlation", "Moments", "blocks", "check_same", "features", "pairs"]
 
 CHUNK = 256  # features handed to a thread at once
-Price = Callable[..., NDArray[np.float32]]
+Block = Callable[..., NDArray[np.float32]]
 
 
 class Candidates(NamedTuple):
@@ -41,8 +41,6 @@ class Candidates(NamedTuple):
 
     index: NDArray[np.int32]  # type: ignore[assignment]  # the partner; hides tuple.index
     r: NDArray[np.float32]  # Pearson correlation, by which they are ranked
-    cosine: NDArray[np.float32]  # cosine of the activations
-    jaccard: NDArray[np.float32]  # tokens on which both fire / on which either fires, NaN where neither does
 
 
 class Correlation(NamedTuple):
@@ -52,7 +50,7 @@ class Correlation(NamedTuple):
     b: Moments
     a_to_b: Candidates  # candidates of a's features among b's
     b_to_a: Candidates  # candidates of b's features among a's
-    price: Price  # price(rows, columns): exact correlations of a block, see ``pricer``
+    block: Block  # block(rows, columns): their exact correlations, see ``blocks``
 
     @property
     def live(self) -> tuple[int, int]:
@@ -60,22 +58,13 @@ class Correlation(NamedTuple):
         return int(self.a.live.sum()), int(self.b.live.sum())
 
 
-class Paired(NamedTuple):
-    """Given pairs measured; every field (pairs,)."""
-
-    r: NDArray[np.float32]  # Pearson correlation, NaN where either feature is dead or constant on these tokens
-    cosine: NDArray[np.float32]  # cosine of the activations, NaN where either never fires
-    jaccard: NDArray[np.float32]  # tokens on which both fire / on which either fires, NaN where neither does
-
-
-def correlate(
+def features(
     a: Codes | Side,
     b: Codes | Side,
     *,
     k: int = 64,
     rows: ArrayLike | None = None,
     rows_b: ArrayLike | None = None,
-    firings: bool = True,
     threads: int = 1,
     device: str = "cpu",
 ) -> Correlation:
@@ -84,8 +73,7 @@ def correlate(
     ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` sets other
     tokens of b against them, as many, in its own order: a permutation null. A side that takes part in many
     correlations may come prepared (``sides.prepare``) in the place of its codes; its tokens are chosen already.
-    ``k`` candidates are kept either way. Without ``firings`` their Jaccard indices are NaN where a side is dense, which
-    saves a third of the time: a neuron fires on half of all tokens or so.
+    ``k`` candidates are kept either way.
     ``threads`` are those of sparse sides on the CPU (dense sides have BLAS's); with a CUDA ``device`` all goes there.
 
     Raises ValueError for sides of different length, positions outside, k larger than a side, values that are not
@@ -97,30 +85,27 @@ def correlate(
     for name, side in (("a", one), ("b", two)):
         if not side.moments.live.any():
             raise ValueError(f"side {name} has no live feature on these {len(side.at)} tokens: all dead or constant")
-    firings = firings or _sparse(one, two)
-    rank = _rank(one, two, k, firings, threads, device)
-    a_to_b = _decode(rank[0], one.moments, two.moments, firings)
-    b_to_a = _decode(rank[1], two.moments, one.moments, firings)
-    return Correlation(one.moments, two.moments, a_to_b, b_to_a, price_of(one, two, threads, device))
+    by_row, by_column = (Candidates(*keys.decode(found)) for found, _ in _rank(one, two, k, threads, device))
+    return Correlation(one.moments, two.moments, by_row, by_column, blocks_of(one, two, threads, device))
 
 
-def pricer(
+def blocks(
     a: Codes | Side,
     b: Codes | Side,
     *,
     rows: ArrayLike | None = None,
     threads: int = 1,
     device: str = "cpu",
-) -> Price:
-    """The ``price`` of a correlation whose candidates are known already, as when it is read from the store.
+) -> Block:
+    """The ``block`` of a correlation whose candidates are known already, as when it is read from the store.
 
-    ``price(rows, columns)`` gives the float32 correlations (rows, columns) of a's features ``rows`` with b's features
-    ``columns`` (None: all), NaN where either is not live; of sparse sides the very bits that ``correlate`` ranks.
+    ``block(rows, columns)`` gives the float32 correlations (rows, columns) of a's features ``rows`` with b's features
+    ``columns`` (None: all), NaN where either is not live; of sparse sides the very bits that ``features`` ranks.
     """
-    return price_of(*_sides(a, b, rows, None), threads, device)
+    return blocks_of(*_sides(a, b, rows, None), threads, device)
 
 
-def paired(
+def pairs(
     a: Codes | Side,
     b: Codes | Side,
     pairs_a: ArrayLike,
@@ -128,10 +113,12 @@ def paired(
     *,
     rows: ArrayLike | None = None,
     rows_b: ArrayLike | None = None,
-) -> Paired:
-    """Measure the pairs (pairs_a[p], pairs_b[p]) exactly on the chosen tokens, as held-out ones.
+) -> NDArray[np.float32]:
+    """Pearson correlations (pairs,) of the pairs (pairs_a[p], pairs_b[p]) on the chosen tokens, as held-out ones.
 
-    Raises ValueError for pairs outside the sides, and as ``correlate`` does.
+    NaN where either feature is dead or constant there.
+
+    Raises ValueError for pairs outside the sides, and as ``features`` does.
     """
     one, two = _sides(a, b, rows, rows_b)
     left, right = _features(pairs_a, one, "pairs_a"), _features(pairs_b, two, "pairs_b")
@@ -139,29 +126,12 @@ def paired(
         raise ValueError(f"{len(left)} features of a, {len(right)} of b: a pair needs one of each")
     if _sparse(one, two):
         position = np.arange(len(one.at))
-        cross, both = accumulate.merge(left, right, _transpose(one, position), _transpose(two, position))
+        cross = accumulate.merge(left, right, _transpose(one, position), _transpose(two, position))
     else:
-        cross, both = tiles.pairs(one, left, two, right)
-    n = len(one.at)
-    centred, scale = cross - one.total[left] * two.total[right] * (1 / n), one.scale[left] * two.scale[right]
-    r = np.where(scale > 0, centred * scale, np.nan)
-    x, y = _at(one.moments, left), _at(two.moments, right)
-    return Paired(r.astype(np.float32), _cosine(centred / n, x, y), _jaccard(both, x, y))
-
-
-def _cosine(covariance: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore"):
-        norms = np.sqrt((x.sd**2 + x.mean**2) * (y.sd**2 + y.mean**2))
-        return np.asarray((covariance + x.mean * y.mean) / norms, np.float32)
-
-
-def _jaccard(both: np.ndarray, x: Moments, y: Moments) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore"):
-        return np.asarray(both / (x.count + y.count - both), np.float32)
-
-
-def _at(side: Moments, place: Any) -> Moments:
-    return Moments(side.mean[place], side.sd[place], side.count[place], side.live[place])
+        cross = tiles.pairs(one, left, two, right)
+    centred = cross - one.total[left] * two.total[right] * (1 / len(one.at))
+    scale = one.scale[left] * two.scale[right]
+    return np.where(scale > 0, centred * scale, np.nan).astype(np.float32)
 
 
 def _sparse(one: Side, two: Side) -> bool:
@@ -195,14 +165,14 @@ def _transpose(side: Side, partner: NDArray[np.int64]) -> accumulate.Triple:
     return accumulate.transpose(*sides.raw(side.codes), side.at, partner, side.features)
 
 
-def _rank(one: Side, two: Side, k: int, firings: bool, threads: int, device: str) -> tuple[Keys, Keys]:
+def _rank(one: Side, two: Side, k: int, threads: int, device: str) -> tuple[Keys, Keys]:
     """Keys both ways; every thread keeps its own best of b, and the best of these are the best of all."""
     if device != "cpu":
         from sae_utils.engine.kernels import device as other  # torch, which the CPU does without
 
         return other.rank(one, two, k, device)
     if not _sparse(one, two):
-        return tiles.rank(one, two, k, firings=firings)
+        return tiles.rank(one, two, k, firings=False)
     arrays = _transpose(one, two.at), sides.raw(two.codes), sides.scaling(one, two)
     by_row = keys.heap(one.features, k)
     by_column = [keys.heap(two.features, k) for _ in range(threads)]
@@ -217,22 +187,22 @@ def _rank(one: Side, two: Side, k: int, firings: bool, threads: int, device: str
     return by_row, (np.take_along_axis(found, best, axis=1), np.take_along_axis(fired, best, axis=1))
 
 
-def price_of(one: Side, two: Side, threads: int, device: str) -> Price:
-    """The ``price`` of prepared sides; blocks of sparse ones are gathered from the side that fires less."""
+def blocks_of(one: Side, two: Side, threads: int, device: str) -> Block:
+    """The ``block`` of prepared sides; blocks of sparse ones are gathered from the side that fires less."""
 
     @cache
     def outer(of_a: bool) -> accumulate.Triple:
         return _transpose(one, two.at) if of_a else _transpose(two, one.at)
 
-    def price(rows: ArrayLike | None = None, columns: ArrayLike | None = None) -> NDArray[np.float32]:
+    def block(rows: ArrayLike | None = None, columns: ArrayLike | None = None) -> NDArray[np.float32]:
         left, right = _features(rows, one, "rows"), _features(columns, two, "columns")
         _check_fits(len(left), len(right))
         if device != "cpu":
             from sae_utils.engine.kernels import device as other
 
-            return other.price(one, left, two, right, device)
+            return other.block(one, left, two, right, device)
         if not _sparse(one, two):
-            return tiles.price(one, left, two, right)
+            return tiles.block(one, left, two, right)
         forward = one.moments.count[left].sum() <= two.moments.count[right].sum()
         mine, yours, (x, y) = (left, right, (one, two)) if forward else (right, left, (two, one))
         out = np.empty((len(mine), len(yours)), np.float32)
@@ -241,10 +211,10 @@ def price_of(one: Side, two: Side, threads: int, device: str) -> Price:
         def work(thread: int, first: int, last: int) -> None:
             accumulate.block(mine[first:last], yours, *arrays, out[first:last])
 
-        _spread(work, len(mine), threads, "pricing")
+        _spread(work, len(mine), threads, "correlations")
         return out if forward else np.ascontiguousarray(out.T)
 
-    return price
+    return block
 
 
 def _check_fits(rows: int, columns: int) -> None:
@@ -252,7 +222,7 @@ def _check_fits(rows: int, columns: int) -> None:
     if 4 * rows * columns > memory / 2:
         raise ValueError(
             f"a block of {rows} x {columns} correlations takes {4 * rows * columns / 1e9:.1f} GB, more than half of "
-            f"this machine's {memory / 1e9:.1f} GB: price fewer rows or columns at once"
+            f"this machine's {memory / 1e9:.1f} GB: ask for fewer rows or columns at once"
         )
 
 
@@ -271,12 +241,3 @@ def _spread(work: Callable[[int, int, int], None], total: int, threads: int, tit
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, range(threads)))
-
-
-def _decode(rank: Keys, mine: Moments, yours: Moments, firings: bool) -> Candidates:
-    """Candidates best first from keys in any order (see ``keys``) and the firings beside them."""
-    index, r = keys.decode(rank[0])
-    both = np.take_along_axis(rank[1], np.argsort(rank[0], axis=1)[:, ::-1], axis=1)
-    x, y = _at(mine, (slice(None), None)), _at(yours, index)
-    jaccard = np.where((index < 0) | (not firings), np.float32(np.nan), _jaccard(both, x, y))
-    return Candidates(index, r, _cosine(r * x.sd * y.sd, x, y), jaccard)

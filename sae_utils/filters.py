@@ -54,7 +54,6 @@ def _gated(rule: Callable[Concatenate[Pairs, Facts, Options], Filtered]) -> Call
 
     @wraps(rule)
     def gated(pairs: Pairs, facts: Facts, *args: Options.args, **options: Options.kwargs) -> Filtered:
-        pairs = Pairs(*map(np.asarray, pairs))
         matching.check(pairs)
         _check_facts("a", facts.firings_a, facts.top_a, len(pairs.why_a))
         _check_facts("b", facts.firings_b, facts.top_b, len(pairs.why_b))
@@ -130,11 +129,7 @@ def no_shared_token(pairs: Pairs, facts: Facts, *, top: int) -> Filtered:
 def one_to_one(pairs: Pairs, facts: Facts) -> Filtered:
     """Keep the best pair, then the best with neither of its features, and so on: greedy among the pairs."""
     keep = np.zeros(len(pairs.r), bool)
-    free_a, free_b = np.ones(len(pairs.why_a), bool), np.ones(len(pairs.why_b), bool)
-    for p in np.lexsort((pairs.b, pairs.a, -pairs.r)):
-        i, j = pairs.a[p], pairs.b[p]
-        if free_a[i] and free_b[j]:
-            keep[p], free_a[i], free_b[j] = True, False, False
+    keep[matching.one_to_one(pairs.a, pairs.b, np.lexsort((pairs.b, pairs.a, -pairs.r)))] = True
     return _filtered(pairs, keep, matching.TAKEN)
 
 
@@ -174,11 +169,4 @@ def _top(tokens: Array, top: int) -> Array:
 
 
 def _filtered(pairs: Pairs, keep: Array, reason: int) -> Filtered:
-    a, b, r = pairs.a[keep], pairs.b[keep], pairs.r[keep]
-    why = []
-    for before, chosen, old in ((pairs.a, a, pairs.why_a), (pairs.b, b, pairs.why_b)):
-        new = old.copy()
-        new[before] = reason
-        new[chosen] = matching.PAIRED
-        why.append(new)
-    return Filtered(Pairs(a, b, r, *why), int((~keep).sum()), np.flatnonzero(~keep))
+    return Filtered(pairs.subset(keep, reason), int((~keep).sum()), np.flatnonzero(~keep))

@@ -1,7 +1,7 @@
 """Who is paired with whom: features of side a with features of side b, from their correlation.
 
 In: a ``Correlation`` (activations, or directions as from ``directions.cosines``): candidates of every feature both
-ways, and ``price`` for exact blocks of the rest. Out: ``Pairs``, with every feature that was left out and why.
+ways, and ``block`` for exact correlations of the rest. Out: ``Pairs``, with every feature that was left out and why.
 
 It never looks at activations, never holds the whole matrix unless asked for it, and never breaks a tie by chance:
 the larger correlation first, then the lower feature of a, then the lower feature of b.
@@ -9,20 +9,21 @@ the larger correlation first, then the lower feature of a, then the lower featur
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sae_utils import arrays
-from sae_utils.correlate import Candidates, Correlation, Moments
+from sae_utils import arrays, correlate
+from sae_utils.correlate import Candidates, Correlation
 from sae_utils.engine.kernels import assignment
 from sae_utils.engine.kernels.assignment import Edges, Proof
 from sae_utils.engine.kernels.keys import Array
+from sae_utils.engine.kernels.sides import Codes, Side
 
-PAIRED, NOT_LIVE, NO_PARTNER, NOT_CHOSEN, NOT_MUTUAL, TAKEN, RARE, WEAK, HUB, NO_CONCEPT, NO_SHARED_TOKEN, CUT = range(
-    12
-)
+(PAIRED, NOT_LIVE, NO_PARTNER, NOT_CHOSEN, NOT_MUTUAL, TAKEN, RARE, WEAK, HUB, NO_CONCEPT, NO_SHARED_TOKEN, CUT,
+ NOT_SELECTED) = range(13)  # fmt: skip
 REASONS = (
     "paired",
     "not live: dead or constant",
@@ -36,10 +37,12 @@ REASONS = (
     "not a concept",
     "no shared top token",
     "not among the strongest",
+    "not selected",
 )
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Pairs:
     """Pairs in the order of a, then b, and the reason of every feature that is in none."""
 
     a: NDArray[np.int32]  # (pairs,) feature of side a; repeats where several pairs share it
@@ -48,20 +51,87 @@ class Pairs(NamedTuple):
     why_a: NDArray[np.int8]  # (features_a,) index into REASONS, 0 for features in a pair
     why_b: NDArray[np.int8]  # (features_b,) the same for side b
 
+    @classmethod
+    def of(cls, a: ArrayLike, b: ArrayLike, r: ArrayLike, features_a: int, features_b: int) -> Pairs:
+        """Pairs (a[p], b[p]) of sides of such widths; every other feature is left out as ``NOT_SELECTED``."""
+        a, b, r = np.asarray(a, np.int32), np.asarray(b, np.int32), np.asarray(r, np.float32)
+        why = (np.full(n, NOT_SELECTED, np.int8) for n in (features_a, features_b))
+        return Pairs(a, b, r, *(_paired(w, side) for w, side in zip(why, (a, b), strict=True)))
 
-class Optimal(NamedTuple):
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def subset(self, places: ArrayLike, reason: int = NOT_SELECTED) -> Pairs:
+        """The pairs at ``places``, positions or a mask; features that lose their last pair get ``reason``."""
+        a, b, r = (side[np.asarray(places)] for side in (self.a, self.b, self.r))
+        why = (np.where(old == PAIRED, np.int8(reason), old) for old in (self.why_a, self.why_b))
+        return Pairs(a, b, r, *(_paired(w, side) for w, side in zip(why, (a, b), strict=True)))
+
+    def union(self, *others: Pairs) -> Pairs:
+        """The pairs of these matchings, each once and with its first correlation; the reasons are this one's.
+
+        Raises ValueError for pairs of sides of other widths.
+        """
+        _, n_b = widths(self, *others)
+        a, b, r = (np.concatenate([getattr(pairs, field) for pairs in (self, *others)]) for field in "abr")
+        _, first = np.unique(a.astype(np.int64) * n_b + b, return_index=True)
+        return Pairs(a[first], b[first], r[first], _paired(self.why_a.copy(), a), _paired(self.why_b.copy(), b))
+
+    def without(self, other: Pairs) -> Pairs:
+        """The pairs that share no feature with ``other``."""
+        return self.subset(~(np.isin(self.a, other.a) | np.isin(self.b, other.b)))
+
+    def held_out(self, side_a: Codes | Side, side_b: Codes | Side) -> NDArray[np.float32]:
+        """Correlations (pairs,) on other tokens than those that chose; NaN where a feature is dead or constant."""
+        return correlate.pairs(side_a, side_b, self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Optimal(Pairs):
     """The one-to-one pairs of the largest total correlation, and the proof over the full matrix."""
 
-    pairs: Pairs
     proof: Proof
 
 
-class Soft(NamedTuple):
-    """A many-to-many matching: how much of every feature goes to which."""
+@dataclass(frozen=True, eq=False)
+class Soft(Pairs):
+    """A many-to-many matching: every pair that carries weight; features repeat."""
 
-    pairs: Pairs  # every pair that carries weight; features repeat
     weight: NDArray[np.float64]  # (pairs,) share of the total mass 1; live features of one side have equal mass
     marginal_error: float  # largest difference between a feature's mass and what its pairs carry
+
+    def heaviest(self) -> Pairs:
+        """One pair a feature: the heaviest first, then the higher correlation, until no pair has two free features."""
+        return self.subset(one_to_one(self.a, self.b, np.lexsort((self.b, self.a, -self.r, -self.weight))), TAKEN)
+
+
+def _paired(why: NDArray[np.int8], features: Array) -> NDArray[np.int8]:
+    why[features] = PAIRED
+    return why
+
+
+def widths(*matchings: Pairs) -> tuple[int, int]:
+    """How many features the sides of the matchings have. Raises ValueError where they differ, and as ``check``."""
+    for pairs in matchings:
+        check(pairs)
+    found = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
+    if len(found) != 1:
+        raise ValueError(f"matchings of sides of widths {sorted(found)}: all must be of the same two sides")
+    return found.pop()
+
+
+def one_to_one(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
+    """Places of the pairs (a[p], b[p]) that are kept when they are taken in this ``order`` while both ends are free."""
+    free_a, free_b = (np.ones(int(side.max(initial=-1)) + 1, bool) for side in (a, b))
+    _, at = assignment.walk(a[order], b[order], np.zeros(len(order), bool), free_a, free_b)
+    return np.sort(order[at])
+
+
+def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
+    """Places in ``first`` of the pairs that ``second`` holds too."""
+    width = 1 + max([int(side.max()) for side in (first.b, second.b) if len(side)], default=0)
+    mine, yours = (pairs.a.astype(np.int64) * width + pairs.b for pairs in (first, second))
+    return np.flatnonzero(np.isin(mine, yours))
 
 
 def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -110,24 +180,31 @@ def mutual(correlation: Correlation) -> Pairs:
     return collect(correlation, a, best[a], r[a], NOT_MUTUAL, NOT_MUTUAL)
 
 
-def greedy(correlation: Correlation, minimum: float = -1.0) -> Pairs:
+def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Array, Array] | None = None) -> Pairs:
     """One-to-one: the globally best remaining pair first, until none of at least ``minimum`` is left.
 
-    Equal to sorting the full matrix of live features; those whose candidates run out are priced again.
+    Equal to sorting the full matrix of live features; ``block`` is asked for features whose candidates run out.
+    ``among``, masks of the features of a and of b, lets only these take part.
     Raises ValueError for a ``minimum`` outside [-1, 1].
     """
     check_r(minimum, "minimum")
-    best = correlation.a_to_b
-    live_a, live_b = correlation.a.live, correlation.b.live
-    edges = _edges(best)
-    a, b, r = assignment.greedy(edges, correlation.price, live_a, live_b, minimum, best.index.shape[1])
+    free_a, free_b, k = correlation.a.live, correlation.b.live, correlation.a_to_b.index.shape[1]
+    if among is None:
+        edges = _edges(correlation.a_to_b)
+    else:
+        free_a, free_b = (live & mask for live, mask in zip((free_a, free_b), among, strict=True))
+        rows, columns = np.flatnonzero(free_a), np.flatnonzero(free_b)
+        k = len(columns)
+        block = correlation.block(rows, columns) if len(rows) and k else np.zeros((len(rows), k), np.float32)
+        edges = Edges(np.repeat(rows, k), np.tile(columns, len(rows)), block.ravel())
+    a, b, r = assignment.greedy(edges, correlation.block, free_a, free_b, minimum, k)
     return collect(correlation, a, b, r, TAKEN, TAKEN)
 
 
 def optimal(correlation: Correlation) -> Optimal:
     """One-to-one with the largest sum of correlations: every live feature of the smaller side has a partner.
 
-    Solved on the candidates of both sides, then proven: the full matrix is priced against the dual solution and
+    Solved on the candidates of both sides, then proven: the full matrix is held against the dual solution and
     solved again with the edges that break it, until none does.
     """
     live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
@@ -138,16 +215,17 @@ def optimal(correlation: Correlation) -> Optimal:
     if len(live_a) <= len(live_b):
         edges = Edges(row, column, weight)
         partner, r, proof = assignment.optimal(
-            edges, lambda i, j: correlation.price(live_a[i], live_b[j]), len(live_a), len(live_b)
+            edges, lambda i, j: correlation.block(live_a[i], live_b[j]), len(live_a), len(live_b)
         )
         a, b = live_a, live_b[partner]
     else:
         edges = Edges(column, row, weight)
         partner, r, proof = assignment.optimal(
-            edges, lambda j, i: correlation.price(live_a[i], live_b[j]).T, len(live_b), len(live_a)
+            edges, lambda j, i: correlation.block(live_a[i], live_b[j]).T, len(live_b), len(live_a)
         )
         a, b = live_a[partner], live_b
-    return Optimal(collect(correlation, a, b, r, TAKEN, TAKEN), proof)
+    pairs = collect(correlation, a, b, r, TAKEN, TAKEN)
+    return Optimal(**vars(pairs), proof=proof)
 
 
 def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
@@ -185,7 +263,7 @@ def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
     b = arrays.generator(seed).permutation(pairs.b)
     r = correlations(correlation, pairs.a, b)
     order = np.lexsort((b, pairs.a))
-    return pairs._replace(a=pairs.a[order], b=b[order], r=r[order])
+    return Pairs(pairs.a[order], b[order], r[order], pairs.why_a, pairs.why_b)
 
 
 def soft(correlation: Correlation) -> Soft:
@@ -195,11 +273,11 @@ def soft(correlation: Correlation) -> Soft:
     features_a + features_b - 1 pairs carry weight. Raises RuntimeError where the plan misses its marginals.
     """
     live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
-    r = correlation.price(live_a, live_b)
+    r = correlation.block(live_a, live_b)
     plan, error = transport(1.0 - r.astype(np.float64))
     i, j = np.nonzero(plan)
     pairs = collect(correlation, live_a[i], live_b[j], r[i, j], NO_PARTNER, NO_PARTNER)
-    return Soft(pairs, plan[i, j], error)
+    return Soft(**vars(pairs), weight=plan[i, j], marginal_error=error)
 
 
 def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -230,7 +308,7 @@ def correlations(correlation: Correlation, a: Array, b: Array) -> NDArray[np.flo
     for chunk in np.array_split(order, max(len(order) // 512, 1)):
         rows, at_a = np.unique(a[chunk], return_inverse=True)
         columns, at_b = np.unique(b[chunk], return_inverse=True)
-        r[chunk] = correlation.price(rows, columns)[at_a, at_b] if len(chunk) else 0
+        r[chunk] = correlation.block(rows, columns)[at_a, at_b] if len(chunk) else 0
     return r
 
 
@@ -244,13 +322,8 @@ def collect(correlation: Correlation, a: Array, b: Array, r: Array, why_a: int, 
     """Pairs in order; features in none are not live, or left out for ``why_a`` and ``why_b``."""
     order = np.lexsort((b, a))
     a, b, r = a[order].astype(np.int32), b[order].astype(np.int32), r[order].astype(np.float32)
-    return Pairs(a, b, r, _why(correlation.a, a, why_a), _why(correlation.b, b, why_b))
-
-
-def _why(side: Moments, chosen: NDArray[np.int32], reason: int) -> NDArray[np.int8]:
-    why = np.where(side.live, reason, NOT_LIVE).astype(np.int8)
-    why[chosen] = PAIRED
-    return why
+    why = (np.where(side.live, reason, NOT_LIVE) for side, reason in ((correlation.a, why_a), (correlation.b, why_b)))
+    return Pairs(a, b, r, *(_paired(w.astype(np.int8), side) for w, side in zip(why, (a, b), strict=True)))
 
 
 def _best(candidates: Candidates) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sae_utils import correlate, sweep
+from sae_utils import sweep
 from sae_utils.correlate import Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
@@ -228,7 +228,7 @@ class Correlated(NamedTuple):
 
     def held_out(self, pairs: Pairs) -> np.ndarray:
         """Correlation of pairs on the documents that did not choose them: (pairs,), NaN where a feature is dead."""
-        return correlate.paired(*self.judged, pairs.a, pairs.b).r
+        return pairs.held_out(*self.judged)
 
 
 def correlated(

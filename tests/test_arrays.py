@@ -1,5 +1,7 @@
 """Every public call takes an array for what it is, or refuses it by name: no digit, mask or cell is lost in silence."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,11 +96,9 @@ def test_codes_however_stored_are_the_same_codes(kind):
     given = SAME_CODES[kind]
     parts = [part for part in ("data", "indices", "indptr", "row", "col") if sparse.issparse(given)]
     held = {part: np.array(getattr(given, part)) for part in parts if hasattr(given, part)}
-    np.testing.assert_allclose(correlate.correlate(given, OTHER, k=3).price(), EXPECTED, atol=1e-6)
+    np.testing.assert_allclose(correlate.features(given, OTHER, k=3).block(), EXPECTED, atol=1e-6)
     pairs = np.repeat(np.arange(WIDTH), 9), np.tile(np.arange(9), WIDTH)
-    found = correlate.paired(given, OTHER, *pairs)
-    np.testing.assert_allclose(found.r, EXPECTED.ravel(), atol=1e-6)
-    np.testing.assert_allclose(found.jaccard, correlate.paired(CODES, OTHER, *pairs).jaccard)
+    np.testing.assert_allclose(correlate.pairs(given, OTHER, *pairs), EXPECTED.ravel(), atol=1e-6)
     top = labels.label(given, np.arange(TOKENS), np.zeros(TOKENS, int), k=3, window=0)
     np.testing.assert_array_equal(top.firings, (CODES > 0).sum(0))
     np.testing.assert_allclose(top.activation[:, 0], CODES.max(0))
@@ -108,7 +108,7 @@ def test_codes_however_stored_are_the_same_codes(kind):
 
 def test_a_cell_that_stands_twice_correlates_with_itself_by_one():
     twice = SAME_CODES["duplicates"]
-    assert np.diag(correlate.correlate(twice, twice, k=1).price()) == pytest.approx(np.ones(WIDTH), abs=1e-6)
+    assert np.diag(correlate.features(twice, twice, k=1).block()) == pytest.approx(np.ones(WIDTH), abs=1e-6)
 
 
 def test_canonical_codes_are_not_copied(tmp_path):
@@ -166,15 +166,15 @@ BROKEN = {
 def test_broken_codes_are_named(kind):
     codes, named = BROKEN[kind]
     for call in (
-        lambda: correlate.correlate(codes, OTHER, k=2),
-        lambda: correlate.pricer(codes, OTHER),
-        lambda: correlate.paired(codes, OTHER, [0], [0]),
+        lambda: correlate.features(codes, OTHER, k=2),
+        lambda: correlate.blocks(codes, OTHER),
+        lambda: correlate.pairs(codes, OTHER, [0], [0]),
         lambda: sides.prepare(codes, np.arange(codes.shape[0]) if hasattr(codes, "shape") else [0, 1], "a"),
     ):
         with pytest.raises(ValueError, match=named):
             call()
     with pytest.raises(ValueError):
-        correlate.correlate(OTHER, codes, k=2)
+        correlate.features(OTHER, codes, k=2)
     if kind not in ("dense overflow", "dense, squares of 0"):  # float32, in which labels rank, holds none of it
         with pytest.raises(ValueError):
             labels.label(codes, np.arange(TOKENS), np.zeros(TOKENS, int))
@@ -198,14 +198,14 @@ BAD_POSITIONS = {
 @pytest.mark.parametrize("kind", BAD_POSITIONS)
 def test_positions_that_are_none_are_named(kind):
     at = BAD_POSITIONS[kind]
-    found = correlate.correlate(CSR, OTHER, k=2)
+    found = correlate.features(CSR, OTHER, k=2)
     for name, call in {
-        "rows": lambda: correlate.correlate(CSR, OTHER, k=2, rows=at),
-        "rows_b": lambda: correlate.paired(CSR, OTHER, [0], [0], rows=[0, 1], rows_b=at),
+        "rows": lambda: correlate.features(CSR, OTHER, k=2, rows=at),
+        "rows_b": lambda: correlate.pairs(CSR, OTHER, [0], [0], rows=[0, 1], rows_b=at),
         "rows ": lambda: sides.prepare(CSR, at, "a"),
-        "pairs_a": lambda: correlate.paired(CSR, OTHER, at, [0, 1]),
-        "pairs_b": lambda: correlate.paired(CSR, OTHER, [0, 1], at),
-        "columns": lambda: found.price([0], at),
+        "pairs_a": lambda: correlate.pairs(CSR, OTHER, at, [0, 1]),
+        "pairs_b": lambda: correlate.pairs(CSR, OTHER, [0, 1], at),
+        "columns": lambda: found.block([0], at),
         "a ": lambda: matching.correlations(found, at, np.array([0, 1])),
     }.items():
         with pytest.raises(ValueError, match=f"^{name.strip()} "):
@@ -215,7 +215,7 @@ def test_positions_that_are_none_are_named(kind):
 def test_a_mask_is_no_list_of_features():
     """As integers it would be features 0 and 1, again and again."""
     with pytest.raises(ValueError, match="pairs_a must be a list of positions, found bool"):
-        correlate.paired(CSR, OTHER, np.ones(WIDTH, bool), np.zeros(WIDTH, int))
+        correlate.pairs(CSR, OTHER, np.ones(WIDTH, bool), np.zeros(WIDTH, int))
 
 
 SAME_ROWS = {
@@ -238,8 +238,8 @@ def test_rows_however_stored_are_the_same_rows(kind):
     given, off = SAME_ROWS[kind]
     for name in similarity.NAMES:
         assert similarity.score(given, PARTNERS, name) == pytest.approx(similarity.score(ROWS, PARTNERS, name), abs=off)
-    whole = directions.cosines(ROWS, ROWS[::-1], k=2).price()
-    np.testing.assert_allclose(directions.cosines(given, ROWS[::-1], k=2).price(), whole, atol=off)
+    whole = directions.cosines(ROWS, ROWS[::-1], k=2).block()
+    np.testing.assert_allclose(directions.cosines(given, ROWS[::-1], k=2).block(), whole, atol=off)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool])
@@ -251,8 +251,8 @@ def test_integers_do_not_overflow(dtype):
         assert found == similarity.score(whole.astype(np.float64), PARTNERS, name)
     codes = np.resize(whole, (TOKENS, 5))
     np.testing.assert_array_equal(
-        correlate.correlate(codes.astype(dtype), OTHER, k=2).price(),
-        correlate.correlate(codes.astype(np.float64), OTHER, k=2).price(),
+        correlate.features(codes.astype(dtype), OTHER, k=2).block(),
+        correlate.features(codes.astype(np.float64), OTHER, k=2).block(),
     )
 
 
@@ -312,13 +312,13 @@ def test_too_few_rows_are_named(n):
             call()
     for codes in (CODES[:n], CSR[:n]):
         with pytest.raises(ValueError, match="at least 2 tokens"):
-            correlate.correlate(codes, codes, k=2, rows=np.arange(n)[:1])
+            correlate.features(codes, codes, k=2, rows=np.arange(n)[:1])
     with pytest.raises(ValueError, match="k = 1 candidates, but side a has 0 features"):
-        correlate.correlate(CODES[:, :0], CODES, k=1)
+        correlate.features(CODES[:, :0], CODES, k=1)
 
 
 def test_pairs_that_their_sides_do_not_have_are_named():
-    found = correlate.correlate(CSR, OTHER, k=2)
+    found = correlate.features(CSR, OTHER, k=2)
     pairs = matching.many_to_one(found)
     facts = filters.Facts(found.a.count, found.b.count, np.full((WIDTH, 1), "x"), np.full((9, 1), "x"))
     calls = (
@@ -331,7 +331,7 @@ def test_pairs_that_their_sides_do_not_have_are_named():
     for wrong, named in ((pairs.a - 1, "feature -1"), (pairs.a + 1, "feature 7"), (pairs.a[:3], "3 features of a")):
         for call in calls:
             with pytest.raises(ValueError, match=named):
-                call(pairs._replace(a=wrong))
+                call(dataclasses.replace(pairs, a=wrong))
     with pytest.raises(ValueError, match="side b has 9 features"):
         filters.no_shared_token(pairs, facts._replace(top_b=facts.top_b[:3]), top=1)
     edges = assignment.Edges(np.array([0, 1]), np.array([0, 5]), np.array([0.5, 0.5]))
@@ -358,10 +358,10 @@ def test_masked_labels_and_documents_are_named():
         labels.spell(np.array([2]), ["a", "b"])
 
 
-PAIRS = matching.mutual(correlate.correlate(CSR, OTHER, k=2))
+PAIRS = matching.mutual(correlate.features(CSR, OTHER, k=2))
 NONE = {
-    "k = 2.0": lambda: correlate.correlate(CSR, OTHER, k=2.0),
-    "threads = '2'": lambda: correlate.correlate(CSR, OTHER, k=2, threads="2"),
+    "k = 2.0": lambda: correlate.features(CSR, OTHER, k=2.0),
+    "threads = '2'": lambda: correlate.features(CSR, OTHER, k=2, threads="2"),
     "k = True": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), k=True),
     "window = 1.5": lambda: labels.label(CSR, np.arange(TOKENS), np.zeros(TOKENS), window=1.5),
     "document falls": lambda: labels.label(CSR, np.arange(TOKENS), np.full(TOKENS, np.nan)),
@@ -372,8 +372,8 @@ NONE = {
     "m = 'many'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m="many"),
     "m = 0 draws": lambda: significance.random_rows(ROWS, PARTNERS, 5, similarity.cka, m=0),
     "k = 1.5": lambda: similarity.mutual_knn(ROWS, PARTNERS, k=1.5),
-    "pairs.why_a asks": lambda: matching.left_out(PAIRS._replace(why_a=np.full(WIDTH, 99))),
-    "pairs.why_b must": lambda: matching.left_out(PAIRS._replace(why_b=np.zeros(9))),
+    "pairs.why_a asks": lambda: matching.left_out(dataclasses.replace(PAIRS, why_a=np.full(WIDTH, 99))),
+    "pairs.why_b must": lambda: matching.left_out(dataclasses.replace(PAIRS, why_b=np.zeros(9))),
 }
 
 

@@ -147,7 +147,7 @@ def test_pairs_are_those_of_all_correlations(world, kind):
 def test_one_to_one_pairs_have_the_largest_sum(world, kind):
     both = baselines.pair(world, *NAMES, kind, 8)
     found = baselines.compare(both, kind, one_to_one="optimal")
-    r = both.found.price()
+    r = both.found.block()
     assert found.pairs.r.sum() == pytest.approx(r[linear_sum_assignment(-r)].sum(), abs=1e-4)
     assert found.n == min(found.live)
 
@@ -161,20 +161,21 @@ def test_a_direction_and_its_opposite_are_one():
     one, other = (baselines.either_sign(prepared(x), prepared(side), 3) for side in (y, turned))
     for first, second in zip(one.a_to_b[:2] + one.b_to_a[:2], other.a_to_b[:2] + other.b_to_a[:2], strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
-    for match in (matching.mutual, matching.greedy, lambda found: matching.optimal(found).pairs):
+    for match in (matching.mutual, matching.greedy, matching.optimal):
         assert match(one).b.tolist() == match(other).b.tolist()
-    assert set(zip(*matching.mutual(one)[:2], strict=True)) == mutual(np.abs(correlations(x, y)))
-    signed = (matching.optimal(correlate.correlate(x, side, k=3)).pairs.b.tolist() for side in (y, turned))
+    best = matching.mutual(one)
+    assert set(zip(best.a, best.b, strict=True)) == mutual(np.abs(correlations(x, y)))
+    signed = (matching.optimal(correlate.features(x, side, k=3)).b.tolist() for side in (y, turned))
     assert next(signed) != next(signed)
 
 
 def test_correlations_that_are_held_are_the_same():
     generator = np.random.default_rng(0)
-    found = correlate.correlate(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
+    found = correlate.features(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
     held = baselines.whole(found)
     for rows, columns in ((None, None), ([4, 1], None), (None, [6, 0, 2]), ([3, 0], [1, 5])):
-        np.testing.assert_allclose(held.price(rows, columns), found.price(rows, columns), atol=1e-6)
-    assert matching.optimal(held).pairs.b.tolist() == matching.optimal(found).pairs.b.tolist()
+        np.testing.assert_allclose(held.block(rows, columns), found.block(rows, columns), atol=1e-6)
+    assert matching.optimal(held).b.tolist() == matching.optimal(found).b.tolist()
 
 
 def test_dead_units_have_no_partner_of_either_sign():

@@ -228,12 +228,12 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     b = np.hstack([a, a[:, :4]]) + 0.3 * noise
     why = np.zeros(40, np.int8)
     one = Pairs(np.arange(40), np.arange(40), np.ones(40, np.float32), why, why)
-    many = one._replace(b=np.arange(40) // 2)
+    many = Pairs.of(np.arange(40), np.arange(40) // 2, np.ones(40), 40, 40)
     results = [comparison.geometry(x, a, b, name, m=19, seed=0) for x in (one, many)]
     results += significance.test(a, b, [name], null=nulls.blocks(np.arange(40) // 2), m=19).values()
     battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
     results += significance.test(a, b, battery.chosen(), m=19).values()
-    chosen = subspaces.Chosen(one.a, one.b, one.r)
+    chosen = one
     held_to = {"measures": [name], "neighbours": 3, "m": 19, "seed": 0}
     results += [
         subspaces.arrangement(chosen, a, b, **held_to)[name],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sae_utils import filters, matching, significance
+from sae_utils import matching, significance
 from sae_utils.engine.pairing import comparison
 
 
@@ -20,10 +20,6 @@ def shared(seed, n=60, d=8, noise=1.0):
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(n, d))
     return x, x @ np.linalg.qr(generator.normal(size=(d, d)))[0] + noise * generator.normal(size=(n, d))
-
-
-def facts(width=60):
-    return filters.Facts(np.ones(width, int), np.ones(width, int), np.full((width, 1), ""), np.full((width, 1), ""))
 
 
 def test_one_to_one_pairs_are_shuffled_and_many_to_one_reassigned():
@@ -126,19 +122,3 @@ def test_a_closed_form_alone_has_no_span_and_no_p():
     excess = [significance.test(x[at], y[at], ["rsa_pearson"], m_of=exact)["rsa_pearson"].excess for at in parts]
     assert found.excess == pytest.approx(np.mean(excess)) and found.excess_sd == pytest.approx(np.std(excess))
     assert np.isnan([found.low, found.high, found.p]).all() and np.isfinite(found.z)
-
-
-def test_the_heaviest_pair_of_a_soft_matching():
-    soft = matching.Soft(
-        pairs([0, 0, 1, 1, 2], [0, 1, 1, 2, 2], r=[0.5, 0.9, 0.8, 0.3, 0.2]), np.array([0.3, 0.1, 0.2, 0.2, 0.4]), 0.0
-    )
-    found = comparison.heaviest(soft, facts())
-    assert list(zip(found.a, found.b, strict=True)) == [(0, 0), (1, 1), (2, 2)]  # 2-2, 0-0, then r decides for 1
-    assert found.r == pytest.approx([0.5, 0.8, 0.2]), "the correlation, not the weight"
-
-
-def test_common_pairs():
-    first, second = pairs([0, 1, 2], [5, 6, 7]), pairs([2, 1, 0, 9], [7, 5, 5, 9])
-    assert comparison.common(first, second).tolist() == [0, 2]
-    assert comparison.common(second, first).tolist() == [0, 2]
-    assert comparison.common(first, pairs([], [])).tolist() == []

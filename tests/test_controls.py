@@ -33,7 +33,7 @@ def features(codes, decoder, sites):
 def pair(a, b):
     split = a.sites.array("split")
     judged = tuple(sides.prepare(x.codes, np.flatnonzero(split == 2), "of the test") for x in (a, b))
-    return Correlated(a, b, correlate.correlate(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
+    return Correlated(a, b, correlate.features(a.codes, b.codes, k=4, rows=split == 1), split == 1, split == 2, judged)
 
 
 def test_a_permuted_rotated_copy_shares_all_and_noise_shares_nothing():

@@ -15,17 +15,17 @@ def sides(world):
 @pytest.mark.parametrize(("split", "swapped"), [("matching", False), ("held_out", True)])
 def test_what_is_read_is_what_was_found(sides, split, swapped):
     a, b = sides
-    direct = correlate.correlate(a.codes, b.codes, k=5, rows=correlations.in_split(a.sites, split))
+    direct = correlate.features(a.codes, b.codes, k=5, rows=correlations.in_split(a.sites, split))
     for _ in range(2):  # made, and read
         both = pipeline.correlated(a, b, 5, swapped=swapped)
         for mine, fresh in zip(both.found[:4], direct[:4], strict=True):
             for x, y in zip(mine, fresh, strict=True):
                 np.testing.assert_array_equal(x, y)
-        np.testing.assert_array_equal(both.found.price(), direct.price())
+        np.testing.assert_array_equal(both.found.block(), direct.block())
     assert not (both.on_matching & both.on_held_out).any()
     np.testing.assert_array_equal(both.on_matching, correlations.in_split(a.sites, split))
     pairs = matching.mutual(direct)
-    expected = correlate.paired(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out).r
+    expected = correlate.pairs(a.codes, b.codes, pairs.a, pairs.b, rows=both.on_held_out)
     np.testing.assert_array_equal(both.held_out(pairs), expected)
 
 

@@ -31,7 +31,7 @@ def world():
 def test_a_curve_is_the_jackknife_by_hand(world):
     a, b, document, _ = world
     rows = np.flatnonzero(document >= 15)
-    chosen = matching.many_to_one(correlate.correlate(a, b, k=12, rows=document < 15))
+    chosen = matching.many_to_one(correlate.features(a, b, k=12, rows=document < 15))
     thresholds = [0.0, 0.5, 0.9]
     found = counterparts.curve(a, b, chosen, document, rows, thresholds)
     x, y = a.toarray()[rows][:, chosen.a], b.toarray()[rows][:, chosen.b]
@@ -57,7 +57,7 @@ def test_a_feature_dead_among_the_judges_is_counted_and_not_judged(world):
     a, b, document, _ = world
     dense = a.toarray()
     dense[document >= 20, 4] = 0
-    chosen = matching.many_to_one(correlate.correlate(csr(dense), b, k=12, rows=document < 20))
+    chosen = matching.many_to_one(correlate.features(csr(dense), b, k=12, rows=document < 20))
     assert len(chosen.a) == 12
     found = counterparts.curve(csr(dense), b, chosen, document, document >= 20, [-1.0])
     assert found.share == found.high == 1 and found.low == 1 - 1 / 11 and (found.judged, found.unjudged) == (11, 1)
@@ -118,7 +118,7 @@ def test_intervals_of_a_share_hold_its_expected_value(draw):
 
 def test_a_curve_refuses_too_little(world):
     a, b, document, _ = world
-    chosen = matching.many_to_one(correlate.correlate(a, b, k=12))
+    chosen = matching.many_to_one(correlate.features(a, b, k=12))
     with pytest.raises(ValueError, match="2 documents judge 12 pairs"):
         counterparts.curve(a, b, chosen, document, document < 2, [0.5])
     silent = csr(np.where(document[:, None] < 5, 0, a.toarray()))
@@ -156,7 +156,7 @@ def test_maxima_and_ordinary_correlations_are_those_of_the_permuted_matrix(world
     a, b, document, _ = world
     rows = np.flatnonzero(document < 20)
     both = counterparts.both_nulls(document[rows])
-    chosen = matching.mutual(correlate.correlate(a, b, k=5))
+    chosen = matching.mutual(correlate.features(a, b, k=5))
     ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=3, seed=5)
     generator = np.random.default_rng(5)
     for null, drawn in zip(both, ordinary, strict=True):
@@ -206,7 +206,7 @@ def test_only_both_nulls_together_reject_at_the_nominal_rate(draw, misled):
     alone, together = [[], []], []
     for seed in range(20):
         a, b, document = draw(np.random.default_rng([7, seed]))
-        r = correlate.paired(a, b, np.arange(40), np.arange(40)).r
+        r = correlate.pairs(a, b, np.arange(40), np.arange(40))
         drawn = counterparts.unrelated(a, b, same(40), np.arange(1200), document, m=19, seed=seed)
         together.append(counterparts.conjunction(r, drawn))
         for one, draws in zip(alone, drawn, strict=True):
@@ -226,7 +226,7 @@ def test_true_pairs_exceed_chance_and_rare_features_have_the_larger_maxima():
         drawn = counterparts.maxima(a, b, rows, null, m=9, seed=0).a
         assert (drawn < 0.9).all()
         assert drawn[:, 20:].mean() > 1.5 * drawn[:, :20].mean()
-        chosen = matching.many_to_one(correlate.correlate(a, b, k=5))
+        chosen = matching.many_to_one(correlate.features(a, b, k=5))
         assert (chosen.r > drawn.max(0)).all()
         ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=9, seed=0)
         assert ordinary.shape == (2, 9, 40)

@@ -22,7 +22,7 @@ def test_cosines_by_numpy():
     live = np.arange(40) != 5
     a[7] = 0
     found = directions.cosines(a, b, k=4, live_a=live)
-    whole = found.price()
+    whole = found.block()
     assert np.isnan(whole[[5, 7]]).all()
     taking = found.a.live
     np.testing.assert_allclose(whole[taking], cosine(a[taking], b), atol=1e-6)

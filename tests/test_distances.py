@@ -16,7 +16,7 @@ def codes(features, seed, tokens=200):
 
 
 def correlated(a, b):
-    return correlate.correlate(sparse.csr_array(a), sparse.csr_array(b), k=1)
+    return correlate.features(sparse.csr_array(a), sparse.csr_array(b), k=1)
 
 
 def scaled(x, scale):

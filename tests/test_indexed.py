@@ -31,7 +31,7 @@ def planted(order: np.ndarray, noise: float, seed: int = 0) -> pipeline.Correlat
     b[:, order] = a + noise * rng.normal(size=a.shape)
     split, chosen = Sites().array("split"), corpora.SPLITS.index("matching")
     both = [pipeline.Features(x.astype(np.float32), np.eye(UNITS), Sites(), None) for x in (a, b)]
-    found = correlate.correlate(both[0].codes, both[1].codes, k=4, rows=split == chosen)
+    found = correlate.features(both[0].codes, both[1].codes, k=4, rows=split == chosen)
     judged = tuple(sides.prepare(x.codes, np.flatnonzero(split != chosen), "of the test") for x in both)
     return pipeline.Correlated(*both, found, split == chosen, split != chosen, judged)
 
@@ -68,11 +68,11 @@ def test_the_mean_is_that_of_the_held_out_documents():
 def test_a_dead_unit_is_left_out():
     both = planted(np.arange(UNITS), noise=0.5)
     both.a.codes[:, 3] = 0
-    found = correlate.correlate(both.a.codes, both.b.codes, k=4, rows=both.on_matching)
+    found = correlate.features(both.a.codes, both.b.codes, k=4, rows=both.on_matching)
     assert 3 not in indexed.compare(both._replace(found=found), m=9, seed=0).unit
     for dead in range(1, UNITS):
         both.a.codes[:, dead] = 0
-    found = correlate.correlate(both.a.codes, both.b.codes, k=4, rows=both.on_matching)
+    found = correlate.features(both.a.codes, both.b.codes, k=4, rows=both.on_matching)
     with pytest.raises(ValueError, match="1 units vary in both models"):
         indexed.compare(both._replace(found=found), m=9, seed=0)
 

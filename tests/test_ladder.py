@@ -78,7 +78,7 @@ def test_steps_change_what_they_name(seed):
     sides = ladder.Sides(dict.fromkeys((ladder.PUBLISHED, ladder.MASK, ladder.HOOK, ladder.CODES), x), WORDS, ())
     found = ladder.pairs(sides, SETTINGS)
     assert as_list(found[ladder.ORDER]) == by_hand(a, b, word, choose_first=True)
-    mutual = as_list(matching.mutual(correlate.correlate(a, b, k=1)))
+    mutual = as_list(matching.mutual(correlate.features(a, b, k=1)))
     assert as_list(found[ladder.ALL]) == mutual and set(as_list(found[ladder.ONE])) < set(mutual)
     assert as_list(found[ladder.CODES]) == as_list(found[ladder.PUBLISHED])
 
@@ -234,7 +234,7 @@ def test_partners_are_those_of_a_direct_computation(world, source, where, right)
         dense = torch.relu(sae.process_sae_in(part.activations[hook].flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
     for name, at in (("all", slice(None)), ("inside", where.array("inside"))):
         x = views.read(kept, name)
-        expected = correlate.correlate(*[sparse.csr_array(dense[at])] * 2, k=1)
+        expected = correlate.features(*[sparse.csr_array(dense[at])] * 2, k=1)
         assert as_list(x.mutual) == as_list(matching.mutual(expected))
         assert np.array_equal(x.firings[0], (dense[at] > 0).sum(0))
     # nothing but the answer is kept

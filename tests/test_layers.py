@@ -61,7 +61,7 @@ def test_a_cell_of_the_small_world(world):
     held, r = [both.held_out(pairs)], [pairs.r.mean()]
     back = pipeline.correlated(one, two, 8, swapped=True)
     swapped = matching.mutual(back.found)
-    held.append(correlate.paired(one.codes, two.codes, swapped.a, swapped.b, rows=both.on_matching).r)
+    held.append(correlate.pairs(one.codes, two.codes, swapped.a, swapped.b, rows=both.on_matching))
     r.append(swapped.r.mean())
     assert made.meta["r"] == pytest.approx(np.mean(r), abs=1e-6)
     assert made.meta["held_out"] == pytest.approx(np.mean([np.nanmean(x) for x in held]), abs=1e-6)

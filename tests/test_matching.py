@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from sae_utils import correlate, matching
 from sae_utils.correlate import Candidates, Correlation, Moments
 from sae_utils.engine.pairing import directions
+from sae_utils.matching import Pairs
 
 
 def from_matrix(r, k=None, dead_a=(), dead_b=()):
@@ -21,19 +22,19 @@ def from_matrix(r, k=None, dead_a=(), dead_b=()):
         order = np.argsort(-filled, axis=1, kind="stable")[:, :count].astype(np.int32)
         value = np.take_along_axis(filled, order, axis=1)
         r = np.where(np.isinf(value), np.float32(np.nan), value)
-        return Candidates(np.where(np.isinf(value), np.int32(-1), order), r, r, r)
+        return Candidates(np.where(np.isinf(value), np.int32(-1), order), r)
 
     def moments(n, dead):
         live = np.ones(n, bool)
         live[list(dead)] = False
         return Moments(np.zeros(n), live.astype(float), live.astype(int) * 100, live)
 
-    def price(rows=None, columns=None):
+    def block(rows=None, columns=None):
         rows = np.arange(r.shape[0]) if rows is None else rows
         columns = np.arange(r.shape[1]) if columns is None else columns
         return r[np.ix_(rows, columns)]
 
-    return Correlation(moments(r.shape[0], dead_a), moments(r.shape[1], dead_b), top(r), top(r.T), price)
+    return Correlation(moments(r.shape[0], dead_a), moments(r.shape[1], dead_b), top(r), top(r.T), block)
 
 
 def random_matrix(seed, tied=False):
@@ -90,15 +91,16 @@ def pairs_of(pairs):
 
 @pytest.mark.parametrize("seed", range(300))
 def test_greedy_and_optimal_by_brute_force(seed):
-    """Random, tied, rectangular, with dead features and few candidates, so that most rows are priced again."""
+    """Random, tied, rectangular, with dead features and few candidates, so that most rows run out of them."""
     rng = np.random.default_rng(1000 + seed)
     r = random_matrix(seed, tied=seed % 2 == 0).astype(np.float32)
     dead = [np.flatnonzero(rng.random(n) < 0.2)[: n - 1] for n in r.shape]
     c = from_matrix(r, int(rng.integers(1, 4)), *dead)
-    whole = c.price()
+    whole = c.block()
     for minimum in (-1.0, 0.25):
         assert pairs_of(matching.greedy(c, minimum)) == brute_greedy(whole, minimum)
-    best, proof = matching.optimal(c)
+    best = matching.optimal(c)
+    proof = best.proof
     live = whole[np.ix_(c.a.live, c.b.live)].astype(np.float64)
     i, j = linear_sum_assignment(live, maximize=True)
     assert proof.certified and proof.gap < 1e-9
@@ -121,9 +123,10 @@ def test_candidates_alone_would_miss_both():
     """At a size where candidates run out: the full matrix agrees, the first candidates alone do not."""
     x, y, _ = planted(600, 6, 1.5, 5)
     c = directions.cosines(x, y, k=4)
-    whole = c.price()
+    whole = c.block()
     assert pairs_of(matching.greedy(c)) == brute_greedy(whole)
-    best, proof = matching.optimal(c)
+    best = matching.optimal(c)
+    proof = best.proof
     i, j = linear_sum_assignment(whole.astype(np.float64), maximize=True)
     np.testing.assert_allclose(proof.primal, whole[i, j].sum(dtype=np.float64), atol=1e-6)
     assert proof.certified and proof.rounds > 1 and len(best.a) == 600
@@ -142,7 +145,7 @@ def test_a_planted_permutation_of_many_features_is_recovered():
         sparse.csr_array(sparse.coo_array((v.ravel(), (row, f.ravel())), (tokens, features)))
         for v, f in ((value, fires), (noisy, order[strayed]))
     )
-    c = correlate.correlate(a, b, k=8)
+    c = correlate.features(a, b, k=8)
     for pairs in (matching.mutual(c), matching.greedy(c)):
         np.testing.assert_array_equal(pairs.a, np.arange(features))
         np.testing.assert_array_equal(pairs.b, order)
@@ -151,7 +154,7 @@ def test_a_planted_permutation_of_many_features_is_recovered():
 def test_features_in_another_order_are_paired_alike():
     r = np.random.default_rng(8).uniform(-1, 1, (40, 30))
     order = np.random.default_rng(9).permutation(30)
-    for match in (matching.mutual, matching.greedy, lambda c: matching.optimal(c).pairs, matching.many_to_one):
+    for match in (matching.mutual, matching.greedy, matching.optimal, matching.many_to_one):
         one, two = match(from_matrix(r, 3)), match(from_matrix(r[:, order], 3))
         np.testing.assert_array_equal(one.b, order[two.b])
 
@@ -176,7 +179,7 @@ def test_identity_and_random_pairs():
     shuffled = matching.random(c, chosen, seed=1)
     np.testing.assert_array_equal(shuffled.a, chosen.a)
     np.testing.assert_array_equal(np.sort(shuffled.b), np.sort(chosen.b))
-    np.testing.assert_array_equal(shuffled.r, c.price()[shuffled.a, shuffled.b])
+    np.testing.assert_array_equal(shuffled.r, c.block()[shuffled.a, shuffled.b])
     assert (shuffled.b != chosen.b).any()
     with pytest.raises(ValueError, match="side b 4"):
         matching.identity(from_matrix(np.zeros((3, 4))))
@@ -187,11 +190,11 @@ def test_soft_matching_moves_all_mass_and_finds_the_optimum():
     r = np.random.default_rng(11).uniform(-1, 1, (12, 12))
     c = from_matrix(r, dead_a=[1], dead_b=[7])
     found = matching.soft(c)
-    assert pairs_of(found.pairs) == pairs_of(matching.optimal(c).pairs)
+    assert pairs_of(found) == pairs_of(matching.optimal(c))
     wide = matching.soft(from_matrix(np.random.default_rng(12).uniform(-1, 1, (6, 9))))
     assert wide.marginal_error < 1e-12
-    np.testing.assert_allclose(np.bincount(wide.pairs.a, wide.weight), 1 / 6)
-    np.testing.assert_allclose(np.bincount(wide.pairs.b, wide.weight), 1 / 9)
+    np.testing.assert_allclose(np.bincount(wide.a, wide.weight), 1 / 6)
+    np.testing.assert_allclose(np.bincount(wide.b, wide.weight), 1 / 9)
     assert len(wide.weight) <= 6 + 9 - 1
 
 
@@ -215,3 +218,44 @@ def test_a_plan_that_misses_its_marginals_is_refused(monkeypatch):
     monkeypatch.setattr(ot, "emd", lambda *_, **__: 0.9 * plan)  # as after too few iterations
     with pytest.raises(RuntimeError, match=r"misses its marginals by 2\.5e-02: correlate fewer"):
         matching.transport(cost)
+
+
+def test_the_heaviest_pair_of_a_soft_matching():
+    pairs = Pairs.of([0, 0, 1, 1, 2], [0, 1, 1, 2, 2], [0.5, 0.9, 0.8, 0.3, 0.2], 4, 4)
+    soft = matching.Soft(**vars(pairs), weight=np.array([0.3, 0.1, 0.2, 0.2, 0.4]), marginal_error=0.0)
+    found = soft.heaviest()
+    assert pairs_of(found) == [(0, 0), (1, 1), (2, 2)]  # 2-2, 0-0, then r decides for 1
+    assert found.r == pytest.approx([0.5, 0.8, 0.2]), "the correlation, not the weight"
+
+
+def test_common_pairs():
+    first, second = (
+        Pairs.of(a, b, np.ones(len(a)), 10, 10) for a, b in ([[0, 1, 2], [5, 6, 7]], [[2, 1, 0, 9], [7, 5, 5, 9]])
+    )
+    assert matching.common(first, second).tolist() == [0, 2]
+    assert matching.common(second, first).tolist() == [0, 2]
+    assert matching.common(first, Pairs.of([], [], [], 10, 10)).tolist() == []
+
+
+def test_subsets_unions_and_what_shares_no_feature():
+    one, two = Pairs.of([0, 1, 2], [5, 5, 6], [0.1, 0.2, 0.3], 8, 9), Pairs.of([1, 3], [5, 7], [0.9, 0.4], 8, 9)
+    both = one.union(two)
+    assert pairs_of(both) == [(0, 5), (1, 5), (2, 6), (3, 7)] and len(both) == 4
+    np.testing.assert_allclose(both.r, [0.1, 0.2, 0.3, 0.4])  # of a pair in both, the first
+    assert matching.left_out(both) == {"a": {"not selected": 4}, "b": {"not selected": 6}}
+    assert pairs_of(both.without(Pairs.of([0], [8], [0], 8, 9))) == [(1, 5), (2, 6), (3, 7)]
+    assert pairs_of(both.without(Pairs.of([7], [5], [0], 8, 9))) == [(2, 6), (3, 7)]
+    for places in ([0, 2], np.array([True, False, True, False])):
+        part = both.subset(places, matching.WEAK)
+        assert pairs_of(part) == [(0, 5), (2, 6)]
+        assert matching.left_out(part)["a"] == {"not selected": 4, "correlation below the threshold": 2}
+    with pytest.raises(ValueError, match="widths"):
+        one.union(Pairs.of([0], [0], [0], 8, 8))
+
+
+def test_held_out_is_the_correlation_on_other_tokens():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 4))
+    pairs = Pairs.of([0, 3], [1, 1], [0, 0], 5, 4)
+    expected = [np.corrcoef(x[:, a], y[:, b])[0, 1] for a, b in pairs_of(pairs)]
+    np.testing.assert_allclose(pairs.held_out(x, y), expected, atol=1e-6)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from sae_utils import inference, significance
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import outcomes, subspaces
 from sae_utils.studies.semantic_subspaces.outcomes import Answer
 
 RNG = np.random.default_rng(0)
 
 
-def chosen(a, b=None) -> subspaces.Chosen:
-    a = np.asarray(a, np.int64)
-    return subspaces.Chosen(a, a if b is None else np.asarray(b, np.int64), np.ones(len(a), np.float32))
+def chosen(a, b=None) -> Pairs:
+    return Pairs.of(a, a if b is None else b, np.ones(len(a)), 99, 99)
 
 
 def result(observed: float, movable: float = 1.0, n: int = 12) -> significance.Result:

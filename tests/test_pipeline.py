@@ -95,4 +95,4 @@ def test_pairs_too_few_for_any_measure_name_the_remedy(world):
     pairs = matching.Pairs(np.arange(2), np.arange(2), np.ones(2, np.float32), why, why)
     with pytest.raises(ProfileError, match=r"params/world\.yaml: primary\.pair: 2 mutual pairs .* more documents"):
         pipeline.enough(world, pairs)
-    pipeline.enough(world, pairs._replace(a=np.arange(3), b=np.arange(3), r=np.ones(3, np.float32)))
+    pipeline.enough(world, matching.Pairs(np.arange(3), np.arange(3), np.ones(3, np.float32), why, why))

@@ -1,14 +1,15 @@
 """Placebo lists give as many pairs as the concept's, like them, and chosen by other words."""
 
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.stats import binom
 
+from sae_utils.correlate import Candidates, Correlation, Moments
 from sae_utils.engine.text.words import Words
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import concepts, placebos, subspaces
 
 WORDS, FEATURES = 120, 90
@@ -32,10 +33,16 @@ def world():
     return tuple(found), r
 
 
+def correlation_of(r):
+    """What `pairs_among` asks of a correlation whose matrix is `r`."""
+    n = len(r)
+    moments, candidates = Moments(np.zeros(n), np.ones(n), np.ones(n), LIVE), Candidates(np.zeros((n, 1)), r[:, :1])
+    return Correlation(moments, moments, candidates, candidates, lambda a, b: r[np.ix_(a, b)])
+
+
 def drawn(world, listed, how="one-to-one", m=60):
     found, r = world
-    priced = SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)])  # what `within` asks of a correlation
-    way = partial(subspaces.pairs_among, priced, how=how, least=0.1)
+    way = partial(subspaces.pairs_among, correlation_of(r), how=how, least=0.1)
     pairs = way(*(concepts.about(side, listed, RULE) for side in found))
     return pairs, placebos.draw(pairs, found, (LIVE, LIVE), listed, RULE, way, m=m, seed=0)
 
@@ -57,9 +64,7 @@ def test_placebos_are_as_many_and_alike(world, how):
 def test_a_placebo_is_all_that_its_words_choose(world):
     """Cut where the list first gives n pairs: one word less gives fewer, and no pair of the words is left out."""
     found, r = world
-    way = partial(
-        subspaces.pairs_among, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1
-    )
+    way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
 
     def chosen(words):
         return way(*(concepts.about(side, np.isin(np.arange(WORDS), words), RULE) for side in found))
@@ -80,10 +85,8 @@ def test_a_placebo_is_all_that_its_words_choose(world):
 
 def test_what_words_cannot_give_is_no_null(world):
     found, r = world
-    way = partial(
-        subspaces.pairs_among, SimpleNamespace(price=lambda a, b: r[np.ix_(a, b)]), how="one-to-one", least=0.1
-    )
-    many = subspaces.Chosen(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180, np.float32))
+    way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
+    many = Pairs.of(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180), 90, 90)
     made = placebos.draw(many, found, (LIVE, LIVE), np.arange(WORDS) < 20, RULE, way, m=2, seed=0)
     assert made.tried == 2 * placebos.TRIES and made.a.shape == (0, 180) and np.isnan(made.apart)
 
@@ -97,7 +100,7 @@ def test_the_word_of_a_pair_and_what_else_is_held_equal(world):
     found, _ = world
     listed = np.arange(WORDS) < 20
     a = np.flatnonzero(concepts.about(found[0], listed, RULE))
-    chosen = subspaces.Chosen(a, a % 3, np.full(len(a), 0.5, np.float32))
+    chosen = Pairs.of(a, a % 3, np.full(len(a), 0.5), FEATURES, FEATURES)
     held = placebos._covariates(chosen, listed, found)
     word = [int(found[0].mass[:20, [f]].toarray().argmax()) for f in a]
     assert np.exp(held[:, 3]) == pytest.approx([word.count(w) for w in word])
@@ -117,7 +120,7 @@ def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
         found = concepts.Evidence(tuple("w" * 100), of[:, None].astype(np.int32), mass, np.ones(len(of)), of, occurs)
         of_words = rng.standard_normal((2, 100, 12))
         a, b = (words[of] + 0.5 * rng.standard_normal((len(of), 12)) for words in (of_words[0], of_words.sum(0)))
-        every = subspaces.Chosen(np.arange(len(of)), np.arange(len(of)), rng.random(len(of)).astype(np.float32))
+        every = Pairs.of(np.arange(len(of)), np.arange(len(of)), rng.random(len(of)), len(of), len(of))
         way, live = partial(subspaces.pairs_about, every, sides="both"), np.ones(len(of), bool)
         listed = np.isin(np.arange(100), rng.choice(100, 30 if features[1] == 1 else 8, replace=False))
         chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
@@ -136,7 +139,7 @@ def test_scores_against_placebos(world):
     rng = np.random.default_rng(1)
     a = rng.standard_normal((FEATURES, 8))
     same = np.hstack([a, 0.5 * rng.standard_normal((FEATURES, 3))])
-    every = subspaces.Chosen(np.arange(90), np.arange(90), np.ones(90, np.float32))
+    every = Pairs.of(np.arange(90), np.arange(90), np.ones(90), 90, 90)
     apart = np.where(np.isin(np.arange(90), pairs.b)[:, None], same, rng.standard_normal(same.shape))
     settings = {"pool": every, "neighbours": 3}
     special = placebos.test(pairs, made, a, apart, ["rsa_pearson"], **settings)

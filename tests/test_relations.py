@@ -8,8 +8,8 @@ from scipy import sparse
 
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text.words import Words
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import concepts, relations
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 PAIRS = [["king", "queen"], ["man", "woman"], ["duke", "duchess"], ["boy", "girl"], ["lord", "lady"], ["he", "she"]]
 FLAT = [word for pair in PAIRS for word in pair]
@@ -26,7 +26,7 @@ def world(extra=()):
     on, documents = np.ones(len(of), bool), np.arange(len(of))
     found = concepts.evidence(sparse.csr_array(dense), Words(tuple(text), of), documents, on, k=5)
     index = np.arange(len(FLAT))
-    return Chosen(index, index, np.ones(len(FLAT), np.float32)), (found, found)
+    return Pairs.of(index, index, np.ones(len(FLAT)), len(FLAT), len(FLAT)), (found, found)
 
 
 def rows(seed, parallel=True):
@@ -53,14 +53,14 @@ def test_words_without_a_feature_are_said():
 
 def test_a_group_of_words_counts_as_one():
     pairs, found = world()
-    both = Chosen(pairs.a[[0]], pairs.b[[1]], pairs.r[[0]])  # king in a, queen in b
+    both = Pairs.of(pairs.a[[0]], pairs.b[[1]], pairs.r[[0]], len(FLAT), len(FLAT))  # king in a, queen in b
     assert relations.find(both, found, [["king queen", "man"]], share=0.5).without == ["man"]
     assert relations.find(both, found, [["king", "queen"]], share=0.5).without == ["king", "queen"]
 
 
 def test_two_words_of_one_feature_are_no_relation():
     pairs, found = world()
-    one = Chosen(pairs.a[[0, 2]], pairs.b[[0, 2]], pairs.r[[0, 2]])
+    one = pairs.subset([0, 2])
     assert relations.find(one, found, [["king", "king"], ["king", "man"]], share=0.5).merged == 1
 
 
@@ -81,10 +81,10 @@ def test_pairs_that_share_a_feature_of_one_side_are_no_two_ends():
     a = np.arange(12)
     b = np.where(np.isin(a, [1, 3]), a - 1, a)
     spread = found[1]._replace(mass=found[1].mass + found[1].mass[:, (a + 1) % 12])
-    made = relations.find(Chosen(a, b, np.ones(12, np.float32)), (found[0], spread), PAIRS, share=0.3)
+    made = relations.find(Pairs.of(a, b, np.ones(12), 99, 99), (found[0], spread), PAIRS, share=0.3)
     assert made.merged == 2 and made.words == [tuple(pair) for pair in PAIRS[2:]]
     crossed = relations.find(
-        Chosen(a, b, np.ones(12, np.float32)), (found[0], spread), [["king", "boy"], ["queen", "girl"]], share=0.3
+        Pairs.of(a, b, np.ones(12), 99, 99), (found[0], spread), [["king", "boy"], ["queen", "girl"]], share=0.3
     )
     assert (crossed.words, crossed.shared) == ([("king", "boy")], 1)
 
@@ -104,8 +104,8 @@ def test_what_is_no_relation_is_refused(bad):
 
 
 def test_no_pairs_no_relations():
-    pairs, found = world()
-    none = Chosen(pairs.a[:0], pairs.b[:0], pairs.r[:0])
+    _, found = world()
+    none = Pairs.of([], [], [], len(FLAT), len(FLAT))
     assert relations.find(none, found, PAIRS, share=0.5).words == []
 
 

@@ -6,15 +6,14 @@ from scipy import sparse
 
 from sae_utils import correlate, matching, measures, significance, similarity
 from sae_utils.engine.pairing import comparison
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 N = 40
 
 
-def chosen(a, b=None) -> Chosen:
-    a = np.asarray(a, np.int64)
-    return Chosen(a, a if b is None else np.asarray(b, np.int64), np.ones(len(a), np.float32))
+def chosen(a, b=None) -> Pairs:
+    return Pairs.of(a, a if b is None else b, np.ones(len(a)), 99, 99)
 
 
 def copies(noise: float, seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +31,7 @@ def found():
     a = rng.random((3000, 30)) * (rng.random((3000, 30)) < 0.1)
     b = np.hstack([a[:, :18] * (rng.random((3000, 18)) < 0.7), rng.random((3000, 6)) * (rng.random((3000, 6)) < 0.1)])
     a[:, 29], b[:, 23] = 0, 0
-    return correlate.correlate(sparse.csr_array(a.astype(np.float32)), sparse.csr_array(b.astype(np.float32)), k=8)
+    return correlate.features(sparse.csr_array(a.astype(np.float32)), sparse.csr_array(b.astype(np.float32)), k=8)
 
 
 # --- ways
@@ -47,7 +46,7 @@ def test_everything_is_the_matching_above_the_threshold(found):
 
 def test_a_block_has_the_bits_of_the_whole_matrix(found):
     """In any order, whichever side fires less, with -1 for features that are not live; way 2 sees the same."""
-    whole = found.price()
+    whole = found.block()
     assert whole.shape == (30, 24) and np.isnan(whole[29]).all() and np.isnan(whole[:, 23]).all()
     whole = np.nan_to_num(whole, nan=-1)
     rng = np.random.default_rng(2)
@@ -61,17 +60,17 @@ def test_a_block_has_the_bits_of_the_whole_matrix(found):
         np.testing.assert_array_equal(best.b, np.sort(b)[inside.argmax(1)])
 
 
-def test_way_2_prices_no_feature_outside_the_concept(found):
+def test_way_2_correlates_no_feature_outside_the_concept(found):
     """All by all would be 4.3 GB at 32,768 features a side."""
     asked = []
 
-    def price(rows, columns):
+    def block(rows, columns):
         asked.append((rows.tolist(), columns.tolist()))
-        return found.price(rows, columns)
+        return found.block(rows, columns)
 
     about = np.isin(np.arange(30), [1, 3, 8]), np.isin(np.arange(24), [1, 7])
     for how in ("one-to-one", "many-to-one"):
-        subspaces.pairs_among(found._replace(price=price), *about, how=how, least=0.1)
+        subspaces.pairs_among(found._replace(block=block), *about, how=how, least=0.1)
     assert asked == [([1, 3, 8], [1, 7])] * 2
 
 
@@ -131,11 +130,11 @@ def test_alone_is_about_no_other_keyword():
 
 def test_unions_and_what_is_left():
     one, two = chosen([0, 1, 2], [5, 5, 6]), chosen([1, 3], [5, 7])
-    joined = subspaces.union([one, two])
+    joined = one.union(two)
     assert list(zip(joined.a, joined.b, strict=True)) == [(0, 5), (1, 5), (2, 6), (3, 7)]
-    left = subspaces.without(joined, chosen([0], [9]))
+    left = joined.without(chosen([0], [9]))
     assert left.a.tolist() == [1, 2, 3]
-    assert subspaces.without(joined, chosen([9], [5])).a.tolist() == [2, 3]
+    assert joined.without(chosen([9], [5])).a.tolist() == [2, 3]
 
 
 # --- tests
@@ -157,7 +156,7 @@ def test_shuffled_pairings_are_those_of_significance():
 
 def test_shared_partners_are_given_away_together():
     a, b = copies(1.0)
-    many = Chosen(np.arange(30), np.arange(30) // 3, np.ones(30, np.float32))
+    many = Pairs.of(np.arange(30), np.arange(30) // 3, np.ones(30), N, N)
     ours = subspaces.arrangement(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
     pairs = matching.Pairs(many.a, many.b, many.r, np.zeros(N), np.zeros(N))
     theirs = comparison.geometry(pairs, a, b, "rsa_spearman", m=300, seed=1)
@@ -211,7 +210,7 @@ def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
 @pytest.mark.parametrize("many", [False, True], ids=["one-to-one", "many-to-one"])
 def test_partners_change_places_within_their_part(many, monkeypatch):
     a, b, part = apart(0, 1.0)
-    pairs = Chosen(np.arange(24), np.arange(24) // 2 if many else np.arange(24), np.ones(24, np.float32))
+    pairs = Pairs.of(np.arange(24), np.arange(24) // 2 if many else np.arange(24), np.ones(24), N, N)
     seen = []
     monkeypatch.setattr(
         subspaces.subsets, "score", lambda x, y, i, j, *rest: seen.append(j) or {"s": np.arange(len(j))}

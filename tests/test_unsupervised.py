@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import unsupervised
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_clusters_are_named_by_most_of_their_labels():
 
 
 def test_pairs_carry_a_cluster():
-    pairs = Chosen(np.array([0, 2, 4, 6]), np.array([9, 9, 3, 1]), np.arange(4, dtype=np.float32))
+    pairs = Pairs.of([0, 2, 4, 6], [9, 9, 3, 1], np.arange(4), 10, 10)
     found = unsupervised.carried(np.array([2, 3, 6]), pairs)
     assert (found.a.tolist(), found.b.tolist(), found.r.tolist()) == ([2, 6], [9, 1], [1.0, 3.0])
 

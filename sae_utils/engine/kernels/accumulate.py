@@ -258,11 +258,11 @@ def block(rows: Array, columns: Array, outer: Triple, other: Triple, scaling: Sc
 
 
 @njit(cache=True, nogil=True)
-def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> tuple[Array, Array]:
-    """Cross sums of pairs of features, and tokens on which both fire; the transposes hold positions, ascending."""
+def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> Array:
+    """Cross sums of pairs of features; the transposes hold positions, ascending."""
     start_a, token_a, value_a = of_a
     start_b, token_b, value_b = of_b
-    cross, both = np.zeros(left.size), np.zeros(left.size, np.int64)
+    cross = np.zeros(left.size)
     for n in range(left.size):
         p, p_end = start_a[left[n]], start_a[left[n] + 1]
         q, q_end = start_b[right[n]], start_b[right[n] + 1]
@@ -273,6 +273,5 @@ def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> tuple[Array,
                 q += 1
             else:
                 cross[n] += np.float64(value_a[p]) * value_b[q]
-                both[n] += (value_a[p] > 0) & (value_b[q] > 0)
                 p, q = p + 1, q + 1
-    return cross, both
+    return cross

@@ -1,8 +1,8 @@
 """One-to-one assignments that are exact although few of the correlations are known at first.
 
-In: candidate edges (a row, a column, their weight) and ``price``, which gives any block of weights exactly.
+In: candidate edges (a row, a column, their weight) and ``block``, which gives any block of weights exactly.
 Out: the greedy assignment, equal to sorting the full matrix; or the optimal one with the duals that prove it.
-Either asks ``price`` only for what the candidates leave open. It knows nothing of features, and breaks ties by order:
+Either asks ``block`` only for what the candidates leave open. It knows nothing of features, and breaks ties by order:
 the larger weight, the lower row, the lower column.
 
 Sources: D. P. Bertsekas, Network Optimization (1998), 7 (duals); R. Jonker and A. Volgenant, Computing 38 (1987)
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sae_utils import arrays
 from sae_utils.engine.kernels.keys import Array
 
-Price = Callable[[Array, Array], Array]
+Block = Callable[[Array, Array], Array]
 BATCH = 1024  # rows priced at once by the greedy assignment
 MOST = 16  # edges of a row added at once
 ROUNDING = 1e-9  # what float64 sums of float32 weights may be off, a row
@@ -58,7 +58,7 @@ def _check(edges: Edges, rows: int, columns: int) -> None:
 
 
 def greedy(
-    edges: Edges, price: Price, free_rows: Array, free_columns: Array, minimum: float, k: int
+    edges: Edges, block: Block, free_rows: Array, free_columns: Array, minimum: float, k: int
 ) -> tuple[Array, Array, Array]:
     """Take the best remaining pair until none of at least ``minimum`` is left; (rows, columns, weights) in that order.
 
@@ -72,7 +72,7 @@ def greedy(
     while len(edges.row):
         order = np.argsort(-edges.weight, kind="stable")
         edges, last = Edges(*(field[order] for field in edges)), last[order]
-        stop, at = _walk(edges.row, edges.column, last, free_rows, free_columns)
+        stop, at = walk(edges.row, edges.column, last, free_rows, free_columns)
         taken.append(Edges(*(field[at] for field in edges)))
         if stop == len(edges.row):
             break
@@ -82,7 +82,7 @@ def greedy(
         short = open_rows[np.argsort(left[open_rows], kind="stable")][:BATCH]
         short = np.union1d(short[left[short] <= max(k // 8, 2)], edges.row[stop])
         keep &= ~np.isin(edges.row, short)
-        more, more_last = _priced(short, np.flatnonzero(free_columns), price, minimum, k)
+        more, more_last = _priced(short, np.flatnonzero(free_columns), block, minimum, k)
         edges = Edges(*(np.concatenate([old[keep], new]) for old, new in zip(edges, more, strict=True)))
         last = np.concatenate([last[keep], more_last])
         order = np.argsort(edges.row, kind="stable")
@@ -100,10 +100,10 @@ def _truncated(edges: Edges, columns: int, minimum: float, k: int) -> tuple[Edge
     return Edges(*(field[keep] for field in edges)), last[keep]
 
 
-def _priced(rows: Array, columns: Array, price: Price, minimum: float, k: int) -> tuple[Edges, Array]:
+def _priced(rows: Array, columns: Array, block: Block, minimum: float, k: int) -> tuple[Edges, Array]:
     """The k best edges of ``rows`` among ``columns``, as ``_truncated``."""
     k = min(k, len(columns))
-    weight = price(rows, columns)
+    weight = block(rows, columns)
     best = np.sort(np.argpartition(_keys(weight), len(columns) - k, axis=1)[:, -k:], axis=1)
     chosen = np.take_along_axis(weight, best, axis=1)
     order = np.argsort(-chosen, axis=1, kind="stable")
@@ -120,7 +120,7 @@ def _keys(weight: Array) -> Array:
 
 
 @njit(cache=True)
-def _walk(row: Array, column: Array, last: Array, free_rows: Array, free_columns: Array) -> tuple[int, Array]:
+def walk(row: Array, column: Array, last: Array, free_rows: Array, free_columns: Array) -> tuple[int, Array]:
     """Take edges in order while both ends are free; stop where a row's list ends before the row is taken."""
     taken, n = np.empty(free_rows.size, np.int64), 0
     for e in range(row.size):
@@ -136,7 +136,7 @@ def _walk(row: Array, column: Array, last: Array, free_rows: Array, free_columns
     return row.size, taken[:n]
 
 
-def optimal(edges: Edges, price: Price, rows: int, columns: int) -> tuple[Array, Array, Proof]:
+def optimal(edges: Edges, block: Block, rows: int, columns: int) -> tuple[Array, Array, Proof]:
     """The column of every row (rows <= columns) with the largest sum of weights in [-1, 1], these, and the proof.
 
     Solved on the edges; then the full matrix is priced in tiles against the duals, edges that break them are added,
@@ -150,7 +150,7 @@ def optimal(edges: Edges, price: Price, rows: int, columns: int) -> tuple[Array,
         edges = _unique(edges, columns)
         start = np.searchsorted(edges.row, np.arange(rows + 1))
         partner, u, v = _solve(start, edges.column, edges.weight.astype(np.float64), columns)
-        more, excess = _violations(u, v[:columns], price, rounds)
+        more, excess = _violations(u, v[:columns], block, rounds)
         rounds += 1
         if not len(more.row):
             break
@@ -170,14 +170,14 @@ def _unique(edges: Edges, columns: int) -> Edges:
     return Edges(*(field[final] for field in edges))
 
 
-def _violations(u: Array, v: Array, price: Price, rounds: int) -> tuple[Edges, float]:
+def _violations(u: Array, v: Array, block: Block, rounds: int) -> tuple[Edges, float]:
     """Edges of the full matrix whose weight exceeds the duals, and the sum of the largest excess of every row."""
     found, total = [], 0.0
     height = max(BYTES // (4 * max(len(v), 1)), 1)
     columns = np.arange(len(v))
-    for first in tqdm(range(0, len(u), height), desc=f"pricing {rounds + 1}", leave=False, disable=None, delay=2):
+    for first in tqdm(range(0, len(u), height), desc=f"proof {rounds + 1}", leave=False, disable=None, delay=2):
         rows = np.arange(first, min(first + height, len(u)))
-        tile = price(rows, columns)
+        tile = block(rows, columns)
         row, column, excess = _exceeding(tile, u[rows], v, ROUNDING, MOST)
         found.append(Edges(rows[row], column, tile[row, column]))
         total += excess

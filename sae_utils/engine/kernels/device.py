@@ -40,7 +40,7 @@ def rank(one: Side, two: Side, k: int, device: str) -> tuple[Keys, Keys]:
     return (by_row, fired_row), (best.T.cpu().numpy(), fired.T.cpu().numpy())
 
 
-def price(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64], device: str) -> NDArray[np.float32]:
+def block(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64], device: str) -> NDArray[np.float32]:
     """Correlations (left, right), NaN where either feature is not live."""
     out = np.empty((len(left), len(right)), np.float32)
     height = max(TILE // (8 * two.features), 1)

@@ -37,7 +37,7 @@ def rank(one: Side, two: Side, k: int, *, firings: bool = True) -> tuple[Keys, K
     return by_row, by_column
 
 
-def price(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]) -> NDArray[np.float32]:
+def block(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]) -> NDArray[np.float32]:
     """Correlations (left, right), NaN where either feature is not live."""
     out = np.empty((len(left), len(right)), np.float32)
     height = _height(one, len(right))
@@ -49,17 +49,14 @@ def price(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64
     return out
 
 
-def pairs(
-    one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Cross sums of pairs of features, and tokens on which both fire, as ``accumulate.merge``."""
-    cross, both = np.zeros(len(left)), np.zeros(len(left), np.int64)
+def pairs(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cross sums of pairs of features, as ``accumulate.merge``."""
+    cross = np.zeros(len(left))
     for at_a, at_b in zip(blocks(one), blocks(two), strict=True):
         for chunk in np.array_split(np.arange(len(left)), max(len(left) // 1024, 1)):
             x, y = dense(one, at_a, left[chunk]), dense(two, at_b, right[chunk])
             cross[chunk] += np.einsum("tp,tp->p", x - one.shift[left[chunk]], y - two.shift[right[chunk]])
-            both[chunk] += ((x > 0) & (y > 0)).sum(axis=0)
-    return cross, both
+    return cross
 
 
 def blocks(side: Side) -> Iterator[NDArray[np.int64]]:

@@ -32,12 +32,7 @@ def clusters(*matchings: Pairs) -> Clusters:
 
     Raises ValueError for matchings of sides of different widths, and as ``matching.check``.
     """
-    for pairs in matchings:
-        matching.check(pairs)
-    widths = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
-    if len(widths) != 1:
-        raise ValueError(f"matchings of sides of widths {sorted(widths)}: all must be of the same two sides")
-    ((n_a, n_b),) = widths
+    n_a, n_b = matching.widths(*matchings)
     a = np.concatenate([pairs.a for pairs in matchings]).astype(np.int64)
     b = np.concatenate([pairs.b for pairs in matchings]).astype(np.int64)
     a, b = np.divmod(np.unique(a * n_b + b), n_b)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import arrays, filters, matching, nulls, significance
-from sae_utils.matching import Pairs, Soft
+from sae_utils import arrays, matching, nulls, significance
+from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 
 Rows = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
@@ -32,7 +32,7 @@ def geometry(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str,
 
     One-to-one pairs are shuffled; where many share a partner, they are given another partner together.
     ``rows_a`` (features_a, d_a), ``rows_b`` (features_b, d_b); ``m`` draws.
-    Undefined for too few features. Raises ValueError where features of both sides repeat: see ``heaviest``.
+    Undefined for too few features. Raises ValueError where features of both sides repeat: see ``Soft.heaviest``.
     """
     rows_a, rows_b = arrays.numbers(rows_a, "rows_a", 2), arrays.numbers(rows_b, "rows_b", 2)
     at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
@@ -138,26 +138,6 @@ def pairs_at_n(
     """`at_n` of the pairs of any matching, each subset by `geometry`; `UNSCORED` where none has enough features."""
 
     def test(places: NDArray[np.int64], number: int) -> dict[str, Result]:
-        return {measure: geometry(chosen(pairs, places), rows_a, rows_b, measure, m=m, seed=seed)}
+        return {measure: geometry(pairs.subset(places), rows_a, rows_b, measure, m=m, seed=seed)}
 
     return at_n(len(pairs.a), n, test, subsets=subsets, seed=seed)[measure]
-
-
-def chosen(pairs: Pairs, places: np.ndarray) -> Pairs:
-    """The pairs at ``places``; the reasons of features left out stay as they were."""
-    return pairs._replace(a=pairs.a[places], b=pairs.b[places], r=pairs.r[places])
-
-
-def heaviest(soft: Soft, facts: filters.Facts) -> Pairs:
-    """Of a soft matching one pair a feature: the heaviest first, the higher correlation where weights are equal."""
-    rank = np.empty(len(soft.weight), np.float32)
-    rank[np.lexsort((soft.pairs.b, soft.pairs.a, -soft.pairs.r, -soft.weight))] = -np.arange(len(rank))
-    dropped = filters.one_to_one(soft.pairs._replace(r=rank), facts).dropped
-    return chosen(soft.pairs, np.setdiff1d(np.arange(len(rank)), dropped))
-
-
-def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
-    """Places in ``first`` of the pairs that ``second`` holds too."""
-    width = 1 + max([int(side.max()) for side in (first.b, second.b) if len(side)], default=0)
-    mine, yours = (pairs.a.astype(np.int64) * width + pairs.b for pairs in (first, second))
-    return np.flatnonzero(np.isin(mine, yours))

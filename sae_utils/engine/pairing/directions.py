@@ -24,7 +24,7 @@ def cosines(
     """Cosines between all rows of ``a`` (features_a, d) and of ``b`` (features_b, d), in the shape of a correlation.
 
     ``live_a`` and ``live_b`` are masks of the features that take part (all by default; rows of norm 0 never do).
-    Moments are over the d coordinates; the Jaccard index, which directions lack, is NaN.
+    Moments are over the d coordinates.
     Raises ValueError for rows of different d (align them first), not finite, or k larger than a side.
     """
     a, b = arrays.rows(a, "side a"), arrays.rows(b, "side b")
@@ -33,13 +33,12 @@ def cosines(
     one, two = _side(a, live_a, "a"), _side(b, live_b, "b")
     correlate.check_k(k, one, two)
     by_row, by_column = tiles.rank(one, two, k, firings=False)
-    price = correlate.price_of(one, two, 1, "cpu")
-    return Correlation(one.moments, two.moments, _candidates(by_row), _candidates(by_column), price)
+    block = correlate.blocks_of(one, two, 1, "cpu")
+    return Correlation(one.moments, two.moments, _candidates(by_row), _candidates(by_column), block)
 
 
 def _candidates(rank: Keys) -> Candidates:
-    index, r = keys.decode(rank[0])
-    return Candidates(index, r, r, np.full_like(r, np.nan))
+    return Candidates(*keys.decode(rank[0]))
 
 
 def align(a: Array, b: Array, pairs: Pairs) -> NDArray[np.float32]:
@@ -70,7 +69,7 @@ def pw_mcc(found: Correlation) -> float:
 
     Source: X. Song et al., Mechanistic interpretability should prioritize feature consistency in SAEs (2025).
     """
-    return float(np.mean(matching.optimal(found).pairs.r, dtype=np.float64))
+    return float(np.mean(matching.optimal(found).r, dtype=np.float64))
 
 
 def unit(rows: Array) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def _spread(correlation: Correlation, scale: Scale) -> tuple[Array, Array, Array
     if scale not in ("feature", "matrix"):
         raise ValueError(f"scale {scale!r}: 'feature' or 'matrix'")
     live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
-    r = correlation.price(live_a, live_b).astype(np.float64)
+    r = correlation.block(live_a, live_b).astype(np.float64)
     x, y = correlation.a.sd[live_a], correlation.b.sd[live_b]
     if scale == "feature":
         return live_a, live_b, r, np.ones_like(x), np.ones_like(y)

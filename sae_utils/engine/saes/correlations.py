@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sae_utils import correlate, store
-from sae_utils.correlate import Candidates, Correlation, Moments, Price
+from sae_utils.correlate import Block, Candidates, Correlation, Moments
 from sae_utils.engine.kernels import sides
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.saes import activations
@@ -23,13 +23,10 @@ from sae_utils.store import Artefact, artefact
 
 @artefact
 def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
-    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side.
-
-    Where a side is dense, candidates have no Jaccard index: nothing asks how often neurons fire together.
-    """
+    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side."""
     one, two = side(a, sites, split), side(b, sites, split)
     k = min(k, one.features, two.features)
-    found = correlate.correlate(one, two, k=k, firings=False, threads=store.threads(), device=store.device())
+    found = correlate.features(one, two, k=k, threads=store.threads(), device=store.device())
     for part in ("a", "b", "a_to_b", "b_to_a"):
         for field, values in getattr(found, part)._asdict().items():
             np.save(folder / f"{part}-{field}.npy", values)
@@ -58,19 +55,19 @@ def side(stored: Artefact, sites: Artefact, split: str) -> Side:
 
 
 def correlation(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
-    """`correlate.correlate` of two artefacts on the documents of `split`, made once."""
+    """`correlate.features` of two artefacts on the documents of `split`, made once."""
     kept = correlated(a, b, sites, split, k)
     arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}
 
     @functools.cache
-    def pricer() -> Price:  # most readers price nothing, and preparing it passes over both sides
+    def block() -> Block:  # most readers ask for none, and preparing it passes over both sides
         one, two = side(a, sites, split), side(b, sites, split)
-        return correlate.pricer(one, two, threads=store.threads(), device=store.device())
+        return correlate.blocks(one, two, threads=store.threads(), device=store.device())
 
     return Correlation(
         a=Moments(*(arrays[f"a-{field}"] for field in Moments._fields)),
         b=Moments(*(arrays[f"b-{field}"] for field in Moments._fields)),
         a_to_b=Candidates(*(arrays[f"a_to_b-{field}"] for field in Candidates._fields)),
         b_to_a=Candidates(*(arrays[f"b_to_a-{field}"] for field in Candidates._fields)),
-        price=lambda rows=None, columns=None: pricer()(rows, columns),
+        block=lambda rows=None, columns=None: block()(rows, columns),
     )

@@ -51,10 +51,10 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
     at = arrays.positions(rows, len(home), "rows", "token", masks=True)
 
     def share(kept: NDArray[np.int64]) -> NDArray[np.float64]:
-        return reached(correlate.paired(a, b, pairs.a, pairs.b, rows=at[kept]).r, r0)
+        return reached(correlate.pairs(a, b, pairs.a, pairs.b, rows=at[kept]), r0)
 
     documents = len(np.unique(home[at]))
-    known = int(np.isfinite(correlate.paired(a, b, pairs.a, pairs.b, rows=at).r).sum())
+    known = int(np.isfinite(correlate.pairs(a, b, pairs.a, pairs.b, rows=at)).sum())
     if documents < 3 or not known:
         told = f"{documents} documents judge {len(pairs.a)} pairs, of which {known} fire there"
         raise ValueError(f"{told}: give at least 3 documents and a pair")
@@ -129,7 +129,7 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
     one, two = _prepared(a, b, at, null)
     for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
         moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
-        found = correlate.correlate(one, moved, k=1, threads=threads)
+        found = correlate.features(one, moved, k=1, threads=threads)
         of_a[s], of_b[s] = found.a_to_b.r[:, 0], found.b_to_a.r[:, 0]
     return Maxima(of_a, of_b)
 
@@ -149,7 +149,7 @@ def unrelated(
     for null, out in zip(both, drawn, strict=True):
         for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
             moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
-            out[s] = correlate.paired(one, moved, pairs.a, pairs.b).r
+            out[s] = correlate.pairs(one, moved, pairs.a, pairs.b)
     return drawn
 
 

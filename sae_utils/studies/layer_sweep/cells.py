@@ -83,7 +83,7 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
         found = correlations.correlation(a, b, sites, choose, k)
         pairs = matching.mutual(found)
         judged = correlations.side(a, sites, judge), correlations.side(b, sites, judge)
-        held_out = correlate.paired(*judged, pairs.a, pairs.b).r
+        held_out = correlate.pairs(*judged, pairs.a, pairs.b)
         reached = int((np.nan_to_num(held_out) >= counterpart).sum())
         means.append((tables.average(pairs.r), tables.average(held_out), reached / min(found.live)))
         if choose == "matching":  # whose pairs are compared

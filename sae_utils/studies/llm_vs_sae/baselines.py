@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_utils import correlate, matching, pipeline, store, sweep
-from sae_utils.correlate import Candidates, Correlation, Price
+from sae_utils.correlate import Block, Candidates, Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import models
@@ -114,32 +114,30 @@ def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
 def whole(found: Correlation) -> Correlation:
     """The same with all its correlations held, so that what asks for many blocks reads dense activations once.
 
-    Raises ValueError, as `price` does, where they do not fit.
+    Raises ValueError, as `block` does, where they do not fit.
     """
-    return found._replace(price=_held(found.price()))
+    return found._replace(block=_held(found.block()))
 
 
-def _held(r: NDArray[np.float32]) -> Price:
-    def price(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
-        block = r if rows is None else r[rows]
-        return block if columns is None else block[:, columns]
+def _held(r: NDArray[np.float32]) -> Block:
+    def block(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
+        part = r if rows is None else r[rows]
+        return part if columns is None else part[:, columns]
 
-    return price
+    return block
 
 
 def either_sign(one: Side, two: Side, k: int) -> Correlation:
     """Two sides correlated by |r|, for `matching`: a direction and its opposite are one; `k` candidates a unit.
 
-    It holds all correlations of the two sides, which a basis, d wide, allows. Cosine and Jaccard index of the
-    candidates, which would need a sign, are NaN.
+    It holds all correlations of the two sides, which a basis, d wide, allows.
     """
-    r = np.abs(correlate.pricer(one, two, device=store.device())())
+    r = np.abs(correlate.blocks(one, two, device=store.device())())
 
     def best(r: NDArray[np.float32]) -> Candidates:
         order = np.argsort(-r, axis=1, kind="stable")[:, :k]  # NaN last
         values = np.take_along_axis(r, order, axis=1)
-        unknown = np.full_like(values, np.nan)
-        return Candidates(np.where(np.isnan(values), -1, order).astype(np.int32), values, unknown, unknown)
+        return Candidates(np.where(np.isnan(values), -1, order).astype(np.int32), values)
 
     return Correlation(one.moments, two.moments, best(r), best(r.T), _held(r))
 
@@ -204,11 +202,11 @@ def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optim
     found, either = both.found, KINDS[kind].either_sign
     if one_to_one == "optimal" and kind != SAE and not either:
         found = whole(found)
-    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found).pairs
+    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found)
     held_out = both.held_out(pairs)
     if either:
         one, two = (correlations.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
-        held_out = held_out * np.sign(correlate.paired(one, two, pairs.a, pairs.b).r)
+        held_out = held_out * np.sign(correlate.pairs(one, two, pairs.a, pairs.b))
     return Compared(
         pairs,
         held_out,

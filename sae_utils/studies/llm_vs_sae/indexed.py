@@ -95,7 +95,7 @@ def compare(both: Correlated, *, m: int, seed: int | Sequence[int]) -> Indexed:
 
     Raises ValueError for fewer than 2 units that vary in both models.
     """
-    r = correlate.pricer(*both.judged)()  # (neurons, neurons)
+    r = correlate.blocks(*both.judged)()  # (neurons, neurons)
     unit = np.flatnonzero(both.found.a.live & both.found.b.live & np.isfinite(np.diag(r)))
     if len(unit) < 2:
         raise ValueError(f"{len(unit)} units vary in both models: an index needs some that do")

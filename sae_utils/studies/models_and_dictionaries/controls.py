@@ -71,11 +71,11 @@ def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) 
     if len(content) < FEWEST:
         return Shared(len(content), math.nan, math.nan, math.nan)
     best = found.a_to_b.index[content, 0]
-    best_r = correlate.paired(*both.judged, content, best).r
-    pairs = matching.optimal(found).pairs
+    best_r = correlate.pairs(*both.judged, content, best)
+    pairs = matching.optimal(found)
     kept = np.isin(pairs.a, content)
     rows_a, rows_b = pairs.a[kept], pairs.b[kept]
-    r = correlate.paired(*both.judged, rows_a, rows_b).r
+    r = correlate.pairs(*both.judged, rows_a, rows_b)
     # m = 0: the null mean of these measures is known in closed form
     geometry = significance.test(a.decoder[rows_a], b.decoder[rows_b], [measure], m_of={measure: 0}, seed=0)[measure]
     return Shared(

@@ -9,6 +9,7 @@ Never: pre-activations that outlive the call; anything a result of this reposito
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.nd
 
     `tokens`, `documents`: of all positions.
     """
-    found = correlate.correlate(a, b, k=1, rows=at, threads=store.threads(), device=store.device())
+    found = correlate.features(a, b, k=1, rows=at, threads=store.threads(), device=store.device())
     one, two = (labels.label(x[at], tokens[at], documents[at], k=top, window=0) for x in (a, b))
     return View(
         matching.many_to_one(found, "b_to_a"),
@@ -133,7 +134,7 @@ def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, t
     for name, at in (("all", np.arange(len(tokens))), ("inside", np.flatnonzero(positions.array("inside")))):
         seen = see(a, b, at, tokens, documents, top)
         for kind in ("b_to_a", "mutual"):
-            for field, values in getattr(seen, kind)._asdict().items():
+            for field, values in vars(getattr(seen, kind)).items():
                 np.save(folder / f"{name}-{kind}-{field}.npy", values)
         for side, firings, found in zip("ab", seen.firings, seen.top, strict=True):
             np.save(folder / f"{name}-firings-{side}.npy", firings)
@@ -151,7 +152,8 @@ def read(kept: Artefact, where: str) -> View:
     def array(name: str) -> np.ndarray:
         return np.array(kept.array(f"{where}-{name}"))
 
-    b_to_a, mutual = (Pairs(*(array(f"{kind}-{field}") for field in Pairs._fields)) for kind in ("b_to_a", "mutual"))
+    fields = [field.name for field in dataclasses.fields(Pairs)]
+    b_to_a, mutual = (Pairs(*(array(f"{kind}-{field}") for field in fields)) for kind in ("b_to_a", "mutual"))
     return View(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sae_utils import inference, tables
+from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces.concepts import Mask
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 Key = TypeVar("Key", bound=Hashable)
 Tests = Mapping[Key, Mapping[str, Result]]
@@ -68,13 +68,13 @@ def answers(
     return found, {key: corrected["shuffled", key] for key in shuffled}
 
 
-def pair_count(chosen: Chosen) -> str:
+def pair_count(chosen: Pairs) -> str:
     """Number of pairs, after a slash that of different partners where fewer: "26/7"."""
     n, partners = len(chosen.a), len(np.unique(chosen.b))
     return f"{n:,}" if partners == n else f"{n:,}/{partners:,}"
 
 
-def columns(chosen: Chosen, found: Result | None, answer: Answer | None) -> dict[str, str]:
+def columns(chosen: Pairs, found: Result | None, answer: Answer | None) -> dict[str, str]:
     """n, score, null and p of a subspace as text, of a union with p within its parts; "too few" where not scored."""
     n = pair_count(chosen)
     if found is None or answer is None:

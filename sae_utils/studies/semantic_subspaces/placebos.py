@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sae_utils.engine.chance import subsets
+from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces import subspaces
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen, Ints, Way
+from sae_utils.studies.semantic_subspaces.subspaces import Ints, Way
 
 SURPLUS = 2  # times as many lists as are kept, so that there is a choice among them
 TRIES = 40  # lists that are drawn for one that is kept; a list seldom gives just n pairs
@@ -51,7 +52,7 @@ class Placebos(NamedTuple):
 
 
 def draw(
-    chosen: Chosen,
+    chosen: Pairs,
     found: tuple[Evidence, Evidence],
     live: tuple[Mask, Mask],
     listed: Mask,
@@ -72,7 +73,7 @@ def draw(
     CKA, kNN overlap and `aligned`, with one feature a word and with three to six (200 concepts each).
     """
     rng, n, tried = np.random.default_rng(seed), len(chosen.a), 0
-    cuts: list[tuple[Chosen, Mask]] = []
+    cuts: list[tuple[Pairs, Mask]] = []
     with tqdm(total=SURPLUS * m, desc="placebo lists", leave=False, disable=None, delay=2) as bar:
         while len(cuts) < SURPLUS * m and tried < TRIES * m:
             tried += 1
@@ -82,13 +83,13 @@ def draw(
     wanted = _covariates(chosen, listed, found)
     means = np.array([_covariates(*cut, found).mean(0) for cut in cuts]).reshape(-1, len(FLOOR))
     near = _nearest(means, wanted.mean(0), m) if len(cuts) >= m else np.zeros(0, np.int64)
-    a, b = (np.array([cuts[i][0][side] for i in near], np.int64).reshape(-1, n) for side in (0, 1))
+    a, b = (np.array([getattr(cuts[i][0], side) for i in near], np.int64).reshape(-1, n) for side in "ab")
     return Placebos(a, b, means[near], wanted.mean(0), np.maximum(wanted.std(0), FLOOR), tried)
 
 
 def _cut(
     order: Ints, n: int, found: tuple[Evidence, Evidence], live: tuple[Mask, Mask], rule: Rule, way: Way
-) -> tuple[Chosen, Mask] | None:
+) -> tuple[Pairs, Mask] | None:
     """Pairs and words of the shortest piece of a list that gives at least `n` pairs; None where they are not just n."""
     low, high, best = 1, len(order), None
     while low <= high:  # more words give more pairs
@@ -104,12 +105,12 @@ def _cut(
 
 
 def test(
-    chosen: Chosen,
+    chosen: Pairs,
     drawn: Placebos,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measures: Sequence[str],
-    pool: Chosen,
+    pool: Pairs,
     *,
     neighbours: int,
 ) -> dict[str, Result]:
@@ -128,7 +129,7 @@ def test(
     return found
 
 
-def _covariates(chosen: Chosen, listed: Mask, found: tuple[Evidence, Evidence]) -> NDArray[np.float64]:
+def _covariates(chosen: Pairs, listed: Mask, found: tuple[Evidence, Evidence]) -> NDArray[np.float64]:
     """(n, 4) mean log firings of either side, correlation, log number of pairs on one partner, and of one word.
 
     The word of a pair is the listed one on which its feature of a spends most of its activation.

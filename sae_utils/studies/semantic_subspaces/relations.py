@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sae_utils import significance
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.pairing import directions
+from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, word_mask
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen
 
 Floats = NDArray[np.float64]
 FEWEST = 3  # differences, no two with a feature in common; with fewer, nothing varies
@@ -43,9 +43,7 @@ class Relations(NamedTuple):
     """relations left out because a word has a feature in common with one that is kept"""
 
 
-def find(
-    chosen: Chosen, found: tuple[Evidence, Evidence], pairs: Sequence[Sequence[str]], *, share: float
-) -> Relations:
+def find(chosen: Pairs, found: tuple[Evidence, Evidence], pairs: Sequence[Sequence[str]], *, share: float) -> Relations:
     """For every word the pair of features that is most about it: the largest geometric mean of both features' shares.
 
     Of relations that have a feature in common, that one is kept whose features spend more, by the end that spends less;
@@ -92,7 +90,7 @@ def _two(pair: Sequence[str]) -> tuple[str, str]:
     return pair[0].casefold(), pair[1].casefold()
 
 
-def _distinct(chosen: Chosen, ends: np.ndarray) -> bool:
+def _distinct(chosen: Pairs, ends: np.ndarray) -> bool:
     """Whether no feature of either side is in two of these pairs of features."""
     return all(len(np.unique(side[ends])) == ends.size for side in (chosen.a, chosen.b))
 

@@ -1,6 +1,6 @@
 """Subspaces of features about one concept: how their pairs are chosen, and what other pairs score.
 
-In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: `Chosen` pairs of a
+In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: the `Pairs` of a
 subspace, its scores against nulls that shuffle its pairing (anywhere, or within the parts of a union), what other
 pairs score, the power of such a test. Never: a choice of what the features are about.
 """
@@ -8,7 +8,7 @@ pairs score, the power of such a test. Never: a choice of what the features are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +24,8 @@ from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Recove
 
 Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
 Ints: TypeAlias = NDArray[np.int64]
-Way: TypeAlias = Callable[[Mask, Mask], "Chosen"]
+Way: TypeAlias = Callable[[Mask, Mask], Pairs]
 OUTSIDE = "procrustes_outside"  # the measure of `aligned`
-
-
-class Chosen(NamedTuple):
-    """Pairs of a subspace."""
-
-    a: Ints
-    """(n,) features of side a; repeats never"""
-    b: Ints
-    """(n,) their partners; repeat where many share one"""
-    r: NDArray[np.float32]
-    """(n,) correlation on the documents that chose"""
 
 
 def all_pairs(correlation: Correlation, how: Matching, least: float) -> Pairs:
@@ -44,37 +33,28 @@ def all_pairs(correlation: Correlation, how: Matching, least: float) -> Pairs:
     if how == "one-to-one":
         return matching.greedy(correlation, least)
     pairs = matching.many_to_one(correlation)
-    return comparison.chosen(pairs, np.flatnonzero(pairs.r >= least))
+    return pairs.subset(pairs.r >= least)
 
 
 # --- the first two ways to a subspace
 
 
-def pairs_about(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Chosen:
+def pairs_about(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Pairs:
     """Way 1: of all pairs, those whose features are about the concept on both sides, or on either."""
     of_a, of_b = about_a[pairs.a], about_b[pairs.b]
-    at = np.flatnonzero(of_a & of_b if sides == "both" else of_a | of_b)
-    return Chosen(pairs.a[at].astype(np.int64), pairs.b[at].astype(np.int64), pairs.r[at])
+    return pairs.subset(of_a & of_b if sides == "both" else of_a | of_b)
 
 
-def pairs_among(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Chosen:
+def pairs_among(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Pairs:
     """Way 2: the features about the concept on either side, paired among themselves at an r of at least `least`."""
+    if how == "one-to-one":
+        return matching.greedy(correlation, least, among=(about_a, about_b))
     a, b = np.flatnonzero(about_a), np.flatnonzero(about_b)
     if not a.size * b.size:
-        return Chosen(a[:0], b[:0], np.zeros(0, np.float32))
+        return Pairs.of([], [], [], len(about_a), len(about_b))
     inside = block(correlation, a, b)
-    if how == "many-to-one":
-        i, j = np.arange(len(a)), inside.argmax(1)
-    else:
-        i, j = (np.full(min(inside.shape), -1) for _ in range(2))
-        left = inside.copy()
-        for taken in range(len(i)):  # the best that is left; of equals the first
-            i[taken], j[taken] = np.unravel_index(left.argmax(), left.shape)
-            left[i[taken]], left[:, j[taken]] = -np.inf, -np.inf
-        order = np.argsort(i)
-        i, j = i[order], j[order]
-    good = inside[i, j] >= least
-    return Chosen(a[i[good]], b[j[good]], inside[i, j][good])
+    best, r = inside.argmax(1), inside.max(1)
+    return Pairs.of(a, b[best], r, len(about_a), len(about_b)).subset(r >= least)
 
 
 def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
@@ -82,11 +62,11 @@ def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
 
     Raises ValueError where they take more than half of the memory.
     """
-    r = correlation.price(a, b)
+    r = correlation.block(a, b)
     return np.where(np.isnan(r), np.float32(-1), r)
 
 
-def pair_recovery(chosen: Chosen, true_a: Mask | None, true_b: Mask | None) -> Recovery:
+def pair_recovery(chosen: Pairs, true_a: Mask | None, true_b: Mask | None) -> Recovery:
     """How well the pairs recover the features that are truly about the concept, masks of both sides.
 
     Precision: pairs of which both features are. Recall: features of a that are, and are in a pair. NaN where the truth
@@ -106,22 +86,9 @@ def only_about(about: Mapping[str, Mask], word: str) -> Mask:
     return np.asarray(about[word] & ~np.any(others, axis=0)) if others else about[word]
 
 
-def enough(chosen: Chosen, fewest: int) -> bool:
+def enough(chosen: Pairs, fewest: int) -> bool:
     """Whether a subspace has at least `fewest` pairs, and features enough on either side to be rearranged."""
     return len(chosen.a) >= fewest and len(np.unique(chosen.b)) >= comparison.FEWEST
-
-
-def union(parts: Sequence[Chosen]) -> Chosen:
-    """Pairs of several subspaces, each pair once."""
-    a, b, r = (np.concatenate(side) for side in zip(*parts, strict=True))
-    first = np.unique(np.stack([a, b]), axis=1, return_index=True)[1]
-    return Chosen(a[first], b[first], r[first])
-
-
-def without(pool: Chosen, chosen: Chosen) -> Chosen:
-    """The pairs of a pool that have no feature in common with a subspace."""
-    at = np.flatnonzero(~(np.isin(pool.a, chosen.a) | np.isin(pool.b, chosen.b)))
-    return Chosen(pool.a[at], pool.b[at], pool.r[at])
 
 
 # --- tests
@@ -137,7 +104,7 @@ def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
 
 
 def arrangement(
-    chosen: Chosen,
+    chosen: Pairs,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measures: Sequence[str],
@@ -145,7 +112,7 @@ def arrangement(
     neighbours: int,
     m: int,
     seed: int | Sequence[int],
-    pool: Chosen | None = None,
+    pool: Pairs | None = None,
     part: Ints | None = None,
 ) -> dict[str, Result]:
     """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
@@ -175,7 +142,7 @@ def arrangement(
     }
 
 
-def _rearranging(chosen: Chosen, part: Ints | None) -> nulls.Null:
+def _rearranging(chosen: Pairs, part: Ints | None) -> nulls.Null:
     """A null of pairs, or with `part` of the different partners; `movable` is of the pairs."""
     if part is None:
         return nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
@@ -193,7 +160,7 @@ def against(
 
 def random_subsets(
     n: int,
-    pool: Chosen,
+    pool: Pairs,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measures: Sequence[str],
@@ -219,7 +186,7 @@ def random_subsets(
 
 
 def rotated_cosine(
-    a: np.ndarray, b: np.ndarray, pool: Chosen, rows_a: np.ndarray, rows_b: np.ndarray
+    a: np.ndarray, b: np.ndarray, pool: Pairs, rows_a: np.ndarray, rows_b: np.ndarray
 ) -> NDArray[np.float64]:
     """Cosines (m,) of the rows of a, rotated, with those of b; the rotation is fitted on the pool without them.
 
@@ -248,7 +215,7 @@ def rotated_cosine(
 
 
 def power(
-    pool: Chosen,
+    pool: Pairs,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measure: str,
@@ -272,7 +239,7 @@ def power(
         p = []
         for trial in range(trials):
             at = rng.choice(len(pool.a), n, replace=False)
-            part = Chosen(pool.a[at], pool.b[at], pool.r[at])
+            part = pool.subset(at)
             if len(np.unique(part.b)) == 1:  # one partner for all: nothing is arranged
                 p.append(1.0)
                 continue

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_utils.engine.pairing import directions
+from sae_utils.matching import Pairs
 from sae_utils.significance import Result, summarise
-from sae_utils.studies.semantic_subspaces.subspaces import Chosen, Ints
+from sae_utils.studies.semantic_subspaces.subspaces import Ints
 
 
 def kmeans(rows: np.ndarray, clusters: int, seed: int) -> Ints:
@@ -74,10 +75,9 @@ def majority_label(clusters: Ints, labels: Ints) -> Ints:
     return found
 
 
-def carried(cluster: Ints, pairs: Chosen) -> Chosen:
+def carried(cluster: Ints, pairs: Pairs) -> Pairs:
     """The pairs whose feature of a is in the cluster (features of a)."""
-    at = np.flatnonzero(np.isin(pairs.a, cluster))
-    return Chosen(pairs.a[at], pairs.b[at], pairs.r[at])
+    return pairs.subset(np.isin(pairs.a, cluster))
 
 
 def compactness(cluster: Ints, pool: Ints, rows: np.ndarray, *, m: int, seed: int | Sequence[int]) -> Result | None:
