@@ -27,7 +27,7 @@ import torch
 from benchmarks import _apart
 from sae_utils import store
 from sae_utils.engine.lms import batching, models
-from sae_utils.engine.saes import activations, dictionaries, formats
+from sae_utils.engine.saes import activations, dictionaries, weights
 from sae_utils.store import Artefact, artefact
 
 BLOCK, SKIP, WIDTH, K = 3, 1, 32_768, 16
@@ -56,8 +56,8 @@ def dictionary(folder: Path) -> dict[str, Any]:
     """A TopK SAE with random weights."""
     made = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(WIDTH, 512, generator=made), dim=1)
-    weights = {"W_enc": rows.T, "W_dec": rows, "b_enc": torch.zeros(WIDTH), "b_dec": torch.zeros(512)}
-    formats.build("topk", weights, True, k=K).save_model(folder)
+    tensors = {"W_enc": rows.T, "W_dec": rows, "b_enc": torch.zeros(WIDTH), "b_dec": torch.zeros(512)}
+    weights.build("topk", tensors, True, k=K).save_model(folder)
     return {}
 
 

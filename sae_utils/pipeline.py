@@ -16,6 +16,7 @@ import numpy as np
 from sae_utils import sweep
 from sae_utils.correlate import Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.inputs import hub
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import cross_entropy, pretrained, toys
 from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
@@ -154,7 +155,7 @@ def reader(profile: Profile, name: str) -> Reader:
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
         with _about(profile, f"dictionaries.{name}"):
-            made = releases.convert(first, releases.locate(first), releases.hook(first, source))
+            made = releases.convert(first, hub.find(*first.wanted()), first.hook_in(source))
             hook, width = made.meta["hook"], made.meta["width"]
             quality.confirm(quality.locate(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:

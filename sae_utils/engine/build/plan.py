@@ -49,7 +49,7 @@ def sources(profile: Profile) -> list[Source]:
     for name, record in profile.dictionaries.items():
         if isinstance(record, releases.Released):
             try:
-                found.append(_source(f"dictionaries.{name}", releases.wanted(record)))
+                found.append(_source(f"dictionaries.{name}", record.wanted()))
             except ProfileError as error:
                 found.append(Source(f"dictionaries.{name}", "", None, 0, "", 0, str(error)))
     for notebook, told in profile.sections.items():

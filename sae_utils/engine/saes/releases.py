@@ -1,10 +1,8 @@
-"""Sparse autoencoders that others trained, read from their own formats into SAELens' one.
+"""Sparse autoencoders that others trained, converted into the format of SAELens.
 
 In: a record of a profile. Out: a folder that `SAE.load_from_disk` reads; its codes are those of the format's own
 implementation.
-Never: pickles; a hook that is guessed where the format names none.
-
-Formats: SAELens releases and folders; EleutherAI's sparsify; Gemma Scope's npz; any safetensors file, by a key map.
+Never: pickles; a guess of the hook where the format names none.
 """
 
 from __future__ import annotations
@@ -14,28 +12,36 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sae_utils.engine.core.spec import ProfileError, Spec, nearest
-from sae_utils.engine.inputs import hub
+from sae_utils.engine.core.spec import ProfileError, Spec
 from sae_utils.engine.inputs.hub import Files
 from sae_utils.engine.lms import models
-from sae_utils.engine.saes import dictionaries, formats, soundness
+from sae_utils.engine.saes import dictionaries, formats, saelens, weights
 from sae_utils.store import Artefact, artefact
-
-# what SAELens' loaders read of a release; the others unpickle, or read no SAE
-LAYOUTS = {
-    "sae_lens": (f"{{}}/{formats.CONFIG}", f"{{}}/{formats.WEIGHTS}"),
-    "gemma_2": ("{}/params.npz",),
-    "llama_scope": ("{}/hyperparams.json", "{}/checkpoints/final.safetensors"),
-}
 
 
 class Released(Spec):
-    """What every released SAE says."""
+    """The keys of every released SAE."""
 
     model: str
     """name of the model in `models`"""
     codes: Literal["activations", "pre_acts"] = "activations"
     """`pre_acts`: as the ReLU leaves them, before TopK or a threshold, in which published tables were computed"""
+
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`. Raises ProfileError as `saelens.wanted`."""
+        raise NotImplementedError
+
+    def read(self, files: Files) -> Any:
+        """The SAE in SAELens' class, in float32. Raises ProfileError as the reader of its format."""
+        raise NotImplementedError
+
+    def hook_in(self, model: Artefact) -> str:
+        """The TransformerLens name of what the SAE reads; empty where only its own configuration has it.
+
+        Raises:
+            ProfileError: no hook of the model holds the output of the module that the SAE reads.
+        """
+        return str(getattr(self, "hook", ""))
 
 
 class Saelens(Released):
@@ -51,6 +57,15 @@ class Saelens(Released):
     hook: str = ""
     """TransformerLens name of the activations, where it is not the one in the SAE's own configuration"""
 
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`."""
+        return saelens.wanted(self.source, self.id, self.revision)
+
+    def read(self, files: Files) -> Any:
+        """The SAE."""
+        formats.refuse_transcoder(self.source, self.id)
+        return saelens.read(files, self.source, self.id)
+
 
 class Sparsify(Released):
     """An SAE of EleutherAI's sparsify."""
@@ -62,6 +77,20 @@ class Sparsify(Released):
     """the module whose output it reads, e.g. layers.3.mlp; also the name of its folder"""
     revision: str = "main"
     """branch, tag or commit"""
+
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`."""
+        need = [[f"{self.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
+        return self.source, self.revision, need, []
+
+    def read(self, files: Files) -> Any:
+        """The SAE."""
+        formats.refuse_transcoder(self.source)
+        return formats.sparsify(files, self.hookpoint)
+
+    def hook_in(self, model: Artefact) -> str:
+        """The hook that holds the output of the module `hookpoint`."""
+        return str(models.hook_of(model, self.hookpoint).meta["hook"])
 
 
 class GemmaScope(Released):
@@ -76,6 +105,15 @@ class GemmaScope(Released):
     """TransformerLens name of the activations: blocks.L. + hook_mlp_out, hook_resid_post or attn.hook_z"""
     revision: str = "main"
     """branch, tag or commit"""
+
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`."""
+        return self.source, self.revision, [[f"{self.path}/params.npz"]], []
+
+    def read(self, files: Files) -> Any:
+        """The SAE."""
+        formats.refuse_transcoder(self.source, self.path)
+        return formats.gemma_scope(files[f"{self.path}/params.npz"])
 
 
 class Mapped(Released):
@@ -95,92 +133,42 @@ class Mapped(Released):
     subtract_b_dec: bool
     """whether `b_dec` is subtracted from what is encoded"""
 
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`."""
+        return str(Path(self.path).parent), "", [[Path(self.path).name]], []
 
-KINDS: dict[str, type[Spec]] = {
+    def read(self, files: Files) -> Any:
+        """The SAE."""
+        file = files[Path(self.path).name]
+        return formats.mapped(file, self.keys, self.architecture, self.k, self.subtract_b_dec)
+
+
+KINDS: dict[str, type[Released]] = {
     "saelens": Saelens, "sparsify": Sparsify, "gemma_scope": GemmaScope, "mapped": Mapped,
 }  # fmt: skip
 
 
-def locate(record: Released) -> Files:
-    """The files of an SAE.
-
-    Raises:
-        ProfileError: as `hub.find` and `wanted`.
-    """
-    return hub.find(*wanted(record))
-
-
-def wanted(record: Released) -> tuple[str, str, list[list[str]], list[str]]:
-    """What `hub.find` is asked for.
-
-    Raises:
-        ProfileError: an unknown release or SAE; a release that is pickled.
-    """
-    match record:
-        case Saelens():
-            if hub.is_local(record.source):
-                return record.source, "", [[formats.CONFIG], [formats.WEIGHTS]], [*soundness.BESIDE]
-            repository, folder, layout = _release(record)
-            need = [[name.format(folder)] for name in LAYOUTS[layout]]
-            also = [f"{folder}/{name}" for name in ("sparsity.safetensors", *soundness.BESIDE)]
-            return repository, record.revision, need, also
-        case Sparsify():
-            need = [[f"{record.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
-            return record.source, record.revision, need, []
-        case GemmaScope():
-            return record.source, record.revision, [[f"{record.path}/params.npz"]], []
-        case Mapped():
-            file = Path(record.path)
-            return str(file.parent), "", [[file.name]], []
-    raise TypeError(record)
-
-
-def _release(record: Saelens) -> tuple[str, str, str]:
-    """Repository, folder in it, and layout."""
-    from sae_lens.loading.pretrained_sae_loaders import get_conversion_loader_name
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    releases = get_pretrained_saes_directory()
-    if record.source not in releases and "/" not in record.source:
-        raise ProfileError(f"SAELens knows no release {record.source!r}; {nearest(record.source, releases)}")
-    if record.source not in releases:
-        return record.source, record.id, "sae_lens"
-    release, layout = releases[record.source], get_conversion_loader_name(record.source)
-    if record.id not in release.saes_map:
-        raise ProfileError(f"release {record.source} has no SAE {record.id!r}; {nearest(record.id, release.saes_map)}")
-    if layout not in LAYOUTS:
-        raise ProfileError(
-            f"release {record.source} is in the format {layout!r}, which is pickled or holds no plain SAE; read are "
-            f"{', '.join(LAYOUTS)}, and by `kind: mapped` any weights in safetensors"
-        )
-    return release.repo_id, release.saes_map[record.id], layout
-
-
-def hook(record: Released, model: Artefact) -> str:
-    """The TransformerLens name of what a released SAE reads; empty where only its own configuration knows.
-
-    Raises:
-        ProfileError: no hook of the model holds the output of the module that the SAE reads.
-    """
-    if isinstance(record, Sparsify):
-        found: str = models.hook_of(model, record.hookpoint).meta["hook"]
-        return found
-    assert isinstance(record, Saelens | GemmaScope | Mapped)
-    return record.hook
-
-
 @artefact
 def convert(folder: Path, record: Released, files: Files, hook: str) -> dict[str, Any]:
-    """Write a released SAE as SAELens does; `hook` and `width` say where it reads and how many features it has.
+    """Write a released SAE as SAELens does.
+
+    Args:
+        folder: where it goes.
+        record: its record.
+        files: as `hub.find` returns them for `record.wanted()`.
+        hook: where it reads; empty where its own configuration has it.
+
+    Returns:
+        hook: where it reads. d_in, width: its dimensions and number of features. source, commit: where it is from.
 
     Raises:
-        ProfileError: keys, shapes or options that are not those of its format.
+        ProfileError: keys, shapes or options differ from those of its format; it names no hook, or reads one head.
     """
     with dictionaries.without_loading_advice():
-        sae = _read(record, files)
+        sae = record.read(files)
         if record.codes == "pre_acts":
-            sae = formats.before_selection(sae)
-    soundness.confirm(sae, Path([*files.paths.values()][-1]))
+            sae = weights.without_selection(sae)
+    weights.check(sae, Path([*files.paths.values()][-1]))
     metadata = sae.cfg.metadata
     metadata.hook_name = hook or metadata.hook_name
     if metadata.hook_name is None:
@@ -190,19 +178,3 @@ def convert(folder: Path, record: Released, files: Files, hook: str) -> dict[str
     sae.save_model(folder)
     found = {"d_in": sae.cfg.d_in, "width": sae.cfg.d_sae, "hook": metadata.hook_name}
     return found | {"source": files.source, "commit": files.commit}
-
-
-def _read(record: Released, files: Files) -> Any:
-    match record:
-        case Saelens():
-            return formats.saelens(files, record.source, record.id)
-        case Sparsify():
-            soundness.refuse_transcoder(record.source)
-            return formats.sparsify(files, record.hookpoint)
-        case GemmaScope():
-            soundness.refuse_transcoder(record.source, record.path)
-            return formats.gemma_scope(files[f"{record.path}/params.npz"])
-        case Mapped():
-            file = files[Path(record.path).name]
-            return formats.mapped(file, record.keys, record.architecture, record.k, record.subtract_b_dec)
-    raise TypeError(record)

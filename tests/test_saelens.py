@@ -1,7 +1,9 @@
 """What lies beside an SAE's weights and changes its codes is applied as SAELens applies it, or refused by name."""
 
+import inspect
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -9,27 +11,39 @@ import tiny_hub
 import torch
 from sae_lens import SAE, LoggingConfig, SAETrainer
 from sae_lens.config import SAETrainerConfig
+from sae_lens.loading import pretrained_sae_loaders
+from sae_lens.loading.pretrained_saes_directory import get_norm_scaling_factor, get_repo_id_and_folder_name
 from sae_lens.registry import get_sae_class, get_sae_training_class
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
 from sae_utils.engine.core.spec import ProfileError, build
-from sae_utils.engine.inputs import headers
-from sae_utils.engine.saes import dictionaries, releases, soundness
+from sae_utils.engine.inputs import hub
+from sae_utils.engine.saes import dictionaries, releases, saelens
 from sae_utils.studies.published_tables import views
 
 D, WIDTH = tiny_hub.D, tiny_hub.WIDTH
+GPT2 = "openai-community/gpt2"
 X = 3 + 5 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
+Y = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*non-empty model_from_pretrained_kwargs")
 
 
+def converted(tmp_path, **fields):
+    """The SAE of a record as it is read from the store, and what is known of it."""
+    record = build(releases.Saelens, {"model": "m"} | fields, "dictionaries.x")
+    made = releases.convert(record, hub.find(*record.wanted()), record.hook)
+    return dictionaries.load(made), made.meta
+
+
 def read(tmp_path, **fields):
-    """The SAE of a record, as everything downstream reads it."""
-    given = {"model": "m", "hook": "blocks.1.hook_mlp_out"} | fields
-    if fields["kind"] == "sparsify":
-        del given["hook"]
-    record = build(releases.KINDS[fields["kind"]], given, "dictionaries.x")
-    return dictionaries.load(releases.convert(record, releases.locate(record), "blocks.1.hook_mlp_out"))
+    """The SAE of a record that names its hook."""
+    return converted(tmp_path, hook="blocks.1.hook_mlp_out", **fields)[0]
+
+
+def codes(sae, x: torch.Tensor = Y) -> torch.Tensor:
+    with torch.no_grad():
+        return sae.encode(x)
 
 
 def both(sae, x: torch.Tensor = X) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,35 +162,6 @@ def test_an_architecture_is_that_of_the_library(tmp_path, options):
     assert (found[0] >= 0).all() and (found[0] > 0).any()
 
 
-def noise(tensors: str) -> bytes:
-    """A safetensors file by its header, with 64 bytes of values."""
-    return len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(64)
-
-
-@pytest.mark.parametrize("content", [
-    b"", b"\x01", noise("{"), noise("[]"), noise("[" * 5000), noise('{"W_enc": 3}'),
-    noise('{"W_enc": {"data_offsets": []}}'), noise('{"W_enc": {"shape": [4], "data_offsets": [0, 16]}}'),
-    noise('{"W_enc": {"dtype": "F32", "shape": [4], "data_offsets": [0, "x"]}}'), b"\xff" * 64,
-    noise('{"W_enc": {"dtype": "F32", "data_offsets": [0, 16]}}'),
-    noise('{"W_enc": {"dtype": "F32", "shape": [4], "data_offsets": [0, 99]}}'),
-])  # fmt: skip
-def test_what_is_no_safetensors_file_is_named(tmp_path, content):
-    (tmp_path / "own.safetensors").write_bytes(content)
-    with pytest.raises(ProfileError, match=r"own\.safetensors: cut off.* delete it and fetch it again"):
-        headers.safetensors(tmp_path / "own.safetensors")
-
-
-@pytest.mark.parametrize(("content", "message"), [
-    (noise("{}"), "it holds no tensor"), (noise('{"__metadata__": {"format": "pt"}}'), "it holds no tensor"),
-    (noise('{"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 64]}}'), "safetensors cannot read it"),
-    (noise('{"x": {"dtype": "I32", "shape": [16], "data_offsets": [0, 64]}}'), r"x \(I32\): weights of floating point"),
-])  # fmt: skip
-def test_tensors_that_cannot_be_weights_are_named(tmp_path, content, message):
-    (tmp_path / "own.safetensors").write_bytes(content)
-    with pytest.raises(ProfileError, match=rf"own\.safetensors: {message}"):
-        soundness.load(tmp_path / "own.safetensors")
-
-
 # --- what is refused by name
 
 
@@ -230,87 +215,163 @@ def test_saelens_weights_that_are_not_those_of_the_format_are_refused(tmp_path, 
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"k": WIDTH + 1}, rf"layers\.1: k must be from 1 to the width of {WIDTH}, found {WIDTH + 1}"),
-    ({"k": 0}, r"cfg\.json: k must be a whole number of at least 1, found 0"),
-    ({"k": "4"}, r"k must be a whole number of at least 1, found '4'"),
-    ({"d_in": None}, r"d_in must be a whole number of at least 1, found None"),
-    ({"encoder_scale": 2.0}, r"cfg\.json: unknown encoder_scale: it may change the codes"),
-    ({"multi_topk": True}, None),  # a loss of training
-])  # fmt: skip
-def test_a_sparsify_configuration_is_read_whole(tmp_path, changes, message):
-    tiny_hub.sparsify(tmp_path / "sae" / "layers.1", tiny_hub.drawn(), **({"k": 4} | changes))
-    fields = {"kind": "sparsify", "source": str(tmp_path / "sae"), "hookpoint": "layers.1"}
-    if message is None:
-        read(tmp_path, **fields)
-        return
+# --- releases
+
+
+def test_llama_scope_encodes_as_saelens(tmp_path, cached):
+    release, name = "llama_scope_lxr_8x", "l16r_8x"
+    repository, folder = get_repo_id_and_folder_name(release, name)
+    scale = get_norm_scaling_factor(release, name)
+    in_cache(
+        cached, repository, folder,
+        lambda place: tiny_hub.llama_scope(place, tiny_hub.drawn(), "blocks.16.hook_resid_post", scale),
+    )  # fmt: skip
+    sae, meta = converted(tmp_path, kind="saelens", source=release, id=name)
+    assert meta["hook"] == "blocks.16.hook_resid_post" and {w.dtype for w in sae.parameters()} == {torch.float32}
+    reference = SAE.from_pretrained(release, name)  # in bfloat16, which is not ours to round to
+    expected = Y @ reference.W_enc.float() + reference.b_enc.float()
+    torch.testing.assert_close(codes(sae), torch.relu(expected))
+    torch.testing.assert_close(sae.W_dec.data, reference.W_dec.data.float())
+
+
+def in_cache(home, repository: str, folder: str, write) -> None:
+    """A repository of SAEs in the cache of the hub."""
+    sha = "ab" * 20
+    store = home / f"models--{repository.replace('/', '--')}"
+    if not (store / "snapshots" / sha / folder).exists():
+        write(store / "snapshots" / sha / folder)
+    (store / "refs").mkdir(exist_ok=True)
+    (store / "refs" / "main").write_text(sha)
+
+
+OAI = {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
+       "normalize_activations": "layer_norm"}  # fmt: skip
+
+
+RELEASES = {
+    "gpt2-small-mlp-out-v5-32k": ("jbloom/GPT2-Small-OAI-v5-32k-mlp-out-SAEs", "v5_32k_layer_1", OAI),
+    "gpt2-small-res-jb": ("jbloom/GPT2-Small-SAEs-Reformatted", "blocks.1.hook_resid_pre", {}),
+    "gpt2-small-mlp-tm": (
+        "tommmcgrath/gpt2-small-mlp-out-saes", "sae_group_gpt2_blocks.1.hook_mlp_out_24576:v0",
+        {"normalize_activations": "expected_average_only_in"},
+    ),
+    "pythia-70m-deduped-mlp-sm": ("ctigges/pythia-70m-deduped__mlp-sm_processed", "1-mlp-sm", {}),
+}  # fmt: skip
+
+
+def sae_id(release: str) -> str:
+    return f"blocks.1.hook_{'resid_pre' if 'res' in release else 'mlp_out'}"
+
+
+@pytest.fixture
+def released_in_cache(cached):
+    for release, (repository, _, changes) in RELEASES.items():
+        looked_up = pretrained_sae_loaders.get_repo_id_and_folder_name(release, sae_id(release))
+        assert looked_up[0] == repository
+        in_cache(
+            cached, repository, looked_up[1],
+            lambda place, changes=changes, release=release: tiny_hub.saelens(
+                place, tiny_hub.drawn(), sae_id(release), **changes
+            ),
+        )  # fmt: skip
+    return cached
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_saelens_release_encodes_as_saelens(tmp_path, released_in_cache, release, monkeypatch):
+    sae, meta = converted(tmp_path, kind="saelens", source=release, id=sae_id(release))
+    assert meta["hook"] == sae_id(release) and meta["commit"] == "ab" * 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = SAE.from_pretrained(release, sae_id(release))
+    given = Y - Y.mean(-1, keepdim=True) if dictionaries.is_centred(sae) else Y
+    assert dictionaries.is_centred(sae) == (release in ("gpt2-small-res-jb", "gpt2-small-mlp-tm"))
+    torch.testing.assert_close(codes(sae), codes(reference, given))
+    before, _ = converted(tmp_path, kind="saelens", source=release, id=sae_id(release), codes="pre_acts")
+    kept = codes(sae) > 0
+    torch.testing.assert_close(codes(before)[kept], codes(sae)[kept])
+    assert (codes(before) > 0).sum() > kept.sum() or "topk" not in str(RELEASES[release])
+
+
+def test_a_pretrained_release_folds_its_scale(tmp_path, released_in_cache):
+    sae, _ = converted(tmp_path, kind="saelens", source="gpt2-small-mlp-tm", id="blocks.1.hook_mlp_out")
+    factor = (
+        torch.from_numpy(np.array(1.0)).float()
+        * pretrained_sae_loaders.get_pretrained_saes_directory()["gpt2-small-mlp-tm"].norm_scaling_factor[
+            "blocks.1.hook_mlp_out"
+        ]
+    )
+    weights, given = tiny_hub.drawn(), Y - Y.mean(-1, keepdim=True)
+    expected = torch.relu((given * factor - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])
+    torch.testing.assert_close(codes(sae), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hook", ["", "blocks.2.hook_resid_post"])
+def test_a_saelens_folder(tmp_path, hook):
+    tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out")
+    sae, meta = converted(tmp_path, kind="saelens", source=str(tmp_path / "sae"), hook=hook)
+    torch.testing.assert_close(codes(sae), codes(SAE.load_from_disk(tmp_path / "sae")))
+    assert meta["hook"] == (hook or "blocks.1.hook_mlp_out")
+
+
+@pytest.mark.parametrize("hook", ["blocks.1.hook_resid_pre", "blocks.2.hook_mlp_out"])
+def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
+    """An SAE trained on a model with centred writing weights has, given raw activations, the codes it has there."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    changes = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), hook, **changes)
+    sae, _ = converted(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
+    assert dictionaries.is_centred(sae)
+    place, ids = tiny_hub.folder(tiny, GPT2), torch.arange(2, 40)[None]
+    bridges = [TransformerBridge.boot_transformers(str(place), device="cpu", trust_remote_code=False) for _ in range(2)]
+    bridges[1].enable_compatibility_mode(fold_ln=False, center_unembed=False, fold_value_biases=False)
+    with torch.no_grad():
+        raw, centred = (bridge.run_with_cache(ids, names_filter=[hook])[1][hook] for bridge in bridges)
+        assert raw.mean(-1).abs().max() > 0.1 > 1e-4 > centred.mean(-1).abs().max()
+        plain = SAE.load_from_disk(tmp_path / "sae")
+        torch.testing.assert_close(sae.encode(raw), plain.encode(centred), atol=1e-3, rtol=1e-3)
+        # and puts the mean back, so that the model goes on as it was
+        rebuilt = sae.decode(sae.encode(raw)) - raw.mean(-1, keepdim=True)
+        torch.testing.assert_close(rebuilt, plain.decode(plain.encode(centred)), atol=1e-3, rtol=1e-3)
+
+
+def test_nothing_else_is_centred(tmp_path):
+    changes = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    tiny_hub.saelens(tmp_path / "post", tiny_hub.drawn(), "blocks.1.mlp.hook_post", **changes)
+    tiny_hub.saelens(tmp_path / "plain", tiny_hub.drawn(), "blocks.1.hook_resid_pre")
+    for name in ("post", "plain"):
+        sae, _ = converted(tmp_path, kind="saelens", source=str(tmp_path / name))
+        torch.testing.assert_close(codes(sae), codes(SAE.load_from_disk(tmp_path / name)))
+
+
+def test_saelens_weights_of_other_shapes_are_refused(tmp_path):
+    tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", d_sae=30)
+    with pytest.raises(ProfileError, match=r"weights and configuration do not fit .*24.*30"):
+        converted(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"source": "gpt2-small-res-jp", "id": "x"},
+            r"no release 'gpt2-small-res-jp'; did you mean `gpt2-small-res-jb`",
+        ),
+        (
+            {"source": "gpt2-small-res-jb", "id": "blocks.12.hook_resid_pre"},
+            r"no SAE 'blocks\.12\.hook_resid_pre'; did",
+        ),
+        ({"source": "gpt2-small-hook-z-kk", "id": "blocks.0.hook_z"}, r"format 'connor_rob_hook_z', which is pickled"),
+    ],
+)
+def test_a_release_that_is_not_there_or_pickled_is_refused(tmp_path, fields, message):
     with pytest.raises(ProfileError, match=message):
-        read(tmp_path, **fields)
+        converted(tmp_path, kind="saelens", **fields)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda w: w.update(b_dec=w["b_dec"][None]), r"expected .*b_dec \(16\); found .*b_dec \(1, 16\)"),
-    (lambda w: w.update(W_dec=w["W_dec"].T.contiguous()), r"expected .*W_dec \(24, 16\).*; found W_dec \(16, 24\)"),
-    (lambda w: w["encoder.bias"].fill_(float("nan")), r"sae\.safetensors: b_enc holds 24 of 24 values that are NaN"),
-    (lambda w: w.update(W_dec=w["W_dec"].to(torch.int8)), r"W_dec \(I8\): weights of floating point are expected"),
-])  # fmt: skip
-def test_sparsify_weights_that_are_not_those_of_the_format_are_refused(tmp_path, change, message):
-    tiny_hub.sparsify(tmp_path / "sae" / "layers.1", tiny_hub.drawn(), 4)
-    file = tmp_path / "sae" / "layers.1" / "sae.safetensors"
-    weights = load_file(file)
-    change(weights)
-    save_file(weights, file)
-    with pytest.raises(ProfileError, match=message):
-        read(tmp_path, kind="sparsify", source=str(tmp_path / "sae"), hookpoint="layers.1")
-
-
-def test_what_is_no_configuration_is_named(tmp_path):
-    tiny_hub.sparsify(tmp_path / "sae" / "layers.1", tiny_hub.drawn(), 4)
-    file = tmp_path / "sae" / "layers.1" / "cfg.json"
-    for text, message in (("{", r"cfg\.json: not JSON"), ("[]", r"cfg\.json: a JSON object is expected, found list")):
-        file.write_text(text)
-        with pytest.raises(ProfileError, match=message):
-            read(tmp_path, kind="sparsify", source=str(tmp_path / "sae"), hookpoint="layers.1")
-
-
-@pytest.mark.parametrize(("write", "message"), [
-    (lambda file: file.write_bytes(b"PK\x03\x04"), r"params\.npz: (cut off|not an archive)"),
-    (lambda file: np.savez(file, W_enc=np.array([{}], object)), r"params\.npz: W_enc\.npy holds Python objects"),
-    (lambda file: file.write_bytes(file.read_bytes().replace(b"NUMPY", b"NOMPY")), r"npz: cut off or not an npz"),
-])  # fmt: skip
-def test_a_damaged_archive_is_named(tmp_path, write, message):
-    tiny_hub.gemma_scope(tmp_path / "sae" / "x", tiny_hub.drawn(), threshold=1.0)
-    write(tmp_path / "sae" / "x" / "params.npz")
-    with pytest.raises(ProfileError, match=message):
-        read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x")
-
-
-def test_a_transcoder_is_told_by_its_name(tmp_path):
-    """Gemma Scope's have the same arrays as its SAEs."""
-    tiny_hub.gemma_scope(tmp_path / "gemma-scope-2b-pt-transcoders" / "x", tiny_hub.drawn(), threshold=1.0)
-    with pytest.raises(ProfileError, match=r"a transcoder writes elsewhere than it reads"):
-        read(tmp_path, kind="gemma_scope", source=str(tmp_path / "gemma-scope-2b-pt-transcoders"), path="x")
-
-
-MAPPED = {"W_enc": "W_enc", "W_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec"}
-
-
-@pytest.mark.parametrize(("change", "fields", "message"), [
-    (lambda w: w.update(b_dec=w["b_dec"][None]), {}, r"found .*b_dec \(1, 16\)"),
-    (lambda w: w["W_dec"].fill_(float("inf")), {}, r"own\.safetensors: W_dec holds 384 of 384"),
-    (lambda w: None, {"architecture": "topk", "k": WIDTH + 1}, r"k must be from 1 to the width"),
-    (lambda w: w.update(r_mag=torch.ones(24)), {}, r'\["r_mag"\] would change the codes, and no key'),
-    (lambda w: w.update(log_threshold=torch.ones(24)), {}, r"would change the codes"),
-    (lambda w: w.update(t=torch.ones(24)), {"keys": MAPPED | {"threshold": "t"}}, r"which relu does not read"),
-    (lambda w: w.update(steps=torch.ones(1)), {}, None),
-])  # fmt: skip
-def test_a_mapped_file_is_read_whole(tmp_path, change, fields, message):
-    weights = tiny_hub.drawn()
-    change(weights)
-    save_file(weights, tmp_path / "own.safetensors")
-    given = {"architecture": "relu", "subtract_b_dec": True, "keys": MAPPED} | fields
-    if message is None:
-        read(tmp_path, kind="mapped", path=str(tmp_path / "own.safetensors"), **given)
-        return
-    with pytest.raises(ProfileError, match=message):
-        read(tmp_path, kind="mapped", path=str(tmp_path / "own.safetensors"), **given)
+def test_no_layout_that_is_read_unpickles():
+    """Whatever SAELens' loaders become."""
+    loaders = pretrained_sae_loaders.NAMED_PRETRAINED_SAE_LOADERS
+    pickled = {name for name, loader in loaders.items() if "torch.load(" in inspect.getsource(loader)}
+    assert pickled and not pickled & set(saelens.LAYOUTS) and set(saelens.LAYOUTS) <= set(loaders)
