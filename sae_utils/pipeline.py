@@ -19,11 +19,11 @@ from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import cross_entropy, pretrained, toys
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
 from sae_utils.engine.text import corpora, tokenization
 from sae_utils.engine.text.words import Words, find_words, token_labels, token_texts
 from sae_utils.matching import Pairs
-from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
 
 FEWEST = 3  # pairs whose arrangement can be scored at all

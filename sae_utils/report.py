@@ -25,6 +25,7 @@ from sae_utils import profiles
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
 from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.params import PARAMS, Profile, script
 from sae_utils.engine.text import lexicon
 from sae_utils.tables import camel, cell, escape, number
 
@@ -46,7 +47,7 @@ STYLE = {
     "legend.frameon": False,
 }
 # what notebooks read besides code and profile
-DATA = [lexicon.SOURCE, profiles.PARAMS / "concepts.yaml", profiles.PARAMS / "published_layer_scores.csv"]
+DATA = [lexicon.SOURCE, PARAMS / "concepts.yaml", PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
 
 
@@ -86,7 +87,7 @@ class Report:
     Macros are named after the notebook: in `01_feature_matching` the number `pairs` becomes `\\FeatureMatchingPairs`.
     """
 
-    def __init__(self, profile: profiles.Profile, notebook: str) -> None:
+    def __init__(self, profile: Profile, notebook: str) -> None:
         style()
         self.profile, self.notebook = profile, notebook
         self._macros: dict[str, str] = {}
@@ -142,7 +143,7 @@ class Report:
         """
         import matplotlib.pyplot as plt
 
-        source = (profiles.NOTEBOOKS / f"{self.notebook}.py").read_text("utf-8")
+        source = script(self.notebook).read_text("utf-8")
         title = re.search(r"^# # (.+)$", source, re.MULTILINE)
         said = f"Not in this edition, which has {why}."
         if not part and title:
@@ -173,12 +174,12 @@ class Report:
         return file
 
 
-def _header(profile: profiles.Profile, notebook: str) -> str:
-    code = hashlib.sha256((code_digest(profiles.NOTEBOOKS / f"{notebook}.py") + digest(DATA)).encode()).hexdigest()[:12]
+def _header(profile: Profile, notebook: str) -> str:
+    code = hashlib.sha256((code_digest(script(notebook)) + digest(DATA)).encode()).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 
 
-def stale(profile: profiles.Profile) -> list[str]:
+def stale(profile: Profile) -> list[str]:
     """Notebooks whose saved results were not made by today's code and parameters."""
     old = []
     for notebook in profile.sections:
@@ -188,7 +189,7 @@ def stale(profile: profiles.Profile) -> list[str]:
     return old
 
 
-def altered(profile: profiles.Profile) -> list[str]:
+def altered(profile: Profile) -> list[str]:
     """Saved results that are not what a notebook wrote: edited, cut off, missing, or of no notebook."""
     texts, figures = GENERATED / profile.name, FIGURES / profile.name
     written: dict[Path, str] = {}

@@ -13,6 +13,7 @@ import pytest
 import two
 
 from sae_utils import store
+from sae_utils.engine import params
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +52,11 @@ def world(store_root, tmp_path_factory):
 
     store.use(threads=1, root=store_root)
     folder = tmp_path_factory.mktemp("params")
-    for file in profiles.PARAMS.glob("*.yaml"):
+    for file in params.PARAMS.glob("*.yaml"):
         shutil.copy(file, folder)
     (folder / "world.yaml").write_text(WORLD + two.sections("one_layer", "two_layer", curve="one_layer"), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profiles, "PARAMS", folder)
+        patch.setattr(params, "PARAMS", folder)
         return profiles.load("world")
 
 

@@ -23,7 +23,7 @@ from sae_lens.loading.pretrained_saes_directory import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.lms import pretrained
 from sae_utils.engine.saes import releases
 from sae_utils.engine.text import corpora, stories
@@ -50,10 +50,10 @@ def sized(name: str) -> dict[str, Any]:
 
     Of the smoke profile only what `name` has as the demo has it, so that all that `name` itself says is kept.
     """
-    own, demo, smoke = (profiles.read(file) for file in (name, "demo", "smoke"))
+    own, demo, smoke = (params.read(file) for file in (name, "demo", "smoke"))
     sections = {
         section: {key: value for key, value in smoke[section].items() if own[section][key] == demo[section][key]}
-        for section in profiles.notebooks()
+        for section in params.notebooks()
     }
     return (
         SIZES
@@ -66,7 +66,7 @@ def sized(name: str) -> dict[str, Any]:
 
 def on_stories(name: str) -> dict[str, Any]:
     """The same with stories as the text, for the profile and for what is trained: all but the text comes of a cache."""
-    everywhere = _wherever(profiles.read(name), {"dtype": "float32", "trained_on": {}})
+    everywhere = _wherever(params.read(name), {"dtype": "float32", "trained_on": {}})
     return sized(name) | {"corpus": STORIES, "models": {"*": everywhere}}
 
 
@@ -75,7 +75,7 @@ def _wherever(own: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if any(key in record for record in own["models"].values())}
 
 
-def build(root: Path, profile: profiles.Profile) -> None:
+def build(root: Path, profile: params.Profile) -> None:
     """Write every repository of a profile; a model is as deep as the deepest hook that is read of it."""
     texts = [document.text for document in stories.stories(seed=0, documents=40)]
     names = sorted({(x.source, x.revision) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)})
@@ -96,7 +96,7 @@ def build(root: Path, profile: profiles.Profile) -> None:
             tiny_hub.vectors(root / "gensim", told["vectors"]["name"], spelt)
 
 
-def reading(profile: profiles.Profile, source: str) -> list[Any]:
+def reading(profile: params.Profile, source: str) -> list[Any]:
     """The dictionaries that read a repository's model, or a twin of it."""
 
     def of(model: str) -> Any:

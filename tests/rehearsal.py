@@ -24,6 +24,7 @@ import yaml
 from hub_server import serve
 
 from sae_utils import profiles, store
+from sae_utils.engine import params
 from sae_utils.engine.core.sources import REPOSITORY
 
 PROFILE = "rehearsal"
@@ -48,7 +49,7 @@ def main() -> None:
     work, hub = into / "repository", into / "hub"
     if not work.exists():
         copy(work, given.profile)
-    profiles.PARAMS = work / "params"
+    params.PARAMS = work / "params"
     profile = profiles.load(PROFILE)
     store.use(threads=profile.common.threads, root=into / "unused")
     if not hub.exists():
@@ -57,7 +58,7 @@ def main() -> None:
         told = {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
                 "HF_HOME": str(into / "home"), "GENSIM_DATA_DIR": str(hub / "gensim"), "PYTHONPATH": str(work),
                 "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}  # fmt: skip
-        steps = [["execute", PROFILE, notebook] for notebook in given.only or profiles.notebooks()]
+        steps = [["execute", PROFILE, notebook] for notebook in given.only or params.notebooks()]
         begin = [["profile", PROFILE], ["plan", PROFILE]]
         for step in steps if given.only else [*begin, *steps, ["typeset", PROFILE]]:
             began = time.perf_counter()

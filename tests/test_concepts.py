@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.words import Words
@@ -18,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def lists(tmp_path, monkeypatch):
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
 
     def write(text: str) -> None:
         (tmp_path / "concepts.yaml").write_text(text, "utf-8")
@@ -30,8 +31,8 @@ HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
 
 
 def test_every_set_of_the_repository_can_be_read():
-    assert {"stories", "published", "published_2024"} <= set(profiles.read("concepts"))
-    for name in profiles.read("concepts"):
+    assert {"stories", "published", "published_2024"} <= set(params.read("concepts"))
+    for name in params.read("concepts"):
         assert all(concepts.word_lists(name).values())
 
 
@@ -157,7 +158,7 @@ def test_a_keyword_is_no_second_concept_of_its_name():
 @pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
 def test_unions_and_keywords_of_every_profile_are_good(name):
     told = (
-        profiles.read(name)["05_semantic_subspaces"]
+        params.read(name)["05_semantic_subspaces"]
         if name != "smoke"
         else profiles.load(name).sections["05_semantic_subspaces"]
     )

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoConfig
 
 from sae_utils import pipeline, profiles, store
+from sae_utils.engine import params
 from sae_utils.engine.build import cost, pace
 from sae_utils.engine.lms import models, pretrained
 from sae_utils.engine.saes import releases, trainer
@@ -141,4 +142,4 @@ def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
 
 
 def test_every_notebook_has_its_own_work():
-    assert set(cost.OWN) == set(profiles.notebooks())
+    assert set(cost.OWN) == set(params.notebooks())

@@ -13,6 +13,7 @@ import tiny_hub
 import yaml
 
 from sae_utils import pipeline, profiles, store
+from sae_utils.engine import params
 from sae_utils.engine.build import plan
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import published
@@ -26,8 +27,8 @@ def profile(request, tmp_path, monkeypatch):
     import gensim.downloader
     from huggingface_hub import constants
 
-    shutil.copytree(profiles.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
     told = paper_hub.on_stories(f"examples/{request.param}")
     (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
     sized = profiles.load("sized")
@@ -53,7 +54,7 @@ def names(value) -> set[str]:
 
 
 def test_every_example_is_tested():
-    assert {file.stem for file in (profiles.PARAMS / "examples").glob("*.yaml")} == set(EXAMPLES)
+    assert {file.stem for file in (params.PARAMS / "examples").glob("*.yaml")} == set(EXAMPLES)
 
 
 @every
@@ -96,7 +97,7 @@ def test_the_sweep_and_the_published_cells_can_be_made(name):
 
 @every
 def test_a_file_says_licences_access_and_what_is_to_fetch(name):
-    text = (profiles.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
+    text = (params.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
     if name != "poisoned_rlhf_triggered":  # which has the models of another
         assert re.search(r"MIT|Apache-2\.0|CC-BY-4\.0", text) and re.search(r"(?i)\bgated\b", text)
         assert re.search(r"To fetch: about \d+ GB", text) and re.search(r"\bblock\b", text)

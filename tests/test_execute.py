@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.build import execute
 from sae_utils.engine.core.spec import ProfileError
 
@@ -56,7 +57,7 @@ def repository(tmp_path, monkeypatch):
     """A repository of one notebook; whatever a run puts into the environment is taken out again."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "toy.py").write_text(TOY)
-    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(execute, "REPOSITORY", tmp_path)
     before = dict(os.environ)
     yield tmp_path
@@ -69,7 +70,7 @@ def smoke():
     return profiles.load("smoke")
 
 
-def told(smoke, **parameters) -> profiles.Profile:
+def told(smoke, **parameters) -> params.Profile:
     return smoke._replace(sections={"toy": {"size": 3, "fail": False} | parameters})
 
 
@@ -115,13 +116,13 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
 TOGETHER = """
 import sys
 from pathlib import Path
-from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.build import execute
 execute.REPOSITORY = Path(sys.argv[1])
-profiles.NOTEBOOKS = execute.REPOSITORY / "notebooks"
-common = profiles.Common.model_construct(threads=1)
-told = profiles.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
-print(execute.execute(told, "toy").name)
+params.NOTEBOOKS = execute.REPOSITORY / "notebooks"
+common = params.Common.model_construct(threads=1)
+profile = params.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
+print(execute.execute(profile, "toy").name)
 """
 WAITS = """
 import os, time

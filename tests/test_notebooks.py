@@ -10,10 +10,10 @@ import jupytext
 import nbformat
 import pytest
 
-from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.build import notebooks
 
-SOURCES = sorted(profiles.NOTEBOOKS.glob("*.py"))
+SOURCES = sorted(params.NOTEBOOKS.glob("*.py"))
 every = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
@@ -44,7 +44,7 @@ def test_the_pair_is_the_source_without_outputs(source):
 
 
 def test_no_pair_is_without_its_source():
-    assert [file.stem for file in sorted(profiles.NOTEBOOKS.glob("*.ipynb"))] == [file.stem for file in SOURCES]
+    assert [file.stem for file in sorted(params.NOTEBOOKS.glob("*.ipynb"))] == [file.stem for file in SOURCES]
 
 
 # --- the order of cells
@@ -64,8 +64,8 @@ def test_parameters_are_one_cell_of_literals_after_the_first(source):
     tagged = [number for number, cell in enumerate(cells(source)) if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == [1]
     assert cells(source)[1].cell_type == "code"
-    assert next(iter(profiles.cell(source.stem))) == "profile"  # reads `name = literal` or raises
-    for name, value in profiles.cell(source.stem).items():
+    assert next(iter(params.parameters(source.stem))) == "profile"  # reads `name = literal` or raises
+    for name, value in params.parameters(source.stem).items():
         assert isinstance(value, str | int | float | list | dict), f"{name} would be a schema of nothing"
 
 
@@ -128,7 +128,7 @@ def pair(tmp_path, monkeypatch):
     """One notebook, both files, saved long ago and brought together."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    monkeypatch.setattr(profiles, "NOTEBOOKS", folder)
+    monkeypatch.setattr(params, "NOTEBOOKS", folder)
     monkeypatch.setattr(notebooks, "KEPT", tmp_path / "kept")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
@@ -343,7 +343,7 @@ def test_a_new_notebook_gets_its_script(pair, capsys):
     script = new.with_suffix(".py")
     assert [c.source for c in cells(script)] == [c.source for c in notebook.cells] and not notebooks.apart(script)
     assert script.read_text("utf-8").startswith(source.read_text("utf-8").partition("# %%")[0])  # the same header
-    assert profiles.cell("14_new") == {"n": 1}
+    assert params.parameters("14_new") == {"n": 1}
     assert not source.with_name("Untitled.py").exists()
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from sae_utils import profiles, report
+from sae_utils.engine import params
 from sae_utils.engine.build.typeset import PAPER
 from sae_utils.tables import camel
 
 SECTIONS = sorted((PAPER / "sections").rglob("*.tex"))
 WHOLE = "\n".join(file.read_text("utf-8") for file in SECTIONS)
-PREFIXES = tuple(camel(notebook) for notebook in profiles.notebooks())
+PREFIXES = tuple(camel(notebook) for notebook in params.notebooks())
 STUDY = r"\\study\{\w+\}\{([^}]*)\}"
 FLOAT = r"\\begin\{(table|figure)\}.*?\\end\{\1\}"
 
@@ -35,7 +36,7 @@ def test_every_section_is_part_of_the_paper():
     told = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
     there = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
     assert sorted(name for name in told if re.match(r"sections/\w", name)) == sorted(there)
-    assert all(rf"generated/\profile/{notebook}" in told for notebook in profiles.notebooks())
+    assert all(rf"generated/\profile/{notebook}" in told for notebook in params.notebooks())
 
 
 def test_every_macro_is_written_by_a_notebook():
@@ -48,7 +49,7 @@ def test_every_macro_is_written_by_a_notebook():
 def reported(notebook: str) -> list[str]:
     """A pattern for the macros of every `out.number`, `out.text` and `out.table` of a notebook."""
     found = []
-    for node in ast.walk(ast.parse((profiles.NOTEBOOKS / f"{notebook}.py").read_text("utf-8"))):
+    for node in ast.walk(ast.parse((params.NOTEBOOKS / f"{notebook}.py").read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("out.number", "out.text", "out.table"):
             parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
             name = "".join(x.value if isinstance(x, ast.Constant) else "Variable" for x in parts)
@@ -57,7 +58,7 @@ def reported(notebook: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("notebook", profiles.notebooks())
+@pytest.mark.parametrize("notebook", params.notebooks())
 def test_a_notebook_reports_what_the_paper_reads(notebook):
     """A macro that no text uses fails; where its name holds a variable, the saved results are looked at."""
     used = macros(WHOLE + (PAPER / "main.tex").read_text("utf-8"))
@@ -70,7 +71,7 @@ def test_a_notebook_reports_what_the_paper_reads(notebook):
 def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
     for part in re.finditer(FLOAT, WHOLE, re.DOTALL):
         drawn, by = named("includegraphics", part[0]), named("drawnby", part[0])
-        assert by and set(by) <= set(profiles.notebooks()), part[0]
+        assert by and set(by) <= set(params.notebooks()), part[0]
         for name, notebook in zip(drawn, by, strict=bool(drawn) and part[1] == "figure"):
             assert name.startswith(f"{notebook}-") and (report.FIGURES / "demo" / f"{name}.pdf").exists()
 

@@ -14,7 +14,9 @@ import tiny_hub
 import yaml
 
 from sae_utils import pipeline, profiles, store
+from sae_utils.engine import params
 from sae_utils.engine.build import plan
+from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.saes import releases
 from sae_utils.studies.models_and_dictionaries import training
 from sae_utils.studies.semantic_subspaces import word2vec
@@ -23,10 +25,10 @@ from sae_utils.studies.semantic_subspaces import word2vec
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
-    shutil.copytree(profiles.PARAMS, folder, dirs_exist_ok=True)
+    shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
     (folder / "sized.yaml").write_text(yaml.safe_dump(paper_hub.on_stories("paper")), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profiles, "PARAMS", folder)
+        patch.setattr(params, "PARAMS", folder)
         return profiles.load("sized")
 
 
@@ -74,9 +76,7 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
     assert len({x.key for x in found.values()}) == 5
     assert training.size(profile, "pythia_70m_step512") == (6, 32, training.size(profile, "random_70m")[2], 512)
     assert np.isnan(training.size(profile, "pythia_70m").steps) and training.size(profile, "random_70m").steps == 0
-    with pytest.raises(
-        profiles.ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"
-    ):
+    with pytest.raises(ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"):
         training.checkpoints(profile, "gpt2")
 
 
@@ -88,11 +88,11 @@ def test_word_vectors_are_those_of_google_news(profile, cached):
 
 def test_only_sizes_differ(profile):
     """What the profile itself says of each notebook is what is run."""
-    said = profiles.read("paper")
-    demo = profiles.read("demo")
+    said = params.read("paper")
+    demo = params.read("demo")
     kept = {
         (section, key): profile.sections[section][key]
-        for section in profiles.notebooks()
+        for section in params.notebooks()
         for key in said[section]
         if said[section][key] != demo[section][key]
     }

@@ -12,7 +12,7 @@ import two
 from hub_server import serve
 from huggingface_hub import constants
 
-from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.build import pace, plan
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import pretrained
@@ -44,7 +44,7 @@ def briefly():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("params")
-    for file in profiles.PARAMS.glob("*.yaml"):
+    for file in params.PARAMS.glob("*.yaml"):
         (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
     (folder / "own.yaml").write_text(PROFILE + two.sections("pythia", "early"), "utf-8")
     return folder
@@ -66,7 +66,7 @@ def printed(folder, tiny, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(written):
             for name, value in {"ENDPOINT": endpoint, "HF_HUB_OFFLINE": offline, "HF_HUB_CACHE": str(home)}.items():
                 patch.setattr(constants, name, value)
-            patch.setattr(profiles, "PARAMS", folder)
+            patch.setattr(params, "PARAMS", folder)
             patch.setattr(sys, "argv", ["plan", "own"])
             with pytest.raises(SystemExit) as left:
                 plan.main()
@@ -109,7 +109,7 @@ def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, caps
     (folder / "vectors.yaml").write_text(
         f"extends: smoke\n05_semantic_subspaces: {{vectors: {{kind: download, name: {name}}}}}\n", "utf-8"
     )
-    monkeypatch.setattr(profiles, "PARAMS", folder)
+    monkeypatch.setattr(params, "PARAMS", folder)
     monkeypatch.setattr(sys, "argv", ["plan", "vectors"])
     monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path))
 
@@ -147,7 +147,7 @@ def test_a_profile_that_is_none(monkeypatch):
 def test_a_text_that_is_not_there(folder, monkeypatch):
     corpus = "{kind: text, path: /no/*.txt, unit: line, context: 64, shares: [0.6, 0.2, 0.2], split_seed: 0}"
     (folder / "nowhere.yaml").write_text(f"extends: text\ncorpus: {corpus}\n", "utf-8")
-    monkeypatch.setattr(profiles, "PARAMS", folder)
+    monkeypatch.setattr(params, "PARAMS", folder)
     monkeypatch.setattr(sys, "argv", ["plan", "nowhere"])
     with pytest.raises(SystemExit, match=r"error: corpus\.path: no file matches /no/"):
         plan.main()

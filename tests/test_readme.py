@@ -7,8 +7,9 @@ import pytest
 from scipy import sparse
 
 from sae_utils import profiles, report
+from sae_utils.engine import params
 from sae_utils.engine.core.sources import REPOSITORY
-from sae_utils.profiles import NOTEBOOKS
+from sae_utils.engine.params import NOTEBOOKS
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `([\w.]+)`[^|]*\|(.+)\|$", README, re.MULTILINE)
@@ -72,9 +73,9 @@ def test_the_calls_on_arrays_find_what_was_planted(capsys):
 
 def test_the_profile_of_ones_own_is_accepted(tmp_path, monkeypatch):
     """As printed, but for where its files are; nothing is fetched before a notebook asks."""
-    for file in profiles.PARAMS.glob("*.yaml"):
+    for file in params.PARAMS.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
     (tmp_path / "mine.yaml").write_text(block("yaml", "extends: pair"), "utf-8")
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
     mine = profiles.load("mine")
     assert mine.common.primary.pair == ["a", "b"] and set(mine.models) == set(mine.dictionaries) == {"a", "b", "random"}

@@ -15,6 +15,7 @@ import two
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_utils import pipeline, profiles
+from sae_utils.engine import params
 from sae_utils.engine.core.spec import ProfileError, build
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import models, pretrained
@@ -114,12 +115,12 @@ primary: {{pair: [a, n], matching: mutual, measure: rsa_spearman, permutations: 
 def profile(tmp_path, monkeypatch):
     """A profile of one pretrained model with two SAEs, and its random twin."""
 
-    def write(source: str, a: str, b: str | None = None) -> profiles.Profile:
+    def write(source: str, a: str, b: str | None = None) -> params.Profile:
         folder = tmp_path / "params"
-        shutil.copytree(profiles.PARAMS, folder, dirs_exist_ok=True)
+        shutil.copytree(params.PARAMS, folder, dirs_exist_ok=True)
         (folder / "own.yaml").write_text(PROFILE.format(source=source, a=a, b=b or a) + two.sections("a", "n"), "utf-8")
         with monkeypatch.context() as patch:
-            patch.setattr(profiles, "PARAMS", folder)
+            patch.setattr(params, "PARAMS", folder)
             return profiles.load("own")
 
     return write

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sae_utils import profiles, report
+from sae_utils.engine import params
 from sae_utils.engine.core import sources
 from tests.test_tables import printed
 
@@ -152,7 +153,7 @@ def test_a_study_that_is_left_out_ends_its_notebook(capsys):
     assert capsys.readouterr().out == "not in this edition, which has one tokenizer\n"
     said = macros(report.GENERATED / "smoke" / f"{last}.tex")
     assert said == {"AcrossTokenizersAbsent": "Across tokenizers: not in this edition, which has one tokenizer."}
-    text = (profiles.NOTEBOOKS / f"{last}.py").read_text("utf-8")
+    text = (params.NOTEBOOKS / f"{last}.py").read_text("utf-8")
     drawn = {f"{last}-{name}.pdf" for name in re.findall(r'out\.figure\(\s*"([^"]+)"', text)}
     assert {file.name for file in (report.FIGURES / "smoke").glob("*.pdf")} == drawn and len(drawn) > 1
 
@@ -231,9 +232,9 @@ def test_a_changed_parameter_makes_its_notebook_stale(saved):
 
 def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
     """In copies of notebooks and package: prose does not count, a notebook's cell and an imported module do."""
-    for source in (profiles.NOTEBOOKS, sources.PACKAGE):
+    for source in (params.NOTEBOOKS, sources.PACKAGE):
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(sources, "PACKAGE", tmp_path / "sae_utils")
     assert report.stale(saved) == []
 

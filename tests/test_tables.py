@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sae_utils import profiles, report, significance, tables
+from sae_utils.engine import params
 from tests.test_comparison import shared
 
 MARKS = "-'`,!?<>\"*[](){}|~^\\/.:;=+&%$#@_"
@@ -141,8 +142,8 @@ def test_minus(shown, expected):
 def test_a_macro_has_letters_only():
     assert tables.camel("01_feature_matching") == "FeatureMatching"
     assert tables.camel("r held-out (2nd)") == "RHeldOutNd"
-    assert all(re.fullmatch("[A-Za-z]+", tables.camel(notebook)) for notebook in profiles.notebooks())
-    assert len({tables.camel(notebook) for notebook in profiles.notebooks()}) == len(profiles.notebooks())
+    assert all(re.fullmatch("[A-Za-z]+", tables.camel(notebook)) for notebook in params.notebooks())
+    assert len({tables.camel(notebook) for notebook in params.notebooks()}) == len(params.notebooks())
 
 
 def test_the_average_of_finite_values():

@@ -18,9 +18,9 @@ from scipy import sparse
 
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.profiles import Profile
 from sae_utils.store import Appender, Artefact, artefact
 
 How = Literal["last", "mean", "max"]

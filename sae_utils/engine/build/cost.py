@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sae_utils.engine.build import pace
 from sae_utils import pipeline
 from sae_utils.engine.lms import cross_entropy, models, pretrained, toys
-from sae_utils.profiles import Profile
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries, releases, trainer
 from sae_utils.engine.text import corpora
 

@@ -17,11 +17,12 @@ from typing import Any
 
 from sae_utils.engine.core import files
 from sae_utils import profiles
+from sae_utils.engine.params import Profile, script
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
 
 
-def execute(profile: profiles.Profile, notebook: str) -> Path:
+def execute(profile: Profile, notebook: str) -> Path:
     """Execute `notebooks/<notebook>.py`; progress bars inside it go to standard error.
 
     Raises:
@@ -40,7 +41,7 @@ def execute(profile: profiles.Profile, notebook: str) -> Path:
     folder = REPOSITORY / "build" / profile.name
     failed, done = folder / f"{notebook}.failed.ipynb", folder / f"{notebook}.ipynb"
     values = {"profile": profile.name, **profile.sections[notebook]}
-    source = jupytext.read(profiles.NOTEBOOKS / f"{notebook}.py")
+    source = jupytext.read(script(notebook))
     # before the kernel loads BLAS; a number of threads that differs gives other bytes
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(profile.common.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -25,7 +25,7 @@ import jupytext
 import nbformat
 
 from sae_utils.engine.core import files
-from sae_utils import profiles
+from sae_utils.engine import params
 from sae_utils.engine.core.sources import REPOSITORY
 
 KEPT = REPOSITORY / "build" / "notebooks"
@@ -238,8 +238,8 @@ def together(keep: str = "") -> list[str]:
 
 def _sources() -> list[Path]:
     """The scripts that are there, and those that a numbered .ipynb asks for."""
-    pairs = [file for file in profiles.NOTEBOOKS.glob("*.ipynb") if NUMBERED.fullmatch(file.stem)]
-    return sorted({*profiles.NOTEBOOKS.glob("*.py"), *(pair.with_suffix(".py") for pair in pairs)})
+    pairs = [file for file in params.NOTEBOOKS.glob("*.ipynb") if NUMBERED.fullmatch(file.stem)]
+    return sorted({*params.NOTEBOOKS.glob("*.py"), *(pair.with_suffix(".py") for pair in pairs)})
 
 
 def main() -> None:

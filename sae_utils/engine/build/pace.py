@@ -22,7 +22,7 @@ import torch
 from sae_utils.engine.inputs import hub
 from sae_utils import pipeline, store
 from sae_utils.engine.lms import toys
-from sae_utils.profiles import Profile
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries, trainer
 
 BESIDE = 1.4  # an SAE's step with the reading of what it is trained on and the revival of dead features, in bare steps

@@ -20,7 +20,7 @@ from sae_utils.engine.build import cost
 from sae_utils.engine.inputs import hub
 from sae_utils import profiles, store
 from sae_utils.engine.lms import pretrained
-from sae_utils.profiles import Profile
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import quality, releases
 from sae_utils.engine.core.spec import ProfileError, choose
 from sae_utils.studies.semantic_subspaces import word2vec

@@ -12,7 +12,7 @@ from typing import Any
 from sae_utils.engine.inputs import hub
 from sae_utils import pipeline
 from sae_utils.engine.lms import pretrained
-from sae_utils.profiles import Profile
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import releases
 from sae_utils.studies.models_and_dictionaries import training
 from sae_utils.engine.text import corpora

@@ -1,7 +1,7 @@
 """What the sections of a profile may hold: shapes, bounds of numbers, and names that something defines.
 
 In: a notebook, its section, the names that the profile defines. Out: nothing, or one error with all problems.
-Never: a default; what names mean together (`compared` knows that).
+Never: a default; what names mean together (`requirements` knows that).
 
 A notebook's parameters cell is the schema: its names, and the types of its literals (`params`). Here stands what a
 literal cannot say. What is not listed is, by its literal, a count, a share, or anything.

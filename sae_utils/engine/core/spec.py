@@ -18,7 +18,13 @@ class ProfileError(ValueError):
 
 
 class NameUnknown(ValueError):
-    """What a validator of a record raises whose message is whole: what is wrong, and the remedy."""
+    """Raised by a validator of a record; its message says what is wrong and names the remedy."""
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise ProfileError with each of the problems on a line, once; do nothing where there are none."""
+    if lines := list(dict.fromkeys(problems)):
+        raise ProfileError("\n".join(lines))
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from sae_utils import inference, significance
 from sae_utils.engine.core.spec import ProfileError, nearest
-from sae_utils.profiles import Profile
+from sae_utils.engine.params import Profile
 from sae_utils.store import Artefact
 from sae_utils.studies.layer_sweep.cells import ROWS, Scores
 

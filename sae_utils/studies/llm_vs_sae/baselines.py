@@ -19,10 +19,10 @@ from sae_utils.correlate import Block, Candidates, Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import models
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, correlations, releases
 from sae_utils.matching import Pairs
 from sae_utils.pipeline import Correlated, Features
-from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
 from sae_utils.studies.llm_vs_sae import bases
 

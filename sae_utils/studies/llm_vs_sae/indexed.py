@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from sae_utils import correlate, matching, pipeline, significance
 from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.pipeline import Correlated, Features
-from sae_utils.profiles import Profile
 from sae_utils.significance import Result
 from sae_utils.studies.llm_vs_sae import baselines, bases
 from sae_utils.studies.models_and_dictionaries import training

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import pretrained, toys
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import quality
-from sae_utils.profiles import Profile
 from sae_utils.store import Artefact
 
 

@@ -23,10 +23,10 @@ import pandas as pd
 from sae_utils import filters, pipeline, significance, similarity, sweep, tables
 from sae_utils.engine.lms import models
 from sae_utils.engine.pairing import comparison
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries
 from sae_utils.filters import Facts
 from sae_utils.matching import Pairs
-from sae_utils.profiles import Profile
 from sae_utils.significance import Result
 from sae_utils.store import Artefact
 from sae_utils.studies.published_tables import views

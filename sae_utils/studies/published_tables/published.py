@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.special import erfc
 
 from sae_utils.engine.core.spec import ProfileError, nearest
-from sae_utils.profiles import PARAMS
+from sae_utils.engine.params import PARAMS
 
 SOURCE = PARAMS / "published_layer_scores.csv"
 _PAIR = ["model_a", "model_b", "pairing", "direction", "layer_a", "layer_b"]

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from scipy import sparse
 
-from sae_utils import labels, profiles
+from sae_utils import labels
+from sae_utils.engine import params
 from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, choose, nearest
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.words import Words
@@ -116,7 +117,7 @@ def word_lists(name: str) -> dict[str, tuple[str, ...]]:
         ProfileError: malformed YAML, no such set, an empty list, a word twice in a list, a word with a space or
             hyphen, a word in two lists of a disjoint set.
     """
-    sets = profiles.read("concepts")
+    sets = params.read("concepts")
     if name not in sets:
         raise ProfileError(f"{FILE}: no set is called {name!r}; {nearest(name, sets)}")
     found = build(ConceptSet, sets[name], f"{FILE}: {name}").concepts

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from sae_utils import inference, nulls, profiles, significance, similarity
-from sae_utils.engine.build import compared
+from sae_utils.engine import params
+from sae_utils.engine.checks import comparisons, requirements
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.pairing import comparison
 from sae_utils.matching import Pairs
@@ -27,9 +28,9 @@ CONCEPTS, TRUTH, ACROSS, PUBLISHED = (
 @pytest.fixture
 def complaint(tmp_path, monkeypatch):
     """What is said of the smoke profile with values changed: {path: value}."""
-    shutil.copytree(profiles.PARAMS, tmp_path / "params")
-    base = profiles.read("smoke")
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    base = params.read("smoke")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
 
     def of(changes: dict) -> str:
         values = copy.deepcopy(base)
@@ -151,20 +152,20 @@ def test_eleven_compares_two_tokenizers_and_no_one(complaint):
 
 def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
     paper = profiles.load("paper")
-    assert compared._alike(paper, "pythia_70m", "gpt2", False) is None
-    assert compared._alike(paper, "pythia_70m", "pythia_70m_block1", False) is True
-    monkeypatch.setattr(compared.pretrained, "words", lambda record: record.source)
-    assert compared._alike(paper, "pythia_70m", "gpt2", True) is False
-    monkeypatch.setattr(compared.pretrained, "words", lambda record: "one")
-    compared.tokenizers(paper._replace(sections=paper.sections | {ACROSS: {"comparisons": []}}), fetch=True)
+    assert comparisons._same_tokenizer(paper, "pythia_70m", "gpt2", False) is None
+    assert comparisons._same_tokenizer(paper, "pythia_70m", "pythia_70m", False) is True
+    monkeypatch.setattr(comparisons.pretrained, "tokenizer_spec", lambda record: record.source)
+    assert comparisons._same_tokenizer(paper, "pythia_70m", "gpt2", True) is False
+    monkeypatch.setattr(comparisons.pretrained, "tokenizer_spec", lambda record: "one")
+    comparisons.check_tokenizers(paper._replace(sections=paper.sections | {ACROSS: {"comparisons": []}}), fetch=True)
     with pytest.raises(ProfileError, match=rf"{ACROSS}\.comparisons: .*one tokenizer"):
-        compared.tokenizers(paper, fetch=True)
+        comparisons.check_tokenizers(paper, fetch=True)
 
 
 def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
     found = complaint({("primary", "pair"): ["two_layer_0", "two_layer_0_seed1"]})
     assert "primary.pair: two_layer_0 and two_layer_0_seed1 read one model (two_layer_0: same source" in found
-    smoke = profiles.read("smoke")
+    smoke = params.read("smoke")
     twice = smoke["models"] | {"three_layer": smoke["models"]["two_layer_0"] | {"checkpoints": 1}}
     saes = {name: x | {"hook": "blocks.1.hook_mlp_out"} if x.get("model") == "three_layer" else x
             for name, x in smoke["dictionaries"].items()}  # fmt: skip
@@ -191,9 +192,9 @@ def test_a_control_that_is_the_same_model(complaint, path, value):
 
 
 def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
-    shutil.copytree(profiles.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
-    values = profiles.read("smoke")
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    values = params.read("smoke")
     values[SWEEP]["pairs"]["ceiling"] = [["two_layer_0"], ["two_layer_0_seed1"]]
     (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values))
     assert "ceiling" in profiles.load("edited").sections[SWEEP]["pairs"]
@@ -203,10 +204,10 @@ def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
 
 
 def test_the_measures_that_are_taken():
-    assert compared.TAKEN == ["rsa_pearson", "rsa_spearman", "mutual_knn"]
+    assert requirements.primary_measures() == ["rsa_pearson", "rsa_spearman", "mutual_knn"]
 
 
-@pytest.mark.parametrize("name", [name for name in similarity.NAMES if name not in compared.TAKEN])
+@pytest.mark.parametrize("name", [name for name in similarity.NAMES if name not in requirements.primary_measures()])
 def test_a_measure_that_a_notebook_cannot_take(complaint, name):
     found = complaint({("primary", "measure"): name})
     assert f"primary.measure: not {name!r}: " in found and "valid: rsa_pearson, rsa_spearman, mutual_knn" in found
@@ -220,7 +221,7 @@ def test_neighbours_need_pairs(complaint):
     assert f"{ACROSS}.fewest: 8 pairs are too few" in found
 
 
-@pytest.mark.parametrize("name", compared.TAKEN)
+@pytest.mark.parametrize("name", requirements.primary_measures())
 def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     """01 and 02 (also where partners are shared, and for families), 03, 04 and 11 (at one n, intervals), 05."""
     rng = np.random.default_rng(0)

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from sae_utils import profiles, store
+from sae_utils.engine import params
 from sae_utils.engine.core.spec import ProfileError
 
 PROFILES = sorted(
     file.stem
-    for file in profiles.PARAMS.glob("*.yaml")
+    for file in params.PARAMS.glob("*.yaml")
     if file.stem != "lexicon" and not file.stem.startswith("concepts")
 )
 FIRST, SECOND = "00_models_and_dictionaries", "01_feature_matching"
@@ -23,15 +24,15 @@ GONE = object()
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A copy of `params/` to be edited, and nothing of the repository to be written to."""
-    shutil.copytree(profiles.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(profiles, "PARAMS", tmp_path / "params")
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
     monkeypatch.setattr(profiles, "REPOSITORY", tmp_path)
     return tmp_path / "params"
 
 
 def whole() -> dict:
     """The smoke profile with all that it inherits."""
-    return copy.deepcopy(profiles.read("smoke"))
+    return copy.deepcopy(params.read("smoke"))
 
 
 def complaint(name: str = "edited") -> str:
@@ -46,7 +47,7 @@ def complaint(name: str = "edited") -> str:
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_loads(name):
     profile = profiles.load(name)
-    assert profile.name == name and list(profile.sections) == profiles.notebooks()
+    assert profile.name == name and list(profile.sections) == params.notebooks()
     assert len({profile.digest(notebook) for notebook in profile.sections}) == len(profile.sections)
     assert set(profile.common.primary.pair) <= set(profile.dictionaries)
 
@@ -58,7 +59,7 @@ def words(value) -> set[str]:
     return set().union(*map(words, value)) if isinstance(value, list) else {value} if isinstance(value, str) else set()
 
 
-@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in profiles.PARAMS.glob("examples/*"))])
+@pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in params.PARAMS.glob("examples/*"))])
 def test_no_section_names_what_the_profile_has_not_taken_over(name):
     demo, profile = profiles.load("demo"), profiles.load(name)
     gone = (demo.models.keys() | demo.dictionaries.keys()) - profile.models.keys() - profile.dictionaries.keys()
@@ -72,9 +73,9 @@ def test_the_profiles_that_are_promised_are_there():
     assert profiles.load("demo").common.stamp == "" != profiles.load("smoke").common.stamp
 
 
-@pytest.mark.parametrize("notebook", profiles.notebooks())
+@pytest.mark.parametrize("notebook", params.notebooks())
 def test_a_notebook_opened_by_hand_is_the_smoke_run(notebook):
-    defaults = profiles.cell(notebook)
+    defaults = params.parameters(notebook)
     assert defaults.pop("profile") == "smoke"
     assert defaults == profiles.load("smoke").sections[notebook]
 
@@ -196,7 +197,7 @@ def test_a_refusal_names_file_key_and_remedy(folder, path, value, expected):
 
 
 def test_the_text_profile_says_what_a_text_lacks(folder):
-    values = copy.deepcopy(profiles.read("text"))
+    values = copy.deepcopy(params.read("text"))
     values["corpus"]["unit"] = "sentence"
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     assert all(part in complaint() for part in ("params/edited.yaml: corpus.unit:", "'paragraph'", "found 'sentence'"))
@@ -258,16 +259,16 @@ HEAD = "# %% [markdown]\n# # Toy\n\n"
 )
 def test_a_cell_that_is_no_schema(tmp_path, monkeypatch, body, expected):
     (tmp_path / "toy.py").write_text(HEAD + body)
-    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
     with pytest.raises(ProfileError, match=rf"notebooks/toy\.py: .*{expected}"):
-        profiles.cell("toy")
+        params.parameters("toy")
 
 
 def test_the_cell_is_read_and_not_run(tmp_path, monkeypatch):
     text = '# %% tags=["parameters"]\n# why\nprofile = "smoke"\nsizes = [1, -2]\nrate = 1e-3\n\n# %%\n1 / 0\n'
     (tmp_path / "toy.py").write_text(HEAD + text)
-    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
-    assert profiles.cell("toy") == {"profile": "smoke", "sizes": [1, -2], "rate": 0.001}
+    monkeypatch.setattr(params, "NOTEBOOKS", tmp_path)
+    assert params.parameters("toy") == {"profile": "smoke", "sizes": [1, -2], "rate": 0.001}
 
 
 # --- what make compares
@@ -276,7 +277,7 @@ def test_the_cell_is_read_and_not_run(tmp_path, monkeypatch):
 def test_a_parameter_file_is_rewritten_only_if_it_changed(folder, tmp_path):
     profiles.write(profiles.load("smoke"))
     files = sorted((tmp_path / "build" / "smoke" / "params").glob("*.yaml"))
-    assert [file.stem for file in files] == profiles.notebooks()
+    assert [file.stem for file in files] == params.notebooks()
     for file in files:
         os.utime(file, (1000, 1000))
     profiles.write(profiles.load("smoke"))
@@ -340,7 +341,7 @@ def test_the_device_is_that_of_the_profile(folder, monkeypatch, wanted, there, f
 def test_a_device_that_is_not_here(folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (folder / "edited.yaml").write_text("extends: smoke\ndevice: cuda\n")
-    with pytest.raises(ProfileError, match=r"params/edited\.yaml: device: no CUDA device is here"):
+    with pytest.raises(ProfileError, match=r"params/edited\.yaml: device: this machine has no CUDA device"):
         profiles.start("edited", FIRST)
 
 
@@ -373,8 +374,12 @@ def test_the_pair_profile_asks_for_no_word_of_the_stories():
 @pytest.mark.parametrize(
     ("base", "child", "expected"),
     [
-        ("extends: smoke\nmodels: [1]\n", "extends: edited\nmodels: {'*': {}}\n", "models.*: what is inherited here"),
-        ("extends: smoke\nmodels: {a: }\n", "extends: edited\nmodels: {'*': {}}\n", "no mapping of records"),
+        (
+            "extends: smoke\nmodels: [1]\n",
+            "extends: edited\nmodels: {'*': {}}\n",
+            "models.*: the inherited value is no mapping of records",
+        ),
+        ("extends: smoke\nmodels: {a: }\n", "extends: edited\nmodels: {'*': {}}\n", "is no mapping of records"),
         ("extends: smoke\n", "extends: edited\nmodels: {'*': }\n", "models.*: expected a mapping of keys, found None"),
         ("extends: smoke\n", "extends: edited\nmodels: {'*': {1: 2}}\n", "models.*.1: unknown key"),
         ("extends: smoke\n", "extends: 5\n", "params/5.yaml: no such profile (params/child.yaml: extends)"),

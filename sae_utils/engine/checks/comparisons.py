@@ -1,0 +1,176 @@
+"""Which dictionaries a profile compares, and whether their models and tokenizers allow it.
+
+In: a profile whose sections have been checked one by one. Out: the problems, a line each.
+Never: a file of a model's weights; an artefact of the store.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sae_utils import pipeline
+from sae_utils.engine.core.spec import Spec, refuse
+from sae_utils.engine.inputs import hub
+from sae_utils.engine.lms import pretrained, toys
+from sae_utils.engine.params import Profile
+
+SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
+CONCEPTS, ACROSS, PUBLISHED = "05_semantic_subspaces", "11_across_tokenizers", "12_published_tables"
+
+
+class Compared(NamedTuple):
+    """Two dictionaries whose features are paired token by token."""
+
+    key: str
+    """of the profile that asks for it"""
+    a: str
+    b: str
+    two_models: bool
+    """whether they must be of two models; SAEs of one model may be compared as a ceiling"""
+
+
+def compared(profile: Profile) -> Iterator[Compared]:
+    """All comparisons of a profile, but for those across two tokenizers."""
+    sections = profile.sections
+    seeds, sweep, neurons = sections[SEEDS], sections[SWEEP], sections[NEURONS]
+    first, second = profile.common.primary.pair
+    pairs: dict[str, tuple[Iterable[tuple[str, str]], bool]] = {
+        "primary.pair": ([(first, second)], True),
+        f"{SEEDS}.control_seeds": (itertools.combinations(seeds["control_seeds"], 2), True),
+        f"{SEEDS}.control_ceiling": (itertools.combinations(seeds["control_ceiling"], 2), False),
+        f"{SEEDS}.control_negatives": (zip(seeds["control_seeds"], seeds["control_negatives"], strict=False), True),
+        f"{NEURONS}.layers": (itertools.product(*neurons["layers"]), True),
+        f"{NEURONS}.seeds": (neurons["seeds"].items(), True),
+        f"{NEURONS}.controls": (neurons["controls"].values(), True),
+        f"{CONCEPTS}.layers": (itertools.product(*sections[CONCEPTS]["layers"].values()), True),
+        f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
+        f"{PUBLISHED}.negative": ([(first, sections[PUBLISHED]["negative"])], True),
+    }
+    for kind in ("depths", "random", "random_blocks"):
+        pairs[f"{SEEDS}.control_{kind}"] = itertools.product(seeds["control_seeds"], seeds[f"control_{kind}"]), True
+    for name, sides in sweep["pairs"].items():
+        pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(*sides), name in sweep["negatives"]
+    for key, (found, two_models) in pairs.items():
+        yield from (Compared(key, a, b, two_models) for a, b in found)
+
+
+def _models_by_index(profile: Profile) -> Iterator[tuple[str, str, str]]:
+    """(key, dictionary, model) of the neurons that notebook 04 compares by their index."""
+    for name, models in profile.sections[NEURONS]["by_index"].items():
+        yield from ((f"{NEURONS}.by_index.{name}", name, model) for model in models)
+
+
+# --- tokenizers
+
+
+def check_tokenizers(profile: Profile, *, fetch: bool = False) -> None:
+    """Refuse two tokenizers where features are paired token by token, and one where notebook 11 needs two.
+
+    Only its files tell the tokenizer of a model of the hub: without `fetch`, files that are not here are not asked for.
+
+    Raises:
+        ProfileError: which models, which keys, and the remedy.
+    """
+    refuse(tokenizer_problems(profile, fetch))
+
+
+def tokenizer_problems(profile: Profile, fetch: bool = False) -> Iterator[str]:
+    """As `check_tokenizers`, a line for each problem."""
+    where = f"params/{profile.name}.yaml: "
+
+    def same(a: str, b: str) -> bool | None:
+        return _same_tokenizer(profile, _model(profile, a), _model(profile, b), fetch)
+
+    def both(a: str, b: str) -> str:
+        return f"{_description(profile, a)}, {_description(profile, b)}"
+
+    for key, a, b, _ in compared(profile):
+        if same(a, b) is False:
+            yield (
+                f"{where}{key}: {both(a, b)}: two tokenizers, where features are paired token by token; name models "
+                f"with one, or compare across two in {ACROSS}.comparisons"
+            )
+    for key, name, model in _models_by_index(profile):
+        if _same_tokenizer(profile, _model(profile, name), model, fetch) is False:
+            yield (
+                f"{where}{key}: {_description(profile, name)}, and {model} has another tokenizer; name a model with "
+                "the same"
+            )
+    for a, across, within, negative in profile.sections[ACROSS]["comparisons"]:
+        if same(a, across):
+            yield f"{where}{ACROSS}.comparisons: {both(a, across)}: one tokenizer, where two are compared"
+        for other in (within, negative):
+            if same(a, other) is False:
+                yield (
+                    f"{where}{ACROSS}.comparisons: {both(a, other)}: two tokenizers; the third and fourth have that "
+                    "of the first"
+                )
+
+
+def _model(profile: Profile, dictionary: str) -> str:
+    return str(pipeline.origin(profile.dictionaries, dictionary).model)
+
+
+def _description(profile: Profile, dictionary: str) -> str:
+    """A dictionary, its model and the model's tokenizer, in words."""
+    model = _model(profile, dictionary)
+    record = pipeline.origin(profile.models, model)
+    tokenizer = f"{record.tokenizer}, {record.vocabulary:,} tokens" if isinstance(record, toys.Toy) else record.source
+    return f"{dictionary} reads the model {model} ({tokenizer})"
+
+
+def _same_tokenizer(profile: Profile, a: str, b: str, fetch: bool) -> bool | None:
+    """Whether two models have one tokenizer; None where only files that would be fetched could tell."""
+    one, two = (pipeline.origin(profile.models, name) for name in (a, b))
+    if isinstance(one, toys.Toy) and isinstance(two, toys.Toy):
+        return (one.tokenizer, one.vocabulary) == (two.tokenizer, two.vocabulary)
+    if isinstance(one, toys.Toy) or isinstance(two, toys.Toy):
+        return False
+    if (one.source, one.revision) == (two.source, two.revision):
+        return True
+    words = [
+        pretrained.tokenizer_spec(record) if fetch else pretrained.local_tokenizer_spec(record) for record in (one, two)
+    ]
+    return None if None in words else words[0] == words[1]
+
+
+# --- models
+
+
+def model_problems(profile: Profile) -> Iterator[str]:
+    """One model on both sides, which tells nothing about two; one dictionary on both, which tells nothing at all."""
+    where = f"params/{profile.name}.yaml: "
+    for key, a, b, two_models in compared(profile):
+        if _same(profile.dictionaries, a, b, profile.models):
+            yield f"{where}{key}: {a} and {b} are one dictionary, and alike in everything; name two"
+        elif two_models and _same(profile.models, _model(profile, a), _model(profile, b)):
+            models = " and ".join(dict.fromkeys(_model(profile, name) for name in (a, b)))
+            yield (
+                f"{where}{key}: {a} and {b} read one model ({models}: same source, revision and seed), which answers "
+                "nothing about two models; name another, and list SAEs of one model as a ceiling "
+                f"({SEEDS}.control_ceiling, {SWEEP}.ceilings)"
+            )
+    for key, name, model in _models_by_index(profile):
+        if _same(profile.models, _model(profile, name), model):
+            yield f"{where}{key}: {model} is the model that {name} reads; name another"
+
+
+def _same(records: Mapping[str, Any], a: str, b: str, models: Mapping[str, Any] | None = None) -> bool:
+    return a == b or _identity(records, a, models) == _identity(records, b, models)
+
+
+def _identity(records: Mapping[str, Any], name: str, models: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values that determine a model or a dictionary; records stand in place of the names in it."""
+    record: Spec = records[name]
+    values = record.model_dump(exclude={"checkpoints", "dtype"})
+    if isinstance(record, pretrained.Pretrained):
+        values = {"source": record.source, "revision": record.revision}
+        if hub.is_local(record.source):
+            values = {"source": str(hub.local_path(record.source).resolve())}
+    if "of" in values:
+        values["of"] = _identity(records, values["of"], models)
+    if models is not None and "model" in values:
+        values["model"] = _identity(models, values["model"], None)
+    return values

@@ -1,0 +1,176 @@
+"""What the keys of a profile must satisfy together: the primary measure, numbers of pairs, hooks, layers, concepts.
+
+In: a profile whose sections have been checked one by one. Out: nothing, or one error with all problems.
+Never: a file of a model's weights; an artefact of the store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sae_utils import measures, pipeline
+from sae_utils.engine.chance import subsets
+from sae_utils.engine.checks import comparisons
+from sae_utils.engine.checks.comparisons import ACROSS, CONCEPTS, NEURONS, PUBLISHED, SEEDS, SWEEP
+from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
+from sae_utils.engine.lms import pretrained, toys
+from sae_utils.engine.params import Profile
+from sae_utils.engine.saes import trainer
+from sae_utils.studies.known_truth import synthetic
+from sae_utils.studies.layer_sweep import layers
+from sae_utils.studies.published_tables import planted, published
+from sae_utils.studies.semantic_subspaces import concepts, word2vec
+
+TRUTH = "06_known_truth"
+
+
+def check(profile: Profile) -> None:
+    """Refuse values that do not go together, as far as the profile alone tells.
+
+    Raises:
+        ProfileError: all problems, a line each.
+    """
+    where = f"params/{profile.name}.yaml: "
+    found = [f"{where}{problem}" for problems in OWN for problem in problems(profile)]
+    found += [*comparisons.model_problems(profile), *comparisons.tokenizer_problems(profile)]
+    for call in STUDIES:
+        try:
+            call(profile, where)
+        except ProfileError as error:
+            found += str(error).split("\n")
+    refuse(found)
+
+
+# --- the primary measure
+
+
+def lacking(name: str) -> dict[str, list[str]]:
+    """Properties that a measure lacks and that notebooks need of the primary one -> these notebooks."""
+    measure = measures.measure(name)
+    found = {}
+    if measure.moments is None:
+        found["its null mean is not known in closed form, which intervals need"] = [NEURONS, ACROSS]
+    if name not in subsets.MEASURES:
+        found["it is not scored in many subsets at once, as concepts need"] = [CONCEPTS]
+    return found
+
+
+def primary_measures() -> list[str]:
+    """Names of the measures that every notebook takes as the primary one."""
+    return [name for name in measures.NAMES if not lacking(name)]
+
+
+def _primary_measure(profile: Profile) -> Iterator[str]:
+    name, valid = profile.common.primary.measure, ", ".join(primary_measures())
+    if name not in measures.NAMES:
+        yield f"primary.measure: no measure is called {name!r}; valid: {valid}"
+    elif found := lacking(name):
+        why = "; ".join(f"{lack} ({', '.join(notebooks)})" for lack, notebooks in found.items())
+        yield f"primary.measure: not {name!r}: {why}; valid: {valid}"
+
+
+def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
+    """Sets of pairs that are too small for the measures asked of them."""
+    sections, least = profile.sections, _least(profile.common.primary.measure)
+    power, scoring = (sections[CONCEPTS][key] for key in ("power_curve", "scoring"))
+    needed = {
+        f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
+        f"{NEURONS}.fewest": (sections[NEURONS]["fewest"], least),
+        f"{NEURONS}.subspaces_of.fewest": (sections[NEURONS]["subspaces_of"]["fewest"], least),
+        f"{ACROSS}.fewest": (sections[ACROSS]["fewest"], least),
+        f"{CONCEPTS}.power_curve.sizes": (min(power["sizes"]), scoring["neighbours"] + 1),
+    }
+    for key, (given, fewest) in needed.items():
+        if given < fewest:
+            yield (
+                f"{key}: {given} pairs are too few: the measures need {fewest} or more, one more than the neighbours "
+                "that are compared"
+            )
+
+
+def _least(name: str) -> int:
+    """The smallest number of pairs that a measure scores; 0 of an unknown one."""
+    if name not in measures.NAMES:
+        return 0
+    measure = measures.measure(name)
+    return max(measure.least, measures.NEIGHBOURS + 1 if measure.scope == "local" else 0)
+
+
+# --- hooks, controls, the learning curve
+
+
+def _hooks(profile: Profile) -> Iterator[str]:
+    """Hooks of SAEs trained here that are in no block of their model; a release tells those of its own."""
+    for name, record in profile.dictionaries.items():
+        if not isinstance(record, trainer.Trained):
+            continue
+        key, block = f"dictionaries.{name}.hook", re.match(r"blocks\.(\d+)\..", record.hook)
+        model = pipeline.origin(profile.models, record.model)
+        if not block:
+            yield f"{key}: {record.hook!r} is in no block; write blocks.N. and a name, as hook_mlp_out"
+        elif isinstance(model, toys.Toy) and int(block[1]) >= model.layers:
+            yield f"{key}: {record.model} has {model.layers} blocks, from 0; {record.hook!r} is in none"
+
+
+def _controls(profile: Profile) -> Iterator[str]:
+    seeds, negatives, curve = (profile.sections[SEEDS][key] for key in ("control_seeds", "control_negatives", "curve"))
+    if len(seeds) != len(negatives):
+        yield f"{SEEDS}.control_negatives: one for each of control_seeds, found {negatives}"
+    if curve and not _has_steps(profile, curve):
+        yield (
+            f"{SEEDS}.curve: {curve} is known at no training step; give a toy `checkpoints`, list a pretrained model "
+            'at steps as models of their own (`revision: step1000`), or say `curve: ""`'
+        )
+
+
+def _has_steps(profile: Profile, name: str) -> bool:
+    """Whether a model is known at several steps of its training."""
+    record = profile.models[name]
+    if isinstance(record, toys.Toy):
+        return record.checkpoints > 0
+    others = [model for model in profile.models.values() if isinstance(model, pretrained.Pretrained)]
+    return isinstance(record, pretrained.Pretrained) and any(
+        model.source == record.source and re.fullmatch(r"step\d+", model.revision) for model in others
+    )
+
+
+# --- what the studies check themselves
+
+
+def _layers(profile: Profile, where: str) -> None:
+    section = profile.sections[SWEEP]
+    grid = layers.cells(profile, SWEEP, section["pairs"])
+    layers.check(profile, SWEEP, section["pairs"], section["ceilings"], section["negatives"])
+    layers.find(profile, "primary.pair", grid, profile.common.primary.pair)
+    layers.find(profile, f"{SWEEP}.middle", grid, section["middle"])
+
+
+def _concepts(profile: Profile, where: str) -> None:
+    section, key = profile.sections[CONCEPTS], f"{where}{CONCEPTS}"
+    concepts.combine(concepts.word_lists(section["concept_set"]), section["unions"], section["keywords"], where=key)
+    tops = section["labelling"]["tops"]
+    for number, value in enumerate(section["rules"]):
+        rule = concepts.rule(value, f"{key}.rules.{number}")
+        if isinstance(rule, concepts.Top) and rule.top > tops:
+            raise ProfileError(f"{key}.rules.{number}.top: {rule.top} of the {tops} tokens of labelling.tops")
+    choose(word2vec.KINDS, section["vectors"], f"{key}.vectors")
+
+
+def _planted(profile: Profile, where: str) -> None:
+    ladder = profile.sections[PUBLISHED]
+    for key in ("truths", "weak_truths", "traps"):
+        synthetic.worlds(profile.sections[TRUTH][key], f"{where}{TRUTH}.{key}")
+    synthetic.worlds(ladder["truths"], f"{where}{PUBLISHED}.truths")
+    build(planted.Sizes, ladder["sizes"], f"{where}{PUBLISHED}.sizes")
+
+
+def _published(profile: Profile, where: str) -> None:
+    if given := profile.sections[PUBLISHED]["published_layers"]:
+        key = f"{where}{PUBLISHED}.published_layers"
+        published.cells(published.layer_scores(), given, profile.dictionaries, key)
+
+
+OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _controls)
+STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _published)

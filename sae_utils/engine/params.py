@@ -1,0 +1,200 @@
+"""A profile as the whole package passes it on, and the files that it comes from: `params/*.yaml` and the notebooks.
+
+In: the name of a file in `params/`, or of a notebook. Out: the keys of the file; the parameters of the notebook; the
+record `Profile`, which `sae_utils.profiles` fills and checks.
+Never: a check of what several keys mean together (`engine.checks` does that).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from pydantic import Field
+
+from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.engine.core.spec import Count, ProfileError, Spec, choose, nearest, shown
+from sae_utils.engine.inputs import strict_yaml
+from sae_utils.engine.text import corpora
+
+PARAMS = REPOSITORY / "params"
+NOTEBOOKS = REPOSITORY / "notebooks"
+LONGEST_CHAIN = 32  # profiles that extend one another
+
+
+class Primary(Spec):
+    """The one analysis that answers the paper's question; all others are secondary and say so."""
+
+    pair: list[str] = Field(min_length=2, max_length=2)
+    """the two dictionaries that are compared"""
+    matching: Literal["mutual"]
+    """how their features are paired"""
+    measure: str
+    """the similarity of the paired decoder rows"""
+    permutations: int = Field(ge=19, lt=2**31)
+    """shuffles of the pairing behind its p"""
+
+
+class Common(Spec):
+    """What all notebooks share."""
+
+    stamp: str
+    """printed across every page of the PDF; empty for results that may be cited"""
+    threads: int = Field(gt=0, le=1024)
+    """cores used; another number gives other bytes, so it is never detected"""
+    device: Literal["cpu", "cuda", "auto"]
+    """where models and SAEs run; `auto` takes a CUDA device where there is one (and gives other bytes)"""
+    corpus: dict[str, Any]
+    """the text on which all features are compared"""
+    skip: Count
+    """masked positions at the start of every row, beginning of sequence included"""
+    models: dict[str, dict[str, Any]] = Field(min_length=1)
+    """language models by name"""
+    dictionaries: dict[str, dict[str, Any]] = Field(min_length=1)
+    """sparse autoencoders by name"""
+    primary: Primary
+    """the primary analysis"""
+
+
+class Profile(NamedTuple):
+    """A checked profile."""
+
+    name: str
+    common: Common
+    corpus: corpora.Corpus
+    models: dict[str, Any]
+    """name -> record of `models.KINDS` or `pretrained.KINDS`"""
+    dictionaries: dict[str, Any]
+    """name -> record of `trainer.KINDS` or `releases.KINDS`"""
+    sections: dict[str, dict[str, Any]]
+    """notebook -> its parameters"""
+
+    def training_corpus(self, model: str) -> corpora.Corpus:
+        """The text on which a model (or, if it is pretrained, its SAEs) is trained: the corpus with `trained_on`."""
+        record = self.models[model]
+        if hasattr(record, "of"):
+            return self.training_corpus(record.of)
+        if not record.trained_on:
+            return self.corpus
+        return make_corpus(
+            self.common.corpus | record.trained_on, f"params/{self.name}.yaml: models.{model}.trained_on"
+        )
+
+    def dump(self, notebook: str) -> str:
+        """YAML of everything that a notebook depends on."""
+        common = self.common.model_dump()
+        values = {"profile": self.name, "common": common, "parameters": self.sections[notebook]}
+        return yaml.safe_dump(values, sort_keys=False)
+
+    def digest(self, notebook: str) -> str:
+        """First 12 hex digits of the sha256 of `dump`; every output of the notebook carries it."""
+        return hashlib.sha256(self.dump(notebook).encode()).hexdigest()[:12]
+
+
+def make_corpus(values: dict[str, Any], where: str) -> corpora.Corpus:
+    """The corpus that the mapping describes.
+
+    Raises:
+        ProfileError: as `spec.choose`, or shares that do not sum to 1.
+    """
+    found = choose(corpora.KINDS, values, where)
+    assert isinstance(found, corpora.Corpus)
+    if not math.isclose(sum(found.shares), 1, abs_tol=1e-9):
+        raise ProfileError(f"{where}.shares: three positive shares that sum to 1, found {found.shares}")
+    return found
+
+
+# --- notebooks
+
+
+def script(notebook: str) -> Path:
+    """The percent script of a notebook."""
+    return NOTEBOOKS / f"{notebook}.py"
+
+
+def notebooks() -> list[str]:
+    """Names of the notebooks, in reading order."""
+    return sorted(file.stem for file in NOTEBOOKS.glob("*.py"))
+
+
+def parameters(notebook: str) -> dict[str, Any]:
+    """Names and default values of a notebook's parameters cell, read without running it.
+
+    Raises:
+        ProfileError: there is no such cell, or it holds something other than `name = literal`.
+    """
+    import jupytext  # takes a second
+
+    where = f"notebooks/{notebook}.py"
+    for cell in jupytext.read(script(notebook)).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            try:
+                return dict(_literal(statement) for statement in ast.parse(cell.source).body)
+            except (AttributeError, ValueError):
+                raise ProfileError(f"{where}: its parameters cell must hold `name = literal` only") from None
+    raise ProfileError(f"{where}: no cell is tagged `parameters`")
+
+
+def _literal(statement: Any) -> tuple[str, Any]:
+    return statement.targets[0].id, ast.literal_eval(statement.value)
+
+
+# --- files in params/
+
+
+def read(name: str) -> dict[str, Any]:
+    """The keys of `params/<name>.yaml`, with those of the profile that it `extends`.
+
+    A key replaces the inherited one whole. The keys of a notebook's section replace the inherited ones one by one.
+    Among models and dictionaries `"*"` keeps the inherited records and sets its values in each that has such a key.
+
+    Raises:
+        ProfileError: no such file, a circle of `extends`, a `"*"` over something else than records; as
+            `strict_yaml.read`.
+    """
+    return _read(name, ())
+
+
+def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
+    file = f"params/{name}.yaml"
+    valid = [f.relative_to(PARAMS).with_suffix("").as_posix() for f in PARAMS.rglob("*.yaml")]
+    if name not in valid:
+        child = f" (params/{children[-1]}.yaml: extends)" if children else ""
+        raise ProfileError(f"{file}: no such profile{child}; {nearest(name, valid)}")
+    if name in children:
+        raise ProfileError(f"{file}: extends: goes in a circle: {' -> '.join([*children, name])}")
+    if len(children) > LONGEST_CHAIN:
+        raise ProfileError(f"params/{children[0]}.yaml: extends: more than {LONGEST_CHAIN} profiles in a row")
+    values = strict_yaml.read(PARAMS / f"{name}.yaml", file)
+    if "extends" not in values:
+        return values
+    merged = _read(str(values.pop("extends")), (*children, name))
+    for key, value in values.items():
+        inherited = merged.get(key)
+        if key in ("models", "dictionaries") and isinstance(value, dict) and "*" in value:
+            merged[key] = _in_every_record(value, inherited, f"{file}: {key}.*")
+        elif key in notebooks() and isinstance(value, dict) and isinstance(inherited, dict):
+            merged[key] = inherited | value
+        else:
+            merged[key] = value
+    return merged
+
+
+def _in_every_record(value: dict[str, Any], inherited: Any, where: str) -> dict[str, Any]:
+    """The inherited records with the values under `"*"`, and the records that stand beside `"*"`."""
+    changes = value["*"]
+    if not isinstance(changes, dict):
+        raise ProfileError(f"{where}: expected a mapping of keys, found {shown(changes)}; `{{}}` changes nothing")
+    if not (isinstance(inherited, dict) and all(isinstance(record, dict) for record in inherited.values())):
+        raise ProfileError(f"{where}: the inherited value is no mapping of records: {shown(inherited)}")
+    keys = {key for record in inherited.values() for key in record}
+    for unknown in changes.keys() - keys:
+        raise ProfileError(f"{where}.{unknown}: unknown key; {nearest(unknown, keys)}")
+    kept = {
+        name: record | {key: new for key, new in changes.items() if key in record} for name, record in inherited.items()
+    }
+    return kept | {name: record for name, record in value.items() if name != "*"}
