@@ -66,7 +66,11 @@ run = profiles.start(profile, "11_across_tokenizers")
 out = report.Report(run, "11_across_tokenizers")
 out.needs(comparisons, "no models with different tokenizers")
 measure, source = run.common.primary.measure, corpora.text(run.corpus)
-compared = {f"{x.a} x {x.across}": x for x in across_tokenizers.comparisons(run, "11_across_tokenizers", comparisons)}
+compared = {}
+for a, across, within, negative in comparisons:
+    name = f"{a} x {across}"
+    name += f" ({within}, {negative})" if name in compared else ""
+    compared[name] = {"a": a, "across": across, "within": within, "negative": negative}
 
 # %% [markdown]
 # ## Where do two tokenizations meet?
@@ -111,10 +115,10 @@ itself
 # rows begin at one character, so that both models have read the same text.
 
 # %%
-positions = {name: across_tokenizers.align(run, x.a, x.across, at) for name, x in compared.items()}
+positions = {name: across_tokenizers.align(run, x["a"], x["across"], at) for name, x in compared.items()}
 fields = {"tokens": "n", "of_a": "of A", "of_b": "of B", "pieces": "in pieces", "same_opening": "same opening"}
 placed = pd.DataFrame(
-    {"A": x.a, "B": x.across, **{column: positions[name].meta[field] for field, column in fields.items()}}
+    {"A": x["a"], "B": x["across"], **{column: positions[name].meta[field] for field, column in fields.items()}}
     for name, x in compared.items()
 )
 for column in placed.columns[3:]:
@@ -130,7 +134,7 @@ placed
 first_name, first = next(iter(compared.items()))
 kept, shown = positions[first_name], {}
 several = np.flatnonzero(kept.array("pieces"))[:100]
-for side, name in (("a", first.a), ("b", first.across)):
+for side, name in (("a", first["a"]), ("b", first["across"])):
     words, tokens = pipeline.vocabulary(run, name), pipeline.features(run, name).sites.array("tokens")
     ranges = zip(kept.array(f"first_{side}")[several], kept.array(f"last_{side}")[several], strict=True)
     shown[side.upper()] = [" + ".join(words[t] for t in tokens[begin : end + 1]) for begin, end in ranges]
@@ -150,7 +154,7 @@ pd.DataFrame(shown).drop_duplicates()[:5]
 one_tokenizer, control = "one tokenizer", "negative control"
 kinds = {kind: (kind, "a", "across") for kind in across_tokenizers.AGGREGATIONS}
 kinds |= {one_tokenizer: ("last", "a", "within"), control: ("last", "negative", "across")}
-of = {(name, kind): (getattr(x, a), getattr(x, b)) for name, x in compared.items() for kind, (_, a, b) in kinds.items()}
+of = {(name, kind): (x[a], x[b]) for name, x in compared.items() for kind, (_, a, b) in kinds.items()}
 sides = {
     (name, kind): [across_tokenizers.features(run, x, positions[name], kinds[kind][0]) for x in both]
     for (name, kind), both in of.items()
@@ -214,7 +218,7 @@ ahead
 
 # %%
 key = first_name, ahead[first_name]
-r, words, on_matching = both[key].held_out(mutual[key]), pipeline.vocabulary(run, first.a), both[key].on_matching
+r, words, on_matching = both[key].held_out(mutual[key]), pipeline.vocabulary(run, first["a"]), both[key].on_matching
 tokens, documents = (kept.array(field)[on_matching] for field in ("tokens", "documents"))
 told = [labels.label(x.codes[np.flatnonzero(on_matching)], tokens, documents) for x in sides[key]]
 ranked = np.argsort(-np.nan_to_num(r), kind="stable")
@@ -350,8 +354,8 @@ pieces.round(2)
 wide = 2.7 * max(2, len(compared))  # the legend has its room where one pair is compared
 figure, axes = plt.subplots(1, len(compared), figsize=(wide, 2.3), sharey=True, squeeze=False)
 for axis, (name, part) in zip(axes[0], pieces.groupby("pair", sort=False), strict=True):
-    for kind, style in zip(of_a, ("-o", "-s", "-^", "--"), strict=True):
-        color = report.NULL if kind == one_tokenizer else None
+    for kind, marker in zip(of_a, itertools.cycle("os^Dv")):
+        style, color = ("--", report.NULL) if kind == one_tokenizer else (f"-{marker}", None)
         axis.plot(part["in pieces"], part[kind], style, markersize=3, linewidth=1, color=color, label=kind)
     axis.set(title=name.replace("_", " "), xlabel="share of firings on units in pieces")
 axes[0, 0].set_ylabel("held-out r of the best partner")
@@ -374,9 +378,9 @@ out.number("bins", bins, "{:d}")
 asked, against = [[key for key in across if key in found_in] for found_in in (tested, held)]
 out.text("verdict", across_tokenizers.verdict(asked, holding, len(across)))
 out.text("control verdict", across_tokenizers.control_verdict(against, beyond))
-apart = all(x.meta["held_out"] > 2 * max(tables.average(off[key]), chance[key]) for key, x in found.items())
-out.text("aligned verdict", "more than twice" if apart else "not always twice")
-asked, against, apart
+aligned = all(x.meta["held_out"] > 2 * max(tables.average(off[key]), chance[key]) for key, x in found.items())
+out.text("aligned verdict", "more than twice" if aligned else "not always twice")
+asked, against, aligned
 
 # %%
 out.save()

@@ -1,4 +1,4 @@
-"""Codes at shared positions are those of one tokenizer to all that follows."""
+"""Positions are shared ends of words, and codes there are those of the tokens of a word."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from scipy import sparse
 from transformers import AutoTokenizer
 
 from sae_utils import matching, pipeline, store
-from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.saes import activations, trainer
+from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers
 from sae_utils.studies.layer_sweep import cells  # fmt: skip
@@ -248,48 +247,6 @@ def test_with_one_tokenizer_nothing_changes(world, how):
 def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
     with pytest.raises(ValueError, match="one_layer reads other tokens than the two models that were aligned"):
         across_tokenizers.features(world, "one_layer", placed(words, pieces), "last")
-
-
-# --- profiles
-
-
-@pytest.fixture
-def wider(world):
-    """The world with a model of pieces and a checkpoint, of which nothing is trained but tokenizers."""
-    other = world.models["one_layer"].model_copy(update={"tokenizer": "bpe", "vocabulary": 400})
-    sae = world.dictionaries["one_layer"].model_copy(update={"model": "pieces"})
-    early = trainer.SaeCheckpoint(kind="checkpoint", of="pieces", number=0)
-    return world._replace(
-        models=world.models | {"pieces": other}, dictionaries=world.dictionaries | {"pieces": sae, "early": early}
-    )
-
-
-def test_comparisons(wider):
-    listed = [["one_layer", "pieces", "two_layer", "one_layer"], ["early", "one_layer", "pieces", "pieces"]]
-    found = across_tokenizers.comparisons(wider, "11_across_tokenizers", listed)
-    assert found == [tuple(names) for names in listed]
-    assert (found[0].a, found[0].across, found[0].within) == ("one_layer", "pieces", "two_layer")
-    assert found[1].negative == "pieces"
-
-
-@pytest.mark.parametrize(
-    ("listed", "message"),
-    [
-        ([["one_layer", "pieces"]], r"expected four dictionaries .* found \['one_layer', 'pieces'\]"),
-        (["one_layer"], "expected four dictionaries .* found 'one_layer'"),
-        ([["one_layer", "piecse", "two_layer", "two_layer"]], "no dictionary is called 'piecse'; .*pieces"),
-        ([["one_layer", {}, "two_layer", "two_layer"]], "no dictionary is called {}"),
-        (
-            [["one_layer", "two_layer", "two_layer", "two_layer"]],
-            "the second must be of a model with another tokenizer",
-        ),
-        ([["one_layer", "pieces", "early", "two_layer"]], "the other two of models with the same"),
-        ([["one_layer", "pieces", "two_layer", "early"]], "the other two of models with the same"),
-    ],
-)
-def test_comparisons_that_cannot_be_made(wider, listed, message):
-    with pytest.raises(ProfileError, match=rf"params/world.yaml: 11_across_tokenizers.comparisons: .*{message}"):
-        across_tokenizers.comparisons(wider, "11_across_tokenizers", listed)
 
 
 # --- the answer, in words

@@ -1,8 +1,7 @@
 """Codes of two models at the positions that their tokenizers share.
 
-In: where tokens end (`alignment`), token rows, sites and codes of two models. Out: a positions artefact, with all that
-a sites artefact has, and codes there, in the layout of all codes: what follows cannot tell them from those of models
-with one tokenizer.
+In: ends of tokens (`alignment`), token rows, sites and codes of two models. Out: a positions artefact, which holds all
+that a sites artefact holds, and codes there in the usual layout, as if both models had one tokenizer.
 Never: a measure of its own.
 """
 
@@ -10,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from sae_utils import pipeline
-from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.store import Appender, Artefact, artefact
 
+Ints = NDArray[np.int64]
 How = Literal["last", "mean", "max"]
 AGGREGATIONS: tuple[How, ...] = ("last", "mean", "max")
-BLOCK = 1 << 16  # units whose codes are held at once
+BLOCK = 1 << 16  # units whose codes are in memory at once
 
 
 @artefact
@@ -39,81 +38,79 @@ def positions(
     sites_b: Artefact,
     at: alignment.At,
 ) -> dict[str, Any]:
-    """The shared positions at which both models are looked at: what a sites artefact holds, of the tokens of A.
+    """The shared positions as a sites artefact, whose tokens are those of A.
 
-    Also `first_a`, `last_a`, `first_b`, `last_b`: the sites of each side that are in the unit, and `pieces`: whether
-    these are several on one side at least. A unit with a token that is masked on one side is left out.
+    It also holds `first_a`, `last_a`, `first_b`, `last_b`: the sites of each side in every unit, and `pieces`: whether
+    a unit has several tokens on a side. Units with a masked token on a side are left out.
 
     Returns:
-        sites_a, sites_b: keys of the two sites. tokens: positions. of_a, of_b: positions a site. pieces: share of the
-        units that are several tokens on a side. same_opening: share of the positions at which both models have
-        read the same text, since their rows begin at one character.
+        sites_a, sites_b: keys of the sites. tokens: number of positions. of_a, of_b: positions a site. pieces: share
+        of units with several tokens on a side. same_opening: share of positions whose rows begin at one character in
+        both models, so that both have read the same text.
 
     Raises:
-        ValueError: spans of different texts, or of other tokens than the rows; no position is left.
+        ValueError: spans of different texts or of other tokens than the rows; no position is left.
     """
     if spans_a.meta["source"] != spans_b.meta["source"]:
         raise ValueError("the two tokenizations are of different texts: give both models one corpus")
     a, b = alignment.load(spans_a), alignment.load(spans_b)
     units = alignment.share(a, b, at)
     (site_a, opening_a), (site_b, opening_b) = _sites(a, rows_a, sites_a), _sites(b, rows_b, sites_b)
-    kept = _whole(site_a, units.first_a, units.last_a) & _whole(site_b, units.first_b, units.last_b)
+    kept = _unmasked(site_a, units.first_a, units.last_a) & _unmasked(site_b, units.first_b, units.last_b)
     if not kept.any():
         raise ValueError(f"all of the {len(kept)} shared positions are masked on one side: lower `skip`")
     units = alignment.Units(*(places[kept] for places in units))
-    found = {name: (site_a if name.endswith("a") else site_b)[v] for name, v in units._asdict().items()}
-    for name, values in found.items():
-        np.save(folder / f"{name}.npy", values)
-    pieces = units.several()
-    np.save(folder / "pieces.npy", pieces)
+    pieces, last_a = units.several(), site_a[units.last_a]
+    held = {name: (site_a if name.endswith("a") else site_b)[places] for name, places in units._asdict().items()}
     for name in ("tokens", "classes", "documents", "positions", "rows", "split"):
-        np.save(folder / f"{name}.npy", sites_a.array(name)[found["last_a"]])
+        held[name] = sites_a.array(name)[last_a]
+    for name, values in (held | {"pieces": pieces}).items():
+        np.save(folder / f"{name}.npy", values)
     return {
         "sites_a": sites_a.key,
         "sites_b": sites_b.key,
-        "tokens": len(units.last_a),
-        "of_a": len(units.last_a) / sites_a.meta["tokens"],
-        "of_b": len(units.last_b) / sites_b.meta["tokens"],
+        "tokens": len(last_a),
+        "of_a": len(last_a) / sites_a.meta["tokens"],
+        "of_b": len(last_a) / sites_b.meta["tokens"],
         "pieces": float(pieces.mean()),
         "same_opening": float(np.mean(opening_a[units.last_a] == opening_b[units.last_b])),
     }
 
 
-def _sites(x: alignment.Spans, rows: Artefact, sites: Artefact) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sites(spans: alignment.Spans, rows: Artefact, sites: Artefact) -> tuple[Ints, Ints]:
     """The site of every token, -1 where it is masked, and the character at which its sequence begins."""
     judged, context = activations.judged(rows), rows.array("tokens").shape[1]
     places = rows.array("places")[judged]
-    row, position = np.nonzero((places > 0) | (places == tokenization.MASKED))  # without the beginnings of sequences
+    row, position = np.nonzero((places > 0) | (places == tokenization.MASKED))  # without beginnings of sequences
     documents = rows.array("documents")[judged][row, position]
-    order = np.argsort(documents, kind="stable")  # packed rows lie by split
+    order = np.argsort(documents, kind="stable")  # packed rows are sorted by split
     row, position, documents = row[order], position[order], documents[order]
-    if not np.array_equal(documents, x.documents):
+    if not np.array_equal(documents, spans.documents):
         raise ValueError(
-            f"the rows hold {len(documents)} tokens where the tokenizer gives {len(x.documents)}, or of other "
+            f"the rows hold {len(documents)} tokens where the tokenizer gives {len(spans.documents)}, or of other "
             "documents: they were not made from this text by this tokenizer"
         )
     token = np.full((len(judged), context), -1)
     token[row, position] = np.arange(len(documents))
     site = np.full(len(documents), -1)
-    looked_at = np.searchsorted(judged, sites.array("rows")), sites.array("positions")
-    site[token[looked_at]] = np.arange(len(sites.array("rows")))
+    site_rows = sites.array("rows")
+    site[token[np.searchsorted(judged, site_rows), sites.array("positions")]] = np.arange(len(site_rows))
     starts = np.flatnonzero(places[row, position - 1] == 0)
-    before = np.where(documents[starts] == documents[starts - 1], x.ends[starts - 1], 0)
+    before = np.where(documents[starts] == documents[starts - 1], spans.ends[starts - 1], 0)
     before[0] = 0
     return site, np.repeat(before, np.diff(np.append(starts, len(documents))))
 
 
-def _whole(site: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Units of which no token is masked."""
+def _unmasked(site: Ints, first: Ints, last: Ints) -> NDArray[np.bool_]:
+    """Which units have no masked token."""
     return np.asarray((site[first] >= 0) & (site[last] >= 0) & (site[last] - site[first] == last - first))
 
 
 @artefact
 def aggregated(folder: Path, codes: Artefact, positions: Artefact, side: Literal["a", "b"], how: How) -> dict[str, Any]:
-    """Codes of a unit from those of its tokens, in the layout of `activations.codes`: one row a position.
+    """Codes of units from those of their tokens by `aggregate`, in the layout of `activations.codes`: a row a position.
 
-    `last`: those of the token that ends at the position. `mean`, `max`: over the tokens of the unit, where a feature
-    that does not fire counts as 0. Raises ValueError for codes at other sites than the positions' side.
+    Raises ValueError for codes at other sites than those of the positions' side.
     """
     if codes.meta["sites"] != positions.meta[f"sites_{side}"]:
         raise ValueError(f"the codes are not over the sites of side {side} of these positions: they cannot be aligned")
@@ -134,8 +131,12 @@ def aggregated(folder: Path, codes: Artefact, positions: Artefact, side: Literal
     return {"features": codes.meta["features"], "sites": positions.key}
 
 
-def aggregate(codes: Any, first: NDArray[np.int64], last: NDArray[np.int64], how: How) -> sparse.csr_array:
-    """`aggregated` in memory: CSR codes (tokens, features) and the tokens of every unit to CSR (units, features)."""
+def aggregate(codes: Any, first: Ints, last: Ints, how: How) -> sparse.csr_array:
+    """CSR codes (units, features) from CSR codes (tokens, features) and the first and last token of every unit.
+
+    `last` takes the code of the last token, which ends at the position; `mean` and `max` go over all tokens of the
+    unit, and a feature that does not fire counts as 0. Raises ValueError for another `how`.
+    """
     if how not in AGGREGATIONS:
         raise ValueError(f"how = {how!r}: one of {', '.join(AGGREGATIONS)}")
     if how == "last":
@@ -159,11 +160,8 @@ def aggregate(codes: Any, first: NDArray[np.int64], last: NDArray[np.int64], how
     return sparse.csr_array((largest, (unit, feature)), (len(first), codes.shape[1]))
 
 
-# --- by name
-
-
 def align(profile: Profile, a: str, b: str, at: alignment.At) -> Artefact:
-    """The positions that the models of two dictionaries share on the text of a profile."""
+    """The `positions` that the models of two dictionaries share on the text of a profile."""
     source = corpora.text(profile.corpus)
     spans_a, spans_b = (alignment.spans(source, pipeline.tokenizer_of(profile, name)) for name in (a, b))
     one, two = (pipeline.reader(profile, name) for name in (a, b))
@@ -174,8 +172,7 @@ def align(profile: Profile, a: str, b: str, at: alignment.At) -> Artefact:
 def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipeline.Features:
     """`pipeline.features` of a dictionary at shared positions.
 
-    It is of one of the two models that were aligned, or of another that reads the same tokens as one of them.
-    Raises ValueError for one that reads other tokens.
+    Raises ValueError where it reads other tokens than both models that were aligned.
     """
     own = pipeline.features(profile, name)
     for side in ("a", "b"):
@@ -186,7 +183,7 @@ def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipe
 
 
 def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str:
-    """Whether pairs across tokenizers are arranged alike, in words: of the sets that were tested, of all `listed`."""
+    """A clause on whether pairs across tokenizers are arranged alike; `tested` are the tested ones of `listed` sets."""
     if not tested:
         return "are too few to tell whether they are arranged alike"
     n = sum(key in holding for key in tested)
@@ -198,44 +195,8 @@ def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str
 
 
 def control_verdict(compared: Sequence[Any], beyond: Collection[Any]) -> str:
-    """The same beside the negative control: `compared` are the sets for which both have pairs enough."""
+    """A clause on the negative control; `compared` are the sets that have enough pairs, as has their control."""
     if not compared:
         return "are too few to be held against the negative control"
     clear = sum(key in beyond for key in compared) > len(compared) / 2
     return f"are as a rule {'' if clear else 'not clearly '}more alike than the negative control"
-
-
-class Comparison(NamedTuple):
-    """Two dictionaries of models with different tokenizers, and two that show how much alike they could be."""
-
-    a: str
-    across: str
-    """of a model with another tokenizer"""
-    within: str
-    """of a model with the tokenizer of `a`: the yardstick, compared with `a`"""
-    negative: str
-    """of a model with the tokenizer of `a` that should arrange its features otherwise, compared with `across`"""
-
-
-def comparisons(profile: Profile, notebook: str, listed: Sequence[Any]) -> list[Comparison]:
-    """The comparisons that a profile lists, each as [a, across, within, negative].
-
-    Raises:
-        ProfileError: one that is not four names of dictionaries, or whose tokenizers are not as they should.
-    """
-    where, found = f"params/{profile.name}.yaml: {notebook}.comparisons", []
-    for names in listed:
-        if not (isinstance(names, list) and len(names) == 4):
-            raise ProfileError(f"{where}: expected four dictionaries [a, across, within, negative], found {names!r}")
-        for name in names:
-            if name not in list(profile.dictionaries):  # it may be anything
-                remedy = nearest(str(name), profile.dictionaries)
-                raise ProfileError(f"{where}: no dictionary is called {name!r}; {remedy}")
-        a, across, *others = (pipeline.tokenizer_of(profile, name).key for name in names)
-        if a == across or others != [a, a]:
-            raise ProfileError(
-                f"{where}: {names!r}: the second must be of a model with another tokenizer than that of the first, "
-                "the other two of models with the same"
-            )
-        found.append(Comparison(*names))
-    return found
