@@ -370,7 +370,8 @@ out.text("jackknife verdict", tables.among([key for key in held if key[2] == "ja
 # models' (hundreds of components, where the corrected one keeps 99% of the variance).
 
 # %%
-null_means = published.null_means(published.layer_scores())
+null_means = published.checks(published.layer_scores()).query("score == 'SVCCA'")
+null_means = null_means.assign(ratio=null_means["null mean"] / null_means.expected)
 ratio = null_means.groupby("set", sort=False).ratio
 off = abs(ratio.mean() - 1) / (ratio.std() / ratio.size() ** 0.5)
 out.number("svcca null", at.null["unrelated", "svcca", most])
@@ -388,7 +389,7 @@ axes.plot(n, np.sqrt(2 / np.pi / n), color="black", linewidth=1, label=r"one com
 for name, style in (("svcca_first_component", "k+"), ("svcca", "k--x")):
     axes.plot(sizes, [at.null["unrelated", name, x] for x in sizes], style, linewidth=1, label=f"planted, {name}")
 for (name, x), marker in zip(null_means.groupby("set", sort=False), "o^sDv", strict=False):
-    axes.scatter(x.n, x.published, s=6, marker=marker, linewidths=0, label=name)
+    axes.scatter(x.n, x["null mean"], s=6, marker=marker, linewidths=0, label=name)
 axes.set(xscale="log", yscale="log", ylim=(3e-4, 1.3), xlabel="n pairs", ylabel="null mean")
 figure.legend(loc="outside right center", fontsize=6.5, labelspacing=0.9)
 out.figure("published", figure)

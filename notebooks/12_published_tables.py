@@ -38,7 +38,6 @@ least_r = 0.1
 fvu_rows = 32
 truths = {
     "shared": {"kind": "copies", "shared": 0.8},
-    "nothing": {"kind": "copies", "shared": 0.0},
     "one direction": {"kind": "one_direction", "strength": 0.3},
 }
 sizes = {
@@ -71,8 +70,8 @@ run = profiles.start(profile, "12_published_tables")
 out = report.Report(run, "12_published_tables")
 where = f"params/{profile}.yaml: 12_published_tables"
 scores = published.layer_scores()
-settings = ladder.Settings(tokens, top, least_r, draws, permutations, seed)
-worlds = synthetic.worlds(truths, f"{where}.truths")
+settings = ladder.Settings(tokens=tokens, top=top, least_r=least_r, draws=draws, permutations=permutations, seed=seed)
+worlds = {**synthetic.worlds(truths, f"{where}.truths"), "nothing": synthetic.UNRELATED}
 size = spec.build(planted.Sizes, sizes, f"{where}.sizes")
 
 # %% [markdown]
@@ -114,9 +113,9 @@ by_set = pd.DataFrame(
         "n from": x.n.min(),
         "n to": x.n.max(),
         "p = 0": f"{(x.p == 0).sum()} of {len(x)}",
-        "draws, by p": published.resolution(x.p),
-        "by scatter": published.shuffles((x["null mean"] / x.expected)[x.score == "SVCCA"]),
-        "p at best": 1 / (published.resolution(x.p) + 1),
+        "draws, by p": published.draws_by_p(x.p),
+        "by scatter": published.draws_by_scatter((x["null mean"] / x.expected)[x.score == "SVCCA"]),
+        "p at best": 1 / (published.draws_by_p(x.p) + 1),
     }
     for name, x in checks.groupby("set", sort=False)
 )
@@ -145,23 +144,23 @@ p = published.p_of_one_component(one_to_one.published, one_to_one.n)
 out.number("one cells", len(p), "{:d}")
 out.number("one above", (p < 0.05).sum(), "{:d}")
 out.number("one above family", (p * len(p) < 0.05).sum(), "{:d}")
-order = published.orders(scores)
+order = published.filter_order(scores)
 out.number("order cells", len(order), "{:d}")
 out.number("order fewer", (order.kept < order.partners).sum(), "{:d}")
 out.number("order more", (order.kept > order.partners).sum(), "{:d}")
 
 # %% [markdown]
 # ## The ladder, on this profile's models
-# At its foot the published procedure: every position looked at, padding too; SAEs fed with the input of the block whose
-# output they were trained on; features before TopK; filters by token, then the first of the features that share a
-# partner, then the least r; the first components; few shuffles. One correction a step, all before it included. Beside
-# the primary pair stands one whose models were not trained on the same word classes.
+# The first step is the published procedure: it looks at every position, also at padding; SAEs read the input of the
+# block whose output they were trained on; features are taken before TopK; filters by token come first, then of the
+# features that share a partner the first is kept, then pairs below the least r are dropped; SVCCA is of the first
+# components; there are few shuffles. Each step corrects one thing and keeps all corrections before it. Beside the
+# primary pair stands one whose models were not trained on the same word classes.
 
 # %%
 primary = run.common.primary.pair
 ours = {"primary pair": primary, "negative control": [primary[0], negative]}
-seen = {name: ladder.sides(run, *pair, positions, top) for name, pair in ours.items()}
-ladders = {name: ladder.climb(x, settings) for name, x in seen.items()}
+ladders = {name: ladder.rungs(views.sides(run, *pair, positions, top), settings) for name, pair in ours.items()}
 
 # %%
 looked = views.positions(pipeline.reader(run, primary[0]).rows, positions, run.common.skip)
@@ -182,29 +181,30 @@ out.table("primary pair", ladder.table(ladders["primary pair"]))
 
 # %% [markdown]
 # ## The ladder, on planted pairs
-# Two models whose directions, features and partners were planted, so that the share of true pairs is known, and
-# whether partners are arranged alike: they are (*shared*), they are not (*nothing*), or along one direction only (*one
-# direction*).
+# Here directions, features and partners of two models were planted, so that the share of true pairs is known, and
+# whether partners are arranged alike: as `truths` says, or not at all (*nothing*).
 
 # %%
 drawn = {name: planted.draw(world, size, top, seed) for name, world in worlds.items()}
-ladders |= {name: ladder.climb(x.sides, settings) for name, x in drawn.items()}
+ladders |= {name: ladder.rungs(x.sides, settings) for name, x in drawn.items()}
 true = {name: {x.step: drawn[name].true(x.pairs) for x in ladders[name]} for name in drawn}
+
+# %%
 pd.concat({name: ladder.table(ladders[name], true.get(name)) for name in ladders})
 
 # %%
-figure, axes = plt.subplots(1, len(ladders), figsize=(5.5, 3.2), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, len(ladders), figsize=(1.1 * len(ladders), 3.2), sharex=True, sharey=True)
 figure.set_layout_engine("constrained", rect=(0, 0, 0.98, 1))  # a PDF's letters are wider than a PNG's
 place = np.arange(len(ladder.STEPS))
 for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
     axis.tick_params(left=axis is axes[0])
     axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
     axis.barh(place[1::2], 2.2, left=-0.6, height=1, color="#f2f2f2", zorder=-1)
-    sizes_of = [f"{len(x.pairs.a):,}" for x in rungs]
+    sizes_of = [f"{len(x.pairs):,}" for x in rungs]
     right = [f"{100 * true[name][x.step]:.0f}%" for x in rungs] if name in true else [""] * len(rungs)
     for x, texts in ((1.24, ["n", *sizes_of]), (1.66, ["true" if name in true else "", *right])):
-        for height, said in zip([-1, *place], texts, strict=True):
-            axis.text(x, height, said, transform=axis.get_yaxis_transform(), fontsize=6, ha="right", va="center")
+        for height, text in zip([-1, *place], texts, strict=True):
+            axis.text(x, height, text, transform=axis.get_yaxis_transform(), fontsize=6, ha="right", va="center")
     axis.set_title(f"planted:\n{name}" if name in true else name.replace(" ", "\n"), fontsize=7.5)
 
 # %%
@@ -233,15 +233,13 @@ figure.legend(loc="outside lower center", ncols=3, fontsize=7, handletextpad=0.3
 out.figure("ladder", figure)
 
 # %% [markdown]
-# One draw of a planted pair could be luck. Where nothing was planted: in how many draws is p below 0.05, at each step
-# as that step reports it?
+# One draw of a planted pair could be luck. In how many draws of a pair that shares nothing is p below 0.05, by the p
+# that each step reports?
 
 # %%
-again = planted.repeated(worlds["nothing"], size, list(tokens), top, least_r, draws, permutations, repeats, seed).meta[
-    "found"
-]
+again = planted.repeated(worlds["nothing"], size, settings, repeats).meta["found"]
 rates = pd.DataFrame(
-    {"": name, **{step: ladder.rate(*by_step[step]) for step in ladder.STEPS if step in by_step}}
+    {"": name, **{step: f"{n} of {m}" if m else "too few pairs" for step, (n, m) in by_step.items()}}
     for name, by_step in again.items()
 )
 out.table("rates", rates)
@@ -256,30 +254,33 @@ for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ALL):
 
 # %% [markdown]
 # ## What the ladder says
-# At its foot and at its top.
+# The conclusions at the first step, with all corrections, and without filters. A truth that the profile does not plant
+# is shown as n/a.
 
 # %%
-rungs = {name: {x.step: x for x in ladders[name]} for name in ladders}
-for end, step in {"foot": ladder.PUBLISHED, "head": ladder.EXCESS}.items():
-    out.number(f"primary pair n {end}", len(rungs["primary pair"][step].pairs.a), "{:,}")
 for name in ours:
-    foot, head = rungs[name][ladder.PUBLISHED], rungs[name][ladder.EXCESS]
-    out.text(f"{name} says foot", ladder.says(foot.scores.get(ladder.FIRST)))
-    out.text(f"{name} says rsa foot", ladder.says(foot.scores.get(ladder.RSA)))
-    out.text(f"{name} says head", ladder.says(head.scores.get(ladder.RSA)))
-    out.text(f"{name} says all", ladder.says(ladders[name][-1].scores.get(ladder.RSA)))
+    by_step = {x.step: x for x in ladders[name]}
+    first, last, everyone = (by_step[step] for step in (ladder.PUBLISHED, ladder.EXCESS, ladder.ALL))
+    out.text(f"{name} says foot", ladder.conclusion(first.scores.get(ladder.FIRST)))
+    out.text(f"{name} says rsa foot", ladder.conclusion(first.scores.get(ladder.RSA)))
+    out.text(f"{name} says head", ladder.conclusion(last.scores.get(ladder.RSA)))
+    out.text(f"{name} says all", ladder.conclusion(everyone.scores.get(ladder.RSA)))
+    if name == "primary pair":
+        out.number(f"{name} n foot", len(first.pairs), "{:,}")
+        out.number(f"{name} n head", len(last.pairs), "{:,}")
 
 # %%
 for step in (ladder.PUBLISHED, ladder.HOOK, ladder.ONE):
-    out.number(f"shared true {step}", 100 * true["shared"][step], "{:.0f}")
-one = rungs["one direction"]
-out.text("one direction says foot", ladder.says(one[ladder.PUBLISHED].scores.get(ladder.FIRST)))
-for short, measure in {"svcca": ladder.SVCCA, "rsa": ladder.RSA}.items():
-    found = one[ladder.EXCESS].scores.get(measure)
-    out.number(f"one direction {short} excess", found.value if found else np.nan)
+    out.number(f"shared true {step}", 100 * true.get("shared", {}).get(step, np.nan), "{:.0f}")
+by_step = {x.step: x.scores for x in ladders.get("one direction", [])}
+first = by_step.get(ladder.PUBLISHED, {}).get(ladder.FIRST)
+out.text("one direction says foot", ladder.conclusion(first) if by_step else "n/a")
+for name, measure in (("svcca", ladder.SVCCA), ("rsa", ladder.RSA)):
+    found = by_step.get(ladder.EXCESS, {}).get(measure)
+    out.number(f"one direction {name} excess", found.value if found else np.nan)
 out.number("repeats", repeats, "{:d}")
-out.number("shared", truths["shared"]["shared"])
-out.number("strength", 100 * truths["one direction"]["strength"], "{:.0f}")
+out.number("shared", truths.get("shared", {}).get("shared", np.nan))
+out.number("strength", 100 * truths.get("one direction", {}).get("strength", np.nan), "{:.0f}")
 
 # %% [markdown]
 # ## Published cells beside ours
@@ -288,8 +289,7 @@ out.number("strength", 100 * truths["one direction"]["strength"], "{:.0f}")
 
 # %%
 cells = published.cells(scores, published_layers, run.dictionaries, f"{where}.published_layers")
-ours = ladder.cells(run, cells, positions, settings)
-beside = published.beside(scores, ours)
+beside = published.compare(scores, ladder.cells(run, cells, positions, settings))
 out.text("cells verdict", published.verdict(beside))
 if len(beside):
     shown = dict.fromkeys(["published", "ours", "median apart"], "{:.4g}")

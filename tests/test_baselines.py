@@ -110,8 +110,6 @@ def test_principal_components_are_fitted_on_the_matching_documents_alone(world):
 def test_what_does_not_exist_is_named(world):
     with pytest.raises(ValueError, match="kind 'neuron': known are SAE features, MLP neurons"):
         baselines.features(world, "one_layer", "neuron")
-    with pytest.raises(ValueError, match=r"hook 'hook_embed' is in no block"):
-        models.block_of("hook_embed")
 
 
 def test_the_layer_that_a_dictionary_reads(world):

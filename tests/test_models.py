@@ -323,3 +323,10 @@ def test_a_twin_keeps_the_shape_and_what_it_is_told_to_keep(world):
         if random_start:
             assert not torch.equal(everything[key], value)
             assert torch.equal(blocks[key], other[key]) == (not inside)
+
+
+def test_the_input_of_a_block_is_the_output_of_the_block_before():
+    assert models.block_input("blocks.1.hook_mlp_out") == "blocks.0.hook_resid_post"
+    assert models.block_input("blocks.0.hook_mlp_out") == "blocks.0.hook_resid_pre"
+    with pytest.raises(ValueError, match="is in no block"):
+        models.block_input("hook_embed")

@@ -1,4 +1,4 @@
-"""What was published is read whole, and set against the right n."""
+"""All published numbers are read, and compared at the right n."""
 
 import numpy as np
 import pandas as pd
@@ -23,19 +23,11 @@ def test_scores_are_read_once_a_pair_of_layers():
     assert one.rsa_paired.tolist() == line.value.tolist()
 
 
-def test_null_means_stand_beside_the_prediction_for_their_n():
-    means = published.null_means(published.layer_scores())
-    assert len(means) == (pd.read_csv(published.SOURCE).quantity == "svcca_rand_mean").sum()
-    assert means.notna().all().all() and means["set"].nunique() == 5
-    assert means.predicted.to_numpy() == pytest.approx(np.sqrt(2 / (np.pi * means.n)))
-    assert means.ratio.to_numpy() == pytest.approx(means.published / means.predicted)
-
-
 @pytest.mark.parametrize("m", [1, 5, 20])
-def test_scatter_tells_how_many_shuffles_were_drawn(m):
+def test_the_number_of_draws_follows_from_the_scatter(m):
     rng = np.random.default_rng(m)
     drawn = np.abs(rng.normal(size=(4000, m))).mean(axis=1) / np.sqrt(2 / np.pi)
-    assert published.shuffles(pd.Series(drawn)) == pytest.approx(m, rel=0.1)
+    assert published.draws_by_scatter(pd.Series(drawn)) == pytest.approx(m, rel=0.1)
 
 
 # --- what can be checked without the models
@@ -49,22 +41,21 @@ def test_every_published_null_is_checked_once():
         assert len(mine) == scores[f"{name}_rand_mean"].notna().sum() == scores[f"{name}_rand_pval"].notna().sum()
         assert sorted(mine.published) == sorted(scores[f"{name}_paired"][scores[f"{name}_rand_mean"].notna()])
     svcca = checks[checks.score == "SVCCA"].reset_index(drop=True)
-    means = published.null_means(scores)
-    assert svcca.expected.to_numpy() == pytest.approx(means.predicted)
-    assert svcca["set"].tolist() == means["set"].tolist()
+    assert svcca.notna().all().all() and svcca["set"].nunique() == 5
+    assert svcca.expected.to_numpy() == pytest.approx(np.sqrt(2 / (np.pi * svcca.n)))
     assert not checks.expected[checks.score == "RSA"].any()
 
 
 @pytest.mark.parametrize(
     "shares, m", [([0, 1, 0], 1), ([0, 0.5], 2), ([0.1, 0.8, 0], 10), ([0.05, 0.65], 20), ([0.333, 0.667], 3)]
 )
-def test_shares_tell_the_fewest_draws(shares, m):
-    assert published.resolution(pd.Series(shares)) == m
+def test_shares_give_the_fewest_draws(shares, m):
+    assert published.draws_by_p(pd.Series(shares)) == m
 
 
 def test_shares_of_no_number_of_draws_are_refused():
     with pytest.raises(ValueError, match="no number of draws up to 20"):
-        published.resolution(pd.Series([0.123]))
+        published.draws_by_p(pd.Series([0.123]))
 
 
 def test_p_of_one_component_is_that_of_many_shuffles():
@@ -76,7 +67,7 @@ def test_p_of_one_component_is_that_of_many_shuffles():
     assert published.p_of_one_component(r, pd.Series([n] * 4)) == pytest.approx([0.8, 0.5, 0.1, 0.02], abs=0.025)
 
 
-def test_pairs_lost_after_the_choice_are_told_by_the_counts():
+def test_the_counts_show_pairs_lost_after_the_choice():
     at = {"model_a": "x", "model_b": "y", "direction": "B to A", "layer_a": 1, "layer_b": [0, 1, 0, 1]}
     scores = pd.DataFrame(
         {
@@ -86,9 +77,9 @@ def test_pairs_lost_after_the_choice_are_told_by_the_counts():
             "num_feat_kept": [80, 90, 49, 60],
         }
     )
-    found = published.orders(scores)
+    found = published.filter_order(scores)
     assert found.values.tolist() == [[1, 0, 50, 49], [1, 1, 60, 60]]
-    real = published.orders(published.layer_scores())
+    real = published.filter_order(published.layer_scores())
     assert len(real) == 60 and (real.kept <= real.partners).all()
 
 
@@ -124,7 +115,7 @@ def test_ours_stand_beside_the_published():
     scores = published.layer_scores()
     cell = published.cells(scores, LAYERS, ["mine", "yours"], "here")[0]
     ours = dict.fromkeys(published.COMPARED, 0.25)
-    beside = published.beside(scores, {cell: ours})
+    beside = published.compare(scores, {cell: ours})
     assert beside.quantity.tolist() == list(published.COMPARED.values())
     assert set(beside.models) == {"pythia-70m x pythia-160m"} and set(beside.layers) == {"3 x 5"}
     assert beside.published[beside.quantity == "RSA"].item() == 0.2  # as in the published table
@@ -138,7 +129,7 @@ def test_agreement_is_counted_where_both_are_defined():
     ours = {cell: dict.fromkeys(published.COMPARED, float("nan")) for cell in cells}
     for number, cell in enumerate(cells):
         ours[cell]["rsa_paired"] = 0.1 * number
-    found = published.agreement(published.beside(scores, ours))
+    found = published.agreement(published.compare(scores, ours))
     row = found.iloc[0]
     assert found.quantity.tolist() == ["RSA"] and row.cells == 3
     assert row.published == pytest.approx((0.2 + 0.201 + 0.173) / 3) and row.ours == pytest.approx(0.1)
@@ -146,7 +137,7 @@ def test_agreement_is_counted_where_both_are_defined():
     assert row.r == pytest.approx(np.corrcoef([0.2, 0.201, 0.173], [0, 0.1, 0.2])[0, 1])
 
 
-def test_nothing_compared_is_said():
-    nothing = published.beside(published.layer_scores(), {})
+def test_the_verdict_says_when_nothing_was_compared():
+    nothing = published.compare(published.layer_scores(), {})
     assert published.verdict(nothing).startswith("None of the published cells has been made again")
     assert len(published.agreement(nothing)) == 0

@@ -171,7 +171,7 @@ def test_gated_has_no_codes_before_selection(tmp_path):
     with pytest.raises(ProfileError, match=r"`codes: pre_acts`: a gated SAE has none"):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"), codes="pre_acts")
     with pytest.raises(ProfileError, match="a gated SAE has no codes before its nonlinearity"):
-        views.before(read(tmp_path, kind="saelens", source=str(tmp_path / "sae")), X)
+        views.rectified(read(tmp_path, kind="saelens", source=str(tmp_path / "sae")), X)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

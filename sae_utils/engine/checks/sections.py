@@ -184,7 +184,6 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 KEPT = {
     "06_known_truth": ("measures", "only_tested", "truths", "weak_truths", "traps", "right_nulls"),
-    "12_published_tables": ("truths",),
 }
 """parameters whose defaults the notebook's sentences name: more may be added, none left out"""
 

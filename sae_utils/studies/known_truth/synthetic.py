@@ -88,6 +88,7 @@ class Grouped(Spec):
 
 
 World = Copies | OneDirection | Grouped
+UNRELATED = Copies(kind="copies", shared=0.0)
 KINDS: dict[str, type[Spec]] = {"copies": Copies, "one_direction": OneDirection, "grouped": Grouped}
 
 

@@ -1,12 +1,11 @@
-"""Two models with SAEs that were never trained, because all about them was planted: who is whose partner, and whether
-partners are arranged alike.
+"""Two models whose SAEs were planted, not trained: the true partners are known, and whether they are arranged alike.
 
-In: a world of `synthetic`, which gives the paired directions; sizes. Out: `ladder.Sides`, and the true partners.
-Never: a model, a store.
+In: a world of `synthetic`, which gives the paired directions; sizes. Out: `views.Sides`, and the true partners.
+Never: a model.
 
-Words express concepts; either model writes each concept along a direction of its own, more concepts than dimensions.
-Its SAE holds the true directions of most of them. The input of the block holds the same concepts along other
-directions. At the beginning of sequence and at padding all activations are one large vector.
+Words express concepts. Each model writes each concept along a direction of its own, and has more concepts than
+dimensions. Its SAE holds the true directions of most concepts. The input of the block holds the same concepts along
+other directions. At the beginning of sequence and at padding all activations are one large vector.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from sae_utils.matching import Pairs
 from sae_utils.store import artefact
 from sae_utils.studies.known_truth.synthetic import World
 from sae_utils.studies.published_tables import ladder, views
-from sae_utils.studies.published_tables.ladder import Sides
+from sae_utils.studies.published_tables.views import CODES, HOOK, MASK, PUBLISHED, Sides
 
 SPECIAL = ("<pad>", "<bos>", ".")
-THRESHOLD = 0.1  # taken off before the ReLU
+THRESHOLD = 0.1  # subtracted before the ReLU
 MASSIVE = 8.0  # length of the activations at beginning of sequence and padding, where a concept has about 1
-TURNED = 0.6  # cosine of a concept's direction at the input of the block with that at its output
-NOISE = 0.3  # length of what is in activations beside concepts
+INPUT_COSINE = 0.6  # of a concept's direction at the input of the block with that at its output
+NOISE = 0.3  # length of the noise in activations
 
 
 class Sizes(Spec):
@@ -39,10 +38,10 @@ class Sizes(Spec):
     concepts: Count
     """directions in either model"""
     kept: Rate
-    """share of them in either SAE; the rest has no feature"""
+    """share of them that has a feature in either SAE"""
     words: Count
     expressed: Count
-    """concepts a word expresses, and features active at a token after TopK"""
+    """concepts that a word expresses, and features active at a token after TopK"""
     documents: Count
     length: Count
     """of the longest document, beginning of sequence included"""
@@ -51,7 +50,7 @@ class Sizes(Spec):
 
 
 class PlantedPair(NamedTuple):
-    """A planted pair."""
+    """Two planted sides."""
 
     sides: Sides
     partner: np.ndarray
@@ -59,11 +58,11 @@ class PlantedPair(NamedTuple):
 
     def true(self, pairs: Pairs) -> float:
         """Share of the pairs that were planted; NaN of none."""
-        return float(np.mean(self.partner[pairs.a] == pairs.b)) if len(pairs.a) else np.nan
+        return float(np.mean(self.partner[pairs.a] == pairs.b)) if len(pairs) else np.nan
 
 
 class Text(NamedTuple):
-    """PlantedPair tokens, every array (positions,)."""
+    """Planted tokens, every array (positions,)."""
 
     tokens: np.ndarray
     documents: np.ndarray
@@ -78,31 +77,26 @@ def draw(world: World, sizes: Sizes, top: int, seed: int) -> PlantedPair:
     express = _expressed(rng, sizes)[text.tokens]
     express.data *= rng.lognormal(sigma=0.3, size=express.nnz)
     directions = world.draw(rng, sizes.concepts, sizes.d_a, sizes.d_b)
+    rows_a, rows_b = unit(directions.a), unit(directions.b)
     number = int(sizes.kept * sizes.concepts)
     held_a, held_b = (rng.permutation(sizes.concepts)[:number] for _ in range(2))
-    a = _codes(rng, unit(directions.a), held_a, text, express, sizes.expressed)
-    b = _codes(rng, unit(directions.b), held_b, text, express, sizes.expressed)
-    everywhere, inside = np.arange(len(text.tokens)), np.flatnonzero(text.inside)
-    seen = {
-        step: views.see(a[of], b[of], at, text.tokens, text.documents, top)
-        for step, of, at in (
-            (ladder.PUBLISHED, ladder.MASK, everywhere),
-            (ladder.MASK, ladder.MASK, inside),
-            (ladder.HOOK, ladder.HOOK, inside),
-            (ladder.CODES, ladder.CODES, inside),
-        )
-    }
+    a = _codes(rng, rows_a, held_a, text, express, sizes.expressed)
+    b = _codes(rng, rows_b, held_b, text, express, sizes.expressed)
+    seen = {}
+    for name, codes, inside in ((PUBLISHED, MASK, False), (MASK, MASK, True), (HOOK, HOOK, True), (CODES, CODES, True)):
+        at = np.flatnonzero(text.inside) if inside else np.arange(len(text.tokens))
+        seen[name] = views.view(a[codes], b[codes], at, text.tokens, text.documents, top)
     words = [*SPECIAL, *(f"w{number}" for number in range(len(SPECIAL), sizes.words))]
     place = np.full(sizes.concepts, -1)
     place[held_b] = np.arange(number)
-    return PlantedPair(Sides(seen, words, (unit(directions.a)[held_a], unit(directions.b)[held_b])), place[held_a])
+    return PlantedPair(Sides(seen, words, (rows_a[held_a], rows_b[held_b])), place[held_a])
 
 
 def _codes(
     rng: np.random.Generator, output: np.ndarray, held: np.ndarray, text: Text, express: sparse.csr_array, k: int
 ) -> dict[str, sparse.csr_array]:
-    """Codes of one model's SAE at every position: at the wrong hook, at the right one, and after TopK."""
-    before = unit(TURNED * output + np.sqrt(1 - TURNED**2) * unit(rng.normal(size=output.shape)))
+    """Codes of one SAE at every position: from the block's input, from its output, and after TopK."""
+    before = unit(INPUT_COSINE * output + np.sqrt(1 - INPUT_COSINE**2) * unit(rng.normal(size=output.shape)))
     constant = MASSIVE * unit(rng.normal(size=(1, output.shape[1])))
     found = []
     for along in (before, output):
@@ -111,43 +105,31 @@ def _codes(
         found.append(np.maximum(x @ output[held].T - THRESHOLD, 0).astype(np.float32))
     least = np.partition(found[1], -k, axis=1)[:, -k][:, None]
     found.append(np.where(found[1] >= least, found[1], 0))
-    return dict(zip((ladder.MASK, ladder.HOOK, ladder.CODES), map(sparse.csr_array, found), strict=True))
+    return dict(zip((MASK, HOOK, CODES), map(sparse.csr_array, found), strict=True))
 
 
 @artefact
-def repeated(
-    folder: Path,
-    world: World,
-    sizes: Sizes,
-    tokens: list[str],
-    top: int,
-    least_r: float,
-    draws: int,
-    permutations: int,
-    repeats: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Ladders of `repeats` planted pairs: how often the p of each step is below 0.05.
+def repeated(folder: Path, world: World, sizes: Sizes, settings: ladder.Settings, repeats: int) -> dict[str, Any]:
+    """Ladders of `repeats` planted pairs, with the seeds after that of the settings: how often p is below 0.05.
 
-    `found`: score ("SVCCA", "RSA") -> step -> [times below, times scored], p as the step reports it.
+    `found`: score ("SVCCA", "RSA") -> step -> [times below, times scored], by the p that the step reports. The step
+    that shows the excess is left out, because its p is that of the step before.
     """
-    found: dict[str, dict[str, list[int]]] = {
-        name: {step: [0, 0] for step in ladder.STEPS if step != ladder.EXCESS} for name in ("SVCCA", "RSA")
-    }
-    for repeat in tqdm(range(repeats), "planted pairs", leave=False):
-        number = seed + 1 + repeat
-        settings = ladder.Settings(tokens, top, least_r, draws, permutations, number)
-        for rung in ladder.climb(draw(world, sizes, top, number).sides, settings):
-            for measure, x in rung.scores.items():
-                if rung.step != ladder.EXCESS:  # the p of the step before
-                    count = found["RSA" if measure == ladder.RSA else "SVCCA"][rung.step]
-                    count[0] += x.p < 0.05
-                    count[1] += 1
+    steps = [step for step in ladder.STEPS if step != ladder.EXCESS]
+    found = {name: {step: [0, 0] for step in steps} for name in ("SVCCA", "RSA")}
+    for repeat in tqdm(range(1, repeats + 1), "planted pairs", leave=False):
+        mine = settings.model_copy(update={"seed": settings.seed + repeat})
+        sides = draw(world, sizes, mine.top, mine.seed).sides
+        for step in steps:
+            for measure, x in ladder.rung(sides, step, mine).scores.items():
+                count = found["RSA" if measure == ladder.RSA else "SVCCA"][step]
+                count[0] += x.p < 0.05
+                count[1] += 1
     return {"found": found}
 
 
 def _text(rng: np.random.Generator, sizes: Sizes) -> Text:
-    """Documents of different length, padded; words by Zipf's law, the full stop the most frequent."""
+    """Documents of several lengths, padded; words by Zipf's law, the full stop the most frequent."""
     frequency = 1 / np.arange(1, sizes.words - 1)  # all but <pad> and <bos>
     shape = sizes.documents, sizes.length
     tokens = rng.choice(np.arange(2, sizes.words), size=shape, p=frequency / frequency.sum())

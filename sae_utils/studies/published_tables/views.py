@@ -1,16 +1,19 @@
-"""What the published procedure looks at: every position, before the SAE's own nonlinearity, at a hook of choice.
+"""How two SAEs look to the published procedure and to ours: one `View` for every way of looking.
 
-In: two models with SAEs, token rows. Out: a positions artefact (all tokens of some rows, padding and beginning of
-sequence too), what the models hold there, and an artefact of who is whose best partner there, and on what the features
-fire.
-Never: pre-activations that outlive the call; anything a result of this repository rests on, which is in `activations`.
+In: two dictionaries of a profile and a number of positions. Out: `Sides`, which `ladder` scores.
+Never: pre-activations that outlive the call; an input of any result outside this study.
+
+The published procedure looks at every position, also at padding, and takes features before the SAE's nonlinearity from
+activations at the input of the block, although the SAE was trained on the block's output.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,98 +22,166 @@ import torch
 from scipy import sparse
 from tqdm import tqdm
 
-from sae_utils import correlate, labels, matching, store
+from sae_utils import correlate, labels, matching, pipeline, store
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.kernels.sides import Codes
 from sae_utils.engine.lms import batching, models
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import corpora
 from sae_utils.filters import Facts
 from sae_utils.matching import Pairs
 from sae_utils.store import Appender, Artefact, artefact, artefacts
 
+PUBLISHED, MASK, HOOK, CODES = "published", "mask", "hook", "TopK"
+VIEWS = (PUBLISHED, MASK, HOOK, CODES)
+"""each corrects one thing in the view before: padding is left out; the SAE reads its own hook; codes are after TopK"""
+
 
 class View(NamedTuple):
-    """Two sides seen in one way: all that the published procedure asks of them."""
+    """What one way of looking shows of two SAEs."""
 
     b_to_a: Pairs
-    """every live feature of B with its best of A"""
+    """every live feature of B with its best partner in A"""
     mutual: Pairs
     firings: tuple[np.ndarray, np.ndarray]
+    """of every feature of A and of B"""
     top: tuple[np.ndarray, np.ndarray]
-    """(features, top) token ids, -1 where a feature fires on fewer"""
+    """token ids (features, top) of A and of B, -1 where a feature fires on fewer positions"""
 
     def facts(self, words: list[str]) -> Facts:
-        """What filters ask; `words`: label of every token."""
+        """Facts for the filters; `words` are the labels of all tokens."""
         return Facts(*self.firings, *(labels.spell(top, labels.unspaced(words)) for top in self.top))
 
 
-def see(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> View:
-    """Correlate two sides (positions, features) at the positions `at`, and find the `top` top tokens of each feature.
+class Sides(NamedTuple):
+    """Two SAEs in several views."""
 
-    `tokens`, `documents`: of all positions.
+    views: dict[str, View]
+    words: list[str]
+    """label of every token"""
+    rows: tuple[np.ndarray, np.ndarray]
+    """decoder rows (features_a, d_a), (features_b, d_b)"""
+
+
+def view(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> View:
+    """Correlate codes (positions, features) at the positions `at`, and find `top` top tokens of each feature.
+
+    `tokens` and `documents` are those of all positions.
     """
     found = correlate.features(a, b, k=1, rows=at, threads=store.threads(), device=store.device())
-    one, two = (labels.label(x[at], tokens[at], documents[at], k=top, window=0) for x in (a, b))
+    of_a, of_b = (labels.label(x[at], tokens[at], documents[at], k=top, window=0) for x in (a, b))
     return View(
         matching.many_to_one(found, "b_to_a"),
         matching.mutual(found),
-        (one.firings, two.firings),
-        (one.token, two.token),
+        (of_a.firings, of_b.firings),
+        (of_a.token, of_b.token),
     )
+
+
+def sides(profile: Profile, a: str, b: str, most: int, top: int, names: Iterable[str] = VIEWS) -> Sides:
+    """Views of two dictionaries on the first matching rows, at no more than `most` positions.
+
+    Raises:
+        ValueError: their models do not read the same tokens.
+    """
+    readers = [pipeline.reader(profile, name) for name in (a, b)]
+    if readers[0].rows.key != readers[1].rows.key:
+        raise ValueError(f"{a} and {b} look at different tokens: their models need one tokenizer")
+    where, fed = positions_of(readers[0], most), inputs(profile, (a, b), most)
+    found = {}
+    for name in names:
+        if name == CODES:
+            found[name] = _of_codes(profile, a, b, where, top)
+            continue
+        sources = [[x.dictionary, fed[x.dictionary][name == HOOK]] for x in readers]
+        found[name] = read(partners(sources, where, top), "all" if name == PUBLISHED else "inside")
+    rows = [dictionaries.decoder(x.dictionary) for x in readers]
+    return Sides(found, pipeline.vocabulary(profile, a), (rows[0], rows[1]))
+
+
+def inputs(profile: Profile, names: Iterable[str], most: int) -> dict[Artefact, tuple[Artefact, Artefact]]:
+    """By dictionary, the activations at the input of its block, as published, and at its own hook.
+
+    One pass over a model serves all its dictionaries.
+    """
+    readers = [pipeline.reader(profile, name) for name in names]
+    hooks: dict[Artefact, dict[str, None]] = defaultdict(dict)
+    for x in readers:
+        hooks[x.model] |= dict.fromkeys((models.block_input(x.hook), x.hook))
+    found = {}
+    for x in readers:
+        made = activations_at(hooks[x.model], x.model, x.rows, positions_of(x, most))
+        found[x.dictionary] = made[models.block_input(x.hook)], made[x.hook]
+    return found
+
+
+def _of_codes(profile: Profile, a: str, b: str, where: Artefact, top: int) -> View:
+    """The view of stored codes, at the sites in the rows that `where` chose."""
+    x, y = (pipeline.features(profile, name) for name in (a, b))
+    at = np.flatnonzero(np.isin(x.sites.array("rows"), where.array("chosen")))
+    return view(x.codes, y.codes, at, x.sites.array("tokens"), x.sites.array("documents"), top)
+
+
+# --- positions, and what models and SAEs hold there
+
+
+def positions_of(reader: pipeline.Reader, most: int) -> Artefact:
+    """`positions` for the rows that a dictionary reads."""
+    return positions(reader.rows, most, reader.skip)
 
 
 @artefact
 def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, Any]:
-    """All positions of the first matching rows, at most `most`, every batch padded to its longest row.
+    """All positions of the first matching rows, at most `most`; every batch is padded to its longest row.
 
-    Arrays (positions,): `tokens`, `documents`, and `inside`, true where `activations.sites` would look. `chosen`: the
-    token rows, in order.
+    Arrays (positions,): `tokens`, `documents`, and `inside`, true at the positions of `activations.sites`. `chosen`
+    holds the row numbers, in order.
 
     Raises:
         ProfileError: not even one row fits.
     """
-    chosen = _fitting(rows, np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching")), most)
-    tokens, owners, inside = [], [], []
+    matching_rows = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching"))
+    chosen = matching_rows[: _number_that_fits(rows, matching_rows, most)]
+    parts: dict[str, list[np.ndarray]] = {"tokens": [], "documents": [], "inside": []}
     for batch in batching.in_order(chosen):
         width = rows.array("lengths")[batch].max()
-        tokens.append(rows.array("tokens")[batch, :width].ravel())
-        owners.append(rows.array("documents")[batch, :width].ravel())
-        inside.append((rows.array("places")[batch, :width] >= skip).ravel())
-    np.save(folder / "chosen.npy", chosen)
-    np.save(folder / "tokens.npy", np.concatenate(tokens))
-    np.save(folder / "documents.npy", np.concatenate(owners))
-    np.save(folder / "inside.npy", np.concatenate(inside))
-    return {"tokens": sum(map(len, tokens)), "documents": len(np.unique(np.concatenate(owners)))}
+        parts["tokens"].append(rows.array("tokens")[batch, :width].ravel())
+        parts["documents"].append(rows.array("documents")[batch, :width].ravel())
+        parts["inside"].append((rows.array("places")[batch, :width] >= skip).ravel())
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    for name, values in {**found, "chosen": chosen}.items():
+        np.save(folder / f"{name}.npy", values)
+    return {"tokens": len(found["tokens"]), "documents": len(np.unique(found["documents"]))}
 
 
-def _fitting(rows: Artefact, given: np.ndarray, most: int) -> np.ndarray:
-    """The first of the rows `given` that have at most so many positions with the padding of their batches."""
-    kept, left = 0, most
+def _number_that_fits(rows: Artefact, given: np.ndarray, most: int) -> int:
+    """How many of the first rows `given` have at most `most` positions, the padding of their batches included."""
+    number, left = 0, most
     for batch in batching.in_order(given):
         width = int(rows.array("lengths")[batch].max())
         fit = min(len(batch), left // width)
-        kept, left = kept + fit, left - fit * width
+        number, left = number + fit, left - fit * width
         if fit < len(batch):
             break
-    if not kept:
+    if not number:
         raise ProfileError(f"12_published_tables.positions: {most} are fewer than a row of the text has tokens")
-    return given[:kept]
+    return number
 
 
 @artefacts
 def activations_at(
     folders: dict[str, Path], model: Artefact, rows: Artefact, positions: Artefact
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Activations of a model at hooks, at every position: `values`, float32 (positions, d). One pass serves all hooks.
+    """Activations of a model at several hooks and all positions: `values`, float32 (positions, d), from one pass.
 
     Raises:
-        RuntimeError: a batch did not fit into the memory, whose parts are padded to other lengths.
+        RuntimeError: a batch did not fit into memory, and its parts would have other padding.
     """
     out: dict[str, Appender] = {}
-    chosen = batching.in_order(positions.array("chosen"))
+    batches = batching.in_order(positions.array("chosen"))
     with contextlib.ExitStack() as stack, tqdm(total=positions.meta["tokens"], desc="positions", leave=False) as bar:
-        for part in models.harvest(models.load(model), rows, chosen, list(folders), skip=0):
+        for part in models.harvest(models.load(model), rows, batches, list(folders), skip=0):
             for hook, found in part.activations.items():
                 x = found.flatten(0, 1).cpu().numpy()
                 if hook not in out:
@@ -122,32 +193,33 @@ def activations_at(
     yield from ((hook, {}) for hook in folders)
 
 
+# --- before the nonlinearity
+
+
 @artefact
 def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, top: int) -> dict[str, Any]:
-    """What two SAEs look like before their nonlinearity, at all positions and at those inside: `View` twice.
+    """The views of two SAEs before their nonlinearity, at all positions and at those inside, for `read`.
 
-    `sources`: of A and of B the dictionary, and the activations (`activations_at`) with which it is fed.
+    `sources`: of A and of B the dictionary and its input (`activations_at`).
     """
     drafts = [folder / side for side in "ab"]
-    a, b = (_before(draft, *source) for draft, source in zip(drafts, sources, strict=True))
+    a, b = (_rectified(draft, *source) for draft, source in zip(drafts, sources, strict=True))
     tokens, documents = positions.array("tokens"), positions.array("documents")
-    for name, at in (("all", np.arange(len(tokens))), ("inside", np.flatnonzero(positions.array("inside")))):
-        seen = see(a, b, at, tokens, documents, top)
-        for kind in ("b_to_a", "mutual"):
-            for field, values in vars(getattr(seen, kind)).items():
-                np.save(folder / f"{name}-{kind}-{field}.npy", values)
-        for side, firings, found in zip("ab", seen.firings, seen.top, strict=True):
-            np.save(folder / f"{name}-firings-{side}.npy", firings)
-            np.save(folder / f"{name}-top-{side}.npy", found)
-    for draft in drafts:  # half of all features are above 0 at a position: too much to be kept
-        for file in draft.iterdir():
-            file.unlink()
-        draft.rmdir()
+    for where, at in (("all", np.arange(len(tokens))), ("inside", np.flatnonzero(positions.array("inside")))):
+        found = view(a, b, at, tokens, documents, top)
+        for kind, pairs in (("b_to_a", found.b_to_a), ("mutual", found.mutual)):
+            for field, values in vars(pairs).items():
+                np.save(folder / f"{where}-{kind}-{field}.npy", values)
+        for side, firings, tops in zip("ab", found.firings, found.top, strict=True):
+            np.save(folder / f"{where}-firings-{side}.npy", firings)
+            np.save(folder / f"{where}-top-{side}.npy", tops)
+    for draft in drafts:  # half of all features are above 0 at a position, which is too much to keep
+        shutil.rmtree(draft)
     return {}
 
 
 def read(kept: Artefact, where: str) -> View:
-    """What `partners` kept, `where` "all" or "inside"."""
+    """The view that `partners` saved; `where` is "all" or "inside"."""
 
     def array(name: str) -> np.ndarray:
         return np.array(kept.array(f"{where}-{name}"))
@@ -157,20 +229,20 @@ def read(kept: Artefact, where: str) -> View:
     return View(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
 
 
-def _before(folder: Path, dictionary: Artefact, fed: Artefact) -> sparse.csr_array:
-    """The ReLU of pre-activations at every position: CSR (positions, features), memory-mapped in `folder`."""
+def _rectified(folder: Path, dictionary: Artefact, values: Artefact) -> sparse.csr_array:
+    """`rectified` of an SAE at every position: CSR (positions, features), memory-mapped in `folder`."""
     folder.mkdir()
-    sae, values = dictionaries.load(dictionary), fed.array("values")
-    starts = range(0, len(values), dictionaries.SEGMENT)
+    sae, x = dictionaries.load(dictionary), values.array("values")
+    starts = range(0, len(x), dictionaries.SEGMENT)
     with activations.Sparse(folder) as out, torch.no_grad():
         for start in tqdm(starts, "before the nonlinearity", leave=False, delay=models.DELAY):
-            x = torch.from_numpy(np.array(values[start : start + dictionaries.SEGMENT])).to(store.device())
-            out.append(before(sae, x))
+            part = torch.from_numpy(np.array(x[start : start + dictionaries.SEGMENT])).to(store.device())
+            out.append(rectified(sae, part))
     return activations.csr(folder, sae.cfg.d_sae)
 
 
-def before(sae: Any, x: torch.Tensor) -> torch.Tensor:
-    """ReLU of the pre-activations, without TopK or threshold: (tokens, features) for `x` (tokens, d).
+def rectified(sae: Any, x: torch.Tensor) -> torch.Tensor:
+    """ReLU of an SAE's pre-activations, without TopK or threshold: (tokens, features) for `x` (tokens, d).
 
     Raises ProfileError for a gated SAE, which has none.
     """
