@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = {  # of each the module whose `main` it is
+COMMANDS = {  # name -> (module with its `main`, purpose)
     "profile": ("profiles", "checks a profile and writes the parameters of its notebooks"),
     "execute": ("engine.build.execute", "runs one notebook of a profile"),
     "typeset": ("engine.build.typeset", "sets the paper of a profile"),
@@ -17,8 +17,8 @@ COMMANDS = {  # of each the module whose `main` it is
 
 
 def main() -> None:
-    """Run a command of the package; `run` runs any other, as `run jupyter lab`, on the pinned CPU code path."""
-    listed = "\n".join(f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items())
+    """Run a command of the package, or with `run` any program on the pinned CPU code path, as `run jupyter lab`."""
+    listed = "\n".join(f"  {name:<12} {purpose}" for name, (_, purpose) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m sae_utils",
         description=f"{main.__doc__}\n\n{listed}",

@@ -26,7 +26,7 @@ def index(tmp_path, monkeypatch):
     """A stand-in for PyTorch's index: one wheel, the CPU build of the pinned torch."""
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    version = environment.torch_from("cpu")[0].removeprefix("torch==") if sys.platform == "linux" else "0"
+    version = environment.torch_requirement("cpu")[0].removeprefix("torch==") if sys.platform == "linux" else "0"
     folder = tmp_path / "index" / "torch"
     folder.mkdir(parents=True)
     info = f"torch-{version}.dist-info"
@@ -46,10 +46,10 @@ def index(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the registry's build is the CPU one")
 def test_cpu_takes_the_build_of_pytorchs_index(bare, index):
-    asked = environment.torch_from("cpu", index)
+    asked = environment.torch_requirement("cpu", index)
     found = environment.wheels(bare, asked)
     assert list(found) == [asked[0].replace("==", " ")] and asked[0].endswith("+cpu")
-    assert environment.described(found).startswith(f"{asked[0].replace('==', ' ')}, the CPU build, 0.0 GB to download")
+    assert environment.describe(found).startswith(f"{asked[0].replace('==', ' ')}, the CPU build, 0.0 GB to download")
     environment.pip(bare, "install", *asked)
     done = subprocess.run([bare, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
     assert done.stdout.strip() == asked[0].removeprefix("torch==")
@@ -59,10 +59,10 @@ def test_the_cuda_build_is_named_with_its_size(tmp_path):
     file = tmp_path / "wheel"
     file.write_bytes(b"0" * 1000)
     found = {"torch 9": file.as_uri(), "nvidia-cudnn 1": "file:///nowhere", "triton 2": file.as_uri()}
-    said = environment.described(found)
+    said = environment.describe(found)
     assert said.startswith("torch 9, the CUDA build with 2 libraries") and "and more" in said and "TORCH=cpu" in said
-    assert "size unknown" in environment.described({"torch 9": "file:///nowhere"})
-    assert "already there" in environment.described({})
+    assert "size unknown" in environment.describe({"torch 9": "file:///nowhere"})
+    assert "already there" in environment.describe({})
 
 
 def test_no_environment_of_others_is_changed(bare, tmp_path, capsys, monkeypatch):

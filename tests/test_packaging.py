@@ -13,6 +13,9 @@ from sae_utils.engine.core.sources import INSTALLED_AS, PACKAGE, REPOSITORY
 from sae_utils.engine.params import NOTEBOOKS
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+ALL = EXTRAS["dev"]
+BROUGHT_ALONG = {"llvmlite": "numba is built on it"}
 UNSEEN = {"ipykernel": "runs the notebooks", "jinja2": "pandas sets tables with it"}
 PINS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text("utf-8").split())
 
@@ -40,11 +43,18 @@ def imported() -> set[str]:
 
 
 def test_the_dependencies_are_what_is_imported():
-    named = {canonical(name) for name in PROJECT["dependencies"]}
-    assert named - set(UNSEEN) == imported()
+    named = {canonical(name) for name in (*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"])}
+    assert named - set(UNSEEN) == imported() - set(BROUGHT_ALONG)
 
 
-@pytest.mark.parametrize("name", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]])
+def test_arrays_need_four_libraries_and_dev_brings_all():
+    assert PROJECT["dependencies"] == ["numba", "numpy", "pandas", "scipy"]
+    assert ALL[0] == f"{PROJECT['name']}[models,paper]"
+    conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text("utf-8"))
+    assert conda["dependencies"][-1]["pip"] == ["--constraint constraints.txt", "--editable .[dev]"]
+
+
+@pytest.mark.parametrize("name", [*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"], *ALL[1:]])
 def test_every_dependency_is_pinned(name):
     pins = {canonical(pin): version for pin, version in PINS.items()}
     assert canonical(name) in pins
