@@ -48,11 +48,10 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import pipeline, profiles, report, sweep, tables
-from sae_utils.engine.build import wording
 from sae_utils.engine.lms import cross_entropy
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import corpora, stories
-from sae_utils.studies.models_and_dictionaries import controls, training, truth
+from sae_utils.studies.models_and_dictionaries import control, description
 
 # %%
 run = profiles.start(profile, "00_models_and_dictionaries")
@@ -70,14 +69,14 @@ print(next(corpora.blocks(text)).texts[0])
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
 out.text("corpus", corpora.describe(run.corpus))
-out.text("toys", tables.yes(wording.toys(run)))
-out.text("classes known", tables.yes(wording.classes_known(run)))
-out.text("models are", wording.models(run))
-out.text("dictionaries are", wording.dictionaries(run))
-out.text("released", ", ".join(wording.released(run)))
-out.text("scope", wording.scope(run))
-out.text("pair", wording.pair(run, *run.common.primary.pair))
-out.text("negative is", wording.negative(run, control_negatives[0]))
+out.text("toys", tables.yes(description.all_toys(run)))
+out.text("classes known", tables.yes(description.classes_known(run)))
+out.text("models are", description.models(run))
+out.text("dictionaries are", description.dictionaries(run))
+out.text("released", ", ".join(description.released(run)))
+out.text("scope", description.scope(run))
+out.text("pair", description.pair(run, *run.common.primary.pair))
+out.text("negative is", description.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -91,7 +90,7 @@ split
 
 # %%
 losses = sweep.sweep(lambda name: pipeline.losses(run, name, judged_rows), run.models, "language models")
-sizes = {name: training.size(run, name) for name in losses}
+sizes = {name: description.size(run, name) for name in losses}
 language_models = pd.DataFrame(
     {
         "model": name,
@@ -106,7 +105,7 @@ nats = dict.fromkeys(["loss", "bigram", "unigram"], "{:.3f}")
 out.table("models", language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats})
 
 # %%
-trained = language_models[[training.finished(run, name) for name in losses]]  # not what it was on the way
+trained = language_models[[description.finished(run, name) for name in losses]]  # not what it was on the way
 beating = (trained.loss < trained.bigram).sum()
 out.number("trained models", len(trained), "{:d}")
 out.number("models beating the bigram", beating, "{:d}")
@@ -119,7 +118,7 @@ f"{beating} of {len(trained)} trained models beat the bigram"
 
 # %%
 rows = pipeline.training_rows(run, curve) if curve else None
-checkpoints = training.checkpoints(run, curve) if curve else {}
+checkpoints = description.checkpoints(run, curve) if curve else {}
 learning = {step: cross_entropy.held_out(x, rows, judged_rows).meta["model"] for step, x in checkpoints.items()}
 
 # %%
@@ -160,8 +159,8 @@ dictionaries = pd.DataFrame(
         "dead": found["dead"],
         "recovered": found["recovered"],
         "fits best at": located[name]["best"].removeprefix("blocks."),
-        "massive": training.massive(found),
-        "doubts": training.doubts(readers[name].dictionary, found),
+        "massive": description.massive(found),
+        "doubts": description.doubts(readers[name].dictionary, found),
     }
     for name, found in judged.items()
 )
@@ -175,8 +174,8 @@ out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
 out.number("judged tokens", judged[run.common.primary.pair[0]]["tokens"], "{:,}")
 for letter, name in zip("ab", run.common.primary.pair, strict=True):
-    out.text(f"side {letter}", wording.side(run, name, readers[name].width))
-out.text("site", wording.site(readers[run.common.primary.pair[0]].hook))
+    out.text(f"side {letter}", description.side(run, name, readers[name].width))
+out.text("site", description.site(readers[run.common.primary.pair[0]].hook))
 out.number("worst fvu", main.FVU.max(), "{:.3f}")
 out.number("least recovered", main.recovered.min(), "{:.3f}")
 out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
@@ -192,7 +191,7 @@ x, features = readers[name], pipeline.features(run, name)
 post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
 classes = features.sites.array("classes")
-classed = wording.classes_known(run)
+classed = description.classes_known(run)
 if not classed:
     out.absent("class", "no word of a known class")
 
@@ -200,7 +199,7 @@ if not classed:
 by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
 if classed:
     neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
-    singled = [truth.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
+    singled = [control.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
     by_class = pd.merge(*singled, on="class", suffixes=(" feature", " neuron"))
 
 # %%
@@ -248,7 +247,7 @@ correlated = sweep.sweep(
     lambda cell: pipeline.correlated(known[cell[0]], known[cell[1]], candidates), cells, "correlations"
 )
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
-compared = {cell: controls.shared(both, **settings) for cell, both in correlated.items()}
+compared = {cell: control.shared(both, **settings) for cell, both in correlated.items()}
 
 # %%
 control = pd.DataFrame(
@@ -260,7 +259,7 @@ control = pd.DataFrame(
         "held-out r": np.mean([compared[pair].r for pair in pairs]),
         "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
         "z": np.mean([compared[pair].z for pair in pairs]),
-        "p": controls.together([compared[pair].p for pair in pairs]),
+        "p": control.together([compared[pair].p for pair in pairs]),
     }
     for label, pairs in partners.items()
 )
@@ -275,7 +274,7 @@ out.table("control", control, shown)
 # %%
 seeds_enough = len(control_seeds) > 2
 gaps = {
-    quantity: controls.gap(compared, control_seeds, control_negatives, quantity)
+    quantity: control.gap(compared, control_seeds, control_negatives, quantity)
     for quantity in ("share", "geometry")
     if seeds_enough
 }
@@ -291,9 +290,9 @@ gaps
 
 # %%
 out.text("random negative", tables.yes(set(control_random) <= set(control_negatives)))
-out.text("limits", wording.limits(run))
-out.text("geometry", wording.measure(geometry))
-out.number("content", 100 * controls.CONTENT, "{:.0f}")
+out.text("limits", description.limits(run))
+out.text("geometry", description.measure(geometry))
+out.number("content", 100 * control.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
 against = control.set_index("against")["counterparts, of content"]

@@ -73,10 +73,10 @@ from sae_utils import (
     store,
     tables,
 )
-from sae_utils.engine.build import wording
 from sae_utils.engine.pairing import comparison
-from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import matched
+from sae_utils.studies.models_and_dictionaries import description
 
 # %%
 run = profiles.start(profile, "01_feature_matching")
@@ -166,13 +166,13 @@ for name, p in (("forward", forward), ("backward", backward)):
 documents = a.sites.array("documents")
 at, at_held_out = np.flatnonzero(on_matching), np.flatnonzero(on_held_out)
 chance = {
-    null.name: counterparts.maxima(a.codes, b.codes, at, null, m=permuted, seed=seed, threads=store.threads())
-    for null in counterparts.both_nulls(documents[at])
+    null.name: feature_matching.maxima(a.codes, b.codes, at, null, m=permuted, seed=seed, threads=store.threads())
+    for null in feature_matching.both_nulls(documents[at])
 }
 
 # %%
-p_forward = counterparts.conjunction(forward.r, [drawn.a[:, forward.a] for drawn in chance.values()])
-p_backward = counterparts.conjunction(backward.r, [drawn.b[:, backward.b] for drawn in chance.values()])
+p_forward = feature_matching.conjunction(forward.r, [drawn.a[:, forward.a] for drawn in chance.values()])
+p_backward = feature_matching.conjunction(backward.r, [drawn.b[:, backward.b] for drawn in chance.values()])
 least_p = 1 / (permuted + 1)  # of what exceeds every draw of both
 by_feature = pd.DataFrame({"firings": found.a.count[forward.a], "r": forward.r, "above both": p_forward <= least_p})
 out.number("above both", 100 * by_feature["above both"].mean(), "{:.0f}")
@@ -225,14 +225,16 @@ out.figure("maximum", figure)
 # %%
 halves = [
     correlate.features(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
-    for half in counterparts.document_halves(documents, at, seed=seed)
+    for half in feature_matching.document_halves(documents, at, seed=seed)
 ]
 ways = {
     "A to B": ("a", [matching.many_to_one(half, "a_to_b") for half in halves]),
     "B to A": ("b", [matching.many_to_one(half, "b_to_a") for half in halves]),
     "mutual": ("a", [matching.mutual(half) for half in halves]),
 }
-agreed = {name: counterparts.agreement(*both, side, m=permutations, seed=seed) for name, (side, both) in ways.items()}
+agreed = {
+    name: feature_matching.agreement(*both, side, m=permutations, seed=seed) for name, (side, both) in ways.items()
+}
 
 # %%
 stability = pd.DataFrame(
@@ -392,12 +394,12 @@ thresholds = np.linspace(0, 0.95, 20)
 grid = np.append(thresholds, counterpart)
 curves, unrelated = {}, {}
 for name, p in (("A to B", forward), ("B to A", backward)):
-    curves[name] = counterparts.curve(a.codes, b.codes, p, documents, on_held_out, grid)
-    unrelated[name] = counterparts.unrelated(a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed)
+    curves[name] = feature_matching.curve(a.codes, b.codes, p, documents, on_held_out, grid)
+    unrelated[name] = feature_matching.unrelated(a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed)
 
 
 # %%
-by_chance = {name: counterparts.reached(r, grid) for name, r in unrelated.items()}  # (nulls, draws, thresholds)
+by_chance = {name: feature_matching.reached(r, grid) for name, r in unrelated.items()}  # (nulls, draws, thresholds)
 highest = {name: x[..., -1].max() for name, x in by_chance.items()}
 for name, x in curves.items():
     out.number(f"share {name}", 100 * x.share[-1], "{:.0f}")
@@ -571,7 +573,7 @@ out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
 alike = first.p < 0.05 and first.excess > 0
 verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
-out.text("measure", wording.measure(primary.measure))
+out.text("measure", description.measure(primary.measure))
 out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)
 alike
 

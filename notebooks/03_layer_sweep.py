@@ -60,7 +60,7 @@ import seaborn as sns
 
 from sae_utils import pipeline, profiles, report, sweep, tables
 from sae_utils.studies.layer_sweep import cells, layers
-from sae_utils.studies.llm_vs_sae import baselines
+from sae_utils.studies.llm_vs_sae import units
 
 # %%
 run = profiles.start(profile, "03_layer_sweep")
@@ -71,7 +71,7 @@ layers.check(run, "03_layer_sweep", pairs, ceilings, negatives)
 main = layers.find(run, "primary.pair", grid, primary.pair)
 shown = layers.find(run, "03_layer_sweep.middle", grid, middle)
 names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
-block = {name: baselines.place(run, name)[1] for name in names}  # as the model counts, from 0
+block = {name: units.place(run, name)[1] for name in names}  # as the model counts, from 0
 blocks = {cell: f"{block[cell.a]}-{block[cell.b]}" for cell in grid}
 numbers = {pair: [[block[name] for name in side] for side in sides] for pair, sides in pairs.items()}
 

@@ -54,8 +54,8 @@ from matplotlib.ticker import SymmetricalLogLocator
 
 from sae_utils import inference, pipeline, profiles, report, significance, sweep, tables
 from sae_utils.engine.pairing import comparison
-from sae_utils.studies.feature_matching import counterparts
-from sae_utils.studies.llm_vs_sae import baselines, indexed, matched
+from sae_utils.studies import feature_matching
+from sae_utils.studies.llm_vs_sae import indexed, matched, units
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
 
 # %%
@@ -63,20 +63,18 @@ run = profiles.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
 candidates, counterpart = partners["candidates"], partners["counterpart"]
-SAE, NEURONS, OUTPUTS = baselines.SAE, baselines.NEURONS, baselines.OUTPUTS
+SAE, NEURONS, OUTPUTS = units.SAE, units.NEURONS, units.OUTPUTS
 grid = {
-    (a, b): f"{baselines.place(run, a)[1]} x {baselines.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
+    (a, b): f"{units.place(run, a)[1]} x {units.place(run, b)[1]}{', primary' if (a, b) == primary else ''}"
     for a, b in [*itertools.product(*layers), primary]
 }
 beside = {pair: f"seed: {pair[0]}" for pair in seeds.items()} | {tuple(pair): name for name, pair in controls.items()}
 for name in itertools.chain(*beside):
-    baselines.place(run, name)  # complains of a name that nothing defines before anything runs
-cells = [(*pair, kind) for pair in grid for kind in baselines.KINDS]
+    units.place(run, name)  # complains of a name that nothing defines before anything runs
+cells = [(*pair, kind) for pair in grid for kind in units.KINDS]
 cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
-baselines.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
-found = sweep.sweep(
-    lambda cell: baselines.compare(baselines.pair(run, *cell, candidates), cell[2]), cells, "layer pairs"
-)
+units.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
+found = sweep.sweep(lambda cell: units.compare(units.pair(run, *cell, candidates), cell[2]), cells, "layer pairs")
 
 # %% [markdown]
 # ## Are the pairs arranged alike? SAE features and neurons at one n
@@ -145,7 +143,7 @@ out.table("controls", theirs, tables.formats(theirs))
 # has no logarithm: the axis is linear where the nulls are and logarithmic beyond.
 
 # %%
-own = {x: f"{side}{baselines.place(run, x)[1]}" for side, names in zip("AB", layers, strict=True) for x in names}
+own = {x: f"{side}{units.place(run, x)[1]}" for side, names in zip("AB", layers, strict=True) for x in names}
 ticks = {pair: label.partition(",")[0].replace(" x ", "-") for pair, label in grid.items()}
 ticks |= {pair: own.get(pair[0], pair[0]) for pair in seeds.items()}
 ticks |= {tuple(pair): name.replace(" ", "\n", 1) for name, pair in controls.items()}
@@ -315,9 +313,9 @@ out.number("caliper", caliper)
 # for the one-to-one pairs with the largest sum of correlations; p not corrected.
 
 # %%
-kinds = {kind: found[*primary, kind] for kind in baselines.KINDS}
-both = {kind: baselines.pair(run, *primary, kind, candidates) for kind in kinds}
-optimal = {kind: baselines.compare(x, kind, one_to_one="optimal") for kind, x in both.items()}
+kinds = {kind: found[*primary, kind] for kind in units.KINDS}
+both = {kind: units.pair(run, *primary, kind, candidates) for kind in kinds}
+optimal = {kind: units.compare(x, kind, one_to_one="optimal") for kind, x in both.items()}
 names = list(dict.fromkeys([measure, *secondary_measures]))
 other = {
     (how, kind): those[kind]
@@ -349,8 +347,8 @@ pairing = pd.DataFrame(
         "A": a,
         "B": b,
         "units": kind,
-        "activations": baselines.KINDS[kind].activations,
-        "by": "|r|" if baselines.KINDS[kind].either_sign else "r",
+        "activations": units.KINDS[kind].activations,
+        "by": "|r|" if units.KINDS[kind].either_sign else "r",
         "d": x.d,
         "of A": x.live[0],
         "of B": x.live[1],
@@ -370,7 +368,7 @@ order = {"index": "units", "columns": ["A", "B"], "sort": False}
 titles = {"held out": "mean held-out r of the pairs", "counterparts": "share of A with a counterpart"}
 figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.3), sharey=True)
 for axis, (value, title) in zip(axes, titles.items(), strict=True):
-    shown = ours.pivot_table(value, **order).loc[list(baselines.KINDS), list(grid)]
+    shown = ours.pivot_table(value, **order).loc[list(units.KINDS), list(grid)]
     axis.imshow(shown, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (i, j), number in np.ndenumerate(shown.to_numpy()):
         axis.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=7, color="w" if number < 0.55 else "k")
@@ -390,7 +388,7 @@ out.figure("pairing", figure)
 # %%
 at, documents = np.flatnonzero(both[SAE].on_held_out), both[SAE].a.sites.array("documents")
 unrelated = {
-    kind: counterparts.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, documents, m=permuted, seed=seed)
+    kind: feature_matching.unrelated(x.a.codes, x.b.codes, kinds[kind].pairs, at, documents, m=permuted, seed=seed)
     for kind, x in both.items()
 }
 
@@ -408,7 +406,7 @@ out.table("pairing", told, counts | dict.fromkeys(told.columns[7:], "{:.2f}") | 
 figure, axes = plt.subplots(figsize=(4.8, 2.4))
 levels = np.linspace(0, 1, 101)
 for kind, x in kinds.items():
-    style = ":" if baselines.KINDS[kind].either_sign else "-"
+    style = ":" if units.KINDS[kind].either_sign else "-"
     axes.plot(levels, [x.kept(r) for r in levels], style, linewidth=1.3, label=kind)
 axes.axvline(counterpart, color=report.NULL, linewidth=0.6)
 axes.set(xlabel="least held-out correlation", ylabel="share of live units of A", ylim=(0, None))
@@ -417,12 +415,12 @@ out.figure("retention", figure)
 
 # %%
 means = ours.groupby("units").counterparts.mean()
-named = {"sae": SAE, "neurons": NEURONS, "random": baselines.RANDOM, "principal": baselines.PRINCIPAL}
+named = {"sae": SAE, "neurons": NEURONS, "random": units.RANDOM, "principal": units.PRINCIPAL}
 for name, kind in named.items():
     out.number(f"counterparts {name}", 100 * means[kind], "{:.0f}")
 kept = ours.pivot_table("counterparts", index=["A", "B"], columns="units", sort=False)
 out.text("sae above neurons", tables.among(list(kept.index), set(kept.index[kept[SAE] > kept[NEURONS]])))
-random_above = set(kept.index[kept[baselines.RANDOM] >= kept[SAE]])
+random_above = set(kept.index[kept[units.RANDOM] >= kept[SAE]])
 out.text("random above sae", tables.among(list(kept.index), random_above))
 out.number("highest by chance", first["null r"].max(), "{:.3f}")
 out.number("by chance", 100 * ours.chance.mean(), "{:.0f}")
@@ -441,13 +439,13 @@ kept
 # %%
 beginnings = indexed.layers(run, "04_llm_vs_sae", by_index)
 layers_of = {names: indexed.pair(run, *names, candidates) for names in beginnings}
-units = {
+by_position = {
     names: indexed.compare(x, m=permutations, seed=(seed, 5, number))
     for number, (names, x) in enumerate(layers_of.items())
 }
 ways = {
     (*names, how): (x, a, b)
-    for names, x in units.items()
+    for names, x in by_position.items()
     for how, (a, b) in {"index": (x.unit, x.unit), "correlation": x.mutual}.items()
 }
 sides = {cell: (layers_of[cell[:2]].a.decoder[a], layers_of[cell[:2]].b.decoder[b]) for cell, (_, a, b) in ways.items()}
@@ -470,7 +468,7 @@ numbered = pd.DataFrame(
     | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
-in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in units.items()})
+in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in by_position.items()})
 beyond = {names for names, p in in_order.items() if p["r"] < 0.05}
 alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < 0.05}
 verdict = f"Neurons of one index correlate beyond a shuffled index in {tables.among(beginnings, beyond)} layers"

@@ -56,8 +56,7 @@ import pandas as pd
 from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
 from sae_utils.engine.pairing import comparison
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies import across_tokenizers
-from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies import across_tokenizers, feature_matching
 from sae_utils.studies.layer_sweep import cells
 from sae_utils.studies.llm_vs_sae import matched
 
@@ -170,7 +169,7 @@ for key, (a, b) in sides.items():
     held_out, p = np.flatnonzero(both[key].on_held_out), mutual[key]
     off[key] = correlate.pairs(a.codes, b.codes, p.a, p.b, rows=held_out[:-1], rows_b=held_out[1:])
     documents = a.sites.array("documents")
-    drawn = counterparts.unrelated(a.codes, b.codes, p, held_out, documents, m=permuted, seed=seed)
+    drawn = feature_matching.unrelated(a.codes, b.codes, p, held_out, documents, m=permuted, seed=seed)
     chance[key] = max(tables.average(np.abs(r)) for r in drawn)
 
 # %%

@@ -75,7 +75,7 @@ def within_documents(document: np.ndarray) -> Null:
     """Permutations of token rows within documents, for activations: `document` (tokens,) int, nondecreasing.
 
     Permute the rows of one side's activations, match again, and hold the statistic against `significance.summarise`.
-    Alone it takes for a relation that two features fire in runs; see `counterparts.both_nulls`.
+    Alone it takes for a relation that two features fire in runs; see `feature_matching.both_nulls`.
     """
     return strata(document, name="tokens permuted within documents")
 

@@ -14,7 +14,7 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import cross_entropy, hooking, models, pretrained
 from sae_utils.engine.saes import quality
 from sae_utils.store import Artefact
-from sae_utils.studies.llm_vs_sae import bases
+from sae_utils.studies.llm_vs_sae import units
 
 SHAPE = {
     "hidden_size": 32, "n_embd": 32, "num_hidden_layers": 2, "n_layer": 2, "num_attention_heads": 4, "n_head": 4,
@@ -122,7 +122,7 @@ def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
     ):
         hooking.confirm(experts, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral"):
-        bases.output_weights.__wrapped__(tmp_path, model, 1)
+        units.output_weights.__wrapped__(tmp_path, model, 1)
     bloom = models.load(made(tmp_path, words, "bloom", apply_residual_connection_post_layernorm=True))
     hooking.confirm(bloom, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.hook_mlp_out': in org/bloom"):
@@ -234,7 +234,7 @@ def test_another_basis_may_reach_beyond_float16(tmp_path):
     values = Artefact("values", place, {})
     (tmp_path / "turned").mkdir()
     with pytest.raises(ProfileError, match=r"a principal basis: an activation of 2\.4e\+05 is beyond the 65504"):
-        bases.turned.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
+        units.turned.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
 
 
 def test_weights_that_are_no_numbers_are_named(tmp_path, words):

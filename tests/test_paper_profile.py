@@ -18,7 +18,7 @@ from sae_utils.engine import params
 from sae_utils.engine.build import plan
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.saes import releases
-from sae_utils.studies.models_and_dictionaries import training
+from sae_utils.studies.models_and_dictionaries import description
 from sae_utils.studies.semantic_subspaces import word2vec
 
 
@@ -71,13 +71,14 @@ def test_models_have_losses_and_random_twins(profile, cached):
 
 
 def test_training_steps_are_those_of_the_revisions(profile, cached):
-    found = training.checkpoints(profile, "pythia_70m")
+    found = description.checkpoints(profile, "pythia_70m")
     assert list(found) == [64, 512, 4000, 32000, 143000]
     assert len({x.key for x in found.values()}) == 5
-    assert training.size(profile, "pythia_70m_step512") == (6, 32, training.size(profile, "random_70m")[2], 512)
-    assert np.isnan(training.size(profile, "pythia_70m").steps) and training.size(profile, "random_70m").steps == 0
+    assert description.size(profile, "pythia_70m_step512") == (6, 32, description.size(profile, "random_70m")[2], 512)
+    assert np.isnan(description.size(profile, "pythia_70m").steps)
+    assert description.size(profile, "random_70m").steps == 0
     with pytest.raises(ProfileError, match=r"models\.gpt2: none of its checkpoints is known.*revision: step1000"):
-        training.checkpoints(profile, "gpt2")
+        description.checkpoints(profile, "gpt2")
 
 
 def test_word_vectors_are_those_of_google_news(profile, cached):

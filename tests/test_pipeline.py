@@ -7,7 +7,7 @@ from sae_utils import matching, pipeline, profiles
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import models
 from sae_utils.engine.saes import activations
-from sae_utils.studies.llm_vs_sae import baselines
+from sae_utils.studies.llm_vs_sae import units
 
 
 @pytest.fixture
@@ -67,17 +67,17 @@ def test_codes_of_one_model_share_a_pass(wide, passes):
 
 @pytest.mark.parametrize("wide", [9], indirect=True)
 def test_units_of_one_model_share_a_pass(wide, passes):
-    kinds = [baselines.NEURONS, baselines.RESIDUAL, baselines.RANDOM]
-    units = [(name, kind) for name in ("below", "two_layer") for kind in kinds]
+    kinds = [units.NEURONS, units.RESIDUAL, units.RANDOM]
+    cells = [(name, kind) for name in ("below", "two_layer") for kind in kinds]
     pipeline.readers(wide, ["below", "two_layer", "one_layer"])
     passes.clear()
-    baselines.prepare(wide, [*units, ("one_layer", baselines.SAE)])
+    units.prepare(wide, [*cells, ("one_layer", units.SAE)])
     kinds_of_hook = ("hook_mlp_out", "hook_resid_post", "mlp.hook_post")
     every = sorted(f"blocks.{block}.{kind}" for block in (0, 1) for kind in kinds_of_hook)
     assert every in passes and {tuple(hooks) for hooks in passes} == {tuple(every), (BOTH[0],)}
     passes.clear()
-    for name, kind in units:
-        assert baselines.features(wide, name, kind).codes.shape[0] > 0
+    for name, kind in cells:
+        assert units.features(wide, name, kind).codes.shape[0] > 0
     assert passes == []
 
 

@@ -19,8 +19,8 @@ from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.pipeline import Correlated, Features
 from sae_utils.significance import Result
-from sae_utils.studies.llm_vs_sae import baselines, bases
-from sae_utils.studies.models_and_dictionaries import training
+from sae_utils.studies.llm_vs_sae import units
+from sae_utils.studies.models_and_dictionaries import description
 
 
 class Indexed(NamedTuple):
@@ -55,7 +55,7 @@ def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[t
     """
     where, found = f"params/{profile.name}.yaml: {notebook}.by_index", []
     for name, others in listed.items():
-        baselines.place(profile, name)
+        units.place(profile, name)
         if not isinstance(others, list):
             raise ProfileError(f"{where}.{name}: expected a list of models, found {others!r}")
         for other in others:
@@ -73,19 +73,19 @@ def pair(profile: Profile, name: str, other: str, k: int) -> Correlated:
     Raises:
         ProfileError: the models differ in their tokenizer, or in the shape of the layer.
     """
-    _, block = baselines.place(profile, name)
+    _, block = units.place(profile, name)
     model, rows, skip = pipeline.model(profile, other), pipeline.rows(profile, other), profile.common.skip
-    sites, a = activations.sites(rows, skip), baselines.features(profile, name, baselines.NEURONS)
+    sites, a = activations.sites(rows, skip), units.features(profile, name, units.NEURONS)
     key = f"params/{profile.name}.yaml: models.{other}"
     if sites.key != a.sites.key:
         raise ProfileError(f"{key}: another tokenizer than that of {name}: an index needs two models of one shape")
-    if block >= (deep := training.size(profile, other).layers):
+    if block >= (deep := description.size(profile, other).layers):
         raise ProfileError(f"{key}: {name} reads block {block}, and it has {deep} blocks: an index needs one shape")
-    weights = bases.output_weights(model, block).array("rows")
+    weights = units.output_weights(model, block).array("rows")
     if weights.shape != a.decoder.shape:
         shapes = " and ".join(f"{len(rows)} neurons of width {rows.shape[1]}" for rows in (a.decoder, weights))
         raise ProfileError(f"{key}: block {block} of {name} and of {other} have {shapes}: an index needs one shape")
-    hook = f"blocks.{block}.{baselines.KINDS[baselines.NEURONS].activations}"
+    hook = f"blocks.{block}.{units.KINDS[units.NEURONS].activations}"
     kept = activations.neurons([hook], model, rows, sites, skip)[hook]
     return pipeline.correlated(a, Features(activations.matrix(kept), weights, sites, kept), k)
 

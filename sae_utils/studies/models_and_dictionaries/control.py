@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from sae_utils import correlate, matching, significance
@@ -111,3 +112,60 @@ def gap(
         return float(np.mean([getattr(x, quantity) for x in within]) - np.mean([getattr(x, quantity) for x in against]))
 
     return intervals.jackknife(difference, np.arange(len(seeds)))
+
+
+def best_f1(
+    activations: Any, classes: np.ndarray, fit: np.ndarray, judge: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
+    """The feature and threshold with the highest F1 for each class on the tokens `fit`, and their F1 on `judge`.
+
+    A feature predicts a class where its activation is at least the threshold; every threshold at which a token of `fit`
+    changes sides is tried (for sparse codes: above zero). F1 = 2 TP / (predicted + true).
+
+    Args:
+        activations: (tokens, features), sparse CSR or dense.
+        classes: (tokens,) index into `names`, -1 where there is none.
+        fit: (n,) token numbers that choose feature and threshold.
+        judge: (m,) other token numbers.
+        names: of the classes; those without a token in `fit` or `judge` are left out.
+
+    Returns:
+        One row a class: class, feature, threshold, fit (F1), F1 (on `judge`).
+    """
+    columns = sparse.csc_array(activations[fit]) if sparse.issparse(activations) else np.asarray(activations[fit])
+    present = [c for c in range(len(names)) if (classes[fit] == c).any() and (classes[judge] == c).any()]
+    member = classes[fit][:, None] == np.array(present)  # (n, classes)
+    size = member.sum(0)
+    best = np.zeros(len(present))
+    feature = np.zeros(len(present), int)
+    threshold = np.full(len(present), np.inf)
+    for number in range(activations.shape[1]):
+        value, token = _column(columns, number)
+        order = np.argsort(-value, kind="stable")
+        value = value[order]
+        hits = np.cumsum(member[token[order]], axis=0, dtype=np.int32)
+        f1 = 2 * hits / (np.arange(1, len(value) + 1)[:, None] + size)
+        f1[:-1][value[:-1] == value[1:]] = 0  # no threshold falls between equal values
+        for c in np.flatnonzero(f1.max(0, initial=0) > best):
+            at = int(f1[:, c].argmax())
+            best[c], feature[c], threshold[c] = f1[at, c], number, value[at]
+    chosen = activations[judge][:, feature]
+    fires = (chosen.toarray() if sparse.issparse(chosen) else np.asarray(chosen)) >= threshold
+    truth = classes[judge][:, None] == np.array(present)
+    judged = 2 * (fires & truth).sum(0) / np.maximum(fires.sum(0) + truth.sum(0), 1)
+    return pd.DataFrame(
+        {
+            "class": [names[c] for c in present],
+            "feature": feature,
+            "threshold": threshold,
+            "fit": best,
+            "F1": judged,
+        }
+    )
+
+
+def _column(columns: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
+    if not sparse.issparse(columns):
+        return columns[:, number], np.arange(len(columns))
+    span = slice(columns.indptr[number], columns.indptr[number + 1])
+    return columns.data[span], columns.indices[span]

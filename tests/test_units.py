@@ -11,8 +11,8 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.kernels import sides
 from sae_utils.engine.lms import models
 from sae_utils.engine.saes import activations
-from sae_utils.studies.llm_vs_sae import baselines
-from sae_utils.studies.llm_vs_sae.baselines import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
+from sae_utils.studies.llm_vs_sae import units
+from sae_utils.studies.llm_vs_sae.units import EITHER, KINDS, NEURONS, OUTPUTS, PRINCIPAL, RANDOM, RESIDUAL, SAE
 
 NAMES = ("one_layer", "two_layer")
 BASES = (EITHER, RESIDUAL, RANDOM, PRINCIPAL)
@@ -52,7 +52,7 @@ def mutual(r: np.ndarray) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_neurons_write_the_output_of_their_layer(world, name):
     """Activations times output weights plus bias are the activations that the SAE reads."""
-    neurons, outputs = (baselines.features(world, name, kind) for kind in (NEURONS, OUTPUTS))
+    neurons, outputs = (units.features(world, name, kind) for kind in (NEURONS, OUTPUTS))
     source = pipeline.reader(world, name)
     bias = models.load(source.model).blocks[models.block_of(source.hook)].mlp.b_out.detach().numpy()
     assert neurons.codes.shape[1] == len(neurons.decoder) == 32 and outputs.codes.shape[1] == len(outputs.decoder) == 16
@@ -62,23 +62,23 @@ def test_neurons_write_the_output_of_their_layer(world, name):
 
 
 def test_rows_of_output_dimensions_are_their_incoming_weights(world):
-    neurons, outputs = (baselines.features(world, "two_layer", kind) for kind in (NEURONS, OUTPUTS))
+    neurons, outputs = (units.features(world, "two_layer", kind) for kind in (NEURONS, OUTPUTS))
     np.testing.assert_array_equal(outputs.decoder, neurons.decoder.T)
 
 
 def test_sae_features_are_those_of_the_pipeline(world):
-    found, expected = baselines.features(world, "one_layer", SAE), pipeline.features(world, "one_layer")
+    found, expected = units.features(world, "one_layer", SAE), pipeline.features(world, "one_layer")
     assert found.kept.key == expected.kept.key
     np.testing.assert_array_equal(found.decoder, expected.decoder)
 
 
 def test_all_kinds_look_at_the_same_tokens(world):
-    assert len({baselines.features(world, "one_layer", kind).sites.key for kind in KINDS}) == 1
+    assert len({units.features(world, "one_layer", kind).sites.key for kind in KINDS}) == 1
 
 
 @pytest.mark.parametrize("kind", BASES)
 def test_rows_of_a_basis_are_orthonormal_and_its_codes_are_seen_from_them(world, kind):
-    found = baselines.features(world, "two_layer", kind)
+    found = units.features(world, "two_layer", kind)
     source = pipeline.reader(world, "two_layer")
     hook = "blocks.1.hook_resid_post" if kind == RESIDUAL else source.hook
     x = neurons_at(source, found.sites, hook)
@@ -94,7 +94,7 @@ def test_why_orthonormal_rows_are_not_scored():
 
 
 def test_principal_components_are_fitted_on_the_matching_documents_alone(world):
-    found = baselines.features(world, "two_layer", PRINCIPAL)
+    found = units.features(world, "two_layer", PRINCIPAL)
     source = pipeline.reader(world, "two_layer")
     x = neurons_at(source, found.sites, source.hook)
     x = x.astype(np.float64)
@@ -109,13 +109,13 @@ def test_principal_components_are_fitted_on_the_matching_documents_alone(world):
 
 def test_what_does_not_exist_is_named(world):
     with pytest.raises(ValueError, match="kind 'neuron': known are SAE features, MLP neurons"):
-        baselines.features(world, "one_layer", "neuron")
+        units.features(world, "one_layer", "neuron")
 
 
 def test_the_layer_that_a_dictionary_reads(world):
-    assert baselines.place(world, "two_layer") == ("two_layer", 1)
+    assert units.place(world, "two_layer") == ("two_layer", 1)
     with pytest.raises(ProfileError, match=r"params/world\.yaml: no dictionary is called 'two_layers'; .*two_layer"):
-        baselines.place(world, "two_layers")
+        units.place(world, "two_layers")
 
 
 # --- pairs
@@ -123,9 +123,9 @@ def test_the_layer_that_a_dictionary_reads(world):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs_are_those_of_all_correlations(world, kind):
-    both = baselines.pair(world, *NAMES, kind, 8)
-    found = baselines.compare(both, kind)
-    x, y = (dense(baselines.features(world, name, kind)) for name in NAMES)
+    both = units.pair(world, *NAMES, kind, 8)
+    found = units.compare(both, kind)
+    x, y = (dense(units.features(world, name, kind)) for name in NAMES)
     chosen, judged = both.on_matching, both.on_held_out
     r, out = correlations(x[chosen], y[chosen]), correlations(x[judged], y[judged])
     a, b = found.pairs.a, found.pairs.b
@@ -135,16 +135,16 @@ def test_pairs_are_those_of_all_correlations(world, kind):
     np.testing.assert_allclose(found.held_out, out[a, b] * sign, atol=1e-4)
     assert found.live == tuple((np.std(side[chosen], axis=0) > 0).sum() for side in (x, y))
     assert found.retention == found.n / found.live[0]
-    assert found.d == ", ".join(str(baselines.features(world, name, kind).decoder.shape[1]) for name in NAMES)
+    assert found.d == ", ".join(str(units.features(world, name, kind).decoder.shape[1]) for name in NAMES)
     assert found.kept(0.5) == np.mean(found.held_out >= 0.5) * found.retention
     for rows, name, places in zip(found.rows, NAMES, (a, b), strict=True):
-        np.testing.assert_array_equal(rows, baselines.features(world, name, kind).decoder[places])
+        np.testing.assert_array_equal(rows, units.features(world, name, kind).decoder[places])
 
 
 @pytest.mark.parametrize("kind", [NEURONS, RANDOM])
 def test_one_to_one_pairs_have_the_largest_sum(world, kind):
-    both = baselines.pair(world, *NAMES, kind, 8)
-    found = baselines.compare(both, kind, one_to_one="optimal")
+    both = units.pair(world, *NAMES, kind, 8)
+    found = units.compare(both, kind, one_to_one="optimal")
     r = both.found.block()
     assert found.pairs.r.sum() == pytest.approx(r[linear_sum_assignment(-r)].sum(), abs=1e-4)
     assert found.n == min(found.live)
@@ -156,7 +156,7 @@ def test_a_direction_and_its_opposite_are_one():
     shared = generator.normal(size=(500, 6))
     x, y = (shared @ ortho_group.rvs(6, random_state=s) + 0.3 * generator.normal(size=(500, 6)) for s in (1, 2))
     turned = y * np.array([1, -1, 1, -1, -1, 1])
-    one, other = (baselines.either_sign(prepared(x), prepared(side), 3) for side in (y, turned))
+    one, other = (units.either_sign(prepared(x), prepared(side), 3) for side in (y, turned))
     for first, second in zip(one.a_to_b[:2] + one.b_to_a[:2], other.a_to_b[:2] + other.b_to_a[:2], strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
     for match in (matching.mutual, matching.greedy, matching.optimal):
@@ -170,7 +170,7 @@ def test_a_direction_and_its_opposite_are_one():
 def test_correlations_that_are_held_are_the_same():
     generator = np.random.default_rng(0)
     found = correlate.features(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
-    held = baselines.whole(found)
+    held = units.whole(found)
     for rows, columns in ((None, None), ([4, 1], None), (None, [6, 0, 2]), ([3, 0], [1, 5])):
         np.testing.assert_allclose(held.block(rows, columns), found.block(rows, columns), atol=1e-6)
     assert matching.optimal(held).b.tolist() == matching.optimal(found).b.tolist()
@@ -179,13 +179,13 @@ def test_correlations_that_are_held_are_the_same():
 def test_dead_units_have_no_partner_of_either_sign():
     x = np.random.default_rng(0).normal(size=(100, 4))
     x[:, 2] = 3
-    found = baselines.either_sign(prepared(x), prepared(x), 4)
+    found = units.either_sign(prepared(x), prepared(x), 4)
     assert (found.a_to_b.index[2] == -1).all() and np.isnan(found.a_to_b.r[2]).all()
     assert matching.mutual(found).a.tolist() == [0, 1, 3]
 
 
 def test_how_many_mutual_pairs_chance_gives(world):
-    found = baselines.compare(baselines.pair(world, *NAMES, NEURONS, 8), NEURONS)
+    found = units.compare(units.pair(world, *NAMES, NEURONS, 8), NEURONS)
     live_a, live_b = found.live
     generator = np.random.default_rng(0)
     drawn = [len(mutual(generator.random((live_a, live_b)))) / live_a for _ in range(400)]

@@ -5,7 +5,7 @@ from scipy.stats import binom, t
 
 from sae_utils import correlate, matching, nulls
 from sae_utils.engine.chance import intervals
-from sae_utils.studies.feature_matching import counterparts
+from sae_utils.studies import feature_matching
 
 
 def codes(generator, tokens, width, density=0.1):
@@ -33,7 +33,7 @@ def test_a_curve_is_the_jackknife_by_hand(world):
     rows = np.flatnonzero(document >= 15)
     chosen = matching.many_to_one(correlate.features(a, b, k=12, rows=document < 15))
     thresholds = [0.0, 0.5, 0.9]
-    found = counterparts.curve(a, b, chosen, document, rows, thresholds)
+    found = feature_matching.curve(a, b, chosen, document, rows, thresholds)
     x, y = a.toarray()[rows][:, chosen.a], b.toarray()[rows][:, chosen.b]
     group = intervals.dealt(document[rows])
 
@@ -49,7 +49,7 @@ def test_a_curve_is_the_jackknife_by_hand(world):
     np.testing.assert_allclose(found.high, np.clip(everything + reach + 1 / 12, 0, 1))
     assert 0 < found.share[2] < found.share[0] == 1
     assert (found.judged, found.unjudged, found.documents, found.groups) == (12, 0, 25, 20)
-    masked = counterparts.curve(a, b, chosen, document, document >= 15, thresholds)
+    masked = feature_matching.curve(a, b, chosen, document, document >= 15, thresholds)
     np.testing.assert_array_equal(masked.low, found.low)
 
 
@@ -59,7 +59,7 @@ def test_a_feature_dead_among_the_judges_is_counted_and_not_judged(world):
     dense[document >= 20, 4] = 0
     chosen = matching.many_to_one(correlate.features(csr(dense), b, k=12, rows=document < 20))
     assert len(chosen.a) == 12
-    found = counterparts.curve(csr(dense), b, chosen, document, document >= 20, [-1.0])
+    found = feature_matching.curve(csr(dense), b, chosen, document, document >= 20, [-1.0])
     assert found.share == found.high == 1 and found.low == 1 - 1 / 11 and (found.judged, found.unjudged) == (11, 1)
 
 
@@ -72,7 +72,7 @@ def test_a_dictionary_has_a_counterpart_in_itself_though_each_feature_is_in_one_
     generator = np.random.default_rng(0)
     document, home = np.repeat(np.arange(200), 30), generator.integers(200, size=100)
     a = csr((document[:, None] == home) * generator.random((6000, 100)))
-    found = counterparts.curve(a, a, same(100), document, document >= 0, [0.5, 0.99])
+    found = feature_matching.curve(a, a, same(100), document, document >= 0, [0.5, 0.99])
     assert found.share.tolist() == found.high.tolist() == [1, 1] and found.low.tolist() == [0.99, 0.99]
 
 
@@ -109,7 +109,7 @@ def test_intervals_of_a_share_hold_its_expected_value(draw):
     found = []
     for seed in range(60):
         a, b, document = draw(np.random.default_rng([1, seed]))
-        found.append(counterparts.curve(a, b, same(a.shape[1]), document, document >= 0, [0.3, 0.5, 0.7])[1:4])
+        found.append(feature_matching.curve(a, b, same(a.shape[1]), document, document >= 0, [0.3, 0.5, 0.7])[1:4])
     share, low, high = np.array(found).transpose(1, 0, 2)
     truth = share.mean(axis=0)
     assert ((low <= share) & (share <= high)).all()
@@ -120,23 +120,23 @@ def test_a_curve_refuses_too_little(world):
     a, b, document, _ = world
     chosen = matching.many_to_one(correlate.features(a, b, k=12))
     with pytest.raises(ValueError, match="2 documents judge 12 pairs"):
-        counterparts.curve(a, b, chosen, document, document < 2, [0.5])
+        feature_matching.curve(a, b, chosen, document, document < 2, [0.5])
     silent = csr(np.where(document[:, None] < 5, 0, a.toarray()))
     with pytest.raises(ValueError, match="rows asks for token"):
-        counterparts.curve(a, b, chosen, document, [len(document)], [0.5])
+        feature_matching.curve(a, b, chosen, document, [len(document)], [0.5])
     with pytest.raises(ValueError, match="of which 0 fire there"):
-        counterparts.curve(silent, b, chosen, document, document < 5, [0.5])
+        feature_matching.curve(silent, b, chosen, document, document < 5, [0.5])
 
 
 def test_documents_move_as_wholes():
     document = np.array([3, 3, 4, 7, 7, 7, 9])
-    for row in counterparts.documents_permuted(document).draw(np.random.default_rng(0), 50, 7):
+    for row in feature_matching.documents_permuted(document).draw(np.random.default_rng(0), 50, 7):
         assert sorted(row) == list(range(7))
         moved = document[row]
         edges = np.flatnonzero(np.diff(moved))
         assert len(edges) == 3, "a document was torn apart"
         assert all((np.diff(row)[np.diff(moved) == 0]) == 1), "tokens within a document changed places"
-    drawn = counterparts.documents_permuted(document).draw(np.random.default_rng(0), 400, 7)
+    drawn = feature_matching.documents_permuted(document).draw(np.random.default_rng(0), 400, 7)
     first = np.bincount(document[drawn[:, 0]])[[3, 4, 7, 9]]
     assert (first > 60).all(), "some document never comes first"
 
@@ -144,20 +144,20 @@ def test_documents_move_as_wholes():
 @pytest.mark.parametrize("document", [[0, 0, 0], [1, 0, 2]])
 def test_documents_that_cannot_be_permuted(document):
     with pytest.raises(ValueError, match="at least 2, in nondecreasing order"):
-        counterparts.documents_permuted(document)
+        feature_matching.documents_permuted(document)
 
 
 def test_documents_of_other_tokens_are_refused():
     with pytest.raises(ValueError, match="built from 3 tokens, but there are 4"):
-        counterparts.documents_permuted([0, 0, 1]).draw(np.random.default_rng(0), 1, 4)
+        feature_matching.documents_permuted([0, 0, 1]).draw(np.random.default_rng(0), 1, 4)
 
 
 def test_maxima_and_ordinary_correlations_are_those_of_the_permuted_matrix(world):
     a, b, document, _ = world
     rows = np.flatnonzero(document < 20)
-    both = counterparts.both_nulls(document[rows])
+    both = feature_matching.both_nulls(document[rows])
     chosen = matching.mutual(correlate.features(a, b, k=5))
-    ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=3, seed=5)
+    ordinary = feature_matching.unrelated(a, b, chosen, rows, document, m=3, seed=5)
     generator = np.random.default_rng(5)
     for null, drawn in zip(both, ordinary, strict=True):
         state = generator.bit_generator.state
@@ -167,22 +167,22 @@ def test_maxima_and_ordinary_correlations_are_those_of_the_permuted_matrix(world
             np.testing.assert_allclose(drawn[s], r[chosen.a, chosen.b], atol=1e-5)
         again = np.random.default_rng()
         again.bit_generator.state = state
-        found = counterparts.maxima(a, b, rows, null, m=3, seed=again)
+        found = feature_matching.maxima(a, b, rows, null, m=3, seed=again)
         np.testing.assert_allclose(found.a[2], r.max(1), atol=1e-5)
         np.testing.assert_allclose(found.b[2], r.max(0), atol=1e-5)
     with pytest.raises(ValueError, match="repeats tokens"):
-        counterparts.maxima(a, b, rows, nulls.reassigned(document[rows]), m=3, seed=5)
+        feature_matching.maxima(a, b, rows, nulls.reassigned(document[rows]), m=3, seed=5)
 
 
 def test_a_conjunction_is_the_largest_p_by_hand():
     drawn = [[[0.1, 0.5, 0.2], [0.4, 0.1, np.nan], [0.3, 0.2, 0.1]], [[0.0, 0.0, 0.0]] * 3]
-    assert counterparts.conjunction([0.3, 0.6, 0.9], drawn).tolist() == [3 / 4, 1 / 4, 2 / 4]
-    assert counterparts.conjunction([np.nan], np.zeros((2, 4, 1))) == 1
+    assert feature_matching.conjunction([0.3, 0.6, 0.9], drawn).tolist() == [3 / 4, 1 / 4, 2 / 4]
+    assert feature_matching.conjunction([np.nan], np.zeros((2, 4, 1))) == 1
 
 
 def test_shares_that_are_reached_leave_out_what_cannot_be_judged():
     drawn = np.array([[[0.1, 0.5, np.nan], [0.6, 0.4, np.nan]], [[0.2, 0.9, 0.3], [0.0, 0.0, 0.9]]])
-    found = counterparts.reached(drawn, [0.4, 0.55])
+    found = feature_matching.reached(drawn, [0.4, 0.55])
     np.testing.assert_array_equal(found, [[[0.5, 0], [1, 0.5]], [[0.5, 0.5], [0, 0]]])
 
 
@@ -207,10 +207,10 @@ def test_only_both_nulls_together_reject_at_the_nominal_rate(draw, misled):
     for seed in range(20):
         a, b, document = draw(np.random.default_rng([7, seed]))
         r = correlate.pairs(a, b, np.arange(40), np.arange(40))
-        drawn = counterparts.unrelated(a, b, same(40), np.arange(1200), document, m=19, seed=seed)
-        together.append(counterparts.conjunction(r, drawn))
+        drawn = feature_matching.unrelated(a, b, same(40), np.arange(1200), document, m=19, seed=seed)
+        together.append(feature_matching.conjunction(r, drawn))
         for one, draws in zip(alone, drawn, strict=True):
-            one.append(counterparts.conjunction(r, draws[None]))
+            one.append(feature_matching.conjunction(r, draws[None]))
     share = [np.mean(np.array(p) <= 0.05) for p in (*alone, together)]
     high = binom.ppf(0.995, 800, 0.05) / 800  # of a 99% interval
     assert share[misled] > 0.2 and share[1 - misled] <= high and share[2] <= high
@@ -222,22 +222,22 @@ def test_true_pairs_exceed_chance_and_rare_features_have_the_larger_maxima():
     dense = np.concatenate([codes(generator, 4000, 20, 0.2), codes(generator, 4000, 20, 0.002)], axis=1)
     a, b = csr(dense), csr(dense[:, ::-1])
     rows = np.arange(4000)
-    for null in counterparts.both_nulls(document):
-        drawn = counterparts.maxima(a, b, rows, null, m=9, seed=0).a
+    for null in feature_matching.both_nulls(document):
+        drawn = feature_matching.maxima(a, b, rows, null, m=9, seed=0).a
         assert (drawn < 0.9).all()
         assert drawn[:, 20:].mean() > 1.5 * drawn[:, :20].mean()
         chosen = matching.many_to_one(correlate.features(a, b, k=5))
         assert (chosen.r > drawn.max(0)).all()
-        ordinary = counterparts.unrelated(a, b, chosen, rows, document, m=9, seed=0)
+        ordinary = feature_matching.unrelated(a, b, chosen, rows, document, m=9, seed=0)
         assert ordinary.shape == (2, 9, 40)
         assert abs(ordinary.mean()) < 0.04 < drawn.mean()  # one token in 40 stays in its place
-        assert (counterparts.conjunction(chosen.r, ordinary) == 0.1).all()
+        assert (feature_matching.conjunction(chosen.r, ordinary) == 0.1).all()
 
 
 def test_halves_share_out_whole_documents(world):
     _, _, document, _ = world
     rows = np.flatnonzero(document >= 7)
-    first, second = counterparts.document_halves(document, rows, seed=0)
+    first, second = feature_matching.document_halves(document, rows, seed=0)
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), rows)
     homes = [set(document[half]) for half in (first, second)]
     assert not homes[0] & homes[1]
@@ -252,18 +252,18 @@ def pairs(a, b):
 def test_agreement_counts_the_features_in_both_and_knows_its_chance():
     first = pairs([0, 1, 2, 3, 5], [4, 4, 4, 7, 8])
     second = pairs([1, 2, 3, 4, 5], [4, 4, 6, 7, 8])
-    found = counterparts.agreement(first, second, "a", m=4000, seed=0)
+    found = feature_matching.agreement(first, second, "a", m=4000, seed=0)
     assert (found.n, found.observed) == (4, 0.75)
     # partners 4 4 7 8 against 4 4 6 8: chance is (2 x 2 + 1) / 4^2
     assert found.null_mean == pytest.approx(5 / 16, abs=0.01)
     # as many agree if both 4 stand first (2 of 12 arrangements) and 8 last (1 of 2)
     assert found.p == pytest.approx(1 / 12, abs=0.02)
     with pytest.raises(ValueError, match="features of b have several partners"):
-        counterparts.agreement(first, second, "b", m=10, seed=0)
+        feature_matching.agreement(first, second, "b", m=10, seed=0)
     with pytest.raises(ValueError, match="nothing can agree"):
-        counterparts.agreement(pairs([0], [1]), pairs([2], [1]), "a", m=10, seed=0)
+        feature_matching.agreement(pairs([0], [1]), pairs([2], [1]), "a", m=10, seed=0)
 
 
 def test_agreement_of_the_other_side():
-    found = counterparts.agreement(pairs([4, 4, 6], [0, 1, 2]), pairs([4, 5, 6], [0, 1, 2]), "b", m=10, seed=0)
+    found = feature_matching.agreement(pairs([4, 4, 6], [0, 1, 2]), pairs([4, 5, 6], [0, 1, 2]), "b", m=10, seed=0)
     assert (found.n, found.observed) == (3, pytest.approx(2 / 3))

@@ -1,1 +1,0 @@
-"""One notebook: feature_matching."""

@@ -1,0 +1,241 @@
+"""The models and SAEs of a profile in numbers and words: sizes, training steps, doubts, and phrases for the paper.
+
+In: a checked profile and names of its models or dictionaries. Out: sizes, checkpoints, phrases for sentences.
+Never: an outcome; a word about models that the profile does not have.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sae_utils import pipeline
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.inputs import hub
+from sae_utils.engine.lms import toys
+from sae_utils.engine.lms.pretrained import Pretrained
+from sae_utils.engine.params import Profile
+from sae_utils.engine.saes import quality, releases
+from sae_utils.engine.text import corpora
+from sae_utils.store import Artefact
+
+SITES = {
+    "hook_mlp_out": "the output of the MLP of a block",
+    "hook_attn_out": "the output of the attention of a block",
+    "hook_resid_pre": "the residual stream before a block",
+    "hook_resid_mid": "the residual stream between the attention and the MLP of a block",
+    "hook_resid_post": "the residual stream after a block",
+    "mlp.hook_post": "the neurons of an MLP",
+}
+
+MEASURES = {"rsa_spearman": "Spearman RSA", "rsa_pearson": "Pearson RSA", "mutual_knn": "mutual kNN", "cka": "CKA"}
+
+
+def measure(name: str) -> str:
+    """A measure as a sentence names it."""
+    return MEASURES.get(name, name.replace("_", " "))
+
+
+# --- size and training
+
+
+class Size(NamedTuple):
+    """How large a language model is, and how long it was trained."""
+
+    layers: int
+    d: int
+    """width of the residual stream"""
+    parameters: int
+    steps: float
+    """of training; NaN where they are not known"""
+
+
+def size(profile: Profile, name: str) -> Size:
+    """The size of a model; random weights took no steps, pretrained ones those that their revision names."""
+    made, first = pipeline.model(profile, name).meta, pipeline.origin(profile.models, name)
+    if isinstance(first, toys.Toy):
+        return Size(first.layers, first.d_model, made["parameters"], made["steps"])
+    record = profile.models[name]
+    if record is first:
+        return Size(made["layers"], made["d_model"], made["parameters"], _step(first))
+    return size(profile, record.of)._replace(steps=made["steps"])
+
+
+def finished(profile: Profile, name: str) -> bool:
+    """Whether a model was trained, and the profile has no later step of it."""
+    record = profile.models[name]
+    if isinstance(record, Pretrained):
+        own, others = _step(record), _same_source(profile, record).values()
+        return math.isnan(own) or not any(math.isnan(step) or step > own for step in others)
+    return not isinstance(record, toys.ToyCheckpoint) and size(profile, name).steps > 0
+
+
+def checkpoints(profile: Profile, name: str) -> dict[int, Artefact]:
+    """A model at its training steps, in their order.
+
+    A toy has those that were kept; a pretrained model has the profile's models of its source at revisions like
+    `step1000`. Raises ProfileError where there are none.
+    """
+    record = profile.models[name]
+    found: dict[int, Artefact] = {}
+    if isinstance(record, toys.Toy):
+        model = pipeline.model(profile, name)
+        found = {step: toys.at_step(model, step) for step in model.meta["checkpoints"]}
+    elif isinstance(record, Pretrained):
+        steps = sorted((int(x), key) for key, x in _same_source(profile, record).items() if not math.isnan(x))
+        found = {step: pipeline.model(profile, key) for step, key in steps}
+    if not found:
+        raise ProfileError(
+            f"params/{profile.name}.yaml: models.{name}: none of its checkpoints is known; give a toy `checkpoints`, "
+            "or list a pretrained model at training steps as models of their own: its `source`, `revision: step1000`"
+        )
+    return found
+
+
+def _same_source(profile: Profile, record: Pretrained) -> dict[str, float]:
+    """Training step of every model of the profile that has the source of `record`."""
+    pretrained = {key: x for key, x in profile.models.items() if isinstance(x, Pretrained)}
+    return {key: _step(x) for key, x in pretrained.items() if x.source == record.source}
+
+
+def _step(record: Pretrained) -> float:
+    """The training step that names a revision, as Pythia's do; else NaN."""
+    found = re.fullmatch(r"step(\d+)", record.revision)
+    return int(found[1]) if found else math.nan
+
+
+def doubts(dictionary: Artefact, judged: Mapping[str, Any]) -> str:
+    """The doubts about an SAE, from its training and its quality, or "none"."""
+    steps, passes = (dictionary.meta.get(name, math.nan) for name in ("steps", "passes"))
+    return ", ".join(quality.doubts(steps, passes, judged["dead"])) or "none"
+
+
+def massive(judged: Mapping[str, Any]) -> str:
+    """The massive dimensions of what an SAE reads, with its FVU without them, or "none"."""
+    if not judged["massive"]:
+        return "none"
+    return f"{len(judged['massive'])} with {judged['massive_share']:.0%}, else FVU {judged['fvu_rest']:.3f}"
+
+
+# --- phrases for the paper
+
+
+def model_of(profile: Profile, dictionary: str) -> str:
+    """The name of the model that a dictionary reads."""
+    record = profile.dictionaries[dictionary]
+    return model_of(profile, record.of) if hasattr(record, "of") else record.model
+
+
+def released(profile: Profile) -> list[str]:
+    """The sources of the models that were not trained here, in the profile's order."""
+    return list(dict.fromkeys(_source_name(x) for x in profile.models.values() if isinstance(x, Pretrained)))
+
+
+def all_toys(profile: Profile) -> bool:
+    """Whether every model was trained here, or derives from one that was."""
+    return not released(profile)
+
+
+def classes_known(profile: Profile) -> bool:
+    """Whether the text comes with the true class of its words."""
+    return isinstance(profile.corpus, corpora.Stories)
+
+
+def models(profile: Profile) -> str:
+    """The complement of "the models are ..."."""
+    if all_toys(profile):
+        return "small ones, trained on the spot"
+    origins = [pipeline.origin(profile.models, name) for name in profile.models]
+    mixed = not all(isinstance(record, Pretrained) for record in origins)
+    given = (x.source for x in profile.models.values() if isinstance(x, Pretrained))
+    return _provenance(given) + (", and small ones trained on the spot" if mixed else "")
+
+
+def dictionaries(profile: Profile) -> str:
+    """The complement of "the SAEs are ..."."""
+    given: list[Any] = [x for x in profile.dictionaries.values() if isinstance(x, releases.Released)]
+    if not given:
+        return "trained here"
+    provenance = _provenance(x.source if hasattr(x, "source") else x.path for x in given)
+    word = "given" if provenance == "read from folders" else "released"
+    rest = f" and, where none is {word}, trained here" if len(given) < len(profile.dictionaries) else ""
+    return provenance + rest
+
+
+def scope(profile: Profile) -> str:
+    """Sentences that say which models the results are about."""
+    if not all_toys(profile):
+        return "The results are about the models and SAEs that this edition names, and no others."
+    return (
+        "All models are toys: nothing here has been run on Pythia, Gemma or any other model that people use. The "
+        "profile that names such models is part of the repository; it has not been run for this edition."
+    )
+
+
+def limits(profile: Profile) -> str:
+    """Sentences on other differences between A and B than the one in question; empty where there are none."""
+    pair = profile.common.primary.pair
+    both = [pipeline.origin(profile.models, model_of(profile, name)) for name in pair]
+    given = [isinstance(pipeline.origin(profile.dictionaries, name), releases.Released) for name in pair]
+    said = []
+    if all(isinstance(x, Pretrained) for x in both) and both[0].source != both[1].source:
+        said.append("The two models may differ in more than what is asked about, as in their data and tokens seen.")
+    if all(given):
+        said.append("So may their SAEs, which others trained, in width, sparsity and text.")
+    elif any(given):
+        side = "AB"[given.index(False)]
+        said.append(f"The SAE of {side} alone was trained here: widths, sparsity and text may differ.")
+    return " ".join(said)
+
+
+def pair(profile: Profile, a: str, b: str) -> str:
+    """Two dictionaries by their models, in few words."""
+    names = [model_of(profile, name) for name in (a, b)]
+    records = [profile.models[name] for name in names]
+    if all(isinstance(record, Pretrained) for record in records):
+        return " and ".join(map(_source_name, records))
+    return "two models of {} and {} layers".format(*(size(profile, name).layers for name in names))
+
+
+def side(profile: Profile, name: str, features: int) -> str:
+    """A dictionary of so many `features`, with the name and size of its model."""
+    model = model_of(profile, name)
+    record, shape = profile.models[model], size(profile, model)
+    label = _source_name(record) if isinstance(record, Pretrained) else name
+    layers = "1 layer" if shape.layers == 1 else f"{shape.layers} layers"
+    return f"{label} ({layers} of width {shape.d}, {features:,} features)"
+
+
+def site(hook: str) -> str:
+    """The place in a model that a hook, e.g. `blocks.1.hook_mlp_out`, reads."""
+    return SITES.get(hook.split(".", 2)[2], hook)
+
+
+def negative(profile: Profile, name: str) -> str:
+    """The model of a negative control, and the most that it can share with the others."""
+    model = model_of(profile, name)
+    record, corpus = profile.models[model], profile.training_corpus(model)
+    if len({x.world for x in (corpus, profile.corpus) if isinstance(x, corpora.Stories)}) == 2:
+        return "a model of scrambled stories: the same words, equally frequent, their membership in classes permuted"
+    if getattr(record, "random", None) == "all":
+        return "a model of the same shape with random weights"
+    if getattr(record, "random", None) == "blocks":
+        return "a model of the same shape with trained embeddings and random blocks"
+    return "a model that should arrange its features otherwise"
+
+
+def _source_name(record: Pretrained) -> str:
+    """A repository by its name, a folder by its last part, so that no path is printed."""
+    return Path(record.source).name if hub.is_local(record.source) else record.source
+
+
+def _provenance(sources: Iterable[str]) -> str:
+    """Whether sources are on the hub, in folders, or both."""
+    return {
+        frozenset({False}): "released ones",
+        frozenset({True}): "read from folders",
+        frozenset({True, False}): "released ones and others read from folders",
+    }[frozenset(map(hub.is_local, sources))]

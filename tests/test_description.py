@@ -1,0 +1,164 @@
+"""The paper's words on its models are those of the profile."""
+
+import pytest
+
+from sae_utils import pipeline, profiles
+from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.lms import pretrained, toys
+from sae_utils.engine.saes import releases
+from sae_utils.studies.models_and_dictionaries import description
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """No model is made to know its size."""
+    monkeypatch.setattr(description, "size", lambda profile, name: description.Size(1 + ("two" in name), 64, 10, 5))
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "text"])
+def test_toys_are_called_toys_and_nothing_else_is_claimed(name):
+    profile = profiles.load(name)
+    assert description.all_toys(profile) and description.released(profile) == []
+    assert description.models(profile) == "small ones, trained on the spot"
+    assert description.dictionaries(profile) == "trained here"
+    assert "nothing here has been run on Pythia" in description.scope(profile)
+
+
+@pytest.mark.parametrize("name", ["paper", "tinystories"])
+def test_released_models_are_named_and_never_called_toys(name):
+    profile = profiles.load(name)
+    assert not description.all_toys(profile)
+    assert description.models(profile) == "released ones"
+    assert description.dictionaries(profile) == "released ones and, where none is released, trained here"
+    said = description.scope(profile)
+    assert "toys" not in said and "nothing here" not in said
+    assert "EleutherAI/pythia-70m" in description.released(profile)
+    assert len(set(description.released(profile))) == len(description.released(profile))
+
+
+def test_a_toy_beside_released_models_is_told():
+    profile = profiles.load("paper")
+    mixed = profile._replace(models=profile.models | {"mine": profiles.load("demo").models["one_layer"]})
+    assert not description.all_toys(mixed)
+    assert description.models(mixed) == "released ones, and small ones trained on the spot"
+
+
+def test_models_of_folders_are_not_called_released(sizes):
+    paper = profiles.load("paper")
+    own = [paper.models[name].model_copy(update={"source": f"/home/someone/{name}"}) for name in ("pythia_70m", "gpt2")]
+    sae = releases.Saelens(kind="saelens", model="a", source="~/saes/a")
+    other = releases.Mapped(kind="mapped", model="b", path="~/b.safetensors", hook="blocks.0.hook_mlp_out",
+                            architecture="relu", keys={}, subtract_b_dec=True)  # fmt: skip
+    profile = paper._replace(models=dict(zip("ab", own, strict=True)), dictionaries={"a": sae, "b": other})
+    assert description.models(profile) == description.dictionaries(profile) == "read from folders"
+    assert description.released(profile) == ["pythia_70m", "gpt2"]  # and nobody's home
+    assert description.pair(profile, "a", "b") == "pythia_70m and gpt2"
+    assert description.side(profile, "a", 8).startswith("pythia_70m (")
+    trained = profiles.load("demo").dictionaries["random"]
+    mixed = profile._replace(dictionaries={"a": sae, "random": trained})
+    assert description.dictionaries(mixed) == "read from folders and, where none is given, trained here"
+    hubs = profile._replace(models=profile.models | {"c": paper.models["pythia_160m"]})
+    assert description.models(hubs) == "released ones and others read from folders"
+
+
+def test_classes_are_known_in_stories_only():
+    known = {name: description.classes_known(profiles.load(name)) for name in ("demo", "text", "paper")}
+    assert known == {"demo": True, "text": False, "paper": False}
+
+
+@pytest.mark.parametrize(
+    ("profile", "name", "said"),
+    [
+        ("demo", "scrambled_0", "scrambled stories"),
+        ("demo", "random", "with random weights"),
+        ("demo", "random_blocks", "trained embeddings and random blocks"),
+        ("text", "random_1", "with random weights"),
+        ("paper", "random_70m", "with random weights"),
+        ("demo", "three_layer", "should arrange its features otherwise"),
+    ],
+)
+def test_a_negative_control_is_what_its_model_is(profile, name, said):
+    assert said in description.negative(profiles.load(profile), name)
+
+
+def test_a_side_is_called_by_its_source_or_its_name(sizes):
+    demo, paper = profiles.load("demo"), profiles.load("paper")
+    assert description.side(demo, "two_layer_0", 320) == "two_layer_0 (2 layers of width 64, 320 features)"
+    assert description.side(demo, "two_layer_0_early", 320).startswith("two_layer_0_early (2 layers")
+    assert description.side(demo, "one_layer", 1200) == "one_layer (1 layer of width 64, 1,200 features)"
+    assert description.side(paper, "pythia_70m", 32768).startswith("EleutherAI/pythia-70m (")
+
+
+def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
+    assert description.pair(profiles.load("paper"), "pythia_70m", "pythia_160m") == (
+        "EleutherAI/pythia-70m and EleutherAI/pythia-160m"
+    )
+    assert description.pair(profiles.load("demo"), "two_layer_0", "one_layer") == "two models of 2 and 1 layers"
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("blocks.1.hook_mlp_out", "the output of the MLP of a block"),
+        ("blocks.11.hook_resid_post", "the residual stream after a block"),
+        ("blocks.0.mlp.hook_post", "the neurons of an MLP"),
+        ("blocks.0.attn.hook_z", "blocks.0.attn.hook_z"),
+    ],
+)
+def test_a_hook_in_words(hook, said):
+    assert description.site(hook) == said
+
+
+def test_what_differs_besides_is_said_of_what_differs():
+    demo, paper = profiles.load("demo"), profiles.load("paper")
+    assert description.limits(demo) == ""
+    said = description.limits(paper)
+    assert "may differ in more than what is asked about" in said and "So may their SAEs" in said
+    seeds = paper._replace(
+        common=paper.common.model_copy(
+            update={"primary": paper.common.primary.model_copy(update={"pair": ["pythia_70m", "pythia_70m_seed1"]})}
+        )
+    )
+    assert "The SAE of B alone was trained here" in description.limits(seeds)
+
+
+def test_a_measure_in_words():
+    assert description.measure("rsa_spearman") == "Spearman RSA" and description.measure("pwcca") == "pwcca"
+
+
+def test_the_checkpoints_of_a_toy(world):
+    found = description.checkpoints(world, "one_layer")
+    kept = pipeline.model(world, "one_layer").meta
+    assert list(found) == kept["checkpoints"] and {x.meta["steps"] for x in found.values()} == set(found)
+    assert description.size(world, "one_layer") == (1, 16, kept["parameters"], kept["steps"])
+
+
+def test_what_was_trained_to_its_end(world):
+    hub = {"kind": "pretrained", "source": "org/a"}
+    models = world.models | {
+        "early": toys.ToyCheckpoint(kind="checkpoint", of="one_layer", step=1),
+        "random": toys.Twin(kind="twin", of="one_layer", random="all", seed=0),
+        "a": pretrained.Pretrained(**hub), "a_100": pretrained.Pretrained(**hub, revision="step100"),
+        "b_10": pretrained.Pretrained(**hub | {"source": "org/b"}, revision="step10"),
+        "b_9": pretrained.Pretrained(**hub | {"source": "org/b"}, revision="step9"),
+    }  # fmt: skip
+    profile = world._replace(models=models)
+    assert {name for name in models if description.finished(profile, name)} == {"one_layer", "two_layer", "a", "b_10"}
+
+
+def test_a_toy_that_kept_none(world):
+    with pytest.raises(ProfileError, match=r"models.two_layer: none of its checkpoints is known; give a toy"):
+        description.checkpoints(world, "two_layer")
+
+
+def test_what_speaks_against_an_sae_is_said_or_none(world):
+    made = pipeline.reader(world, "one_layer").dictionary
+    assert description.doubts(made, {"dead": 0.5}) == "100 steps, 50% dead"
+    released = type("Released", (), {"meta": {"hook": "blocks.0.hook_mlp_out"}})
+    assert description.doubts(released, {"dead": 0.1}) == "none"
+
+
+def test_massive_dimensions_in_words():
+    found = {"massive": [3, 9], "massive_share": 0.553, "fvu_rest": 0.2}
+    assert description.massive(found) == "2 with 55%, else FVU 0.200"
+    assert description.massive(found | {"massive": []}) == "none"
