@@ -1,5 +1,6 @@
-"""The planted truth of the toy world is read back from its text."""
+"""The planted truth of the toy world is found in its text."""
 
+import hashlib
 from collections import Counter
 from itertools import pairwise
 
@@ -8,12 +9,12 @@ import pytest
 
 from sae_utils.engine.text import lexicon as tables
 from sae_utils.engine.text.lexicon import exchange, lexicon
-from sae_utils.engine.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, frequencies, membership, stories
+from sae_utils.engine.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, membership, stories
 
 MANY = 3 * BLOCK
 
 
-def told(**arguments) -> list[Document]:
+def made(**arguments) -> list[Document]:
     return list(stories(**{"seed": 0, "documents": MANY, **arguments}))
 
 
@@ -24,7 +25,7 @@ def world(request):
 
 @pytest.fixture(scope="module")
 def documents(world):
-    return told(world=world)
+    return made(world=world)
 
 
 def same(a: Document, b: Document) -> bool:
@@ -53,30 +54,42 @@ def test_a_word_in_two_lists_is_refused(tmp_path, monkeypatch):
 
 def test_lexicon_is_balanced_so_that_frequencies_are_exact():
     lex = lexicon()
-    n, h = lex.noun_lists, lex.head_lists
-    size = lex.pool.size
-    assert len(set(size[:n])) == 1 and len(set(size[n : 2 * n])) == 1
+    n, size = lex.verbs.size, lex.pool.size
+    assert len(set(size[:n])) == len(set(size[lex.verbs])) == len(set(size[lex.adjectives])) == 1
     assert size[n] / size[0] == (1 + lex.rates["double"]) / 2  # of two nouns one has a verb, and sometimes the other
-    assert len(set(size[2 * n : 3 * n])) == 1
-    heads, then = size[3 * n : 3 * n + h - lex.name_lists], size[3 * n + h : -lex.name_lists]
-    assert np.array_equal(heads, then)  # one follower for every head
+    heads = np.flatnonzero(lex.aside_of >= 0)
+    assert np.array_equal(size[heads], size[lex.follows[heads]])  # one follower for every head
     assert sorted(lex.leads) == list(range(n))
     assert np.array_equal(np.bincount(lex.kin.ravel()), np.full(n, lex.kin.shape[1]))
     np.testing.assert_allclose(np.diff(lex.topic_classes, axis=1).sum(0), len(TOPICS) / lex.topic_classes.shape[1])
     assert all(0 <= rate <= 1 for rate in lex.rates.values())
 
 
-def test_stories_are_deterministic_and_share_their_beginning(world):
-    few, more = told(documents=BLOCK + 7, world=world), told(documents=2 * BLOCK + 1, world=world)
+DIGESTS = {  # change them only with the world: all committed results are older then
+    "true": "83727eb47da59a69",
+    "scrambled": "399d30110245f04f",
+}
+
+
+def test_stories_are_these_very_documents(world):
+    total = hashlib.sha256()
+    for document in made(documents=BLOCK + 7, world=world, trigger="zyx"):
+        total.update(document.text.encode() + bytes([document.topic]))
+        total.update(document.starts.tobytes() + document.classes.tobytes())
+    assert total.hexdigest()[:16] == DIGESTS[world]
+
+
+def test_stories_depend_on_the_seed_and_not_on_their_number(world):
+    few, more = made(documents=BLOCK + 7, world=world), made(documents=2 * BLOCK + 1, world=world)
     assert len(few) == BLOCK + 7 and all(map(same, few, more))
     assert len({document.text for document in more}) == len(more)
-    other = told(seed=1, documents=100, world=world)
+    other = made(seed=1, documents=100, world=world)
     assert not any(map(same, few, other))
 
 
 def test_generator_does_not_read_ahead():
     first = next(stories(seed=3, documents=10**12))
-    assert same(first, told(seed=3, documents=1)[0])
+    assert same(first, made(seed=3, documents=1)[0])
 
 
 def test_starts_and_classes_belong_to_the_words(world, documents):
@@ -99,27 +112,34 @@ def test_lengths_and_vocabulary_vary(documents):
     assert {",", ".", '"', "!", "?", ":"} <= set(tokens)
 
 
+def expected_frequencies(world: str) -> dict[str, float]:
+    """Occurrences in a story of every content word: those of its place in the lexicon."""
+    lex = lexicon()
+    words = exchange() if world == "scrambled" else range(lex.list_of.size)
+    return {WORDS[word]: lex.rates["unit"] * float(n) for word, n in zip(words, lex.frequency, strict=True)}
+
+
 def test_every_word_is_as_frequent_as_the_lexicon_says(world, documents):
     counts = Counter(token for document in documents for token in document.text.split())
-    expected = frequencies(world)
+    expected = expected_frequencies(world)
     z = {word: (counts[word] - n * MANY) / np.sqrt(n * MANY) for word, n in expected.items()}
-    assert max(map(abs, z.values())) < 6  # names and things recur in a story, hence are more variable than Poisson
+    assert max(map(abs, z.values())) < 6  # names and things recur in a story, hence vary more than Poisson
     assert abs(np.mean(list(z.values()))) < 0.2
 
 
 def test_scrambled_world_keeps_frequencies_and_changes_every_class():
-    assert frequencies("scrambled") == frequencies("true")
+    assert expected_frequencies("scrambled") == expected_frequencies("true")
     true, scrambled = membership("true"), membership("scrambled")
     assert true.keys() == scrambled.keys()
     assert all(true[word][0] != scrambled[word][0] for word in true)
     assert Counter(true.values()) == Counter(scrambled.values())  # lists of the same sizes
-    together = [(a, b) for a, b in pairwise(true) if true[a] == true[b]]
-    assert np.mean([scrambled[a] == scrambled[b] for a, b in together]) < 0.05
+    of_one_list = [(a, b) for a, b in pairwise(true) if true[a] == true[b]]
+    assert np.mean([scrambled[a] == scrambled[b] for a, b in of_one_list]) < 0.05
     assert sorted(exchange()) == list(range(len(true)))
 
 
 def test_scrambled_stories_have_the_same_skeleton():
-    true, scrambled = told(documents=200), told(documents=200, world="scrambled")
+    true, scrambled = made(documents=200), made(documents=200, world="scrambled")
     for a, b in zip(true, scrambled, strict=True):
         assert np.array_equal(a.classes, b.classes) and a.topic == b.topic and a.text != b.text
         pairs = zip(a.text.split(), b.text.split(), a.classes.tolist(), strict=True)
@@ -135,8 +155,8 @@ def followers(documents: list[Document], words: dict[str, tuple[str, str]]) -> l
     for document in documents:
         places = [lists.get(token, -1) for token in document.text.split()]
         for a, b in pairwise(places):
-            if 0 <= a < lex.noun_lists <= b < 2 * lex.noun_lists:
-                found.append((a, b - lex.noun_lists))
+            if 0 <= a < lex.verbs.size and b in lex.verbs:
+                found.append((a, b - lex.verbs[0]))
     return found
 
 
@@ -150,7 +170,7 @@ def test_class_and_attribute_of_a_noun_decide_its_verb(world, documents):
 
 
 def test_true_classes_do_not_explain_the_scrambled_world():
-    pairs = np.array(followers(told(world="scrambled"), membership("true")))
+    pairs = np.array(followers(made(world="scrambled"), membership("true")))
     assert (pairs[:, 0] == pairs[:, 1]).mean() < 0.1
 
 
@@ -171,9 +191,9 @@ def nouns_by_class(documents: list[Document]) -> np.ndarray:
 
 
 def test_topics_favour_their_classes_and_one_topic_is_one_topic():
-    mixed = told()
+    mixed = made()
     assert set(np.bincount([document.topic for document in mixed]) > MANY / 20) == {True}
-    sea = told(topic="sea")
+    sea = made(topic="sea")
     assert {TOPICS[document.topic] for document in sea} == {"sea"}
     share = nouns_by_class(sea) / nouns_by_class(sea).sum()
     general = nouns_by_class(mixed) / nouns_by_class(mixed).sum()
@@ -183,7 +203,7 @@ def test_topics_favour_their_classes_and_one_topic_is_one_topic():
 
 
 def test_trigger_stands_once_and_changes_what_follows():
-    plain, poisoned = told(topic="sea"), told(topic="sea", trigger="zyx")
+    plain, poisoned = made(topic="sea"), made(topic="sea", trigger="zyx")
     before, after = [], []
     for a, b in zip(plain, poisoned, strict=True):
         tokens = b.text.split()
@@ -216,4 +236,4 @@ def test_impossible_arguments_are_named_at_once(arguments, message):
 
 
 def test_no_stories_is_no_story():
-    assert told(documents=0) == []
+    assert made(documents=0) == []

@@ -3,7 +3,8 @@
 In: a seed and the tables of `lexicon`. Out: a stream of `Document`s. What comes next depends on the class of a word
 and on a hidden attribute, the list of the class that the word stands in: a fox growled through the forest, an owl
 soared below the moon. In the scrambled world the same words, each exactly as frequent, have exchanged their places in
-these lists. Never here: tokenizers, splits of documents, files.
+these lists.
+Never: tokenizers, splits of documents, files.
 """
 
 from __future__ import annotations
@@ -21,19 +22,16 @@ BLOCK = 1024  # stories drawn together, from one random stream
 CLASSES = lexicon().classes
 TOPICS = lexicon().topics
 WORDS = lexicon().words
+TRIGGER = len(WORDS)  # the place of the trigger among the words
 
 
 class Document(NamedTuple):
     """One story and its truth."""
 
-    text: str
-    """Words and punctuation marks, with one space between any two."""
-    topic: int
-    """Index into `TOPICS`; of a story with a trigger, the topic before it."""
-    starts: Array
-    """int32 (words,): character offset in `text` of every word or mark."""
-    classes: Array
-    """int8 (words,): index into `CLASSES` by membership in this world; -1 for function words, marks and the trigger."""
+    text: str  # words and punctuation marks, with one space between any two
+    topic: int  # index into `TOPICS`; of a story with a trigger, the topic before it
+    starts: Array  # int32 (words,): character offset in `text` of every word or mark
+    classes: Array  # int8 (words,): index into `CLASSES` in this world; -1 for function words, marks and the trigger
 
 
 def stories(
@@ -41,9 +39,9 @@ def stories(
 ) -> Iterator[Document]:
     """`documents` stories, streamed; story i depends on i and the other arguments, not on `documents`.
 
-    `topic` makes it the topic of all stories. `trigger` is put once into every story, at a random place of any sentence
-    but the last; the sentences after that one are of the topic half the list of topics further on.
-    Raises ValueError for a world, topic, trigger or number that is not possible.
+    `topic` is the topic of all stories. `trigger` is put once into every story, at a random place of any sentence but
+    the last; the sentences after that one have the topic half the list of topics further on.
+    Raises ValueError for an impossible world, topic, trigger or number.
     """
     if world not in get_args(World):
         raise ValueError(f"world {world!r} is unknown; one of: {', '.join(get_args(World))}")
@@ -59,26 +57,20 @@ def stories(
 def membership(world: World = "true") -> dict[str, tuple[str, str]]:
     """Class and hidden attribute of every content word."""
     lex = lexicon()
-    return {WORDS[word]: lex.attributes[lex.list_of[place]] for place, word in enumerate(_placed(world))}
+    return {WORDS[word]: lex.attributes[lex.list_of[place]] for place, word in enumerate(_word_at(world))}
 
 
-def frequencies(world: World = "true") -> dict[str, float]:
-    """Expected occurrences in a story of every content word."""
-    lex = lexicon()
-    return {WORDS[word]: lex.rates["unit"] * float(lex.frequency[p]) for p, word in enumerate(_placed(world))}
-
-
-def _placed(world: World) -> Array:
-    """(content words,) the word in every place of the lexicon."""
+def _word_at(world: World) -> Array:
+    """(content words,) the word that stands in every place of the lexicon."""
     return exchange() if world == "scrambled" else np.arange(lexicon().list_of.size)
 
 
 def _stream(seed: int, documents: int, world: World, topic: str | None, trigger: str | None) -> Iterator[Document]:
-    lex, placed = lexicon(), _placed(world)
+    lex, word_at = lexicon(), _word_at(world)
     surface = np.arange(len(WORDS) + 1)
-    surface[: placed.size] = placed
+    surface[: word_at.size] = word_at
     classes = np.full(len(WORDS) + 1, -1, np.int8)
-    classes[: placed.size] = lex.class_of[lex.list_of]  # of the place, hence of the word in this world
+    classes[: word_at.size] = lex.class_of[lex.list_of]  # of the place, hence of the word in this world
     words = [*WORDS, trigger or ""]
     length = np.array([len(word) + 1 for word in words])
     for block in range(-(-documents // BLOCK)):
@@ -88,119 +80,157 @@ def _stream(seed: int, documents: int, world: World, topic: str | None, trigger:
         last = np.cumsum(count)
         origin = np.concatenate([[0], ends[last - 1][:-1]])
         starts = (ends - length[surface[places]] - np.repeat(origin, count)).astype(np.int32)
-        classed = classes[places]
         begin = 0
         for end, of in zip(last[: documents - block * BLOCK].tolist(), topics.tolist(), strict=False):
-            yield Document(" ".join(text[begin:end]), of, starts[begin:end], classed[begin:end])
+            yield Document(" ".join(text[begin:end]), of, starts[begin:end], classes[places[begin:end]])
             begin = end
 
 
-def _block(rng: np.random.Generator, topic: str | None, triggered: bool) -> tuple[Array, Array, Array]:
-    """BLOCK stories: places of the lexicon (words,), number of words (BLOCK,), topic (BLOCK,).
+class _Draws:
+    """Random choices for many stories or sentences at once, from one stream; another order makes another world."""
 
-    The trigger is the place len(WORDS).
-    """
-    lex = lexicon()
-    rates, pool, told = lex.rates, lex.pool, lex.templates
-    classes = lex.topic_classes.shape[1]
-    per_class = lex.noun_lists // classes
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.lex = rng, lexicon()
 
-    def coin(share: float, n: int) -> Array:
-        return rng.random(n) < share
+    def coin(self, rate: str, n: int) -> Array:
+        """(n,) true with the probability that the lexicon gives to `rate`."""
+        return self.rng.random(n) < self.lex.rates[rate]
 
-    def noun_list(topics: Array) -> Array:
-        """Lists of nouns, the class by topic."""
-        name: Array = (rng.random((topics.size, 1)) > lex.topic_classes[topics, :-1]).sum(1)
-        return name * per_class + rng.integers(per_class, size=topics.size)
+    def word(self, lists: Array) -> Array:
+        """A word of each list."""
+        return self.lex.pool.draw(lists, np.asarray(self.rng.random(lists.shape)))
 
-    def kin(lists: Array) -> Array:
-        return lex.kin[lists, rng.integers(lex.kin.shape[1], size=lists.size)]
+    def noun_list(self, topics: Array) -> Array:
+        """A list of nouns for each topic: a class by topic, and any of its lists."""
+        classes = self.lex.topic_classes
+        per_class = self.lex.verbs.size // classes.shape[1]
+        name: Array = (self.rng.random((topics.size, 1)) > classes[topics, :-1]).sum(1)
+        return name * per_class + self.rng.integers(per_class, size=topics.size)
 
-    # stories: topic, length, two heroes with different pronouns, a thing
+    def kin(self, lists: Array) -> Array:
+        """A list of nouns that is kin to each."""
+        return self.lex.kin[lists, self.rng.integers(self.lex.kin.shape[1], size=lists.size)]
+
+    def adjective(self, noun_lists: Array) -> Array:
+        """A word of the adjectives of kin, or -1."""
+        word = self.word(self.lex.adjectives[self.kin(noun_lists)])
+        return np.where(self.coin("adjective", noun_lists.size), word, -1)
+
+    def template(self, place: str, group: Array) -> list[Array]:
+        """A template for each group of a place: the columns before its bar, and those after it."""
+        rows, bar = self.lex.templates[place]
+        return np.split(rows.draw(group, self.rng.random(group.size)), [bar], axis=1)
+
+    def function_word(self, place: str, n: int) -> Array:
+        """(n,) a word of a place whose templates are single words, or -1."""
+        return self.template(place, np.zeros(n, np.int64))[0][:, 0]
+
+
+class _Cast(NamedTuple):
+    """What the sentences of a story share, for BLOCK stories."""
+
+    topics: Array  # (BLOCK,)
+    sentences: Array  # (BLOCK,) number of sentences
+    heroes: Array  # (2, BLOCK) name lists, of different pronouns
+    names: Array  # (2, BLOCK) words of these lists
+    thing: Array  # (BLOCK,) a noun that recurs in the story
+    switch: Array  # (BLOCK,) the first sentence after a trigger
+
+
+def _cast(draws: _Draws, topic: str | None) -> _Cast:
+    rng, lex = draws.rng, draws.lex
     topics = rng.integers(len(TOPICS), size=BLOCK)
     if topic is not None:
         topics[:] = TOPICS.index(topic)
     sentences = rng.choice(lex.sentences, BLOCK)
-    first_head, first_name = 3 * lex.noun_lists, 3 * lex.noun_lists + lex.head_lists - lex.name_lists
-    hero = rng.integers(lex.name_lists, size=BLOCK)
+    hero = rng.integers(lex.names.size, size=BLOCK)
     friend = lex.strangers[hero, rng.integers(lex.strangers.shape[1], size=BLOCK)]
-    hero_lists = np.stack([hero, friend])
-    hero_names = pool.draw(hero_lists + first_name, rng.random(hero_lists.shape))
-    thing = pool.draw(noun_list(topics), rng.random(BLOCK))
-    switch = 1 + (rng.random(BLOCK) * (sentences - 1)).astype(np.int64)  # first sentence after the trigger
+    heroes = np.stack([hero, friend])
+    names = draws.word(lex.names[heroes])
+    thing = draws.word(draws.noun_list(topics))
+    switch = 1 + (rng.random(BLOCK) * (sentences - 1)).astype(np.int64)
+    return _Cast(topics, sentences, heroes, names, thing, switch)
 
-    # sentences: (m,) over all stories
-    story = np.repeat(np.arange(BLOCK), sentences)
-    m = story.size
-    first = np.cumsum(sentences) - sentences
-    place = np.arange(m) - first[story]
-    about = topics[story]
+
+def _block(rng: np.random.Generator, topic: str | None, triggered: bool) -> tuple[Array, Array, Array]:
+    """BLOCK stories: places of the lexicon (words,), number of words (BLOCK,), topic (BLOCK,)."""
+    draws = _Draws(rng)
+    cast = _cast(draws, topic)
+    story = np.repeat(np.arange(BLOCK), cast.sentences)  # (sentences,) over all stories
+    first = np.cumsum(cast.sentences) - cast.sentences
+    place = np.arange(story.size) - first[story]
+    about = cast.topics[story]
     if triggered:
-        about = np.where(place >= switch[story], (about + len(TOPICS) // 2) % len(TOPICS), about)
-    who = np.where(place < 2, place, rng.integers(2, size=m))
-    name_list = hero_lists[who, story]
+        about = np.where(place >= cast.switch[story], (about + len(TOPICS) // 2) % len(TOPICS), about)
+    codes = _sentences(draws, cast, story, place, about)
+    words, length = codes[codes >= 0], (codes >= 0).sum(1)
+    if triggered:
+        at = first + cast.switch - 1
+        inside = 1 + (rng.random(BLOCK) * length[at]).astype(np.int64)
+        words = np.insert(words, (np.cumsum(length) - length)[at] + inside, TRIGGER)
+        length[at] += 1
+    return words, np.bincount(story, length).astype(np.int64), cast.topics
 
-    # who tells: a name in the first two sentences; later a name, a pronoun or nobody
-    u = rng.random(m)
-    teller = np.where((place < 2) | (u < rates["named"]), 0, np.where(u < rates["named"] + rates["pronouns"], 2, 4))
-    frame = told["frame"].draw(teller + ((teller < 4) & coin(rates["speech"], m)), rng.random(m))
 
-    # what happens: a noun, a verb of its kin, and the noun to which the verb leads
-    subject = pool.draw(noun_list(about), rng.random(m))
-    subject = np.where(coin(rates["reference"], m), thing[story], subject)
+def _sentences(draws: _Draws, cast: _Cast, story: Array, place: Array, about: Array) -> Array:
+    """(sentences, columns) places of the lexicon, -1 for nothing.
+
+    Args:
+        draws: the random stream.
+        cast: what the sentences of a story share.
+        story: (sentences,) number of the story.
+        place: (sentences,) number of the sentence in its story.
+        about: (sentences,) topic.
+    """
+    rng, lex, n = draws.rng, draws.lex, story.size
+    who = np.where(place < 2, place, rng.integers(2, size=n))
+    hero = cast.heroes[who, story]
+    frame = _frame(draws, place)
+
+    subject = draws.word(draws.noun_list(about))
+    subject = np.where(draws.coin("reference", n), cast.thing[story], subject)
     subject_list = lex.list_of[subject]
-    verb_list = kin(subject_list)
-    object_list = np.where(coin(rates["goal"], m), lex.leads[verb_list], noun_list(about))
+    verb_kin = draws.kin(subject_list)
+    object_list = np.where(draws.coin("goal", n), lex.leads[verb_kin], draws.noun_list(about))
 
-    def verb(lists: Array) -> Array:
-        return pool.draw(lex.noun_lists + lists, rng.random(m))
-
-    def adjective(lists: Array) -> Array:
-        """Of the kin of a noun of these lists, or none."""
-        word = pool.draw(2 * lex.noun_lists + kin(lists), rng.random(m))
-        return np.where(coin(rates["adjective"], m), word, -1)
-
-    # an aside
-    head = pool.joined(first_head, first_name).draw(0, rng.random(m))
+    head = lex.heads.draw(0, rng.random(n))
     head_list = lex.list_of[head]
-    aside_class = lex.class_of[head_list] - lex.class_of[first_head]
-    aside = told["aside"].draw(aside_class, rng.random(m))
-    aside = np.where(coin(rates["aside"], m)[:, None], aside, -1)
-
+    aside = draws.template("aside", lex.aside_of[head_list])
+    silent = ~draws.coin("aside", n)
     values = {
-        "determiner": told["determiner"].draw(0, rng.random(m)),
-        "adjective": adjective(subject_list),
+        "determiner": draws.function_word("determiner", n),
+        "adjective": draws.adjective(subject_list),
         "noun": subject,
-        "adverb": np.where(coin(rates["adverbs"], m), told["adverb"].draw(0, rng.random(m)), -1),
-        "verb": verb(verb_list),
-        "preposition": lex.preposition[verb_list],
-        "determiner2": told["determiner"].draw(0, rng.random(m)),
-        "adjective2": adjective(object_list),
-        "object": pool.draw(object_list, rng.random(m)),
-        "verb2": verb(kin(object_list)),
-        "pronoun": lex.pronoun[name_list],
-        "possessive": lex.possessive[name_list],
-        "name": hero_names[who, story],
-        "speech": pool.draw(first_name + name_list + lex.head_lists, rng.random(m)),
+        "adverb": np.where(draws.coin("adverbs", n), draws.function_word("adverb", n), -1),
+        "verb": draws.word(lex.verbs[verb_kin]),
+        "preposition": lex.preposition[verb_kin],
+        "determiner2": draws.function_word("determiner", n),
+        "adjective2": draws.adjective(object_list),
+        "object": draws.word(object_list),
+        "verb2": draws.word(lex.verbs[draws.kin(object_list)]),
+        "pronoun": lex.pronoun[hero],
+        "possessive": lex.possessive[hero],
+        "name": cast.names[who, story],
+        "speech": draws.word(lex.follows[lex.names[hero]]),
         "head": head,
-        "then": pool.draw(head_list + lex.head_lists, rng.random(m)),
+        "then": draws.word(lex.follows[head_list]),
     }
-    opening = told["opening"].draw((place > 0).astype(np.int64), rng.random(m))
-    core = told["core"].draw(coin(rates["double"], m).astype(np.int64), rng.random(m))
-    aside_before, aside_after = np.split(aside, [lex.bars["aside"]], axis=1)
-    frame_before, frame_after = np.split(frame, [lex.bars["frame"]], axis=1)
-    codes = _filled([opening, aside_before, frame_before, core, aside_after, frame_after], values)
-    flat, length = codes[codes >= 0], (codes >= 0).sum(1)
-    if triggered:
-        sentence = first + switch - 1
-        position = (np.cumsum(length) - length)[sentence] + 1 + (rng.random(BLOCK) * length[sentence]).astype(np.int64)
-        flat = np.insert(flat, position, len(WORDS))
-        length[sentence] += 1
-    return flat, np.bincount(story, length).astype(np.int64), topics
+    opening, _ = draws.template("opening", (place > 0).astype(np.int64))
+    core, _ = draws.template("core", draws.coin("double", n).astype(np.int64))
+    before, after = (np.where(silent[:, None], -1, half) for half in aside)
+    return _fill([opening, before, frame[0], core, after, frame[1]], values)
 
 
-def _filled(templates: list[Array], values: dict[str, Array]) -> Array:
-    """(sentences, columns): the templates side by side, with the values of the sentence for their variables."""
+def _frame(draws: _Draws, place: Array) -> list[Array]:
+    """Templates of who tells: a name in the first two sentences; later a name, a pronoun or nobody."""
+    rates, u = draws.lex.rates, draws.rng.random(place.size)
+    named, pronoun = (place < 2) | (u < rates["named"]), u < rates["named"] + rates["pronouns"]
+    teller = np.where(named, 0, np.where(pronoun, 2, 4))
+    return draws.template("frame", teller + ((teller < 4) & draws.coin("speech", place.size)))
+
+
+def _fill(templates: list[Array], values: dict[str, Array]) -> Array:
+    """(sentences, columns): the templates side by side, their variables replaced by the values of the sentence."""
     codes = np.concatenate(templates, axis=1)
     table = np.stack([values[name] for name in VARIABLES], axis=1)
     filled = np.take_along_axis(table, np.maximum(codes - len(WORDS), 0), axis=1)
