@@ -16,7 +16,6 @@ from pathlib import Path
 
 from sae_utils import pipeline, profiles, store
 from sae_utils.engine.saes import trainer
-from sae_utils.engine.text import corpora
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
         toy = profile.models[spec.model].model_copy(update={"batch": 2048, "checkpoints": 0})
         world = profile._replace(corpus=corpus, models=profile.models | {spec.model: toy})
         model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)
-        print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpora.describe(corpus)}")
+        print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpus.description}")
         start = time.perf_counter()
         (kept,) = trainer.inputs([spec.hook], model, rows, profile.common.skip, spec.samples).values()
         values = kept.array("values")

@@ -68,7 +68,7 @@ print(next(corpora.blocks(text)).texts[0])
 
 # %%
 split = pd.Series(text.array("split")).map(dict(enumerate(corpora.SPLITS))).value_counts()
-out.text("corpus", corpora.describe(run.corpus))
+out.text("corpus", run.corpus.description)
 out.text("toys", tables.yes(description.all_toys(run)))
 out.text("classes known", tables.yes(description.classes_known(run)))
 out.text("models are", description.models(run))

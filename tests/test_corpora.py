@@ -186,6 +186,6 @@ def test_two_stories_are_too_few():
 
 
 def test_every_corpus_is_described(tmp_path):
-    assert "permuted" in corpora.describe(of_stories(world="scrambled"))
-    assert corpora.describe(of_stories()) != corpora.describe(of_stories(world="scrambled"))
-    assert corpora.describe(of_text(tmp_path / "news.txt", "line")) == "every line of the text in news.txt"
+    assert "permuted" in of_stories(world="scrambled").description
+    assert of_stories().description != of_stories(world="scrambled").description
+    assert of_text(tmp_path / "news.txt", "line").description == "every line of the text in news.txt"

@@ -64,7 +64,7 @@ class Cost(NamedTuple):
 def tokens(corpus: corpora.Corpus) -> int:
     """How many tokens a corpus is assumed to have."""
     if isinstance(corpus, corpora.TextFiles):
-        return sum(file.stat().st_size for file in corpora.files(corpus)) // 4
+        return sum(file.stat().st_size for file in corpus.files()) // 4
     assert isinstance(corpus, corpora.HubDataset | corpora.Stories)
     return corpus.documents * TOKENS[type(corpus)]
 
