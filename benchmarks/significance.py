@@ -52,7 +52,7 @@ def symmetric(matrix: np.ndarray) -> np.ndarray:
 
 
 def svcca(quick: bool) -> dict[str, float]:
-    from sae_utils import significance, similarity
+    from sae_utils import measures, significance
 
     n, d, m, timed = (1024, 128, 100, 3) if quick else (4096, 512, 1000, 3)
     a, b = related(n, d)
@@ -68,7 +68,7 @@ def svcca(quick: bool) -> dict[str, float]:
     time_plain()
     plain = {key: took / (2 * timed) * (m + 1) for key, took in plain.items()}
     print(f"SVCCA {n} x {d}, {m} permutations: ours {ours:.1f} s, plain {[f'{t:.0f} s' for t in plain.values()]}")
-    assert abs(plain_svcca(a.astype(float), b.astype(float)) - similarity.svcca(a, b).score) < 1e-9
+    assert abs(plain_svcca(a.astype(float), b.astype(float)) - measures.svcca(a, b).score) < 1e-9
     return {key: took / ours for key, took in plain.items()}
 
 

@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline, profiles, report, sweep, tables
+from sae_utils import pipeline, profiles, report, significance, sweep, tables
 from sae_utils.engine.lms import cross_entropy
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import corpora, stories
@@ -259,7 +259,7 @@ control = pd.DataFrame(
         "held-out r": np.mean([compared[pair].r for pair in pairs]),
         "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
         "z": np.mean([compared[pair].z for pair in pairs]),
-        "p": control.together([compared[pair].p for pair in pairs]),
+        "p": significance.combined([compared[pair].p for pair in pairs]),
     }
     for label, pairs in partners.items()
 )

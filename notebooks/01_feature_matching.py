@@ -69,11 +69,10 @@ from sae_utils import (
     profiles,
     report,
     significance,
-    similarity,
     store,
     tables,
 )
-from sae_utils.engine.pairing import comparison
+from sae_utils.measures import measure
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import matched
 from sae_utils.studies.models_and_dictionaries import description
@@ -320,7 +319,7 @@ without = {
     "no hub": filters.hubs(forward, facts, more_than=hub, keep="none").pairs,
 }
 scores = {
-    name: comparison.geometry(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed)
+    name: significance.test_pairs(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed)
     for name, p in without.items()
 }
 
@@ -510,7 +509,7 @@ duplicates
 # see the same word. The features are scored at the same n.
 
 # %%
-knn = similarity.measure("mutual_knn", k=neighbours)
+knn = measure("mutual_knn", k=neighbours)
 fires = np.flatnonzero(on_held_out & (np.diff(a.codes.indptr) > 0) & (np.diff(b.codes.indptr) > 0))
 instance = np.sort(np.random.default_rng(seed).choice(fires, min(instances, len(fires)), replace=False))
 few = np.sort(np.random.default_rng(seed).choice(instance, min(len(mutual.a), len(instance)), replace=False))

@@ -43,8 +43,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, inference, matching, pipeline, profiles, report, tables
-from sae_utils.engine.pairing import comparison
+from sae_utils import filters, inference, matching, pipeline, profiles, report, significance, tables
 
 # %%
 run = profiles.start(profile, "02_one_to_one")
@@ -125,7 +124,7 @@ facts = filters.Facts(found.a.count, found.b.count, *(np.full((x.codes.shape[1],
 scored = pairs | {"soft": soft.heaviest()}
 rows = a.decoder, b.decoder
 results = {
-    name: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=(seed, number))
+    name: significance.test_pairs(p, *rows, primary.measure, m=permutations, seed=(seed, number))
     for number, (name, p) in enumerate(scored.items())
 }
 family_wise = inference.holm([x.p for x in results.values()], m=permutations)
@@ -133,7 +132,7 @@ family_wise = inference.holm([x.p for x in results.values()], m=permutations)
 # %%
 smallest = min(len(p.a) for p in scored.values())
 alike_n = {
-    name: comparison.pairs_at_n(p, *rows, primary.measure, smallest, subsets=subsets, m=curve_draws, seed=seed)
+    name: significance.pairs_at_n(p, *rows, primary.measure, smallest, subsets=subsets, m=curve_draws, seed=seed)
     for name, p in scored.items()
 }
 
@@ -196,7 +195,7 @@ curves = pd.DataFrame(
         "n": len(p.a),
         "of A": len(np.unique(p.a)) / live_a,
         "r held out": tables.average(held_out[name][matching.common(pairs[name], p)]),
-        "excess": comparison.excess(p, *rows, primary.measure, m=curve_draws, seed=seed),
+        "excess": significance.test_pairs(p, *rows, primary.measure, m=curve_draws, seed=seed).excess,
     }
     for (name, r), p in cut.items()
 )
@@ -204,9 +203,9 @@ curves = pd.DataFrame(
 # %%
 best = scored["optimal"]
 at_random = {
-    r: comparison.pairs_at_n(best, *rows, primary.measure, len(p.a), subsets=subsets, m=curve_draws, seed=seed)
+    r: significance.pairs_at_n(best, *rows, primary.measure, len(p.a), subsets=subsets, m=curve_draws, seed=seed)
     for (name, r), p in cut.items()
-    if name == "optimal" and comparison.enough(p)
+    if name == "optimal" and significance.enough(p)
 }
 mean, sd = (np.array([getattr(x, field) for x in at_random.values()]) for field in ("excess", "excess_sd"))
 
@@ -249,11 +248,11 @@ hub_pairs = {
 }
 uncut = results["many-to-one, A to B"]
 hub_scores = {
-    key: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=seed)
+    key: significance.test_pairs(p, *rows, primary.measure, m=permutations, seed=seed)
     if len(p.a) < len(forward.a)
     else uncut
     for key, p in hub_pairs.items()
-    if comparison.enough(p)
+    if significance.enough(p)
 }
 
 # %%
@@ -320,7 +319,8 @@ other = {"one-to-one": "strongest", "strongest": "one-to-one"}
 shared = {(x, y, first): len(matching.common(p, orders[x, y, other[first]])) for (x, y, first), p in orders.items()}
 
 # %%
-scores = {key: comparison.geometry(p, *rows, primary.measure, m=permutations, seed=seed) for key, p in orders.items()}
+settings = {"m": permutations, "seed": seed}
+scores = {key: significance.test_pairs(p, *rows, primary.measure, **settings) for key, p in orders.items()}
 ordered = pd.DataFrame(
     {
         "hub keeps": rule,

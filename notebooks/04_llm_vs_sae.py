@@ -53,7 +53,6 @@ import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
 from sae_utils import inference, pipeline, profiles, report, significance, sweep, tables
-from sae_utils.engine.pairing import comparison
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import indexed, matched, units
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
@@ -87,7 +86,7 @@ found = sweep.sweep(lambda cell: units.compare(units.pair(run, *cell, candidates
 scored = {cell: x for cell, x in found.items() if cell[2] in (SAE, NEURONS)}
 n = min([x.n for x in scored.values() if x.n >= fewest], default=fewest)
 settings = {"subsets": subsets, "m": permutations, "seed": seed}
-at_n = {cell: comparison.rows_at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
+at_n = {cell: significance.rows_at_n(x.rows, measure, n, **settings) for cell, x in scored.items() if x.n >= n}
 for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs": len(grid)}.items():
     out.number(name, value, "{:d}")
 
@@ -101,14 +100,16 @@ for name, value in {"n": n, "fewest": fewest, "subsets": subsets, "layer pairs":
 
 # %%
 geometric = (SAE, NEURONS, OUTPUTS)
-sets = {cell: x for cell, x in found.items() if cell[2] in geometric and x.n >= comparison.FEWEST}
+sets = {cell: x for cell, x in found.items() if cell[2] in geometric and x.n >= significance.FEWEST}
 tested = {
     cell: significance.test(*x.rows, [measure], m=permutations, seed=(seed, number))
     for number, (cell, x) in enumerate(sets.items())
 }
 family = inference.maximum_of_z(tested)
 small = min([x.n for cell, x in sets.items() if cell[2] == OUTPUTS], default=n)
-at_small = {cell: comparison.rows_at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small}
+at_small = {
+    cell: significance.rows_at_n(x.rows, measure, small, **settings) for cell, x in sets.items() if x.n >= small
+}
 ceiling = {(name, cell[2]): x.excess for cell, x in at_n.items() for name in seeds if cell[:2] == (name, seeds[name])}
 relative = {
     (a, b, kind): significance.relative(x.excess, ceiling.get((a, kind)), ceiling.get((b, kind)))
@@ -125,8 +126,8 @@ similarity = pd.DataFrame(
         | {"held out": tables.average(found[cell].held_out)}
         | tables.columns(tested.get(cell, {}).get(measure), family.get(cell, {}).get(measure))
         | {
-            "at one n": at_n.get(cell, comparison.UNSCORED).excess,
-            "at small n": at_small.get(cell, comparison.UNSCORED).excess,
+            "at one n": at_n.get(cell, significance.UNSCORED).excess,
+            "at small n": at_small.get(cell, significance.UNSCORED).excess,
         }
         | {"relative": relative.get(cell, np.nan)}
         for cell in there
@@ -160,9 +161,9 @@ beyond = {cell for cell in family if family[cell][measure] < 0.05}
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
 axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
 for kind, (marker, colour, shift) in looks.items():
-    at = {x + shift: at_n.get((*pair, kind), comparison.UNSCORED) for pair, x in where.items()}
+    at = {x + shift: at_n.get((*pair, kind), significance.UNSCORED) for pair, x in where.items()}
     # the last bits of a null may differ between runs, and a pixel with them
-    score = pd.DataFrame(at.values(), index=list(at), columns=comparison.AtN._fields).round(4)
+    score = pd.DataFrame(at.values(), index=list(at), columns=significance.AtN._fields).round(4)
     axes.vlines(list(at), score.low, score.high, color=report.NULL, linewidth=6, alpha=0.5)
     face = [colour if (*pair, kind) in beyond else "w" for pair in where]
     axes.scatter(list(at), score.observed, s=20, marker=marker, c=face, edgecolors=colour, label=kind, zorder=2)
@@ -219,9 +220,9 @@ for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
     out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
     known, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
     out.text(f"above control {short}", tables.among_tested(list(mine.index), known, above))
-    passing = {cell for cell in mine.index if at_n.get(cell, comparison.UNSCORED).p < 0.05}
+    passing = {cell for cell in mine.index if at_n.get(cell, significance.UNSCORED).p < 0.05}
     out.text(f"at one n {short}", tables.among_tested(list(mine.index), at_n, passing))
-told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": comparison.FEWEST}
+told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": significance.FEWEST}
 for name, value in told.items():
     out.number(name, value, "{:,}")
 
@@ -326,7 +327,7 @@ other = {
 measured = pd.DataFrame(
     {"matching": how, "units": kind, "d": x.d, "n": x.n, "measure": name}
     | tables.columns(result)
-    | {"at one n": comparison.rows_at_n(x.rows, name, n, **settings).excess}
+    | {"at one n": significance.rows_at_n(x.rows, name, n, **settings).excess}
     for number, ((how, kind), x) in enumerate(other.items())
     for name, result in significance.test(*x.rows, names, m=permutations, seed=(seed, 2, number)).items()
 )
@@ -449,14 +450,14 @@ ways = {
     for how, (a, b) in {"index": (x.unit, x.unit), "correlation": x.mutual}.items()
 }
 sides = {cell: (layers_of[cell[:2]].a.decoder[a], layers_of[cell[:2]].b.decoder[b]) for cell, (_, a, b) in ways.items()}
-sides = {cell: rows for cell, rows in sides.items() if len(rows[0]) >= comparison.FEWEST}
+sides = {cell: rows for cell, rows in sides.items() if len(rows[0]) >= significance.FEWEST}
 geometry = {
     cell: significance.test(*rows, [measure], m=permutations, seed=(seed, 4, number))
     for number, (cell, rows) in enumerate(sides.items())
 }
 index_p = {cell: p[measure] for cell, p in inference.maximum_of_z(geometry).items()}
 both_n = {cell: min(len(sides[key][0]) for key in sides if key[:2] == cell[:2]) for cell in sides}
-index_n = {cell: comparison.rows_at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
+index_n = {cell: significance.rows_at_n(rows, measure, both_n[cell], **settings) for cell, rows in sides.items()}
 
 # %%
 numbered = pd.DataFrame(
@@ -465,7 +466,7 @@ numbered = pd.DataFrame(
     | {"shuffled": x.shuffled.null_mean if how == "index" else np.nan}
     | {"own": x.own if how == "index" else x.mutual_own}
     | tables.columns(geometry.get((name, other, how), {}).get(measure), index_p.get((name, other, how)))
-    | {"at one n": index_n.get((name, other, how), comparison.UNSCORED).excess}
+    | {"at one n": index_n.get((name, other, how), significance.UNSCORED).excess}
     for (name, other, how), (x, a, _) in ways.items()
 )
 in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in by_position.items()})
@@ -522,12 +523,12 @@ within_family = inference.maximum_of_z(within)
 least = {concept: min(len(x[0]) for key, x in rows.items() if key[0] == concept) for concept, _ in rows}
 
 # %%
-within_n = {key: comparison.rows_at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
+within_n = {key: significance.rows_at_n(x, measure, least[key[0]], **settings) for key, x in rows.items()}
 spaces = pd.DataFrame(
     {"concept": concept, "units": name, "d": kinds[looked[name][0]].d, "top": looked[name][1], "n": len(x.a)}
     | {"both": len(agreeing.a) / max(len(x.a), 1)}
     | tables.columns(within.get((concept, name), {}).get(measure), within_family.get((concept, name), {}).get(measure))
-    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), comparison.UNSCORED).excess}
+    | {"of": least.get(concept, 0), "at one n": within_n.get((concept, name), significance.UNSCORED).excess}
     for (concept, name), (x, agreeing) in chosen.items()
 )
 out.table("concepts", spaces, tables.formats(spaces))

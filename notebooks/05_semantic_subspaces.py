@@ -67,7 +67,6 @@ import pandas as pd
 import seaborn as sns
 
 from sae_utils import inference, labels, pipeline, profiles, report, significance, tables
-from sae_utils.engine.pairing import comparison
 from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import (
     concepts,
@@ -306,7 +305,7 @@ for how in matchings:
     out.number(f"fewest {how}", fewest[how], "{:d}")
     out.number(f"all {how}", len(pool[how].a), "{:,}")
 out.number("power", 100 * power_curve["wanted"], "{:.0f}")
-out.number("fewest features", comparison.FEWEST, "{:d}")
+out.number("fewest features", significance.FEWEST, "{:d}")
 fewest
 
 # %% [markdown]

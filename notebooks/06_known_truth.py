@@ -60,7 +60,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import profiles, report, similarity, sweep, tables
+from sae_utils import profiles, report, sweep, tables
+from sae_utils.measures import measure
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import published
 
@@ -228,7 +229,7 @@ out.figure("tests", figure)
 choice = pd.DataFrame(
     {
         "measure": name,
-        "scope": similarity.measure(name).scope,
+        "scope": measure(name).scope,
         "level": f"{100 * rates['unrelated', name].share:.1f}",
         **{truth: f"{100 * rates[truth, name].share:.0f}" for truth in weak},
         "of nothing": f"{largest[name]:.2f}" if name in measures else "",

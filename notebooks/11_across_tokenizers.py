@@ -54,7 +54,6 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
-from sae_utils.engine.pairing import comparison
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers, feature_matching
 from sae_utils.studies.layer_sweep import cells
@@ -244,8 +243,8 @@ tested = {
     for number, (key, x) in enumerate(scored.items())
 }
 family = inference.maximum_of_z(tested)
-at_n = dict.fromkeys(rows, comparison.UNSCORED) | {
-    key: comparison.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
+at_n = dict.fromkeys(rows, significance.UNSCORED) | {
+    key: significance.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }
 error = {key: matched.excess_interval(x, measure, near).se for key, x in scored.items()}
 

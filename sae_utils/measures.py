@@ -1,195 +1,310 @@
-"""The measures by name: how each is computed, what it shares with others, and what is known of its null.
+"""The registry of measures of similarity: every score of paired rows by name, with what it needs and what it can do.
 
-In: a name as written in params. Out: a `Measure`, which `similarity` scores and `significance` tests. A `Family` is the
-work that several measures share and that a permutation leaves unchanged. Nothing here touches data.
+In: paired rows `a` (n, d_a) and `b` (n, d_b), one feature pair a row; the dimensions may differ. Out: scores, larger
+for more alike (`imd` alone is a distance), and for each measure a `Measure`, which all other modules ask. This module
+draws no nulls: a score says little before it is held against one, and no score is free of n.
+
+A measure is added by its function and its entry in `MEASURES` of a module of `engine.geometry`.
 """
 
-from collections.abc import Callable
-from functools import cache, partial
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
-from sae_utils.engine.geometry import linear, moments, neighbours, relational
-from sae_utils.engine.geometry.linear import LinearSide
-from sae_utils.engine.geometry.moments import Moments
-from sae_utils.engine.geometry.neighbours import NeighbourSide
-from sae_utils.engine.geometry.relational import Comparison, Dissimilarity, Relation, Unit
+from sae_utils import arrays
+from sae_utils.engine.geometry import linear, neighbours, relational
+from sae_utils.engine.geometry.neighbours import imd
+from sae_utils.engine.geometry.registry import FEWEST, NEIGHBOURS, Family, Floats, Measure, Undefined
+from sae_utils.engine.geometry.relational import Comparison, Dissimilarity, dissimilarities, mantel, partial_rsa
 
-NEIGHBOURS = 10
-_DENSE_UP_TO = 256  # rows; below, sparse bookkeeping costs more than it saves
+__all__ = [
+    "NAMES",
+    "NEIGHBOURS",
+    "Canonical",
+    "Family",
+    "Measure",
+    "Undefined",
+    "caution",
+    "cca",
+    "chosen",
+    "cka",
+    "dissimilarities",
+    "imd",
+    "jaccard_knn",
+    "mantel",
+    "measure",
+    "mutual_knn",
+    "of_subsets",
+    "paired",
+    "partial_rsa",
+    "procrustes",
+    "pwcca",
+    "rsa",
+    "score",
+    "second_order_cosine",
+    "svcca",
+]
+
+_NUMBERS = 1 << 22  # of one batch of n x n matrices
+_REGISTRY = {what.name: what for module in (linear, relational, neighbours) for what in module.MEASURES}
+NAMES: tuple[str, ...] = tuple(_REGISTRY)
 
 
-class Family(NamedTuple):
-    """Shared work: `side(rows)` once a side, `cross(side_a, side_b, permutations)` once a batch of pairings.
+def measure(name: str, **option: Any) -> Measure:
+    """The measure called `name`, one of `NAMES`, with its option: `measure("svcca", variance=0.95)`, `k=5` for kNN.
 
-    `width(side)`: numbers a row that one pairing gathers, by which batches are sized.
+    The option may be part of the name, as in a `Measure`: "svcca_0.95", "mutual_knn_5". Raises ValueError for an
+    unknown name, and for options that a measure does not have.
     """
+    base, _, number = name.rpartition("_")
+    found = _REGISTRY.get(name)
+    if found and not option:
+        return found
+    if found and found.variant and set(option) == ({"k"} if found.neighbours else {"variance"}):
+        return found.variant(*option.values())
+    if not option and (found := _REGISTRY.get(base)) and found.variant and number.replace(".", "", 1).isdigit():
+        return found.variant(int(number) if found.neighbours and number.isdigit() else float(number))
+    options = f" with {', '.join(option)}" if option else ""
+    raise ValueError(f"unknown measure {name!r}{options}: known are {', '.join(NAMES)}")
 
-    side: Callable[[np.ndarray], Any]
-    cross: Callable[[Any, Any, Tensor], Tensor]
-    width: Callable[[Any], int]
+
+def chosen(names: Iterable[str], neighbours: int = NEIGHBOURS) -> dict[str, Measure]:
+    """Measures by the given names; local ones compare so many `neighbours`, unless the name says how many."""
+    found = {name: measure(name) for name in names}
+    return {
+        name: measure(name, k=neighbours) if what.neighbours and name in NAMES else what for name, what in found.items()
+    }
 
 
-class Measure(NamedTuple):
-    """One score of paired rows.
+# --- scores
 
-    `name`: as in params and tables. `scope`: "global" (the whole arrangement) or "local" (near neighbours).
-    `family`: the shared work. `score(side_a, side_b, cross, permutations)`: (batch,). `k(side_a, side_b)`: components
-    or neighbours in use, () where there are none. `least`: rows that it needs.
-    `moments(side_a, side_b)`: of its null over all pairings in closed form, None where unknown.
+
+def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides (n, d_a), (n, d_b) as `arrays.rows`, in the precision that came, by which ranks are judged.
+
+    Raises ValueError for unequal lengths, fewer than 3 rows, and as `arrays.rows`.
     """
-
-    name: str
-    scope: Literal["global", "local"]
-    family: Family
-    score: Callable[[Any, Any, Tensor, Tensor], Tensor]
-    k: Callable[[Any, Any], tuple[int, ...]] = lambda a, b: ()
-    least: int = 3
-    moments: Callable[[Any, Any], Moments] | None = None
+    a, b = arrays.rows(a, "side a", FEWEST), arrays.rows(b, "side b", FEWEST)
+    if len(a) != len(b):
+        raise ValueError(f"side a has {len(a)} rows and side b has {len(b)}: row t of both must be one pair")
+    return a, b
 
 
-def _as_is(a: Any, b: Any, cross: Tensor, permutations: Tensor) -> Tensor:
-    return cross
+def score(a: np.ndarray, b: np.ndarray, what: str | Measure) -> float:
+    """Score of paired rows `a` (n, d_a), `b` (n, d_b) by one measure or its name, in float64.
 
-
-LINEAR = Family(linear.side, linear.cross, lambda s: s.basis.shape[1])
-_HALVES = Family(linear.halves_side, linear.halves_cross, lambda s: 4 * s.rows.shape[1])
-
-
-@cache
-def _relational(dissimilarity: Dissimilarity, comparison: Comparison) -> Family:
-    if comparison == "pearson" and dissimilarity != "euclidean":
-        prepare = partial(relational.unit_side, dissimilarity=dissimilarity)
-        return Family(prepare, relational.unit_scores, lambda s: s.rows.shape[1])
-
-    def side(rows: np.ndarray) -> Relation:
-        return relational.relation(relational.dissimilarities(rows, dissimilarity), comparison)
-
-    return Family(side, relational.relation_scores, lambda s: len(s.matrix))
-
-
-@cache
-def _overlaps(k: int) -> Family:
-    return Family(partial(neighbours.side, k=k), neighbours.overlap_cross, lambda s: s.near.shape[1] ** 2)
-
-
-@cache
-def _second_order(k: int) -> Family:
-    prepare = partial(neighbours.side, k=k, keep_cosines=True)
-    return Family(prepare, neighbours.second_order_cross, lambda s: s.near.shape[1] ** 2 + 8 * s.near.shape[1])
-
-
-def _svcca(variance: float = 0.99) -> Measure:
-    if not 0 < variance <= 1:
-        raise ValueError(f"variance = {variance}: give the share of variance to keep, above 0 and at most 1")
-    name = "svcca" if variance == 0.99 else f"svcca_{variance:g}"
-
-    def k(a: LinearSide, b: LinearSide) -> tuple[int, ...]:
-        return linear.components(a.spectrum, variance), linear.components(b.spectrum, variance)
-
-    return Measure(name, "global", LINEAR, linear.svcca(variance), k)
-
-
-def _ranks(a: LinearSide, b: LinearSide) -> tuple[int, ...]:
-    return len(a.spectrum), len(b.spectrum)
-
-
-def _linear(name: str, score: linear.Score, **known: Any) -> Measure:
-    return Measure(name, "global", LINEAR, score, **known)
-
-
-def _mean_square_moments(a: LinearSide, b: LinearSide) -> Moments:
-    one, other = (moments.gram_sums(s.basis.numpy()) for s in (a, b))
-    return moments.combined(one, other, len(a.basis), scale=1 / min(_ranks(a, b)))
-
-
-def _cka_moments(a: LinearSide, b: LinearSide) -> Moments:
-    def sums(s: LinearSide) -> moments.Sums:
-        return moments.gram_sums((s.basis * s.spectrum / s.spectrum.square().norm().sqrt()).numpy())
-
-    return moments.combined(sums(a), sums(b), len(a.basis))
-
-
-def _rsa(dissimilarity: Dissimilarity = "pearson", comparison: Comparison = "pearson") -> Measure:
-    name = f"rsa_{comparison}" if dissimilarity == "pearson" else f"rsa_{dissimilarity}_{comparison}"
-    return Measure(name, "global", _relational(dissimilarity, comparison), _as_is, moments=_rsa_moments)
-
-
-def _rsa_moments(a: Unit | Relation, b: Unit | Relation) -> Moments:
-    def sums(side: Unit | Relation) -> moments.Sums:
-        if isinstance(side, Unit):
-            return moments.unit_sums(side.rows.numpy(), side.energy.numpy(), side.mean)
-        return moments.matrix_sums(side.matrix.numpy())
-
-    return moments.combined(sums(a), sums(b), len(a[0]))
-
-
-def _neighbour(name: str, score: Any, family: Callable[[int], Family], k: int, **known: Any) -> Measure:
-    full = name if k == NEIGHBOURS else f"{name}_{k}"
-    return Measure(full, "local", family(k), score, lambda a, b: (a.k, b.k), **known)
-
-
-def _overlap_moments(a: NeighbourSide, b: NeighbourSide) -> Moments:
-    n = len(a.near)
-    graphs = (neighbours.as_graph(s) for s in (a, b))
-    one, other = (moments.matrix_sums(graph.toarray() if n <= _DENSE_UP_TO else graph) for graph in graphs)
-    return moments.combined(one, other, n, directed=True, scale=1 / (n * a.k))
-
-
-def _mutual_knn(k: int = NEIGHBOURS) -> Measure:
-    return _neighbour("mutual_knn", neighbours.mutual, _overlaps, k, moments=_overlap_moments)
-
-
-def _jaccard_knn(k: int = NEIGHBOURS) -> Measure:
-    return _neighbour("jaccard_knn", neighbours.jaccard, _overlaps, k)
-
-
-def _second_order_cosine(k: int = NEIGHBOURS) -> Measure:
-    return _neighbour("second_order_cosine", _as_is, _second_order, k)
-
-
-_MEASURES: dict[str, Callable[..., Measure]] = {
-    "svcca": _svcca,
-    "svcca_first_component": lambda: _linear("svcca_first_component", linear.first_component, k=lambda a, b: (1, 1)),
-    "cca": lambda: _linear("cca", linear.mean_cca, k=_ranks),
-    "cca_squared": lambda: _linear("cca_squared", linear.mean_square_cca, k=_ranks, moments=_mean_square_moments),
-    "pwcca": lambda: _linear("pwcca", linear.pwcca, k=_ranks),
-    "cka": lambda: _linear("cka", linear.cka, moments=_cka_moments),
-    "cka_debiased": lambda: _linear("cka_debiased", linear.cka_debiased, least=4),
-    "procrustes": lambda: _linear("procrustes", linear.procrustes),
-    "procrustes_half": lambda: Measure("procrustes_half", "global", _HALVES, _as_is, least=6),
-    "rsa_pearson": _rsa,
-    "rsa_spearman": partial(_rsa, comparison="spearman"),
-    "rsa_cosine_pearson": partial(_rsa, "cosine"),
-    "rsa_cosine_spearman": partial(_rsa, "cosine", "spearman"),
-    "rsa_euclidean_pearson": partial(_rsa, "euclidean"),
-    "rsa_euclidean_spearman": partial(_rsa, "euclidean", "spearman"),
-    "mutual_knn": _mutual_knn,
-    "jaccard_knn": _jaccard_knn,
-    "second_order_cosine": _second_order_cosine,
-}
-NAMES: tuple[str, ...] = tuple(_MEASURES)
-
-
-def measure(name: str, **options: Any) -> Measure:
-    """The measure called `name` (one of `NAMES`), with its options: `measure("svcca", variance=0.95)`, `k=5` for kNN.
-
-    `rsa_pearson` and `rsa_spearman` compare Pearson dissimilarities; the others name both. Raises ValueError on an
-    unknown name.
+    Warns where n is too small for the components of a canonical correlation. Raises ValueError for rows that have no
+    such score, and as `paired`.
     """
-    if name not in _MEASURES:
-        raise ValueError(f"unknown measure {name!r}: known are {', '.join(NAMES)}")
-    return _MEASURES[name](**options)
+    return _scored(a, b, what)[0]
+
+
+def _scored(a: np.ndarray, b: np.ndarray, what: str | Measure) -> tuple[float, tuple[int, ...]]:
+    what = measure(what) if isinstance(what, str) else what
+    a, b = paired(a, b)
+    if len(a) < what.least:
+        raise ValueError(f"n = {len(a)} pairs: {what.name} needs at least {what.least}")
+    sides = what.family.side(a), what.family.side(b)
+    if note := caution(what, *sides, len(a)):
+        warnings.warn(f"{what.name}: {note}", stacklevel=4)
+    return _of_sides(what, *sides, len(a)), what.k(*sides)
+
+
+def _of_sides(what: Measure, a: Any, b: Any, n: int) -> float:
+    identity = np.arange(n)[None]
+    return float(what.score(a, b, what.family.cross(a, b, identity), identity)[0])
 
 
 def caution(what: Measure, side_a: Any, side_b: Any, n: int) -> str:
     """What a reader must know of a canonical correlation at this n; empty where there is nothing."""
     k = what.k(side_a, side_b)
-    if what.family is not LINEAR or len(k) < 2 or sum(k) < n:
+    if what.family is not linear.LINEAR or len(k) < 2 or sum(k) < n:
         return ""
     return (
         f"n = {n} rows for k = {k[0]} + {k[1]} components: {sum(k) - n + 1} canonical correlations are 1 whatever the "
         "rows hold; take more pairs or fewer components"
     )
+
+
+def of_subsets(
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    names: Sequence[str],
+    *,
+    neighbours: int = NEIGHBOURS,
+) -> dict[str, Floats]:
+    """Scores (m,) by name of m sets of n pairs: feature a[s, i] of side a with b[s, i] of side b.
+
+    Args:
+        rows_a: (features_a, d_a) decoder rows.
+        rows_b: (features_b, d_b)
+        a: (m, n), or (1, n) where it is the same in every set; features may repeat.
+        b: (m, n)
+        names: of measures; a set without such a score gives NaN.
+        neighbours: of local measures, as in `chosen`.
+
+    Raises:
+        ValueError: unknown measure, or fewer pairs than one needs; rows and features as `arrays` refuses them.
+    """
+    rows_a, rows_b = arrays.rows(rows_a, "rows_a"), arrays.rows(rows_b, "rows_b")
+    a, b = (_features(index, len(rows), side) for index, rows, side in ((a, rows_a, "a"), (b, rows_b, "b")))
+    found = {}
+    for name, what in chosen(names, neighbours).items():
+        if a.shape[1] < what.least:
+            raise ValueError(f"n = {a.shape[1]} pairs: {what.name} needs at least {what.least}")
+        found[name] = (_in_batches if what.batched else _one_by_one)(rows_a, rows_b, a, b, what)
+    return found
+
+
+def _features(index: np.ndarray, n: int, name: str) -> NDArray[np.int64]:
+    """(m, n) features of so many. Raises ValueError for other numbers, shapes, and features outside."""
+    found = arrays.numbers(index, name, 2)
+    return arrays.positions(found.ravel(), n, name, "feature").reshape(found.shape)
+
+
+def _in_batches(
+    rows_a: np.ndarray, rows_b: np.ndarray, a: NDArray[np.int64], b: NDArray[np.int64], what: Measure
+) -> Floats:
+    assert what.batched
+    prepare, side, compare = what.batched
+    size = max(1, _NUMBERS // a.shape[1] ** 2)
+    (used_a, at_a), (used_b, at_b) = (np.unique(index, return_inverse=True) for index in (a, b))
+    matrix_a, matrix_b = prepare(rows_a[used_a]), prepare(rows_b[used_b])
+    at_a, at_b = at_a.reshape(a.shape), at_b.reshape(b.shape)
+
+    def sides(matrix: np.ndarray, at: np.ndarray) -> Floats:
+        return side(matrix[at[:, :, None], at[:, None, :]], what.neighbours)  # of (m, n, n)
+
+    fixed = sides(matrix_a, at_a) if len(a) == 1 else None
+    parts = []
+    for start in range(0, len(b), size):
+        one = sides(matrix_a, at_a[start : start + size]) if fixed is None else fixed
+        parts.append(compare(one, sides(matrix_b, at_b[start : start + size])))
+    return np.concatenate(parts)
+
+
+def _one_by_one(
+    rows_a: np.ndarray, rows_b: np.ndarray, a: NDArray[np.int64], b: NDArray[np.int64], what: Measure
+) -> Floats:
+    def side(rows: np.ndarray) -> Any:
+        try:
+            return what.family.side(rows)
+        except Undefined:
+            return None
+
+    fixed = side(rows_a[a[0]])
+    found = np.full(len(b), np.nan)
+    for s, partners in enumerate(b):
+        one, other = fixed if len(a) == 1 else side(rows_a[a[s]]), side(rows_b[partners])
+        if one is not None and other is not None:
+            found[s] = _of_sides(what, one, other, a.shape[1])
+    return found
+
+
+# --- the measures as functions
+
+
+class Canonical(NamedTuple):
+    """`score` in [0, 1]; `k_a`, `k_b`: components in use of either side."""
+
+    score: float
+    k_a: int
+    k_b: int
+
+
+def _canonical(a: np.ndarray, b: np.ndarray, what: str | Measure) -> Canonical:
+    found, (k_a, k_b) = _scored(a, b, what)
+    return Canonical(found, k_a, k_b)
+
+
+def svcca(
+    a: np.ndarray, b: np.ndarray, *, variance: float = 0.99, estimator: Literal["svcca", "first_component"] = "svcca"
+) -> Canonical:
+    """Singular vector canonical correlation analysis: mean of the min(k_a, k_b) canonical correlations.
+
+    k_a, k_b: principal components that hold `variance` of either side. `estimator="first_component"` is what arXiv
+    2410.06981 reported under this name; its null mean is about sqrt(2 / (pi n)).
+    Some correlations are 1 for any rows once k_a + k_b >= n (a warning says so), and the score is inflated well before:
+    read it beside its null. Unchanged by rotation, one scale and translation of either side. O(n d min(n, d)).
+    """
+    if estimator not in ("svcca", "first_component"):
+        raise ValueError(f"unknown estimator {estimator!r}: known are 'svcca', 'first_component'")
+    return _canonical(a, b, measure("svcca", variance=variance) if estimator == "svcca" else "svcca_first_component")
+
+
+def cca(a: np.ndarray, b: np.ndarray, *, squared: bool = False) -> Canonical:
+    """Mean canonical correlation, or mean squared one, over min(rank_a, rank_b).
+
+    Over shuffled pairings the mean square has mean max(k_a, k_b) / (n - 1). Unchanged by every invertible linear map
+    and translation of either side, hence blind to how strong a direction is. O(n d min(n, d)).
+    """
+    return _canonical(a, b, "cca_squared" if squared else "cca")
+
+
+def pwcca(a: np.ndarray, b: np.ndarray) -> Canonical:
+    """Projection-weighted CCA, not symmetric: canonical correlations weighted by what they carry of side a.
+
+    Unchanged by one scale and translation of either side and by every invertible linear map of b; a rotation of a
+    changes the weights. O(n d min(n, d)).
+    """
+    return _canonical(a, b, "pwcca")
+
+
+def cka(a: np.ndarray, b: np.ndarray, *, debiased: bool = False) -> float:
+    """Linear centred kernel alignment, in [0, 1]; over shuffled pairings its mean is not 0.
+
+    `debiased`: from unbiased estimates of HSIC; mean 0 over shuffles, at most 1, needs n >= 4.
+    Unchanged by rotation, one scale and translation of either side. O(n d min(n, d)), no (n, n) matrix.
+    """
+    return score(a, b, "cka_debiased" if debiased else "cka")
+
+
+def procrustes(a: np.ndarray, b: np.ndarray, *, half: bool = False) -> float:
+    """Alignment after the best rotation, in [0, 1]; 1 - alignment^2 is what scipy calls disparity.
+
+    `half`: on pairs that the rotation was not fitted on; without it unrelated rows of many dimensions reach .5.
+    Unchanged by rotation, one scale and translation of either side. O(n d min(n, d)).
+    """
+    return score(a, b, "procrustes_half" if half else "procrustes")
+
+
+def rsa(
+    a: np.ndarray, b: np.ndarray, *, dissimilarity: Dissimilarity = "pearson", comparison: Comparison = "pearson"
+) -> float:
+    """Representational similarity analysis, in [-1, 1]: correlation of pairwise dissimilarities; mean 0 over shuffles.
+
+    `comparison`: Pearson, or Spearman with mean ranks for ties. Cosine is unchanged by rotation and by a scale of
+    every row, Euclidean by rotation, translation and one scale, Pearson by shift and scale within every row.
+    Pearson or cosine compared by Pearson: O(n d_a d_b), no (n, n) matrix; the others O(n^2 d) and one such matrix a
+    side. Raises ValueError for rows without direction (constant for Pearson, zero for cosine).
+    """
+    return score(a, b, f"rsa_{comparison}" if dissimilarity == "pearson" else f"rsa_{dissimilarity}_{comparison}")
+
+
+def mutual_knn(a: np.ndarray, b: np.ndarray, *, k: int = NEIGHBOURS) -> float:
+    """Mean share of a row's k nearest neighbours in `a` that are also its nearest in `b`, by cosine, in [0, 1].
+
+    Its mean over shuffled pairings is k / (n - 1). A row is never its own neighbour; tied last places (equal rows) are
+    shared, so that a score with itself is below 1 where there are ties. Unchanged by rotation and by a scale of every
+    row. O(n^2 d). Raises ValueError unless 1 <= k < n.
+    """
+    return score(a, b, measure("mutual_knn", k=k))
+
+
+def jaccard_knn(a: np.ndarray, b: np.ndarray, *, k: int = NEIGHBOURS) -> float:
+    """Mean over rows of intersection over union of their k nearest neighbours, in [0, 1]; otherwise as `mutual_knn`."""
+    return score(a, b, measure("jaccard_knn", k=k))
+
+
+def second_order_cosine(a: np.ndarray, b: np.ndarray, *, k: int = NEIGHBOURS) -> float:
+    """Mean cosine, over rows, of their cosines to the k nearest neighbours of both sides, in [-1, 1].
+
+    Unchanged by rotation and by a scale of every row. O(n^2 d), one (n, n) matrix a side. Raises ValueError unless
+    1 <= k < n.
+    """
+    return score(a, b, measure("second_order_cosine", k=k))

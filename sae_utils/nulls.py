@@ -21,7 +21,7 @@ class Null(NamedTuple):
     """A rule for drawing pairings.
 
     `name`: quoted beside every z and p. `draw(rng, m, n)`: int64 (m, n); row t of side a is held against row
-    `draw[s, t]` of side b. `movable`: share of rows that can move. `stuck`: rows that cannot. `uniform`: all
+    `draw[s, t]` of side b. `movable`: share of rows that can move. `uniform`: all
     permutations are equally likely, as closed-form moments need. `permutes`: False where rows of b may repeat.
     `caution(rows)`: what the rows (n, d) of side b say against the null's own assumption, "" for nothing.
     """
@@ -29,7 +29,6 @@ class Null(NamedTuple):
     name: str
     draw: Callable[[Rng, int, int], np.ndarray]
     movable: float = 1.0
-    stuck: int = 0
     uniform: bool = False
     permutes: bool = True
     caution: Callable[[np.ndarray], str] = lambda rows: ""
@@ -54,8 +53,8 @@ def shuffled() -> Null:
 def strata(labels: np.ndarray, *, name: str = "shuffled within strata") -> Null:
     """Permutations within strata: rows keep partners of their own label, such as firing frequency or top token.
 
-    `labels` (n,): of side a's features, any sortable type. Strata of one cannot move: `movable` and `stuck` count
-    them. Raises ValueError on no labels or missing ones.
+    `labels` (n,): of side a's features, any sortable type. Strata of one row cannot move.
+    Raises ValueError for no labels or missing ones.
     """
     rank = _ranks(labels)
     sizes = np.bincount(rank)
@@ -68,7 +67,7 @@ def strata(labels: np.ndarray, *, name: str = "shuffled within strata") -> Null:
             row[order] = np.lexsort((rng.random(n), rank))
         return index
 
-    return Null(name, draw, *_movable(sizes[rank] > 1))
+    return Null(name, draw, float((sizes[rank] > 1).mean()))
 
 
 def within_documents(document: np.ndarray) -> Null:
@@ -84,7 +83,7 @@ def blocks(families: np.ndarray) -> Null:
     """Whole feature families change places with families of their own size; rows keep their order within.
 
     `families` (n,): label of every pair. Near-duplicates stay together, so that the families are the units tested.
-    Families of a size of their own cannot move: `movable` and `stuck` count their rows.
+    A family that alone has its size cannot move.
     """
     family = _ranks(families)
     sizes = np.bincount(family)
@@ -101,7 +100,7 @@ def blocks(families: np.ndarray) -> Null:
         return index
 
     alike = np.bincount(sizes)[sizes]
-    return Null("shuffled in blocks of feature families", draw, *_movable(alike[family] > 1))
+    return Null("shuffled in blocks of feature families", draw, float((alike[family] > 1).mean()))
 
 
 def reassigned(groups: np.ndarray) -> Null:
@@ -126,8 +125,7 @@ def reassigned(groups: np.ndarray) -> Null:
         p = size_and_place(np.bincount(group), rows[first])
         return f"{RELATED} (p = {p:.3f}): {_REMEDY}" if p <= 0.05 else ""
 
-    movable, stuck = _movable(np.full(len(group), len(first) > 1))
-    return Null("reassigned among groups", draw, movable, stuck, permutes=False, caution=caution)
+    return Null("reassigned among groups", draw, float(len(first) > 1), permutes=False, caution=caution)
 
 
 def size_and_place(sizes: np.ndarray, rows: np.ndarray, *, m: int = 199) -> float:
@@ -161,10 +159,6 @@ def _ranks(labels: np.ndarray) -> np.ndarray:
     if missing.any():
         raise ValueError(f"{int(missing.sum())} of {len(labels)} labels are missing: label every row, or drop it")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-
-
-def _movable(can_move: np.ndarray) -> tuple[float, int]:
-    return float(can_move.mean()), int((~can_move).sum())
 
 
 def _expect(labels: int, n: int, name: str) -> None:

@@ -1,42 +1,43 @@
 """Whether a similarity of paired rows is more than chance: observed scores against a null, with all that a reader asks.
 
-In: paired rows, measures, a null. Out: one `Result` a measure. What a permutation leaves unchanged (decompositions,
-ranked dissimilarities, neighbour lists) is computed once; the same permutations serve all measures.
-This module never chooses pairs and never corrects for many tests (`corrections` does).
+In: paired rows or `matching.Pairs` of decoder rows, measures, a null. Out: one `Result` a measure, or its means over
+subsets of one size, since no score is free of n. What a permutation leaves unchanged (decompositions, ranked
+dissimilarities, neighbour lists) is computed once; the same permutations serve all measures.
+This module never chooses pairs and never corrects for many tests (`inference` does).
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sae_utils import arrays, similarity
-from sae_utils import measures as known
+from sae_utils import arrays, matching
 from sae_utils.engine.chance import draws
-from sae_utils.engine.geometry import moments
-from sae_utils.engine.geometry.linear import Undefined
 from sae_utils.engine.geometry.moments import Moments
-from sae_utils.measures import Measure
-from sae_utils.nulls import Null, Selection, shuffled
+from sae_utils.matching import Pairs
+from sae_utils.measures import Family, Measure, Undefined, caution, measure, paired
+from sae_utils.nulls import Null, Selection, reassigned, shuffled
 
-ROUNDING = 1e-6  # of float32 draws: one so little below the observed score ties with it
+Rows: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
+ROUNDING = 1e-6  # of float32 draws: a draw so little below the observed score ties with it
 FLAT = 1e-6  # a null whose SD is smaller does not vary
+FEWEST = 10  # distinct features of either side; pairs with fewer get no score
 
 
 class Result(NamedTuple):
     """One score held against one null.
 
     `measure`, `null`: names. `n`: pairs. `k`: components or neighbours in use, () where there are none.
-    `observed`: the score, float64. `null_mean`, `null_sd`, `skew`: of the null; `closed_form`: known exactly, not from
-    the draws. `z` = (observed - null_mean) / null_sd.
+    `observed`: the score, float64. `null_mean`, `null_sd`: of the null, exact where a closed form is known.
+    `z` = (observed - null_mean) / null_sd. `excess` = (observed - null_mean) / (1 - null_mean).
     `m`: draws; `p` = (b + 1) / (m + 1) with b draws at least as large as observed, over all n! arrangements for
-    m="exact", nan for m = 0. `p_approximate`: tail of the Pearson III law with the closed-form moments, else nan.
-    `excess` = (observed - null_mean) / (1 - null_mean). `cantelli` = 1 / (1 + z^2), which bounds the tail whatever the
-    null's shape (1 where z <= 0). `wachter`: what random-matrix theory predicts for SVCCA's null mean, else nan;
-    never used for p. `movable`: share of rows that the null can move; `stuck`: rows that it cannot.
-    `note`: what a reader must know, or "". `draws` (m,): the null's scores.
+    m="exact", NaN for m = 0. `movable`: share of rows that the null can move. `note`: what a reader must know, or "".
+    `draws` (m,): the null's scores.
     """
 
     measure: str
@@ -46,37 +47,23 @@ class Result(NamedTuple):
     observed: float
     null_mean: float
     null_sd: float
-    skew: float
-    closed_form: bool
     z: float
     p: float
-    p_approximate: float
     excess: float
-    cantelli: float
-    wachter: float
     movable: float
-    stuck: int
     m: int
     note: str
     draws: np.ndarray
 
     @property
     def undefined(self) -> bool:
-        """There is no such score of these rows; the note says why."""
+        """Whether these rows have no such score; the note says why."""
         return math.isnan(self.observed)
 
     @property
     def undetermined(self) -> bool:
-        """Less than half of the rows can move: the p says nothing about the pairing."""
+        """Whether less than half of the rows can move, so that p says nothing about the pairing."""
         return self.movable < 0.5
-
-
-class Baseline(NamedTuple):
-    """What rows chosen at random score: `mean`, `sd`, `draws` (m,). A baseline, not a test."""
-
-    mean: float
-    sd: float
-    draws: np.ndarray
 
 
 def test(
@@ -88,71 +75,100 @@ def test(
     m: int | Literal["exact"] = 999,
     m_of: Mapping[str, int] | None = None,
     seed: int | Sequence[int] = 0,
+    closed_form: bool = True,
 ) -> dict[str, Result]:
-    """Hold scores of paired rows `a` (n, d_a), `b` (n, d_b) against a null (default: uniformly shuffled pairing).
+    """Results by name of the measures for paired rows `a` (n, d_a), `b` (n, d_b).
 
-    `m`: draws, or "exact" for all arrangements of n <= 8 pairs. `m_of`: fewer draws for single measures, by name (0
-    where a closed form alone will do); they take the first of the same permutations. `seed`: one number or several:
-    give every pair set its own, so that permutations are shared within a set and independent across sets.
-    Under shuffled pairing, mean, SD and skew are exact where a closed form is known, and equal rows are noted, since
-    their pairs are seldom exchangeable. Draws run on CUDA if there is one.
-    Returns results by name of the measure; one that these rows do not have, or are too few for, is undefined and says
-    why in its note. Raises ValueError on bad rows, fewer than 3 of them, or a null of other length.
+    Args:
+        a: rows of one side.
+        b: rows of the other.
+        measures: names, or measures with options.
+        null: uniformly shuffled pairing unless given.
+        m: draws, or "exact" for all arrangements of n <= 8 pairs.
+        m_of: fewer draws for single measures, by name; 0 where a closed form is enough. They take the first of the same
+            permutations.
+        seed: one number or several. Give every pair set its own: permutations are then shared within a set and
+            independent across sets.
+        closed_form: whether mean and SD of shuffled pairings are exact where a closed form is known.
+
+    A score that these rows do not have, or are too few for, is undefined, and its note says why. Equal rows are noted
+    where the pairing is shuffled, since their pairs are seldom exchangeable.
+    Raises ValueError for bad rows, fewer than 3 of them, or a null of other length.
     """
-    a, b = similarity.paired(a, b)
-    n = len(a)
-    null = null or shuffled()
-    chosen = [similarity.measure(w) if isinstance(w, str) else w for w in measures]
-    wanted = _draws_wanted(chosen, null, m, m_of or {})
-    sides, without = _prepared(a, b, chosen)
-    asked, chosen = chosen, [c for c in chosen if c.name not in without]
+    a, b = paired(a, b)
+    n, null = len(a), null or shuffled()
+    asked = [measure(what) if isinstance(what, str) else what for what in measures]
+    exact = closed_form and isinstance(null, Null) and null.uniform
+    wanted = _draws_wanted(asked, exact, m, m_of or {})
+    sides, missing = _prepared(a, b, asked)
+    chosen = [what for what in asked if what.name not in missing]
     observed = draws.observed(sides, chosen, n)
-    uniform = isinstance(null, Null) and null.uniform
-    repeats = _repeats(a, b) if uniform else ""
+    drawn = draws.of_null(null, b, sides, chosen, wanted, seed, observed, every=m == "exact")
     doubt = null.caution(b) if isinstance(null, Null) else ""
-    exact = {c.name: c.moments(*sides[c.family]) for c in chosen if uniform and c.moments}
-    if not chosen:
-        drawn = {}
-    elif isinstance(null, Selection):
-        drawn = draws.selected(null, chosen, n, wanted, seed)
-    elif not null.permutes:
-        drawn = draws.reassigned(null, b, sides, chosen, wanted, seed)
-    else:
-        drawn = draws.permuted(null, n, sides, chosen, wanted, m, seed, observed)
-    found = {
-        c.name: summarise(
-            observed[c.name],
-            drawn[c.name],
-            measure=c.name,
+    repeats = _repeats(a, b) if isinstance(null, Null) and null.uniform else ""
+
+    def result(what: Measure) -> Result:
+        if what.name in missing:
+            return undefined(missing[what.name], measure=what.name, null=null.name, n=n, m=wanted[what.name])
+        of = sides[what.family]
+        return summarise(
+            observed[what.name],
+            drawn[what.name],
+            measure=what.name,
             null=null.name,
             n=n,
-            k=c.k(*sides[c.family]),
-            moments_of_null=exact.get(c.name),
-            all_arrangements=m == "exact",
+            k=what.k(*of),
+            moments=what.moments(*of) if exact and what.moments else None,
+            every=m == "exact",
             movable=null.movable if isinstance(null, Null) else 1.0,
-            stuck=null.stuck if isinstance(null, Null) else 0,
-            note="; ".join(filter(None, [known.caution(c, *sides[c.family], n), repeats, doubt])),
+            note="; ".join(filter(None, [caution(what, *of, n), repeats, doubt])),
         )
-        for c in chosen
-    }
-    return {
-        c.name: found.get(c.name) or undefined(without[c.name], measure=c.name, null=null.name, n=n, m=wanted[c.name])
-        for c in asked
-    }
+
+    return {what.name: result(what) for what in asked}
+
+
+def _draws_wanted(asked: Sequence[Measure], exact: bool, m: int | str, m_of: Mapping[str, int]) -> dict[str, int]:
+    """Draws by name of the measure. Raises ValueError where they make no null."""
+    names = [what.name for what in asked]
+    if not asked or len(set(names)) < len(names):
+        raise ValueError(f"measures {names}: name at least one, and each once")
+    if strange := set(m_of) - set(names):
+        raise ValueError(f"m_of names {sorted(strange)}, which are not among the measures {names}")
+    if m == "exact":
+        return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
+    m = arrays.whole(m, "m")
+    wanted = {name: min(m, arrays.whole(m_of.get(name, m), "m_of")) for name in names}
+    closed = {what.name for what in asked if exact and what.closed_form}
+    if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
+        raise ValueError(
+            f"{few[0]} with m = {wanted[few[0]]}: a null needs at least 2 draws, 999 for a p of 0.001, or a closed form"
+        )
+    return wanted
 
 
 def _prepared(
-    a: np.ndarray, b: np.ndarray, chosen: Sequence[Measure]
-) -> tuple[dict[known.Family, tuple[Any, Any]], dict[str, str]]:
-    """Either side, once a family; and by name of the measure why these rows have no such score."""
-    without = {c.name: f"{c.name} needs at least {c.least} pairs" for c in chosen if len(a) < c.least}
+    a: np.ndarray, b: np.ndarray, asked: Sequence[Measure]
+) -> tuple[dict[Family, tuple[Any, Any]], dict[str, str]]:
+    """Both sides of every family, and by name of the measure why these rows have no such score."""
+    missing = {what.name: f"{what.name} needs at least {what.least} pairs" for what in asked if len(a) < what.least}
     sides = {}
-    for family in {c.family: None for c in chosen if c.name not in without}:
+    for family in {what.family: None for what in asked if what.name not in missing}:
         try:
             sides[family] = family.side(a), family.side(b)
         except Undefined as error:
-            without |= {c.name: str(error) for c in chosen if c.family == family}
-    return sides, without
+            missing |= {what.name: str(error) for what in asked if what.family == family}
+    return sides, missing
+
+
+def _repeats(a: np.ndarray, b: np.ndarray) -> str:
+    """A note on equal rows where the pairing is shuffled; empty where there are none."""
+    count_a, count_b = (len(rows) - len({hash(row.tobytes()) for row in rows}) for rows in (a, b))
+    if not count_a + count_b:
+        return ""
+    return (
+        f"{count_a} rows of side a and {count_b} of side b repeat an earlier one: a shuffle may reject too often; "
+        "reassign groups, move blocks, or keep one pair a group"
+    )
 
 
 def summarise(
@@ -163,30 +179,28 @@ def summarise(
     null: str,
     n: int,
     k: tuple[int, ...] = (),
-    moments_of_null: Moments | None = None,
-    all_arrangements: bool = False,
+    moments: Moments | None = None,
+    every: bool = False,
     movable: float = 1.0,
-    stuck: int = 0,
     note: str = "",
 ) -> Result:
-    """Hold any `observed` score of order 1, larger for more alike, against `drawn` (m,) of its null.
+    """The result of any `observed` score of order 1, larger for more alike, against `drawn` (m,) of its null.
 
-    `moments_of_null`: exact ones, else they come from `drawn`. `all_arrangements`: they are the whole null, the
-    observed score among them. A draw within rounding of the observed score counts as large: ties are held against the
-    claim. Undefined where the score or one of its draws is not finite. Raises ValueError on fewer than 2 draws without
+    `moments`: exact ones of the null, else they come from `drawn`. `every`: the draws are all arrangements, the
+    observed one among them. A draw within rounding of the observed score counts as large: ties are held against the
+    claim. Undefined where the score or one of its draws is not finite. Raises ValueError for fewer than 2 draws without
     exact moments.
     """
     drawn = arrays.numbers(drawn, "drawn", 1).astype(np.float64)
     if not (math.isfinite(observed) and np.isfinite(drawn).all()):
         why = "the score" if not math.isfinite(observed) else "one of the draws"
         return undefined(f"{why} is not finite", measure=measure, null=null, n=n, m=len(drawn))
-    if len(drawn) < 2 and moments_of_null is None:
+    if len(drawn) < 2 and moments is None:
         raise ValueError(f"{measure}: {len(drawn)} draws; a null needs at least 2 where no closed form is known")
-    law = moments_of_null or _moments(drawn, 0 if all_arrangements else 1)
-    m = len(drawn) - all_arrangements
-    larger = int((drawn >= observed - ROUNDING).sum()) - all_arrangements
-    z = (observed - law.mean) / law.sd if law.sd > FLAT else math.nan
-    if not law.sd > FLAT:
+    mean, sd = moments or (float(drawn.mean()), float(drawn.std(ddof=0 if every else 1)))
+    m = len(drawn) - every
+    larger = int((drawn >= observed - ROUNDING).sum()) - every
+    if not sd > FLAT:
         note = f"{note}; the null does not vary".removeprefix("; ")
     return Result(
         measure=measure,
@@ -194,18 +208,12 @@ def summarise(
         n=n,
         k=k,
         observed=observed,
-        null_mean=law.mean,
-        null_sd=law.sd,
-        skew=law.skew,
-        closed_form=moments_of_null is not None,
-        z=z,
+        null_mean=mean,
+        null_sd=sd,
+        z=(observed - mean) / sd if sd > FLAT else math.nan,
         p=(larger + 1) / (m + 1) if m else math.nan,
-        p_approximate=moments.pearson_iii(law, observed) if moments_of_null else math.nan,
-        excess=excess(observed, law.mean),
-        cantelli=1 / (1 + z**2) if z > 0 else 1.0,
-        wachter=_wachter(measure, k, n),
+        excess=excess(observed, mean),
         movable=movable,
-        stuck=stuck,
         m=m,
         note=note,
         draws=drawn,
@@ -213,26 +221,33 @@ def summarise(
 
 
 def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:
-    """A score that there is not, for the place of one: NaN throughout, and the note says why."""
-    names = "observed null_mean null_sd skew z p p_approximate excess cantelli wachter"
-    told: dict[str, Any] = {"measure": measure, "null": null, "n": n, "m": m, "note": f"undefined: {why}"}
-    told |= {"k": (), "closed_form": False, "movable": 1.0, "stuck": 0, "draws": np.full(m, math.nan)}
-    return Result(**told | dict.fromkeys(names.split(), math.nan))
+    """The result of a score that does not exist: NaN throughout, and the note says why."""
+    nothing = dict.fromkeys(("observed", "null_mean", "null_sd", "z", "p", "excess"), math.nan)
+    note = f"undefined: {why}"
+    return Result(measure, null, n, (), movable=1.0, m=m, note=note, draws=np.full(m, math.nan), **nothing)
 
 
 def excess(observed: float, null_mean: float) -> float:
-    """`(observed - null_mean) / (1 - null_mean)`: 0 at chance, 1 at most; nan where chance alone gives 1."""
+    """`(observed - null_mean) / (1 - null_mean)`: 0 at chance, 1 at most; NaN where chance alone gives 1."""
     return (observed - null_mean) / (1 - null_mean) if null_mean < 1 - 1e-9 else math.nan
 
 
 def relative(excess: float, ceiling_a: float | None, ceiling_b: float | None) -> float:
-    """`excess / sqrt(ceiling_a ceiling_b)`, ceilings being excesses of seed against seed at the same n and filters.
+    """`excess / sqrt(ceiling_a ceiling_b)`; the ceilings are excesses of seed against seed at the same n and filters.
 
-    nan where a ceiling is missing or below 0.05; it may exceed 1.
+    NaN where a ceiling is missing or below 0.05; it may exceed 1.
     """
     if ceiling_a is None or ceiling_b is None or not min(ceiling_a, ceiling_b) >= 0.05:
         return math.nan
     return excess / math.sqrt(ceiling_a * ceiling_b)
+
+
+class Baseline(NamedTuple):
+    """What rows chosen at random score: `mean`, `sd`, `draws` (m,). A baseline, not a test."""
+
+    mean: float
+    sd: float
+    draws: np.ndarray
 
 
 def random_rows(
@@ -241,13 +256,13 @@ def random_rows(
     n: int,
     score: Callable[[np.ndarray, np.ndarray], float],
     *,
-    m: int = 100,
+    m: int = 200,
     seed: int | Sequence[int] = 0,
 ) -> Baseline:
-    """What `n` rows drawn without replacement from either pool of all rows score, m times.
+    """Scores of `n` rows drawn without replacement from either pool of all rows, m times.
 
     A baseline and not a test: it changes the rows as well as their pairing. The only one for an unpaired measure
-    (`similarity.imd`). Raises ValueError where a pool holds fewer than n rows.
+    (`measures.imd`). Raises ValueError where a pool holds fewer than n rows.
     """
     pool_a, pool_b = arrays.rows(pool_a, "pool_a"), arrays.rows(pool_b, "pool_b")
     if arrays.whole(m, "m") < 2 or arrays.whole(n, "n") < 1:
@@ -264,44 +279,124 @@ def random_rows(
     return Baseline(float(scores.mean()), float(scores.std(ddof=1)), scores)
 
 
-def _wachter(measure: str, k: tuple[int, ...], n: int) -> float:
-    if not measure.startswith("svcca") or len(k) < 2 or min(k) < 2:
-        return math.nan
-    return moments.wachter(k[0], k[1], n)
+# --- pairs of features
 
 
-def _repeats(a: np.ndarray, b: np.ndarray) -> str:
-    """What a reader must know of equal rows where the pairing is shuffled; empty where there are none."""
-    count_a, count_b = (len(rows) - len({hash(row.tobytes()) for row in rows}) for rows in (a, b))
-    if not count_a + count_b:
-        return ""
-    return (
-        f"{count_a} rows of side a and {count_b} of side b repeat an earlier one: a shuffle may reject too often; "
-        "reassign groups, move blocks, or keep one pair a group"
+def enough(pairs: Pairs) -> bool:
+    """Whether there are features enough on both sides to score their arrangement."""
+    return min(len(np.unique(pairs.a)), len(np.unique(pairs.b))) >= FEWEST
+
+
+def test_pairs(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> Result:
+    """Result for the decoder rows of paired features, against the null that fits the pairs.
+
+    One-to-one pairs are shuffled; where many share a partner, they are given another partner together.
+    `rows_a` (features_a, d_a), `rows_b` (features_b, d_b); `m` draws. Undefined for too few features.
+    Raises ValueError where features of both sides repeat.
+    """
+    rows_a, rows_b = arrays.numbers(rows_a, "rows_a", 2), arrays.numbers(rows_b, "rows_b", 2)
+    at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
+    if not enough(pairs):
+        why = f"{len(pairs.a)} pairs hold fewer than {FEWEST} features of a side: too few to be scored"
+        return undefined(why, measure=measure, null="none", n=len(pairs.a), m=m)
+    repeats_a, repeats_b = (len(np.unique(side)) < len(side) for side in (pairs.a, pairs.b))
+    if repeats_a and repeats_b:
+        raise ValueError("features of both sides repeat, for which no null is known: keep one pair a feature")
+    x, y = rows_a[at_a], rows_b[at_b]
+    if repeats_a:  # b chooses: the groups are a's
+        return test(y, x, [measure], null=reassigned(pairs.a), m=m, seed=seed)[measure]
+    return test(x, y, [measure], null=reassigned(pairs.b) if repeats_b else shuffled(), m=m, seed=seed)[measure]
+
+
+# --- at one n
+
+
+class AtN(NamedTuple):
+    """A score at `n` pairs; all but p are means over random subsets of that size. NaN of what was not computed."""
+
+    n: int
+    observed: float
+    null_mean: float
+    null_sd: float
+    """of the score of one subset; the mean over subsets varies less"""
+    low: float
+    """lowest 2.5% of the null of one subset"""
+    high: float
+    """highest 2.5% of it"""
+    excess: float
+    excess_sd: float
+    """over subsets; they overlap, so that it is no standard error"""
+    z: float
+    p: float
+    """of several subsets by `combined`"""
+
+
+UNSCORED = AtN(0, *[math.nan] * 9)
+"""of a set that has too few pairs"""
+
+
+def combined(p: Sequence[float] | np.ndarray) -> float:
+    """One p of several that may depend on each other: twice their mean, at most 1 (Rueschendorf 1982)."""
+    return float(np.minimum(1.0, (2 if len(p) > 1 else 1) * np.mean(p)))  # NaN stays NaN
+
+
+def at_n(
+    pairs: int,
+    n: int,
+    test: Callable[[NDArray[np.int64], int], Mapping[str, Result]],
+    *,
+    subsets: int,
+    seed: int | Sequence[int],
+) -> dict[str, AtN]:
+    """Scores of random `n` of so many `pairs`, drawn `subsets` times, by the names that `test` gives.
+
+    `test(places, number)` holds the pairs at `places` against their own null; `number` counts the subsets. A subset in
+    which a score is undefined does not enter its mean: `UNSCORED` where it is undefined in all. All pairs are tested
+    once where there are just `n`. Raises ValueError where there are fewer.
+    """
+    if n > pairs:
+        raise ValueError(f"{pairs} pairs cannot be cut to n = {n}: choose at most as many as there are")
+    generator = arrays.generator(seed)
+    found: dict[str, list[Result]] = {}
+    for number in range(1 if n == pairs else subsets):
+        for name, result in test(np.sort(generator.choice(pairs, n, replace=False)), number).items():
+            found.setdefault(name, []).extend([] if result.undefined else [result])
+    return {name: _mean(n, results) if results else UNSCORED for name, results in found.items()}
+
+
+def _mean(n: int, results: Sequence[Result]) -> AtN:
+    spans = [np.quantile(x.draws, [0.025, 0.975]) if x.m else np.full(2, np.nan) for x in results]
+    low, high = np.mean(spans, axis=0)
+    excesses = np.array([x.excess for x in results])
+    return AtN(
+        n=n,
+        observed=float(np.mean([x.observed for x in results])),
+        null_mean=float(np.mean([x.null_mean for x in results])),
+        null_sd=float(np.mean([x.null_sd for x in results])),
+        low=float(low),
+        high=float(high),
+        excess=float(excesses.mean()),
+        excess_sd=float(excesses.std()),
+        z=float(np.mean([x.z for x in results])),
+        p=combined([x.p for x in results]),
     )
 
 
-def _moments(drawn: np.ndarray, ddof: int) -> Moments:
-    sd = float(drawn.std(ddof=ddof))
-    standard = (drawn - drawn.mean()) / sd if sd > FLAT else np.full_like(drawn, math.nan)
-    return Moments(float(drawn.mean()), sd, float((standard**3).mean()))
+def rows_at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:
+    """`at_n` of paired rows, each subset against `m` shuffled pairings of its own."""
+
+    def of_subset(places: NDArray[np.int64], number: int) -> dict[str, Result]:
+        return test(rows[0][places], rows[1][places], [measure], m=m, seed=(seed, number))
+
+    return at_n(len(rows[0]), n, of_subset, subsets=subsets, seed=seed)[measure]
 
 
-def _draws_wanted(
-    chosen: Sequence[Measure], null: Null | Selection, m: int | str, m_of: Mapping[str, int]
-) -> dict[str, int]:
-    names = [c.name for c in chosen]
-    if not chosen or len(set(names)) < len(names):
-        raise ValueError(f"measures {names}: name at least one, and each once")
-    if strange := set(m_of) - set(names):
-        raise ValueError(f"m_of names {sorted(strange)}, which are not among the measures {names}")
-    if m == "exact":
-        return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
-    m = arrays.whole(m, "m")
-    wanted = {c.name: min(m, arrays.whole(m_of.get(c.name, m), "m_of")) for c in chosen}
-    closed = {c.name for c in chosen if c.moments and isinstance(null, Null) and null.uniform}
-    if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
-        raise ValueError(
-            f"{few[0]} with m = {wanted[few[0]]}: a null needs at least 2 draws, 999 for a p of 0.001, or a closed form"
-        )
-    return wanted
+def pairs_at_n(
+    pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, n: int, *, subsets: int, m: int, seed: int
+) -> AtN:
+    """`at_n` of the pairs of any matching, each subset by `test_pairs`; `UNSCORED` where none has enough features."""
+
+    def of_subset(places: NDArray[np.int64], number: int) -> dict[str, Result]:
+        return {measure: test_pairs(pairs.subset(places), rows_a, rows_b, measure, m=m, seed=seed)}
+
+    return at_n(len(pairs.a), n, of_subset, subsets=subsets, seed=seed)[measure]

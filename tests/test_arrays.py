@@ -8,10 +8,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from sae_utils import arrays, correlate, filters, labels, matching, nulls, significance, similarity
-from sae_utils.engine.chance import subsets
+from sae_utils import arrays, correlate, filters, labels, matching, measures, nulls, significance
 from sae_utils.engine.kernels import assignment, sides
-from sae_utils.engine.pairing import clusters, comparison, directions
+from sae_utils.engine.pairing import clusters, directions
 
 TOKENS, WIDTH = 40, 7
 RNG = np.random.default_rng(0)
@@ -236,8 +235,8 @@ SAME_ROWS = {
 @pytest.mark.parametrize("kind", SAME_ROWS)
 def test_rows_however_stored_are_the_same_rows(kind):
     given, off = SAME_ROWS[kind]
-    for name in similarity.NAMES:
-        assert similarity.score(given, PARTNERS, name) == pytest.approx(similarity.score(ROWS, PARTNERS, name), abs=off)
+    for name in measures.NAMES:
+        assert measures.score(given, PARTNERS, name) == pytest.approx(measures.score(ROWS, PARTNERS, name), abs=off)
     whole = directions.cosines(ROWS, ROWS[::-1], k=2).block()
     np.testing.assert_allclose(directions.cosines(given, ROWS[::-1], k=2).block(), whole, atol=off)
 
@@ -247,8 +246,8 @@ def test_integers_do_not_overflow(dtype):
     whole = RNG.integers(0, 2 if dtype is bool else 127, (30, 5))
     whole[:, 0] = 1  # no row is zero
     for name in ("cca", "cka", "rsa_euclidean_pearson", "mutual_knn"):
-        found = similarity.score(whole.astype(dtype), PARTNERS, name)
-        assert found == similarity.score(whole.astype(np.float64), PARTNERS, name)
+        found = measures.score(whole.astype(dtype), PARTNERS, name)
+        assert found == measures.score(whole.astype(np.float64), PARTNERS, name)
     codes = np.resize(whole, (TOKENS, 5))
     np.testing.assert_array_equal(
         correlate.features(codes.astype(dtype), OTHER, k=2).block(),
@@ -280,18 +279,18 @@ def test_bad_rows_are_named(kind):
     rows, named = BAD_ROWS[kind]
     at = np.arange(12)[None]
     pairs = matching.Pairs(np.arange(30), np.arange(30), np.ones(30), np.zeros(30, int), np.zeros(30, int))
-    square = similarity.dissimilarities(ROWS, "cosine")
+    square = measures.dissimilarities(ROWS, "cosine")
     for call in (
-        *(lambda name=name: similarity.score(rows, PARTNERS, name) for name in similarity.NAMES),
-        lambda: similarity.imd(rows, PARTNERS),
-        lambda: similarity.dissimilarities(rows, "pearson"),
-        lambda: similarity.mantel(rows, square),
-        lambda: similarity.partial_rsa(square, square, [rows]),
+        *(lambda name=name: measures.score(rows, PARTNERS, name) for name in measures.NAMES),
+        lambda: measures.imd(rows, PARTNERS),
+        lambda: measures.dissimilarities(rows, "pearson"),
+        lambda: measures.mantel(rows, square),
+        lambda: measures.partial_rsa(square, square, [rows]),
         lambda: significance.test(rows, PARTNERS, ["cca"], m=9),
         lambda: significance.test(ROWS, ROWS, ["cka"], null=nulls.Selection("s", lambda rng: (rows, ROWS)), m=2),
-        lambda: significance.random_rows(rows, PARTNERS, 9, similarity.imd, m=2),
-        lambda: comparison.geometry(pairs, rows, PARTNERS, "cka", m=9, seed=0),
-        lambda: subsets.score(rows, PARTNERS, at, at, ["cka_debiased"], 3),
+        lambda: significance.random_rows(rows, PARTNERS, 9, measures.imd, m=2),
+        lambda: significance.test_pairs(pairs, rows, PARTNERS, "cka", m=9, seed=0),
+        lambda: measures.of_subsets(rows, PARTNERS, at, at, ["cka_debiased"]),
         lambda: directions.cosines(rows, ROWS, k=2),
         lambda: directions.align(rows, PARTNERS, pairs),
         lambda: matching.transport(rows),
@@ -304,9 +303,9 @@ def test_bad_rows_are_named(kind):
 def test_too_few_rows_are_named(n):
     few = ROWS[:n]
     for call in (
-        *(lambda name=name: similarity.score(few, few, name) for name in similarity.NAMES),
+        *(lambda name=name: measures.score(few, few, name) for name in measures.NAMES),
         lambda: significance.test(few, few, ["cka"], m=9),
-        lambda: similarity.imd(few, ROWS),
+        lambda: measures.imd(few, ROWS),
     ):
         with pytest.raises(ValueError, match=f"n = {n} rows on side a"):
             call()
@@ -370,8 +369,8 @@ NONE = {
     "seed = -1": lambda: matching.random(None, PAIRS, -1),
     "seed = 'x'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m=9, seed="x"),
     "m = 'many'": lambda: significance.test(ROWS, PARTNERS, ["cka"], m="many"),
-    "m = 0 draws": lambda: significance.random_rows(ROWS, PARTNERS, 5, similarity.cka, m=0),
-    "k = 1.5": lambda: similarity.mutual_knn(ROWS, PARTNERS, k=1.5),
+    "m = 0 draws": lambda: significance.random_rows(ROWS, PARTNERS, 5, measures.cka, m=0),
+    "k = 1.5": lambda: measures.mutual_knn(ROWS, PARTNERS, k=1.5),
     "pairs.why_a asks": lambda: matching.left_out(dataclasses.replace(PAIRS, why_a=np.full(WIDTH, 99))),
     "pairs.why_b must": lambda: matching.left_out(dataclasses.replace(PAIRS, why_b=np.zeros(9))),
 }
@@ -386,10 +385,10 @@ def test_what_is_no_number_of_things_is_named(said):
 @pytest.mark.parametrize("scale", [1e300, 1e-300])
 def test_dissimilarities_of_any_size(scale):
     near = np.corrcoef(ROWS), np.corrcoef(PARTNERS)
-    assert similarity.mantel(near[0] * scale, near[1]) == pytest.approx(similarity.mantel(*near), abs=1e-12)
+    assert measures.mantel(near[0] * scale, near[1]) == pytest.approx(measures.mantel(*near), abs=1e-12)
 
 
 def test_float32_that_was_widened_has_the_rank_of_float32():
     rows = (RNG.normal(size=(40, 4)) @ RNG.normal(size=(4, 9))).astype(np.float32)
-    found = similarity.cca(rows.astype(np.float64), rows[:, ::-1].astype(np.float64))
+    found = measures.cca(rows.astype(np.float64), rows[:, ::-1].astype(np.float64))
     assert (found.k_a, found.k_b) == (4, 4) and found.score == pytest.approx(1)

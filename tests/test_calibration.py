@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from sae_utils import nulls, significance, similarity, store
+from sae_utils import measures, nulls, significance, store
 from sae_utils.studies.known_truth import calibration, synthetic
 
 UNRELATED = synthetic.Copies(kind="copies", shared=0.0)
@@ -91,5 +91,5 @@ def test_membership_held_fixed_takes_a_confounder_away():
     assert found["rsa"] > 0.4 and abs(found["partial"]) < 0.15
     a, b, _ = confounder.draw(np.random.default_rng([0, 0]), 45, 5, 6)
     one = calibration.partialled(confounder, 45, 5, 6, 1, 0).meta
-    assert one["rsa"] == pytest.approx(similarity.rsa(a, b, comparison="spearman"))
+    assert one["rsa"] == pytest.approx(measures.rsa(a, b, comparison="spearman"))
     assert one["rsa_sd"] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import correlate
+from sae_utils import correlate, significance
 from sae_utils.engine.kernels import sides
 from sae_utils.pipeline import Correlated, Features
 from sae_utils.studies.models_and_dictionaries import control
@@ -85,10 +85,10 @@ def test_fewer_content_features_than_ten_are_not_scored():
 def test_several_p_become_one_that_holds_however_they_depend():
     """One p drawn once and shown ten times rejects at its level, and so do independent ones."""
     rng = np.random.default_rng(0)
-    assert control.together([0.04]) == 0.04 and control.together([0.7, 0.9]) == 1
-    assert np.isnan(control.together([np.nan])) and np.isnan(control.together([0.2, np.nan]))
-    same = [control.together([p] * 10) for p in rng.random(4000)]
-    apart = [control.together(list(rng.random(3))) for _ in range(4000)]
+    assert significance.combined([0.04]) == 0.04 and significance.combined([0.7, 0.9]) == 1
+    assert np.isnan(significance.combined([np.nan])) and np.isnan(significance.combined([0.2, np.nan]))
+    same = [significance.combined([p] * 10) for p in rng.random(4000)]
+    apart = [significance.combined(list(rng.random(3))) for _ in range(4000)]
     assert np.mean(np.array(same) <= 0.05) < 0.05 and np.mean(np.array(apart) <= 0.05) < 0.05
 
 

@@ -3,8 +3,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import binom, t
 
-from sae_utils import correlate, matching, nulls
-from sae_utils.engine.chance import intervals
+from sae_utils import correlate, inference, matching, nulls
 from sae_utils.studies import feature_matching
 
 
@@ -35,7 +34,7 @@ def test_a_curve_is_the_jackknife_by_hand(world):
     thresholds = [0.0, 0.5, 0.9]
     found = feature_matching.curve(a, b, chosen, document, rows, thresholds)
     x, y = a.toarray()[rows][:, chosen.a], b.toarray()[rows][:, chosen.b]
-    group = intervals.dealt(document[rows])
+    group = inference.grouped(document[rows])
 
     def shares(kept):
         r = np.diag(np.corrcoef(x[kept].T, y[kept].T)[:12, 12:])

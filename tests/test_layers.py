@@ -6,7 +6,7 @@ import pytest
 
 from sae_utils import correlate, matching, pipeline, significance, store
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.pairing.comparison import UNSCORED
+from sae_utils.significance import UNSCORED
 from sae_utils.studies.layer_sweep import cells, layers
 from sae_utils.studies.layer_sweep.cells import ROWS, Battery, Scores
 from sae_utils.studies.layer_sweep.layers import Cell

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from sae_utils import significance
-from sae_utils.engine.chance import intervals
+from sae_utils import inference, significance
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.llm_vs_sae import matched
-from tests.test_comparison import shared
+from tests.test_significance import shared
 
 
 def brute(r_one, r_two, caliper):
@@ -70,7 +69,7 @@ def test_single_pairs_are_left_out_in_groups_that_do_not_depend_on_their_order()
     x, y = shared(0)
     order = np.random.default_rng(3).permutation(len(x))
     found, again = (matched.excess_interval(rows, "rsa_pearson", 0.999) for rows in ((x, y), (x[order], y[order])))
-    assert found.units == intervals.GROUPS and again[:4] == pytest.approx(found[:4])
+    assert found.units == inference.GROUPS and again[:4] == pytest.approx(found[:4])
 
 
 def test_intervals_over_five_families_hold_the_expected_excess():

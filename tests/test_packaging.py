@@ -72,7 +72,7 @@ def test_one_version():
 
 
 ROOMS = """
-    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures similarity correlate
+    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures correlate
     matching labels filters engine.chance significance inference tables engine.text engine.params engine.lms engine.saes
     engine.pairing pipeline
     studies.models_and_dictionaries studies.feature_matching studies.layer_sweep

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from sae_utils import similarity
+from sae_utils import measures
 from sae_utils.engine.core import spec
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.published_tables import ladder, planted, views
@@ -33,7 +33,7 @@ def test_partners_are_one_to_one_and_arranged_as_the_world_says(drawn):
         assert 35 <= len(at) <= 55 and len(x.partner) == 60
         rows = x.sides.rows[0][at], x.sides.rows[1][x.partner[at]]
         assert np.allclose(np.linalg.norm(rows[0], axis=1), 1)
-        score = similarity.rsa(*rows)
+        score = measures.rsa(*rows)
         assert score > 0.6 if shared else abs(score) < 0.1
 
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from sae_utils import inference, nulls, profiles, significance, similarity
+from sae_utils import inference, measures, nulls, profiles, significance
 from sae_utils.engine import params
 from sae_utils.engine.checks import comparisons, requirements
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.pairing import comparison
 from sae_utils.matching import Pairs
 from sae_utils.studies.layer_sweep import cells
 from sae_utils.studies.llm_vs_sae import matched
@@ -83,7 +82,7 @@ EDITS = [
     ((CONCEPTS, "rules"), [{"kind": "top", "top": 50, "least": 1}], r"rules\.0\.top: 50 of the 10 tokens"),
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
     ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
-    ((CONCEPTS, "scoring", "measures"), ["procrustes"], r"scoring\.measures\.0: no measure that is scored in subsets"),
+    ((CONCEPTS, "scoring", "measures"), ["rsa"], r"scoring\.measures\.0: no measure is called 'rsa'"),
     ((TRUTH, "truths"), {"unrelated": {"kind": "copies", "shared": 0.0}}, r"truths: 'noisy copy', .* is missing"),
     ((TRUTH, "right_nulls", "families"), "block", r"right_nulls\.families: no null is called 'block'"),
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
@@ -204,15 +203,16 @@ def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
 
 
 def test_the_measures_that_are_taken():
-    assert requirements.primary_measures() == ["rsa_pearson", "rsa_spearman", "mutual_knn"]
+    assert requirements.primary_measures() == [x for x in measures.NAMES if measures.measure(x).closed_form]
 
 
-@pytest.mark.parametrize("name", [name for name in similarity.NAMES if name not in requirements.primary_measures()])
+@pytest.mark.parametrize("name", [name for name in measures.NAMES if name not in requirements.primary_measures()])
 def test_a_measure_that_a_notebook_cannot_take(complaint, name):
     found = complaint({("primary", "measure"): name})
-    assert f"primary.measure: not {name!r}: " in found and "valid: rsa_pearson, rsa_spearman, mutual_knn" in found
-    assert ("null mean is not known in closed form" in found) == (similarity.measure(name).moments is None)
-    assert NEURONS in found or CONCEPTS in found
+    assert (
+        f"primary.measure: not {name!r}: " in found and f"valid: {', '.join(requirements.primary_measures())}" in found
+    )
+    assert "null mean is not known in closed form" in found and NEURONS in found
 
 
 def test_neighbours_need_pairs(complaint):
@@ -230,7 +230,7 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     why = np.zeros(40, np.int8)
     one = Pairs(np.arange(40), np.arange(40), np.ones(40, np.float32), why, why)
     many = Pairs.of(np.arange(40), np.arange(40) // 2, np.ones(40), 40, 40)
-    results = [comparison.geometry(x, a, b, name, m=19, seed=0) for x in (one, many)]
+    results = [significance.test_pairs(x, a, b, name, m=19, seed=0) for x in (one, many)]
     results += significance.test(a, b, [name], null=nulls.blocks(np.arange(40) // 2), m=19).values()
     battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
     results += significance.test(a, b, battery.chosen(), m=19).values()
@@ -243,7 +243,7 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     assert np.isfinite(subspaces.random_subsets(15, chosen, a, b, **held_to)[name].mean)
     for found in results:
         assert np.isfinite([found.observed, found.null_mean, found.p, found.excess]).all(), found
-    assert comparison.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
+    assert significance.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
     interval = matched.excess_interval((a, b), name, 6)
     assert interval.low < interval.estimate < interval.high and interval.estimate > 0.3
     power = subspaces.power(chosen, a, b, name, [5, 20], neighbours=3, trials=3, m=19, level=0.05, seed=0)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import correlate, matching, measures, significance, similarity
-from sae_utils.engine.pairing import comparison
+from sae_utils import correlate, matching, measures, significance
 from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
 
@@ -159,7 +158,7 @@ def test_shared_partners_are_given_away_together():
     many = Pairs.of(np.arange(30), np.arange(30) // 3, np.ones(30), N, N)
     ours = subspaces.arrangement(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
     pairs = matching.Pairs(many.a, many.b, many.r, np.zeros(N), np.zeros(N))
-    theirs = comparison.geometry(pairs, a, b, "rsa_spearman", m=300, seed=1)
+    theirs = significance.test_pairs(pairs, a, b, "rsa_spearman", m=300, seed=1)
     assert ours.null == theirs.null == "reassigned among groups"
     assert (ours.observed, ours.null_mean) == pytest.approx((theirs.observed, theirs.null_mean), abs=0.02)
 
@@ -181,7 +180,7 @@ def test_random_subsets_are_a_baseline():
     pool, test = chosen(np.arange(N)), {"neighbours": 5, "m": 199, "seed": 0}
     found = subspaces.random_subsets(12, pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
     assert found.mean == pytest.approx(found.draws.mean()) and len(found.draws) == 199
-    special, worse = (similarity.rsa(a[at : at + 12], b[at : at + 12]) for at in (0, 20))
+    special, worse = (measures.rsa(a[at : at + 12], b[at : at + 12]) for at in (0, 20))
     assert special > np.quantile(found.draws, 0.98) and worse < np.quantile(found.draws, 0.7)
     with pytest.raises(ValueError, match="40 pairs to draw 41"):
         subspaces.random_subsets(41, pool, a, b, ["rsa_pearson"], **test)
@@ -213,7 +212,7 @@ def test_partners_change_places_within_their_part(many, monkeypatch):
     pairs = Pairs.of(np.arange(24), np.arange(24) // 2 if many else np.arange(24), np.ones(24), N, N)
     seen = []
     monkeypatch.setattr(
-        subspaces.subsets, "score", lambda x, y, i, j, *rest: seen.append(j) or {"s": np.arange(len(j))}
+        subspaces, "of_subsets", lambda x, y, i, j, *rest, **more: seen.append(j) or {"s": np.arange(len(j))}
     )
     subspaces.arrangement(pairs, a, b, ["s"], neighbours=5, m=50, seed=0, part=part)
     moved = seen[1]

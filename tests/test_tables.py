@@ -11,7 +11,7 @@ import pytest
 
 from sae_utils import profiles, report, significance, tables
 from sae_utils.engine import params
-from tests.test_comparison import shared
+from tests.test_significance import shared
 
 MARKS = "-'`,!?<>\"*[](){}|~^\\/.:;=+&%$#@_"
 WORDS = r"""[UNK] [2cm] [-2ex] *[2cm] nan None inf -inf NA null NaN -1 -0 -10 \begin{document} \\ \end{tabular} ?` !`

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from sae_utils import arrays, correlate, nulls, significance
-from sae_utils.engine.chance import intervals
+from sae_utils import arrays, correlate, inference, nulls, significance
 from sae_utils.engine.kernels import sides
 from sae_utils.engine.kernels.sides import Codes, Side
 from sae_utils.matching import Pairs
@@ -39,7 +38,7 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
     """Share of the ``pairs`` whose correlation on ``rows`` reaches each threshold, with an interval over documents.
 
     ``pairs`` hold one pair a feature of the side that chooses (``matching.many_to_one``). ``document`` (tokens,);
-    ``rows`` are positions or a mask of the judging tokens. The interval is a jackknife over ``intervals.GROUPS`` groups
+    ``rows`` are positions or a mask of the judging tokens. The interval is a jackknife over ``inference.GROUPS`` groups
     of whole documents with nearly as many tokens (fewer documents: one each), Student's t with groups - 1 degrees of
     freedom, one pair wider, since near 0 and 1 no group may change a share, and cut there. A pair of which a feature
     does not fire on the tokens that are kept is left out of that share; it is not taken for one without a counterpart.
@@ -58,7 +57,7 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
     if documents < 3 or not known:
         told = f"{documents} documents judge {len(pairs.a)} pairs, of which {known} fire there"
         raise ValueError(f"{told}: give at least 3 documents and a pair")
-    found = intervals.jackknife(share, intervals.dealt(home[at]))
+    found = inference.jackknife(share, inference.grouped(home[at]))
     low, high = np.clip([found.low - 1 / known, found.high + 1 / known], 0, 1)
     return Curve(r0, found.estimate, low, high, known, len(pairs.a) - known, documents, found.units)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sae_utils import measures, pipeline
-from sae_utils.engine.chance import subsets
 from sae_utils.engine.checks import comparisons
 from sae_utils.engine.checks.comparisons import ACROSS, CONCEPTS, NEURONS, PUBLISHED, SEEDS, SWEEP
 from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
@@ -50,10 +49,8 @@ def lacking(name: str) -> dict[str, list[str]]:
     """Properties that a measure lacks and that notebooks need of the primary one -> these notebooks."""
     measure = measures.measure(name)
     found = {}
-    if measure.moments is None:
+    if not measure.closed_form:
         found["its null mean is not known in closed form, which intervals need"] = [NEURONS, ACROSS]
-    if name not in subsets.MEASURES:
-        found["it is not scored in many subsets at once, as concepts need"] = [CONCEPTS]
     return found
 
 
@@ -94,8 +91,7 @@ def _least(name: str) -> int:
     """The smallest number of pairs that a measure scores; 0 of an unknown one."""
     if name not in measures.NAMES:
         return 0
-    measure = measures.measure(name)
-    return max(measure.least, measures.NEIGHBOURS + 1 if measure.scope == "local" else 0)
+    return measures.measure(name).least
 
 
 # --- hooks, controls, the learning curve

@@ -16,13 +16,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
-from sae_utils import filters, similarity
-from sae_utils.engine.chance import subsets
+from sae_utils import filters, measures
 from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Seed, Spec, build, nearest
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.known_truth import calibration
 
-CLOSED = [name for name in similarity.NAMES if similarity.measure(name).moments]
+CLOSED = [name for name in measures.NAMES if measures.measure(name).closed_form]
 """measures whose null mean is known in closed form"""
 
 T = TypeVar("T")
@@ -79,9 +78,8 @@ Model = Annotated[str, AfterValidator(partial(_known, "model"))]
 ModelOrNone = Annotated[str, AfterValidator(partial(_known, "model", or_none=True))]
 Dictionary = Annotated[str, AfterValidator(partial(_known, "dictionary"))]
 ConceptSet = Annotated[str, AfterValidator(partial(_known, "set of concepts"))]
-Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(similarity.NAMES)))]
+Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(measures.NAMES)))]
 Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED))]
-Subset = Annotated[str, AfterValidator(partial(_one_of, "measure that is scored in subsets", list(subsets.MEASURES)))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Two = Annotated[list[T], Field(min_length=2, max_length=2)]
 Some = Annotated[list[T], Field(min_length=1)]
@@ -154,7 +152,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "labelling": _record(tops=Count, minimum_firings=Count, truth_share=Share),
         "layers": _record(a=Some[Dictionary], b=Some[Dictionary]),
         "pairing": _record(candidates=Count, least_r=Share),
-        "scoring": _record(measures=Different[Subset], neighbours=Count),
+        "scoring": _record(measures=Different[Measure], neighbours=Count),
         "draws": _record(permutations=Draws, placebo_lists=Spread, relatedness=Draws),
         "power_curve": _record(sizes=Some[Size], trials=Count, draws=Draws, wanted=Share),
         "clustering": _record(clusters=Count, least=Spread, folds=Spread),

@@ -1,26 +1,24 @@
-"""Linear comparison of paired rows: one decomposition a side, one small product a permutation.
+"""Linear measures of paired rows: canonical correlations, CKA, Procrustes.
 
-In: centred singular value decompositions of two sets of rows. Out: canonical correlations, CKA and Procrustes scores
-for a batch of pairings. Every one of them is a function of the same cross product `U_a^T U_b[p]`, so that a pairing
-costs one product however many measures are asked for. This module never draws permutations and never checks pairs.
+In: two sets of rows, each decomposed once. Out: scores for a batch of pairings. All but held-out Procrustes are
+functions of the same cross product `U_a^T U_b[p]`, so that a pairing costs one product however many measures are asked
+for. This module never draws permutations and never checks pairs.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.linalg import eigvalsh
 
 from sae_utils import arrays
+from sae_utils.engine.geometry import moments
+from sae_utils.engine.geometry.moments import Moments
+from sae_utils.engine.geometry.registry import Batched, Family, Floats, Measure, Undefined
 
-_ROWS = 256
 _NOTHING = 1e-6  # share of a sum below which what is left of it is rounding
-
-
-class Undefined(ValueError):
-    """These rows have no such score; by other measures they may have one."""
 
 
 class LinearSide(NamedTuple):
@@ -31,13 +29,13 @@ class LinearSide(NamedTuple):
     `energy` (n,): squared length of every centred row. Rows are scaled by a power of two, the largest entry near 1.
     """
 
-    basis: Tensor
-    spectrum: Tensor
-    axes: Tensor
-    energy: Tensor
+    basis: np.ndarray
+    spectrum: np.ndarray
+    axes: np.ndarray
+    energy: np.ndarray
 
 
-Score = Callable[[LinearSide, LinearSide, Tensor, Tensor], Tensor]
+Score = Callable[[LinearSide, LinearSide, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _rounded_to(given: np.ndarray) -> np.dtype[np.floating[Any]]:
@@ -59,123 +57,118 @@ def side(rows: np.ndarray) -> LinearSide:
     length = float(np.linalg.norm(wide))
     noise = float(kind.eps) * length + float(np.ldexp(float(kind.smallest_subnormal), down)) * math.sqrt(wide.size)
     centred = wide - wide.mean(axis=0)
-    basis, spectrum, axes = torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)
-    rank = int((spectrum > max(noise, float(spectrum[0]) * max(wide.shape) * np.finfo(np.float64).eps)).sum())
-    if rank == 0 or float(spectrum[0]) <= 1e-12 * length:
+    basis, spectrum, axes = np.linalg.svd(centred, full_matrices=False)
+    rank = int((spectrum > max(noise, spectrum[0] * max(wide.shape) * np.finfo(np.float64).eps)).sum())
+    if rank == 0 or spectrum[0] <= 1e-12 * length:
         raise Undefined(f"all {len(wide)} rows are equal, so they span no direction: leave this set of rows out")
-    return LinearSide(
-        basis[:, :rank].contiguous(),
-        spectrum[:rank],
-        axes[:rank].contiguous(),
-        torch.from_numpy((centred**2).sum(axis=1)),
-    )
+    basis = np.ascontiguousarray(basis[:, :rank])
+    return LinearSide(basis, spectrum[:rank], np.ascontiguousarray(axes[:rank]), (centred**2).sum(axis=1))
 
 
-def cross(a: LinearSide, b: LinearSide, permutations: Tensor) -> Tensor:
-    """`U_a^T U_b[p]` (batch, rank_a, rank_b) for `permutations` (batch, n); O(n rank_a rank_b) each."""
+def product_of_rows(x: np.ndarray, y: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """`x^T y[p]` (batch, d_x, d_y) for `x` (n, d_x), `y` (n, d_y), `permutations` (batch, n)."""
+    return np.asarray(x.T @ y[permutations])
+
+
+def _cross(a: LinearSide, b: LinearSide, permutations: np.ndarray) -> np.ndarray:
+    """`U_a^T U_b[p]` (batch, rank_a, rank_b); O(n rank_a rank_b) each."""
     return product_of_rows(a.basis, b.basis, permutations)
 
 
-def product_of_rows(x: Tensor, y: Tensor, permutations: Tensor) -> Tensor:
-    """`x^T y[p]` (batch, d_x, d_y) for `x` (n, d_x), `y` (n, d_y); rows are gathered in blocks that stay in cache."""
-    products = x.new_zeros(len(permutations), x.shape[1], y.shape[1])
-    gathered = y.new_empty(min(_ROWS, len(y)), y.shape[1])
-    for product, permutation in zip(products, permutations, strict=True):
-        for block, rows in zip(x.split(_ROWS), permutation.split(_ROWS), strict=True):
-            product.addmm_(block.T, torch.index_select(y, 0, rows, out=gathered[: len(rows)]))
-    return products
-
-
-def components(spectrum: Tensor, variance: float) -> int:
+def components(spectrum: np.ndarray, variance: float) -> int:
     """Smallest number of components whose squared singular values hold `variance` of their total."""
-    share = torch.cumsum(spectrum.double() ** 2, 0)
+    share = np.cumsum(spectrum.astype(np.float64) ** 2)
     return int((share < share[-1] * variance * (1 - 1e-12)).sum()) + 1
 
 
-def nuclear(cosines: Tensor) -> Tensor:
+def nuclear(cosines: np.ndarray) -> np.ndarray:
     """Sum of singular values (batch,) of matrices with none above 1.
 
     Exact in float64. In float32 by the eigenvalues of the smaller Gram matrix, twice as fast: singular values below
     3e-4 of the largest are lost in rounding, which a mean of canonical correlations does not notice.
     """
-    if cosines.dtype == torch.float64:
-        return torch.linalg.svdvals(cosines).sum(-1)
+    if cosines.dtype == np.float64:
+        return _singular_values(cosines).sum(-1)
     if cosines.shape[-2] < cosines.shape[-1]:
         cosines = cosines.mT
-    return torch.linalg.eigvalsh(cosines.mT @ cosines).clamp_min(0).sqrt().sum(-1)
+    grams = cosines.mT @ cosines
+    # LAPACK's evr is faster than numpy's driver, and slower to call
+    values = np.stack([_eigenvalues(x) for x in grams]) if grams.shape[-1] > 100 else np.linalg.eigvalsh(grams)
+    return np.asarray(np.sqrt(values.clip(0)).sum(-1))
 
 
-def svcca(variance: float) -> Score:
-    """Mean canonical correlation of the components that hold `variance` of either side."""
+_eigenvalues = partial(eigvalsh, driver="evr", check_finite=False, overwrite_a=True)
 
-    def score(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
+
+def _singular_values(matrices: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(matrices, compute_uv=False)
+
+
+def _svcca_score(variance: float) -> Score:
+    def score(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
         k_a, k_b = components(a.spectrum, variance), components(b.spectrum, variance)
         return nuclear(product[:, :k_a, :k_b]) / min(k_a, k_b)
 
     return score
 
 
-def first_component(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
-    """Absolute Pearson correlation of the two first principal components."""
-    return product[:, 0, 0].abs()
+def _first_component(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return np.abs(product[:, 0, 0])
 
 
-def mean_cca(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
-    """Mean canonical correlation of all components."""
+def _mean_cca(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
     return nuclear(product) / min(product.shape[-2:])
 
 
-def mean_square_cca(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
-    """Mean squared canonical correlation: the squared norm of the cross product, no decomposition."""
-    return product.square().sum((-2, -1)) / min(product.shape[-2:])
+def _mean_square_cca(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The squared norm of the cross product; no decomposition."""
+    return (product**2).sum((-2, -1)) / min(product.shape[-2:])
 
 
-def pwcca(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
+def _pwcca(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
     """Canonical correlations weighted by how much of side a its canonical variates carry."""
     count = min(product.shape[-2:])
-    if product.dtype == torch.float64:
-        left, correlations, _axes = torch.linalg.svd(product, full_matrices=False)
+    if product.dtype == np.float64:
+        left, correlations, _axes = np.linalg.svd(product, full_matrices=False)
     else:
-        squares, left = torch.linalg.eigh(product @ product.mT)
-        left, correlations = left[..., -count:], squares[..., -count:].clamp_min(0).sqrt()
-    weights = (left.mT @ (a.spectrum[:, None] * a.axes)).abs().sum(-1)
-    return (weights * correlations).sum(-1) / weights.sum(-1)
+        squares, left = np.linalg.eigh(product @ product.mT)
+        left, correlations = left[..., -count:], np.sqrt(squares[..., -count:].clip(0))
+    weights = np.abs(left.mT @ (a.spectrum[:, None] * a.axes)).sum(-1)
+    return np.asarray((weights * correlations).sum(-1) / weights.sum(-1))
 
 
-def cka(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
-    """Biased linear CKA: the Gram matrices' inner product over their norms."""
-    return _inner(a, b, product) / (a.spectrum.square().norm() * b.spectrum.square().norm())
+def _cka(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return _inner(a, b, product) / (np.linalg.norm(a.spectrum**2) * np.linalg.norm(b.spectrum**2))
 
 
-def cka_debiased(a: LinearSide, b: LinearSide, product: Tensor, permutations: Tensor) -> Tensor:
-    """Linear CKA from unbiased estimates of HSIC, whose mean over shuffles is 0.
+def _cka_debiased(a: LinearSide, b: LinearSide, product: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """NaN where nothing but rounding is left of a side's own estimate, by which it divides: of orthonormal rows."""
 
-    NaN where nothing but rounding is left of a side's own estimate, by which it divides: of orthonormal rows.
-    """
-
-    def hsic(inner: Tensor, energies: Tensor, total: Tensor) -> Tensor:
+    def hsic(inner: Any, energies: Any, total: Any) -> Any:
         n = permutations.shape[1]
         return inner - energies * n / (n - 2) + total / ((n - 1) * (n - 2))
 
-    def own(s: LinearSide) -> Tensor:
-        inner = s.spectrum.pow(4).sum()
-        unbiased = hsic(inner, s.energy.square().sum(), s.energy.sum().square())
-        return unbiased.where(unbiased > _NOTHING * inner, torch.nan)
+    def own(s: LinearSide) -> float:
+        inner = (s.spectrum**4).sum()
+        unbiased = hsic(inner, (s.energy**2).sum(), s.energy.sum() ** 2)
+        return float(unbiased) if unbiased > _NOTHING * inner else math.nan
 
     energies = b.energy[permutations] @ a.energy
     found = hsic(_inner(a, b, product), energies, a.energy.sum() * b.energy.sum())
-    return found / (own(a) * own(b)).sqrt()
+    return np.asarray(found / math.sqrt(own(a) * own(b)))
 
 
-def _inner(a: LinearSide, b: LinearSide, product: Tensor) -> Tensor:
+def _inner(a: LinearSide, b: LinearSide, product: np.ndarray) -> np.ndarray:
     """Inner product (batch,) of the centred Gram matrices."""
-    return ((a.spectrum[:, None] * product * b.spectrum) ** 2).sum((-2, -1))
+    return np.asarray(((a.spectrum[:, None] * product * b.spectrum) ** 2).sum((-2, -1)))
 
 
-def procrustes(a: LinearSide, b: LinearSide, product: Tensor, _: Tensor) -> Tensor:
-    """Alignment after the best rotation: nuclear norm of the cross product of centred rows of norm one."""
-    aligned = torch.linalg.svdvals(a.spectrum[:, None] * product * b.spectrum).sum(-1)
-    return aligned / (a.spectrum.norm() * b.spectrum.norm())
+def _procrustes(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
+    aligned = _singular_values(a.spectrum[:, None] * product * b.spectrum).sum(-1)
+    return np.asarray(aligned / (np.linalg.norm(a.spectrum) * np.linalg.norm(b.spectrum)))
+
+
+# --- held-out Procrustes
 
 
 class HalvesSide(NamedTuple):
@@ -184,17 +177,16 @@ class HalvesSide(NamedTuple):
     The lengths are whole numbers, so that float32 and rounding do not change which row is the longer.
     """
 
-    rows: Tensor
-    length: Tensor
+    rows: np.ndarray
+    length: np.ndarray
 
 
-def halves_side(rows: np.ndarray) -> HalvesSide:
-    """Centre and decompose `rows` as `side` does, with its error."""
+def _halves_side(rows: np.ndarray) -> HalvesSide:
     found = side(rows)
-    return HalvesSide(found.basis * found.spectrum, (found.energy / found.energy.sum() * 1e12).round().long())
+    return HalvesSide(found.basis * found.spectrum, (found.energy / found.energy.sum() * 1e12).round().astype(np.int64))
 
 
-def halves_cross(a: HalvesSide, b: HalvesSide, permutations: Tensor) -> Tensor:
+def _halves_cross(a: HalvesSide, b: HalvesSide, permutations: np.ndarray) -> np.ndarray:
     """Procrustes alignment (batch,) on rows that the rotation was not fitted on, both ways averaged.
 
     Pairs are put in the order of their squared length, of both sides in shares of their sum, and cut into two halves at
@@ -202,17 +194,116 @@ def halves_cross(a: HalvesSide, b: HalvesSide, permutations: Tensor) -> Tensor:
     Rows are centred by the means of the half that was fitted.
     """
     n = permutations.shape[1]
-    order = torch.argsort(a.length + b.length[permutations], dim=1, stable=True)  # (batch, n)
-    cut = torch.from_numpy(np.random.default_rng(n).permutation(n)).to(order.device)
-    x, y = a.rows[order], b.rows[permutations.gather(1, order)]  # (batch, n, rank)
+    order = np.argsort(a.length + b.length[permutations], axis=1, kind="stable")  # (batch, n)
+    cut = np.random.default_rng(n).permutation(n)
+    x, y = a.rows[order], b.rows[np.take_along_axis(permutations, order, 1)]  # (batch, n, rank)
     first, second = cut[: n // 2], cut[n // 2 :]
     return (_held_out(x, y, first, second) + _held_out(x, y, second, first)) / 2
 
 
-def _held_out(x: Tensor, y: Tensor, fitted: Tensor, held: Tensor) -> Tensor:
+def _held_out(x: np.ndarray, y: np.ndarray, fitted: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Cosine (batch,) of `x[:, held] Q` and `y[:, held]`, with the rotation Q fitted on the other rows."""
-    x_mean, y_mean = (side[:, fitted].mean(1, keepdim=True) for side in (x, y))
-    left, _, right = torch.linalg.svd((x[:, fitted] - x_mean).mT @ (y[:, fitted] - y_mean), full_matrices=False)
+    x_mean, y_mean = (side[:, fitted].mean(1, keepdims=True) for side in (x, y))
+    left, _, right = np.linalg.svd((x[:, fitted] - x_mean).mT @ (y[:, fitted] - y_mean), full_matrices=False)
     x_held, y_held = x[:, held] - x_mean, y[:, held] - y_mean
-    together = ((x_held @ left @ right) * y_held).sum((-2, -1))
-    return together / (x_held.flatten(1).norm(dim=1) * y_held.flatten(1).norm(dim=1))
+    inner = ((x_held @ left @ right) * y_held).sum((-2, -1))
+    return np.asarray(inner / (np.linalg.norm(x_held, axis=(-2, -1)) * np.linalg.norm(y_held, axis=(-2, -1))))
+
+
+# --- debiased CKA of many subsets, from Gram matrices without their diagonals
+
+
+def _gram(rows: np.ndarray) -> Floats:
+    """Of rows less their mean, which debiased CKA does not see: else it cancels where rows share a direction."""
+    rows = np.asarray(rows, np.float64)
+    rows = rows - rows.mean(axis=0)
+    return rows @ rows.T
+
+
+def _hollow(blocks: Floats, neighbours: int) -> Floats:
+    n = blocks.shape[1]
+    blocks[:, np.arange(n), np.arange(n)] = 0
+    return blocks
+
+
+def _hsic(one: Floats, other: Floats) -> Floats:
+    n = one.shape[1]
+    sums_one, sums_other = one.sum(2), other.sum(2)
+    inner = (one * other).sum((1, 2))
+    totals = sums_one.sum(1) * sums_other.sum(1) / ((n - 1) * (n - 2))
+    return np.asarray(inner + totals - 2 * (sums_one * sums_other).sum(1) / (n - 2)) / (n * (n - 3))
+
+
+def _debiased(one: Floats, other: Floats) -> Floats:
+    return _hsic(one, other) / np.sqrt(_hsic(one, one) * _hsic(other, other))
+
+
+# --- entries of the registry
+
+
+def _ranks(a: LinearSide, b: LinearSide) -> tuple[int, ...]:
+    return len(a.spectrum), len(b.spectrum)
+
+
+def _mean_square_moments(a: LinearSide, b: LinearSide) -> Moments:
+    return moments.combined(moments.of_gram(a.basis), moments.of_gram(b.basis), scale=1 / min(_ranks(a, b)))
+
+
+def _cka_moments(a: LinearSide, b: LinearSide) -> Moments:
+    scaled = (s.basis * s.spectrum / math.sqrt(np.linalg.norm(s.spectrum**2)) for s in (a, b))
+    return moments.combined(*map(moments.of_gram, scaled))
+
+
+LINEAR = Family(side, _cross, lambda s: s.basis.shape[1])
+_HALVES = Family(_halves_side, _halves_cross, lambda s: 4 * s.rows.shape[1])
+_SINGULAR = "singular value of U_a^T U_b, U: left singular vectors of the centred rows"
+_HOTELLING = "Hotelling 1936, doi:10.2307/2333955"
+
+
+def _svcca(variance: float = 0.99) -> Measure:
+    if not 0 < variance <= 1:
+        raise ValueError(f"variance = {variance}: give the share of variance to keep, above 0 and at most 1")
+    name, label = ("svcca", "SVCCA") if variance == 0.99 else (f"svcca_{variance:g}", f"SVCCA ({variance:g})")
+    return Measure(
+        name, label, f"mean {_SINGULAR}, of the components that hold 99% of the variance or the named share",
+        "Raghu et al. 2017, arXiv 1706.05806", "global", LINEAR, _svcca_score(variance),
+        k=lambda a, b: (components(a.spectrum, variance), components(b.spectrum, variance)), variant=_svcca,
+    )  # fmt: skip
+
+
+MEASURES = [
+    _svcca(),
+    Measure(
+        "svcca_first_component", "first component", "|Pearson r| of the first principal components of a and of b",
+        "Lan et al. 2024, arXiv 2410.06981", "global", LINEAR, _first_component, k=lambda a, b: (1, 1),
+    ),
+    Measure("cca", "mean CCA", f"mean {_SINGULAR}", _HOTELLING, "global", LINEAR, _mean_cca, k=_ranks),
+    Measure(
+        "cca_squared", "mean squared CCA", f"mean squared {_SINGULAR}", _HOTELLING,
+        "global", LINEAR, _mean_square_cca, k=_ranks, moments=_mean_square_moments,
+    ),
+    Measure(
+        "pwcca", "PWCCA",
+        "sum_i w_i rho_i / sum_i w_i, w_i = sum_j |<h_i, x_j>|, rho_i: canonical correlations, h_i: canonical variates "
+        "of a, x_j: centred columns of a",
+        "Morcos et al. 2018, arXiv 1806.05759", "global", LINEAR, _pwcca, k=_ranks, symmetric=False,
+    ),
+    Measure(
+        "cka", "CKA", "|A^T B|^2 / (|A^T A| |B^T B|), A and B with centred columns",
+        "Kornblith et al. 2019, arXiv 1905.00414", "global", LINEAR, _cka, moments=_cka_moments,
+    ),
+    Measure(
+        "cka_debiased", "debiased CKA", "HSIC(a, b) / sqrt(HSIC(a, a) HSIC(b, b)), HSIC: its unbiased estimate",
+        "Song et al. 2012, JMLR 13, 1393", "global", LINEAR, _cka_debiased, least=4,
+        batched=Batched(_gram, _hollow, _debiased),
+    ),
+    Measure(
+        "procrustes", "Procrustes", "nuclear norm of A^T B, A and B with centred columns and of norm 1",
+        "Schoenemann 1966, doi:10.1007/BF02289451", "global", LINEAR, _procrustes,
+    ),
+    Measure(
+        "procrustes_half", "held-out Procrustes",
+        "cosine of A Q and B on half of the pairs, Q: the best rotation of the other half; mean of both halves",
+        "Williams et al. 2021, arXiv 2110.14739", "global", _HALVES, least=6,
+    ),
+]  # fmt: skip

@@ -1,6 +1,6 @@
 """Representational similarity: how alike two sets of paired rows arrange their pairwise dissimilarities.
 
-In: rows, or two dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
+In: rows, or dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
 Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows less their mean, `y`, they
 are `d_ij = (e_i + e_j) / 2 - y_i y_j`, e_i = |y_i|^2, and `sum_ij d_ij d'_ij` needs only `Y^T Y'` and `e e'`. Nothing
 large cancels then, however much direction the rows share. All others hold one float matrix a side.
@@ -9,17 +9,19 @@ This module never draws permutations.
 
 import math
 import os
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numba
 import numpy as np
-import torch
 from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
-from torch import Tensor
 
 from sae_utils import arrays
-from sae_utils.engine.geometry.linear import Undefined, product_of_rows
+from sae_utils.engine.geometry import moments
+from sae_utils.engine.geometry.linear import product_of_rows
+from sae_utils.engine.geometry.moments import Moments, Parts
+from sae_utils.engine.geometry.registry import Batched, Family, Floats, Measure, Undefined
 
 Dissimilarity = Literal["pearson", "cosine", "euclidean"]
 Comparison = Literal["pearson", "spearman"]
@@ -32,15 +34,15 @@ class Unit(NamedTuple):
     `rows` (n, r): y, of mean 0; `energy` (n,): |y_i|^2 less its mean; `mean` of the off-diagonal dissimilarities.
     """
 
-    rows: Tensor
-    energy: Tensor
+    rows: np.ndarray
+    energy: np.ndarray
     mean: float
 
 
 class Relation(NamedTuple):
     """Off-diagonal dissimilarities or their ranks: `matrix` (n, n), diagonal 0, the rest with sum 0 and norm 1."""
 
-    matrix: Tensor
+    matrix: np.ndarray
 
 
 def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
@@ -88,15 +90,16 @@ def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
     _refuse_flat(squares if mean > _NOTHING else 0.0, n * (n - 1) * mean**2, n)
     norm = math.sqrt(squares)
     rows = np.ascontiguousarray(unit) / math.sqrt(norm)
-    return Unit(torch.from_numpy(rows), torch.from_numpy(energy / norm), mean / norm)
+    return Unit(rows, energy / norm, mean / norm)
 
 
-def unit_scores(a: Unit, b: Unit, permutations: Tensor) -> Tensor:
+def unit_scores(a: Unit, b: Unit, permutations: np.ndarray) -> np.ndarray:
     """Pearson RSA (batch,) of `permutations` (batch, n) of side b; O(n r_a r_b) each."""
     n = permutations.shape[1]
     products = product_of_rows(a.rows, b.rows, permutations)
-    energies = (b.energy[permutations] @ a.energy).double()
-    return products.double().square().sum((-2, -1)) + n / 2 * energies - (n - 1) * a.mean * b.mean
+    energies = (b.energy[permutations] @ a.energy).astype(np.float64)
+    squares = np.square(products, dtype=np.float64).sum((-2, -1))
+    return np.asarray(squares + n / 2 * energies - (n - 1) * a.mean * b.mean)
 
 
 def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
@@ -137,12 +140,19 @@ def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
     """Standardise a symmetric dissimilarity matrix (n, n), ranked for Spearman (ties share their mean rank)."""
     values = squareform(matrix, checks=False).astype(np.float64)
     if comparison == "spearman":
-        values = rankdata(values)
+        values = ranks(values)
     total = 2 * float(values @ values)
     values -= values.mean()
     squares = 2 * float(values @ values)
     _refuse_flat(squares, total, len(matrix))
-    return Relation(torch.from_numpy(squareform(values / np.sqrt(squares), checks=False)))
+    return Relation(squareform(values / np.sqrt(squares), checks=False))
+
+
+def ranks(values: np.ndarray) -> Floats:
+    """Ranks along the last axis; ties share their mean rank."""
+    from scipy.stats import rankdata  # imported here: it takes half a second
+
+    return np.asarray(rankdata(values, axis=-1))
 
 
 def _refuse_flat(squares: float, total: float, n: int) -> None:
@@ -154,12 +164,9 @@ def _refuse_flat(squares: float, total: float, n: int) -> None:
         )
 
 
-def relation_scores(a: Relation, b: Relation, permutations: Tensor) -> Tensor:
+def relation_scores(a: Relation, b: Relation, permutations: np.ndarray) -> np.ndarray:
     """Correlation (batch,) of the standardised matrices under `permutations` (batch, n); O(n^2) each."""
-    if a.matrix.is_cuda:
-        return torch.stack([(a.matrix * b.matrix[p][:, p]).sum(dtype=torch.float64) for p in permutations])
-    found = _mantel(a.matrix.numpy(), b.matrix.numpy(), permutations.numpy().astype(np.int32))
-    return torch.from_numpy(found)
+    return _mantel(a.matrix, b.matrix, permutations.astype(np.int32))
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -174,3 +181,103 @@ def _mantel(a: np.ndarray, b: np.ndarray, permutations: np.ndarray) -> np.ndarra
                 partial += row_a[j] * row_b[p[j]]
             scores[s] += 2 * partial
     return scores
+
+
+def mantel(x: np.ndarray, y: np.ndarray, *, comparison: Comparison = "pearson") -> float:
+    """Correlation of the off-diagonal entries of two symmetric dissimilarity matrices (n, n); Mantel 1967. Global.
+
+    Range [-1, 1]; unchanged by one scale and shift of either matrix, for Spearman by any increasing map. O(n^2 log n).
+    """
+    return float(_correlations([x, y], comparison)[0, 1])
+
+
+def partial_rsa(
+    x: np.ndarray, y: np.ndarray, controls: Sequence[np.ndarray], *, comparison: Comparison = "pearson"
+) -> float:
+    """Correlation of two dissimilarity matrices (n, n) that no linear use of `controls` (n, n) explains. Global.
+
+    Partial correlation from the inverse of the correlation matrix, of ranks for Spearman. Range [-1, 1]. An effect
+    size: permutations break the controls' own ties to either side, so that no p is offered (Guillot & Rousset 2013).
+    Raises ValueError where a control holds all of a side.
+    """
+    r = _correlations([x, y, *controls], comparison)
+    if np.linalg.eigvalsh(r)[0] < 1e-10:
+        raise ValueError(f"x, y and the {len(controls)} controls are linearly dependent: drop a control")
+    precision = np.linalg.inv(r)
+    return float(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
+
+
+def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> np.ndarray:
+    """Correlations (count, count) of the off-diagonal entries."""
+    matrices = [arrays.rows(m, f"dissimilarity matrix {number}") for number, m in enumerate(matrices, 1)]
+    shapes = {m.shape for m in matrices}
+    n = len(matrices[0])
+    if shapes != {(n, n)} or n < 3:
+        raise ValueError(f"dissimilarity matrices of shapes {sorted(shapes)}: give square ones, all of one n >= 3")
+    for matrix in matrices:
+        if not np.allclose(matrix, matrix.T, atol=1e-8 * np.abs(matrix).max()):
+            raise ValueError("a dissimilarity matrix is not symmetric")
+    matrices = [np.ldexp(m, -arrays.exponent(m)) for m in matrices]  # their squares fit
+    flat = np.stack([relation(m, comparison).matrix.ravel() for m in matrices])
+    return flat @ flat.T
+
+
+# --- many subsets: vectors (m, n (n - 1) / 2) of mean 0 and norm 1
+
+
+def _vectors(blocks: Floats, neighbours: int, *, comparison: Comparison) -> Floats:
+    """NaN where all dissimilarities are equal."""
+    above = np.triu_indices(blocks.shape[1], 1)
+    values = blocks[:, above[0], above[1]]
+    if comparison == "spearman":
+        values = ranks(values)
+    least = 1e-12 * np.linalg.norm(values, axis=1, keepdims=True)
+    values = values - values.mean(1, keepdims=True)
+    norm = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.divide(values, norm, out=np.full_like(values, np.nan), where=norm > least)
+
+
+def _inner(one: Floats, other: Floats) -> Floats:
+    return np.asarray((one * other).sum(1))
+
+
+# --- entries of the registry
+
+
+def _parts(side: Unit | Relation) -> Parts:
+    """Of the matrix of dissimilarities or ranks, negative for `Unit`; its sum is 0 and its norm 1."""
+    n = len(side[0])
+    sums = -n / 2 * side.energy if isinstance(side, Unit) else side.matrix.sum(axis=1)
+    return moments.parts(np.zeros(n), sums, sums, 1.0)
+
+
+def _moments(a: Unit | Relation, b: Unit | Relation) -> Moments:
+    return moments.combined(_parts(a), _parts(b))
+
+
+def _rsa(dissimilarity: Dissimilarity, comparison: Comparison) -> Measure:
+    correlation, plain = comparison.title(), dissimilarity == "pearson"
+    distance = {"pearson": "1 - Pearson r", "cosine": "1 - cosine", "euclidean": "Euclidean distance"}[dissimilarity]
+
+    def side(rows: np.ndarray) -> Relation:
+        return relation(dissimilarities(rows, dissimilarity), comparison)
+
+    family = Family(side, relation_scores, lambda s: len(s.matrix))
+    if comparison == "pearson" and dissimilarity != "euclidean":
+        family = Family(partial(unit_side, dissimilarity=dissimilarity), unit_scores, lambda s: s.rows.shape[1])
+    prepare, vectors = partial(dissimilarities, dissimilarity=dissimilarity), partial(_vectors, comparison=comparison)
+    return Measure(
+        f"rsa_{comparison}" if plain else f"rsa_{dissimilarity}_{comparison}",
+        f"{correlation} RSA" if plain else f"{correlation} RSA ({dissimilarity})",
+        f"{correlation} correlation, over all pairs of rows, of their dissimilarities ({distance}) in a and in b",
+        "Kriegeskorte et al. 2008, doi:10.3389/neuro.06.004.2008",
+        "global",
+        family,
+        moments=_moments,
+        batched=Batched(prepare, vectors, _inner),
+    )
+
+
+_KINDS: tuple[Dissimilarity, ...] = ("pearson", "cosine", "euclidean")
+_COMPARISONS: tuple[Comparison, ...] = ("pearson", "spearman")
+MEASURES = [_rsa(kind, comparison) for kind in _KINDS for comparison in _COMPARISONS]

@@ -7,7 +7,7 @@ Never: data of a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,7 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from sae_utils import nulls, significance, similarity, store
-from sae_utils.engine.chance import intervals
-from sae_utils.measures import NEIGHBOURS, Measure
+from sae_utils import inference, measures, nulls, significance, store
 from sae_utils.nulls import Null
 from sae_utils.studies.known_truth.synthetic import World
 
@@ -29,11 +27,6 @@ NULLS: dict[str, Callable[[np.ndarray], Null]] = {
     "blocks": nulls.blocks,
     "strata": nulls.strata,
     "reassigned": nulls.reassigned,
-}
-# chance in closed form, so that an interval costs no draws
-_CHANCE: dict[str, Callable[[int], float]] = {
-    "rsa_pearson": lambda n: 0.0,
-    "mutual_knn": lambda n: NEIGHBOURS / (n - 1),
 }
 
 
@@ -63,7 +56,7 @@ def estimated(
     found: dict[str, list[significance.Result]] = {name: [] for name in measures}
     for repeat in tqdm(range(repeats), "data sets", leave=False):
         a, b, _ = world.draw(np.random.default_rng([seed, n, repeat]), n, d_a, d_b)
-        results = significance.test(a, b, _sampled(measures), m=m, seed=[seed, n, repeat, 1])
+        results = significance.test(a, b, measures, m=m, seed=[seed, n, repeat, 1], closed_form=False)
         for name in measures:
             found[name].append(results[name])
     return {
@@ -97,15 +90,12 @@ def rejected(
     counts = dict.fromkeys(measures, 0)
     for repeat in tqdm(range(repeats), f"{null}: data sets", leave=False):
         a, b, groups = world.draw(np.random.default_rng([seed, repeat]), n, d_a, d_b)
-        results = significance.test(a, b, _sampled(measures), null=NULLS[null](groups), m=m, seed=[seed, repeat, 1])
+        results = significance.test(
+            a, b, measures, null=NULLS[null](groups), m=m, seed=[seed, repeat, 1], closed_form=False
+        )
         for name in measures:
             counts[name] += results[name].p <= LEVEL + 1e-9
     return {name: int(count) for name, count in counts.items()}
-
-
-def _sampled(names: Sequence[str]) -> list[Measure]:
-    """Measures whose null is drawn even where it is known: a p needs the draws, which cost less than a closed form."""
-    return [similarity.measure(name)._replace(moments=None) for name in names]
 
 
 @store.artefact
@@ -116,7 +106,7 @@ def covered(
 
     `bootstrap` (naive): percentiles of m resamples of the pairs, with replacement, whose mean excess is `resampled`.
     `jackknife`: over families, the groups that were planted. The true value, `truth`, is the mean estimate over all
-    data sets. Measures: "rsa_pearson", "mutual_knn".
+    data sets. Measures: whose null mean is known in closed form, so that an interval costs no draws.
     """
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in measures}
     for repeat in tqdm(range(repeats), "data sets", leave=False):
@@ -125,7 +115,7 @@ def covered(
         resamples = rng.integers(n, size=(m, n))
         for name in measures:
             drawn = np.array([_excess(rows, name, a, b) for rows in resamples])
-            right = intervals.jackknife(partial(_excess, name=name, a=a, b=b), groups)
+            right = inference.jackknife(partial(_excess, name=name, a=a, b=b), groups)
             low, high = np.quantile(drawn, [0.025, 0.975])
             found[name].append((right.estimate, right.low, right.high, low, high, drawn.mean()))
     return {name: _coverage(*np.array(rows).T) for name, rows in found.items()}
@@ -149,7 +139,7 @@ def _coverage(
 
 
 def _excess(rows: np.ndarray, name: str, a: np.ndarray, b: np.ndarray) -> float:
-    return significance.excess(similarity.score(a[rows], b[rows], name), _CHANCE[name](len(rows)))
+    return significance.test(a[rows], b[rows], [name], m=0)[name].excess
 
 
 @store.artefact
@@ -161,12 +151,12 @@ def partialled(folder: Path, world: World, n: int, d_a: int, d_b: int, repeats: 
     scores = []
     for repeat in tqdm(range(repeats), "data sets", leave=False):
         a, b, groups = world.draw(np.random.default_rng([seed, repeat]), n, d_a, d_b)
-        x, y = (similarity.dissimilarities(rows, "pearson") for rows in (a, b))
+        x, y = (measures.dissimilarities(rows, "pearson") for rows in (a, b))
         apart = (groups[:, None] != groups).astype(np.float64)
         scores.append(
             (
-                similarity.mantel(x, y, comparison="spearman"),
-                similarity.partial_rsa(x, y, [apart], comparison="spearman"),
+                measures.mantel(x, y, comparison="spearman"),
+                measures.partial_rsa(x, y, [apart], comparison="spearman"),
             )
         )
     (rsa, partial), (rsa_sd, partial_sd) = np.mean(scores, axis=0), np.std(scores, axis=0)

@@ -13,13 +13,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from sae_utils import correlate, matching, significance, similarity, tables
+from sae_utils import correlate, matching, measures, significance, tables
 from sae_utils.engine.core.spec import Count, Spec
-from sae_utils.engine.pairing import comparison
-from sae_utils.engine.pairing.comparison import AtN
 from sae_utils.engine.saes import correlations, dictionaries
 from sae_utils.measures import Measure
-from sae_utils.significance import Result
+from sae_utils.significance import AtN, Result
 from sae_utils.store import Artefact, artefact
 
 Rows = Literal["decoder", "encoder"]
@@ -30,7 +28,7 @@ class Battery(Spec):
     """What is measured in every cell; all cells have the same, so that they can be compared and corrected."""
 
     measures: list[str] = Field(min_length=1)
-    """names of `similarity.measure`"""
+    """names, as in `measures.NAMES`"""
     neighbours: Count
     """of the kNN measures"""
     permutations: int = Field(ge=19, lt=2**31)
@@ -42,8 +40,7 @@ class Battery(Spec):
 
     def chosen(self) -> list[Measure]:
         """The measures, ready to be scored; ValueError for an unknown name."""
-        local = {"mutual_knn", "jaccard_knn", "second_order_cosine"}
-        return [similarity.measure(name, **({"k": self.neighbours} if name in local else {})) for name in self.measures]
+        return list(measures.chosen(self.measures, self.neighbours).values())
 
 
 class Scores(NamedTuple):
@@ -134,22 +131,22 @@ def scored(
 
 
 def at_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtN]:
-    """`comparison.at_n` of every measure, of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
+    """`significance.at_n` of every measure, of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
 
     No excess where a measure says that nothing can be learnt from so few rows (canonical correlations that are 1
     whatever the rows hold). Raises ValueError for fewer than `n` pairs.
     """
-    measures = battery.chosen()
-    exact = {measure.name: 0 for measure in measures if measure.moments}
+    asked = battery.chosen()
+    exact = {what.name: 0 for what in asked if what.closed_form}
 
     def test(places: np.ndarray, number: int) -> dict[str, Result]:
         found = significance.test(
-            x[places], y[places], measures, m=battery.subset_draws, m_of=exact, seed=[*seed, 2, number]
+            x[places], y[places], asked, m=battery.subset_draws, m_of=exact, seed=[*seed, 2, number]
         )
         named = zip(battery.measures, found.values(), strict=True)
         return {name: result._replace(excess=math.nan) if result.note else result for name, result in named}
 
-    return comparison.at_n(len(x), n, test, subsets=battery.subsets, seed=[*seed, 1])
+    return significance.at_n(len(x), n, test, subsets=battery.subsets, seed=[*seed, 1])
 
 
 def read(kept: Artefact) -> Scores:

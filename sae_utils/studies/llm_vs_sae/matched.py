@@ -2,7 +2,7 @@
 
 In: held-out correlations of two sets of pairs; paired rows; results. Out: places of pairs that correlate alike;
 families of near rows, and an interval of an excess over families; columns of tables.
-Never: a matching of features; a score (`comparison.at_n` has those at one n).
+Never: a matching of features; a score (`significance.at_n` has those at one n).
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from sae_utils import significance
-from sae_utils.engine.chance import intervals
-from sae_utils.engine.chance.intervals import Interval
+from sae_utils import inference, significance
 from sae_utils.engine.pairing import directions
-from sae_utils.engine.pairing.comparison import Rows
+from sae_utils.inference import Interval
+from sae_utils.significance import Rows
 
 BLOCK = 1024  # pairs whose cosines with all others are held at once
 
@@ -60,7 +59,7 @@ def families(rows: Rows, near: float) -> NDArray[np.int32]:
 def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
     """Excess of all pairs, and how sure it is: a jackknife over families of near rows, those of the block null.
 
-    `near`: as in `families`. Many families are left out in `intervals.GROUPS` groups of whole ones. Pairs are taken in
+    `near`: as in `families`. Many families are left out in `inference.GROUPS` groups of whole ones. Pairs are taken in
     the order of their numbers, so that where they are stored decides nothing. Of fewer than 3 families nothing is
     known: NaN, but for the estimate. Nothing is sampled: the null mean must be known in closed form (`rsa_*`,
     `mutual_knn`, `cka`); ValueError for a measure without one.
@@ -76,4 +75,4 @@ def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
     family = families((a, b), near)
     if (count := len(np.unique(family))) < 3:
         return Interval(excess(np.arange(len(a))), math.nan, math.nan, math.nan, count)
-    return intervals.jackknife(excess, intervals.dealt(family))
+    return inference.jackknife(excess, inference.grouped(family))

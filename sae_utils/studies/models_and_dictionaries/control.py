@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sae_utils import correlate, matching, significance
-from sae_utils.engine.chance import intervals
+from sae_utils import correlate, inference, matching, significance
 from sae_utils.pipeline import Correlated
 
 CONTENT = 0.8  # share of a feature's activation that is on content words, from which it is a content feature
-
+DRAWS = 4999  # shuffled pairings of a test of geometry
 FEWEST = 10  # content features; below, no score
 
 
@@ -77,26 +76,20 @@ def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) 
     kept = np.isin(pairs.a, content)
     rows_a, rows_b = pairs.a[kept], pairs.b[kept]
     r = correlate.pairs(*both.judged, rows_a, rows_b)
-    # m = 0: the null mean of these measures is known in closed form
-    geometry = significance.test(a.decoder[rows_a], b.decoder[rows_b], [measure], m_of={measure: 0}, seed=0)[measure]
+    geometry = significance.test(a.decoder[rows_a], b.decoder[rows_b], [measure], m=DRAWS, seed=0)[measure]
     return Shared(
         n=len(content),
         share=float(np.mean(np.nan_to_num(best_r) >= counterpart)),
         r=float(np.nanmean(r)),
         geometry=geometry.excess,
         z=geometry.z,
-        p=geometry.p_approximate,
+        p=geometry.p,
     )
-
-
-def together(p: Sequence[float]) -> float:
-    """One p of several that may depend on each other: twice their mean, at most 1 (Rueschendorf 1982)."""
-    return float(np.minimum(1.0, (2 if len(p) > 1 else 1) * np.mean(p)))  # NaN stays NaN
 
 
 def gap(
     compared: Mapping[tuple[str, str], Shared], seeds: Sequence[str], negatives: Sequence[str], quantity: str
-) -> intervals.Interval:
+) -> inference.Interval:
     """A quantity among seeds, less the same quantity against the negatives, with a jackknife over whole seeds.
 
     Args:
@@ -111,7 +104,7 @@ def gap(
         against = [compared[seeds[i], negatives[i]] for i in kept]
         return float(np.mean([getattr(x, quantity) for x in within]) - np.mean([getattr(x, quantity) for x in against]))
 
-    return intervals.jackknife(difference, np.arange(len(seeds)))
+    return inference.jackknife(difference, np.arange(len(seeds)))
 
 
 def best_f1(

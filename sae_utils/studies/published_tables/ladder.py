@@ -20,9 +20,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, significance, similarity, sweep, tables
+from sae_utils import filters, significance, sweep, tables
 from sae_utils.engine.core.spec import Count, Seed, Spec
-from sae_utils.engine.pairing import comparison
 from sae_utils.engine.params import Profile
 from sae_utils.matching import Pairs
 from sae_utils.significance import Result
@@ -149,7 +148,7 @@ def score(
     rows: tuple[np.ndarray, np.ndarray], pairs: Pairs, procedure: Procedure, settings: Settings
 ) -> dict[str, Score]:
     """Scores by measure of the paired rows; none for too few pairs, and no SVCCA below `SEVERAL` pairs a dimension."""
-    if not comparison.enough(pairs):
+    if not significance.enough(pairs):
         return {}
     a, b = rows[0][pairs.a], rows[1][pairs.b]
     names = [procedure.svcca, RSA]
@@ -157,8 +156,7 @@ def score(
         names = [RSA]
     m = settings.permutations if procedure.corrected else settings.draws
     # the null means are those of the shuffles, as published, also where they are known exactly
-    measures = [similarity.measure(name)._replace(moments=None) for name in names]
-    tested = significance.test(a, b, measures, m=m, seed=settings.seed)
+    tested = significance.test(a, b, names, m=m, seed=settings.seed, closed_form=False)
     return {name: _score(x, procedure) for name, x in tested.items()}
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sae_utils.engine.chance import subsets
 from sae_utils.matching import Pairs
+from sae_utils.measures import of_subsets
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces import subspaces
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about
@@ -122,7 +122,7 @@ def test(
         raise ValueError(f"{len(drawn.a)} placebo lists of {drawn.tried} gave just {len(chosen.a)} pairs: no null")
     found = {}
     a, b = np.vstack([chosen.a[None], drawn.a]), np.vstack([chosen.b[None], drawn.b])
-    scores = subsets.score(rows_a, rows_b, a, b, measures, neighbours)
+    scores = of_subsets(rows_a, rows_b, a, b, measures, neighbours=neighbours)
     scores[subspaces.OUTSIDE] = subspaces.rotated_cosine(a, b, pool, rows_a, rows_b)
     for name, values in scores.items():
         found[name] = subspaces.against(name, "placebo lists", float(values[0]), values[1:], len(chosen.a))

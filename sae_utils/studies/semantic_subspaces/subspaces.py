@@ -16,9 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from sae_utils import matching, nulls, significance
 from sae_utils.correlate import Correlation
-from sae_utils.engine.chance import subsets
-from sae_utils.engine.pairing import comparison
 from sae_utils.matching import Pairs
+from sae_utils.measures import of_subsets
 from sae_utils.significance import Baseline, Result
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Recovery
 
@@ -88,7 +87,7 @@ def only_about(about: Mapping[str, Mask], word: str) -> Mask:
 
 def enough(chosen: Pairs, fewest: int) -> bool:
     """Whether a subspace has at least `fewest` pairs, and features enough on either side to be rearranged."""
-    return len(chosen.a) >= fewest and len(np.unique(chosen.b)) >= comparison.FEWEST
+    return len(chosen.a) >= fewest and len(np.unique(chosen.b)) >= significance.FEWEST
 
 
 # --- tests
@@ -115,7 +114,7 @@ def arrangement(
     pool: Pairs | None = None,
     part: Ints | None = None,
 ) -> dict[str, Result]:
-    """Scores of the decoder rows of the pairs against a shuffled pairing; see `subsets.score` for the measures.
+    """Scores of the decoder rows of the pairs against a shuffled pairing; see `measures.of_subsets`.
 
     Where pairs share a partner, all that share one are given another together; the note says where their number goes
     with geometry (`nulls.reassigned`). Primary test of a subspace.
@@ -130,8 +129,8 @@ def arrangement(
         partners, group = np.unique(chosen.b, return_inverse=True)
         moved = partners[null.draw(np.random.default_rng(seed), m, len(partners))][:, group]
     note = nulls.reassigned(chosen.b).caution(rows_b[chosen.b])
-    observed = subsets.score(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours)
-    drawn = subsets.score(rows_a, rows_b, chosen.a[None], moved, measures, neighbours)
+    observed = of_subsets(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours=neighbours)
+    drawn = of_subsets(rows_a, rows_b, chosen.a[None], moved, measures, neighbours=neighbours)
     if pool is not None:
         b = np.concatenate([chosen.b[None], moved])
         scores = rotated_cosine(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
@@ -178,7 +177,7 @@ def random_subsets(
         raise ValueError(f"{len(pool.a)} pairs to draw {n} from: no baseline of this size")
     rng = np.random.default_rng(seed)
     places = np.array([rng.choice(len(pool.a), n, replace=False) for _ in range(m)])
-    drawn = subsets.score(rows_a, rows_b, pool.a[places], pool.b[places], measures, neighbours)
+    drawn = of_subsets(rows_a, rows_b, pool.a[places], pool.b[places], measures, neighbours=neighbours)
     return {name: Baseline(float(x.mean()), float(x.std(ddof=1)), x) for name, x in drawn.items()}
 
 
