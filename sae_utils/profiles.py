@@ -24,7 +24,7 @@ from sae_utils.engine.checks import comparisons, requirements, sections
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError, Spec, build, choose, nearest
-from sae_utils.engine.lms import models, pretrained, toys
+from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Common, Profile, make_corpus, notebooks, parameters, read
 from sae_utils.engine.saes import quality, releases, trainer
 
@@ -48,7 +48,7 @@ def load(name: str) -> Profile:
         name=name,
         common=common,
         corpus=make_corpus(common.corpus, f"{where}: corpus"),
-        models=_records(models.KINDS | pretrained.KINDS, common.models, f"{where}: models"),
+        models=_records(toys.KINDS | pretrained.KINDS, common.models, f"{where}: models"),
         dictionaries=_records(trainer.KINDS | releases.KINDS, common.dictionaries, f"{where}: dictionaries"),
         sections={},
     )

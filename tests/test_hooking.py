@@ -116,19 +116,19 @@ def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
     """Experts have no one map whose inputs are neurons, and a norm after the sum leaves nothing that is added."""
     model = made(tmp_path, words, "mixtral")
     experts = models.load(model)
-    hooking.confirm(experts, "blocks.1.hook_mlp_out")
+    hooking.refuse_hook(experts, "blocks.1.hook_mlp_out")
     with pytest.raises(
         ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral .* did you mean `blocks\.1\.mlp"
     ):
-        hooking.confirm(experts, "blocks.1.mlp.hook_post")
+        hooking.refuse_hook(experts, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.mlp\.hook_post': in org/mixtral"):
         units.output_weights.__wrapped__(tmp_path, model, 1)
     bloom = models.load(made(tmp_path, words, "bloom", apply_residual_connection_post_layernorm=True))
-    hooking.confirm(bloom, "blocks.1.mlp.hook_post")
+    hooking.refuse_hook(bloom, "blocks.1.mlp.hook_post")
     with pytest.raises(ProfileError, match=r"'blocks\.1\.hook_mlp_out': in org/bloom"):
-        hooking.confirm(bloom, "blocks.1.hook_mlp_out")
+        hooking.refuse_hook(bloom, "blocks.1.hook_mlp_out")
     with pytest.raises(ProfileError, match=r"none of that name; did you mean `blocks\.1\.hook_mlp_out`"):
-        hooking.confirm(bloom, "blocks.1.hook_mlp_outs")
+        hooking.refuse_hook(bloom, "blocks.1.hook_mlp_outs")
 
 
 def test_half_precision_is_held_to_its_rounding(tmp_path, words):
@@ -141,7 +141,7 @@ def test_half_precision_is_held_to_its_rounding(tmp_path, words):
 
 
 def test_a_model_of_few_positions_is_held_on_as_many(tmp_path, words):
-    assert "blocks.1.hook_mlp_out" in models.load(made(tmp_path, words, "gpt2", n_positions=5)).held
+    assert "blocks.1.hook_mlp_out" in models.load(made(tmp_path, words, "gpt2", n_positions=5)).readable
 
 
 # --- rows that a model cannot read

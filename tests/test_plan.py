@@ -159,5 +159,5 @@ def test_a_checkpoint_in_parts_is_counted_whole(monkeypatch):
     cached = {"model-00001-of-00002.safetensors": "here"}
     monkeypatch.setattr(plan.hub, "listing", lambda *_: hub.Listing(sizes, cached, "mit", 0, ""))
     record = pretrained.Pretrained(kind="pretrained", source="org/large")
-    found = plan._source("models.large", pretrained.wanted(record))
+    found = plan._source("models.large", record.wanted())
     assert (found.fetch, found.cached, found.parameters) == (10 + 20 + 30 + 600, 400, 1000 // 4)

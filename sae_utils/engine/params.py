@@ -67,7 +67,7 @@ class Profile(NamedTuple):
     common: Common
     corpus: corpora.Corpus
     models: dict[str, Any]
-    """name -> record of `models.KINDS` or `pretrained.KINDS`"""
+    """name -> record of `toys.KINDS` or `pretrained.KINDS`"""
     dictionaries: dict[str, Any]
     """name -> record of `trainer.KINDS` or `releases.KINDS`"""
     sections: dict[str, dict[str, Any]]

@@ -42,7 +42,7 @@ class Source(NamedTuple):
 def sources(profile: Profile) -> list[Source]:
     """All that comes from the hub, from folders or from gensim's downloader; of the text nobody tells."""
     found = [
-        _source(f"models.{name}", pretrained.wanted(record))
+        _source(f"models.{name}", record.wanted())
         for name, record in profile.models.items()
         if isinstance(record, pretrained.Pretrained)
     ]

@@ -1,4 +1,4 @@
-"""Token rows as tensors: their order, their batches, and how many fit in memory.
+"""Batches of token rows: their order, their tensors, and their sizes that fit into memory.
 
 In: a token artefact, row numbers. Out: batches of row numbers; tokens and masks on the run's device.
 Never: a model.
@@ -17,11 +17,11 @@ from sae_utils import store
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.store import Artefact
 
-WINDOW = 32  # batches whose rows are sorted by length together, so that little padding is computed
+WINDOW = 32  # batches whose rows are sorted by length, so that little padding is computed
 
 
 def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]:
-    """Batches of row numbers in random order, rows of like length together.
+    """Batches of row numbers in random order; rows of similar length are in one batch.
 
     Args:
         lengths: (rows,) tokens of each row.
@@ -40,10 +40,10 @@ def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]
 
 
 def take(rows: Artefact, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of a token artefact as tensors on the run's device, cut to the longest of them.
+    """Rows of a token artefact as tensors on the run's device, cut to the length of the longest.
 
     Returns:
-        tokens (n, length) and mask (n, length), true where there is a token.
+        tokens (n, length) and mask (n, length), false at padding.
     """
     lengths = rows.array("lengths")[chosen]
     tokens = torch.from_numpy(rows.array("tokens")[chosen, : lengths.max()].astype(np.int64))
@@ -60,10 +60,10 @@ Result = TypeVar("Result")
 
 
 def in_parts(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) -> Iterator[Result]:
-    """`run` of batches of row numbers, in their order; those too large for the memory, and all after them, in parts.
+    """Results of `run` for batches of row numbers, in order; a batch that does not fit into memory is split.
 
     Raises:
-        torch.OutOfMemoryError, MemoryError, RuntimeError: not even one row fits.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: a single row does not fit.
     """
     most: int | None = None
     for batch in batches:
@@ -80,16 +80,16 @@ def in_parts(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result])
                 start += len(part)
                 yield result
                 continue
-            torch.cuda.empty_cache()  # here, where the failed run's tensors are gone
+            torch.cuda.empty_cache()  # after the block, when the tensors of the failed run are freed
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on a CUDA device or here: torch and oneDNN say so in words only."""
-    said = r"can't allocate memory|not enough memory|bad_alloc|[Oo]ut of memory|could not create a memory"
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(re.search(said, str(error)))
+    """Whether an allocation failed, on a CUDA device or on the CPU, where torch and oneDNN give no type of error."""
+    messages = r"can't allocate memory|not enough memory|bad_alloc|[Oo]ut of memory|could not create a memory"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(re.search(messages, str(error)))
 
 
-def refuse_rows(config: Any, rows: Artefact, what: str) -> None:
+def refuse_rows(config: Any, rows: Artefact, label: str) -> None:
     """Refuse rows that a model cannot read.
 
     Raises:
@@ -99,11 +99,11 @@ def refuse_rows(config: Any, rows: Artefact, what: str) -> None:
     positions, highest = getattr(text, "max_position_embeddings", None), int(rows.array("tokens").max())
     if positions and longest > positions:
         raise ProfileError(
-            f"{what}: rows have {longest} tokens, and the model was made for {positions} "
+            f"{label}: rows have {longest} tokens, and the model was made for {positions} "
             f"(`max_position_embeddings` of its config.json); set `corpus.context` to at most {positions}"
         )
     if highest >= text.vocab_size:
         raise ProfileError(
-            f"{what}: rows hold the token {highest}, and the model embeds {text.vocab_size} (`vocab_size` of its "
+            f"{label}: rows hold the token {highest}, and the model embeds {text.vocab_size} (`vocab_size` of its "
             "config.json): the tokenizer is of another model; name a folder or revision that holds both"
         )

@@ -1,8 +1,8 @@
 """Losses of language models on token rows.
 
-In: a model, token rows. Out: next-token cross-entropy in nats, also with the activations at one hook replaced, beside
-those of n-grams.
-Never: logits of a whole batch at once.
+In: a model, token rows. Out: next-token cross-entropy in nats, also with the activations at one hook replaced; the
+losses of n-grams.
+Never: the logits of a whole batch at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 HEAD = "unembed.hook_in"
-LOGITS = 2**27  # bytes of them at once; what is made of them takes twice as much again
+LOGITS = 2**27  # bytes of them at once; the loss takes twice as much again
+DISCOUNT = 0.75  # of the bigram
 
 
 @torch.no_grad()
@@ -35,22 +36,22 @@ def next_token(
 ) -> torch.Tensor:
     """Cross-entropy in nats of every predicted token: (predictions,), in row order.
 
-    Logits are there for as many predictions at once as fit in `LOGITS` bytes: all of a batch may need many GB.
+    At most `LOGITS` bytes of logits are in memory at once, as those of a batch may need many GB.
     """
-    real = mask[:, 1:]
-    hidden = bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, (HEAD, models.stop_here)])[:, :-1][real]
+    predicted = mask[:, 1:]
+    hidden = bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, (HEAD, models.stop_here)])[:, :-1][predicted]
     at_once = max(1, LOGITS // (4 * bridge.cfg.d_vocab))
     found = [
         functional.cross_entropy(_logits(bridge, x).float(), y, reduction="none")
-        for x, y in zip(hidden.split(at_once), tokens[:, 1:][real].split(at_once), strict=True)
+        for x, y in zip(hidden.split(at_once), tokens[:, 1:][predicted].split(at_once), strict=True)
     ]
     return torch.cat(found)
 
 
 def _logits(bridge: TransformerBridge, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits (n, vocabulary) of what the unembedding reads, (n, d).
+    """Logits (n, vocabulary) of inputs of the unembedding, (n, d).
 
-    One token runs through the network, and its state is exchanged for `hidden`: some families cap or scale logits.
+    One token runs through the network, and its state is replaced by `hidden`, as some families cap or scale logits.
     """
     one = torch.zeros((1, 1), dtype=torch.long, device=hidden.device)
     found: torch.Tensor = bridge.run_with_hooks(one, fwd_hooks=[(HEAD, lambda value, hook: hidden[None])])
@@ -61,14 +62,14 @@ def mean(
     bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hook: str | None = None,
     replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> float:  # fmt: skip
-    """Mean next-token cross-entropy in nats, with the activations at `hook` replaced where `replace` is given.
+    """Mean cross-entropy on the rows `chosen`, with the activations at `hook` replaced if `replace` is given.
 
     Raises:
-        ProfileError: as `harvest`; the loss is not finite.
+        ProfileError: as `models.harvest`; the loss is not finite.
     """
-    batching.refuse_rows(bridge.original_model.config, rows, bridge.named)
+    batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     if hook is not None:
-        hooking.confirm(bridge, hook)
+        hooking.refuse_hook(bridge, hook)
 
     def change(value: torch.Tensor, hook: Any) -> torch.Tensor:  # TransformerLens passes `hook` by name
         assert replace is not None
@@ -79,47 +80,47 @@ def mean(
         return next_token(bridge, tokens, mask, [(hook, change)] if hook and replace else [])
 
     total, count = 0.0, 0
-    ordered = chosen[np.argsort(rows.array("lengths")[chosen], kind="stable")]  # little padding
+    lengths = rows.array("lengths")[chosen]
+    by_length = batching.in_order(chosen[np.argsort(lengths, kind="stable")])
     label = f"loss, {hook} replaced" if hook else "loss"
-    with tqdm(total=int((rows.array("lengths")[chosen] - 1).sum()), desc=label, leave=False, delay=models.DELAY) as bar:
-        for losses in batching.in_parts(batching.in_order(ordered), run):
+    with tqdm(total=int((lengths - 1).sum()), desc=label, leave=False, delay=models.DELAY) as bar:
+        for losses in batching.in_parts(by_length, run):
             total, count = total + losses.double().sum().item(), count + len(losses)
             bar.update(len(losses))
     if not np.isfinite(total):
         changed = f" with {hook} replaced" if replace else ""
-        raise ProfileError(
-            f"{bridge.named}: its loss{changed} is {total}; {hooking.overflow(bridge.original_model.dtype)}"
-        )
+        cause = hooking.overflow(bridge.original_model.dtype)
+        raise ProfileError(f"{bridge.label}: its loss{changed} is {total}; {cause}")
     return total / count
 
 
 @artefact
 def held_out(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> dict[str, Any]:
-    """Loss of a model on up to `loss_rows` held-out rows, beside a unigram and a bigram fitted on the training rows.
+    """Loss of a model, of a unigram and of a bigram on up to `loss_rows` held-out rows, spread over the articles.
 
-    The held-out rows are spread over the articles. In nats a token. Returns model, unigram, bigram, predictions.
+    The n-grams are fitted on the training rows. The bigram is interpolated with the unigram by absolute discounting
+    (Ney, Essen and Kneser 1994); the unigram adds 1 to every count.
 
-    The bigram is interpolated with the unigram by absolute discounting (Ney, Essen and Kneser 1994), discount 0.75;
-    the unigram adds 1 to every count.
+    Returns:
+        model, unigram, bigram: nats a token. predictions: their number.
     """
-    held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
-    held_out = tokenization.spread_rows(rows, held_out, loss_rows)
-    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    splits = rows.array("split")
+    training, judged = (np.flatnonzero(splits == corpora.SPLITS.index(x)) for x in ("training", "held_out"))
+    judged = tokenization.spread_rows(rows, judged, loss_rows)
     bridge = models.load(model)
-    batching.refuse_rows(bridge.original_model.config, rows, bridge.named)
+    batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     size = bridge.cfg.d_vocab
     first, second = _bigrams(rows, training)
-    test_first, test_second = _bigrams(rows, held_out)
+    test_first, test_second = _bigrams(rows, judged)
     unigram = np.bincount(second, minlength=size) + 1.0
     unigram /= unigram.sum()
     counts = sparse.coo_array((np.ones(len(first)), (first, second)), (size, size)).tocsr()
-    seen = counts.sum(axis=1)
-    followers = np.diff(counts.indptr)
-    backoff = np.where(seen > 0, 0.75 * followers / np.maximum(seen, 1), 1.0)
-    direct = np.maximum(np.asarray(counts[test_first, test_second]).ravel() - 0.75, 0) / np.maximum(seen[test_first], 1)
-    bigram = direct + backoff[test_first] * unigram[test_second]
+    occurrences, followers = counts.sum(axis=1), np.diff(counts.indptr)
+    backoff = np.where(occurrences > 0, DISCOUNT * followers / np.maximum(occurrences, 1), 1.0)
+    direct = np.maximum(np.asarray(counts[test_first, test_second]).ravel() - DISCOUNT, 0)
+    bigram = direct / np.maximum(occurrences[test_first], 1) + backoff[test_first] * unigram[test_second]
     return {
-        "model": mean(bridge, rows, held_out),
+        "model": mean(bridge, rows, judged),
         "unigram": float(-np.log(unigram[test_second]).mean()),
         "bigram": float(-np.log(bigram).mean()),
         "predictions": len(test_second),

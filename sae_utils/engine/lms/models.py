@@ -1,7 +1,6 @@
-"""Language models, read by the call that reads Pythia and hooked by name.
+"""Language models with TransformerLens hooks, and their activations.
 
-In: a model's artefact, token rows. Out: activations at a TransformerLens hook, batch by batch; losses beside n-gram
-baselines.
+In: a model's artefact, token rows, names of hooks. Out: activations, batch by batch.
 Never: a whole activation matrix; a changed weight.
 """
 
@@ -16,41 +15,39 @@ import numpy as np
 import torch
 
 from sae_utils import store
-from sae_utils.engine.core.spec import Spec
-from sae_utils.engine.lms import batching, hooking, toys
+from sae_utils.engine.lms import batching, hooking
 from sae_utils.store import Artefact, artefact
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-WINDOW = 256  # rows whose activations are held at once
-END = "ln_final.hook_in"  # what comes after the last block
-DELAY = 2  # seconds before a bar of what is mostly quick
-HELD = 2**30  # bytes of activations, unless one hook alone has more
+WINDOW = 256  # rows whose activations are in memory at once
+END = "ln_final.hook_in"  # behind the last block
+DELAY = 2  # seconds before a progress bar appears that is mostly not needed
+HELD = 2**30  # bytes of activations in memory, unless one hook alone has more
 FINITE = torch.finfo(torch.float32).max
-HALF = torch.finfo(torch.float16).max  # what is stored in float16 may not exceed it
-
-KINDS: dict[str, type[Spec]] = {"toy": toys.Toy, "checkpoint": toys.ToyCheckpoint, "twin": toys.Twin}
+HALF = torch.finfo(torch.float16).max  # the largest value that float16 stores
 
 
 def load(model: Artefact) -> TransformerBridge:
-    """Read a model and its tokenizer and hang TransformerLens hooks on it, activations raw (nothing centred).
+    """A model and its tokenizer with TransformerLens' hooks on it; activations are raw (nothing is centred).
 
     Raises:
-        ProfileError: as `hooks.wrap`.
+        ProfileError: as `hooking.wrap`.
     """
-    bridge: TransformerBridge = _wrapped(model).bridge
+    bridge: TransformerBridge = _hooked(model).bridge
     return bridge
 
 
-def _wrapped(model: Artefact) -> hooking.Wrapped:
+def _hooked(model: Artefact) -> hooking.Hooked:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     network = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
-    words = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
-    return hooking.wrap(network.to(store.device()), words, model.path, model.meta.get("source") or model.path.name)
+    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
+    name = model.meta.get("source") or model.path.name
+    return hooking.wrap(network.to(store.device()), tokenizer, model.path, name)
 
 
 @artefact
@@ -58,20 +55,9 @@ def hook_of(folder: Path, model: Artefact, module: str) -> dict[str, Any]:
     """The `hook` of a model that holds the output of one of its modules.
 
     Raises:
-        ProfileError: as `hooks.of_module`.
+        ProfileError: as `hooking.of_module`.
     """
-    return {"hook": hooking.of_module(_wrapped(model), module)}
-
-
-class Batch(NamedTuple):
-    """Activations of a few token rows."""
-
-    activations: dict[str, torch.Tensor]
-    """(n, length, d) of each hook"""
-    rows: np.ndarray
-    """(n,) row numbers in the token artefact"""
-    mask: torch.Tensor
-    """(n, length), true where a measure may look: no padding, no skipped position"""
+    return {"hook": hooking.of_module(_hooked(model), module)}
 
 
 def block_of(hook: str) -> int:
@@ -88,40 +74,50 @@ def block_input(hook: str) -> str:
     return f"blocks.{block - 1}.hook_resid_post" if block else "blocks.0.hook_resid_pre"
 
 
+class Batch(NamedTuple):
+    """Activations of a few token rows."""
+
+    activations: dict[str, torch.Tensor]
+    """(n, length, d) of each hook"""
+    rows: np.ndarray
+    """(n,) row numbers in the token artefact"""
+    mask: torch.Tensor
+    """(n, length), false at padding and at skipped positions"""
+
+
 @torch.no_grad()
 def harvest(
     bridge: TransformerBridge, rows: Artefact, batches: Iterator[np.ndarray], hooks: Sequence[str], skip: int,
     largest: float = FINITE,
 ) -> Iterator[Batch]:  # fmt: skip
-    """Activations at some hooks for batches of token rows; blocks above all of them are not computed.
+    """Activations at some hooks for batches of token rows; blocks above all of the hooks are not computed.
 
     Args:
         bridge: as `load` returns it.
         rows: token artefact.
-        batches: row numbers, a batch each.
-        hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. What one gives does not depend on the others.
-        skip: positions to mask from every beginning of sequence on, that included.
-        largest: absolute value that the caller can keep, e.g. `HALF`.
+        batches: row numbers of each batch; a batch that does not fit into memory is split.
+        hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. The others do not change the values of one.
+        skip: masked positions, from each beginning of sequence on.
+        largest: absolute value that the caller can store, e.g. `HALF`.
 
     Raises:
-        ProfileError: the model has no such hook, or not the rows' tokens or positions; an activation is not finite or
-            too large.
+        ProfileError: the model has no such hook, or cannot read the rows; an activation is not finite or too large.
     """
-    batching.refuse_rows(bridge.original_model.config, rows, bridge.named)
+    batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     for hook in hooks:
-        hooking.confirm(bridge, hook)
-    layers = [re.match(r"blocks\.(\d+)\.", hook) for hook in hooks]
-    stop = max(int(layer[1]) for layer in layers if layer) + 1 if all(layers) else None
-    # TransformerLens stops before a block only, and the unembedding costs a toy more than all blocks
-    behind = [(END, stop_here)] if stop == bridge.cfg.n_layers and END in bridge.hook_dict else []
+        hooking.refuse_hook(bridge, hook)
+    in_blocks = all(hook.startswith("blocks.") for hook in hooks)
+    stop = max(map(block_of, hooks)) + 1 if in_blocks else None
+    # TransformerLens stops in front of a block only, and the unembedding costs a toy more than all blocks
+    at_end = [(END, stop_here)] if stop == bridge.cfg.n_layers and END in bridge.hook_dict else []
 
     def run(chosen: np.ndarray) -> Batch:
         tokens, mask = batching.take(rows, chosen)
-        with bridge.hooks(fwd_hooks=behind):
+        with bridge.hooks(fwd_hooks=at_end):
             _, cache = bridge.run_with_cache(tokens, names_filter=list(hooks), return_type=None, stop_at_layer=stop)
         places = rows.array("places")[chosen, : mask.shape[1]]
         mask &= torch.from_numpy(places >= skip).to(mask.device)
-        # heads side by side; a model may compute in less
+        # heads lie side by side; a model may compute in lower precision
         found = {hook: cache[hook].flatten(2).float() for hook in hooks}
         hooking.refuse_values(bridge, found, chosen, mask, largest)
         return Batch(found, chosen, mask)
@@ -130,6 +126,7 @@ def harvest(
 
 
 def stop_here(value: torch.Tensor, hook: Any) -> None:
+    """A hook that ends the forward pass with the value it is given."""
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
     raise StopAtLayerException(value)
@@ -139,9 +136,9 @@ def stream(
     bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hooks: Sequence[str], skip: int,
     largest: float = FINITE,
 ) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
-    """Activations at some hooks of the token rows `chosen`, (tokens, d), in their order and without what is masked.
+    """Activations at some hooks of the token rows `chosen`: (tokens, d) in their order, without masked positions.
 
-    A window of rows at a time runs sorted by length, so that little padding is computed, and is put back in order.
+    A window of rows at a time is sorted by length, so that little padding is computed, and put back in order.
     """
     lengths = rows.array("lengths")
     for window in batching.in_order(chosen, WINDOW):
@@ -156,12 +153,12 @@ def stream(
 
 
 def passes(bridge: TransformerBridge, rows: Artefact, hooks: Iterable[str]) -> Iterator[list[str]]:
-    """Hooks in their order, in groups of which `stream` holds up to `HELD` bytes: a pass over the rows for each."""
+    """Hooks in groups of which `stream` holds up to `HELD` bytes: one pass over the rows for each group."""
     names = list(dict.fromkeys(hooks))
     if len(names) > 1:
-        (look,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)
+        (first,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)
         row = WINDOW * rows.array("tokens").shape[1] * 4
-        size = {name: row * x.shape[-1] for name, x in look.activations.items()}
+        size = {name: row * x.shape[-1] for name, x in first.activations.items()}
     group = names[:1]
     for name in names[1:]:
         if sum(size[held] for held in [*group, name]) > HELD:

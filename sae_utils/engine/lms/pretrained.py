@@ -43,17 +43,21 @@ class Pretrained(Spec):
     trained_on: dict[str, Any] = Field(default={})
     """keys of the corpus that differ for the documents on which SAEs of this model are trained and judged"""
 
+    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
+        """Arguments of `hub.find`, without the parts of a checkpoint that its index names."""
+        return self.source, self.revision, [["config.json"], [WEIGHTS, INDEX], [*VOCABULARY]], [*TOKENIZER]
+
 
 KINDS: dict[str, type[Spec]] = {"pretrained": Pretrained}
 
 
 class TokenizerSpec(Spec):
-    """A tokenizer by what it does."""
+    """A tokenizer, without the name of the model that it is from."""
 
     sha256: str
-    """of all that says how text becomes tokens, but for the names of special tokens that are not among `special`"""
+    """digest of all that decides how text becomes tokens; special tokens that are not among `special` have no name"""
     special: dict[str, str]
-    """bos, eos, pad, unk -> the token; what stands in for another is there twice"""
+    """bos, eos, pad, unk -> the token; one that replaces another is there twice"""
     content: str = Field(exclude=True)
     """the tokenizer as the tokenizers library writes it"""
 
@@ -62,68 +66,62 @@ def locate(record: Pretrained) -> Files:
     """The files of a model.
 
     Raises:
-        ProfileError: as `hub.find`; it is read by code of its own.
+        ProfileError: as `hub.find`; the model needs code of its repository.
     """
-    source, revision, need, also = wanted(record)
-    first = hub.find(source, revision, need, also)
-    _refuse_code(first)
-    if INDEX not in first:
-        return first
-    pinned = revision if hub.is_local(source) else first.commit
-    shards = [[name] for name in headers.shards(first[INDEX])]
-    return hub.find(source, pinned, [["config.json"], [INDEX], *shards], TOKENIZER)
-
-
-def _refuse_code(files: Files) -> None:
+    files = hub.find(*record.wanted())
     for name in ("config.json", "tokenizer_config.json"):
-        own = headers.json_object(files[name]).get("auto_map") if name in files else None
-        if own:
+        code = headers.json_object(files[name]).get("auto_map") if name in files else None
+        if code:
             raise ProfileError(
-                f"{files.source or files[name].parent}: {name}: `auto_map` names code of the repository ({own}), which "
-                "is never run; take another model, or where transformers knows the architecture itself, a copy in a "
-                "folder without that key"
+                f"{_name(files)}: {name}: `auto_map` names code of the repository ({code}), which is never run; take "
+                "another model, or where transformers knows the architecture itself, a copy in a folder without that "
+                "key"
             )
+    if INDEX not in files:
+        return files
+    pinned = record.revision if hub.is_local(record.source) else files.commit
+    parts = [[name] for name in headers.shards(files[INDEX])]
+    return hub.find(record.source, pinned, [["config.json"], [INDEX], *parts], TOKENIZER)
 
 
-def wanted(record: Pretrained) -> tuple[str, str, list[list[str]], list[str]]:
-    """What `hub.find` is asked for; what the index of a checkpoint in parts names comes after it."""
-    return record.source, record.revision, [["config.json"], [WEIGHTS, INDEX], [*VOCABULARY]], [*TOKENIZER]
+def _name(files: Files) -> str:
+    return files.source or str(files["config.json"].parent)
 
 
 def tokenizer_spec(record: Pretrained) -> TokenizerSpec:
-    """The tokenizer of a model, without what pads, cuts or frames the text.
+    """The tokenizer of a model, without padding, truncation and the tokens that it puts around a text.
 
-    Where there is no token to open or to fill a row, the one that ends a text stands in, as Pythia, GPT-2 and Llama do.
+    A model without a token that opens a text, or that fills a row, uses the one that ends a text, as Pythia, GPT-2
+    and Llama do.
 
     Raises:
-        ProfileError: no fast tokenizer, or no such token.
+        ProfileError: there is no fast tokenizer, or no such token.
     """
     files = locate(record)
-    return _words(files["config.json"].parent, files.commit)
+    return _read_tokenizer(files["config.json"].parent, files.commit)
 
 
 def local_tokenizer_spec(record: Pretrained) -> TokenizerSpec | None:
     """`tokenizer_spec` of a model in a folder, without its weights; None for the hub, and where it cannot be read."""
     try:
-        return _words(hub.local_path(record.source), "") if hub.is_local(record.source) else None
+        return _read_tokenizer(hub.local_path(record.source), "") if hub.is_local(record.source) else None
     except ProfileError:
-        return None  # said when the model is read, with what is missing
+        return None  # the error is raised when the model is read
 
 
 @functools.cache
-def _words(folder: Path, commit: str) -> TokenizerSpec:
+def _read_tokenizer(folder: Path, commit: str) -> TokenizerSpec:
     from transformers import AutoTokenizer
 
     try:
         read = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         content = json.loads(read.backend_tokenizer.to_str())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        said = str(error).partition("\n")[0]
-        raise ProfileError(f"{folder}: no fast tokenizer can be read ({said})") from error
+        message = str(error).partition("\n")[0]
+        raise ProfileError(f"{folder}: no fast tokenizer can be read ({message})") from error
     content |= {"post_processor": None, "padding": None, "truncation": None}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    special = {key: getattr(read, f"{key}_token") for key in ("bos", "eos", "pad", "unk")}
-    special = {key: str(token) for key, token in special.items() if token is not None}
+    found = {key: getattr(read, f"{key}_token") for key in ("bos", "eos", "pad", "unk")}
+    special = {key: str(token) for key, token in found.items() if token is not None}
     for key in ("bos", "pad"):
         if key not in special and "eos" not in special:
             raise ProfileError(
@@ -131,19 +129,22 @@ def _words(folder: Path, commit: str) -> TokenizerSpec:
                 "name one in its tokenizer_config.json"
             )
         special.setdefault(key, special.get("eos", ""))
-    # they stand in no row, and a release may rename them, as Llama 3.1 did some of Llama 3's
+    # other special tokens are in no row, and a release may rename them, as Llama 3.1 did some of Llama 3's
     added = [
         token if not token["special"] or token["content"] in special.values() else token | {"content": ""}
         for token in content["added_tokens"]
     ]
-    cut = json.dumps([content | {"added_tokens": added}, special], sort_keys=True)
-    sha256 = hashlib.sha256(cut.encode()).hexdigest()
-    return TokenizerSpec(sha256=sha256, special=special, content=text)
+    parts = json.dumps([content | {"added_tokens": added}, special], sort_keys=True)
+    return TokenizerSpec(
+        sha256=hashlib.sha256(parts.encode()).hexdigest(),
+        special=special,
+        content=json.dumps(content, sort_keys=True, ensure_ascii=False),
+    )
 
 
 @artefact
 def tokenizer(folder: Path, words: TokenizerSpec) -> dict[str, Any]:
-    """Write a tokenizer as transformers does; `stands_in` names the rows' tokens that are the end of text."""
+    """Write a tokenizer as transformers does; `stands_in` names the tokens (bos, pad) that are the end of text."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -158,29 +159,32 @@ def tokenizer(folder: Path, words: TokenizerSpec) -> dict[str, Any]:
 
 @artefact
 def link(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[str, Any]:
-    """Link a checkpoint's weights, after loading them once to see that they are the model's.
+    """Link a checkpoint's weights, after loading them once and wrapping the model.
+
+    Returns:
+        source, commit: where it is from. parameters, layers, d_model: its sizes.
 
     Raises:
-        ProfileError: transformers cannot load it, keys or shapes are not those of its configuration, or as
-            `hooks.wrap`.
+        ProfileError: transformers cannot load it, its keys or shapes are not those of its configuration, its tokenizer
+            is not of this model, or as `hooking.wrap`.
     """
     from transformers import AutoTokenizer
 
     config = headers.json_object(files["config.json"])
-    config.pop("torch_dtype", None)  # the same thing under its old name
+    config.pop("torch_dtype", None)  # the old name of `dtype`
     (folder / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=1, sort_keys=True))
     for name in files.paths:
         if name.endswith(".safetensors") or name == INDEX:
             (folder / name).symlink_to(files[name].resolve())
     words = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
     words.save_pretrained(folder)
-    network = _checked(folder, files)
+    network = _load(folder, f"{_name(files)} ({files.commit[:12]})")
     text = network.config.get_text_config()
     if max(words.bos_token_id, words.pad_token_id) >= text.vocab_size:
         raise ProfileError(
-            f"{files.source or files['config.json'].parent}: its tokenizer opens and fills rows with "
-            f"{words.bos_token} ({words.bos_token_id}) and {words.pad_token} ({words.pad_token_id}), and the model "
-            f"knows {text.vocab_size} tokens; name others in its tokenizer_config.json"
+            f"{_name(files)}: its tokenizer opens and fills rows with {words.bos_token} ({words.bos_token_id}) and "
+            f"{words.pad_token} ({words.pad_token_id}), and the model knows {text.vocab_size} tokens; name others in "
+            "its tokenizer_config.json"
         )
     found = {
         "source": files.source,
@@ -189,43 +193,36 @@ def link(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[st
         "layers": text.num_hidden_layers,
         "d_model": text.hidden_size,
     }
-    hooking.wrap(network, words, folder, files.source or str(files["config.json"].parent))
+    hooking.wrap(network, words, folder, _name(files))
     return found
 
 
-def _checked(folder: Path, files: Files) -> Any:
+def _load(folder: Path, label: str) -> Any:
+    """The network, if the checkpoint holds the weights of its configuration."""
     from transformers import AutoModelForCausalLM
 
-    what = f"{files.source or files['config.json'].parent} ({files.commit[:12]})"
     try:
         network, info = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
             ignore_mismatched_sizes=True,
         )  # fmt: skip
-    except Exception as error:  # transformers raises what it likes
-        said = str(error).strip().partition("\n")[0]
-        raise ProfileError(f"{what}: transformers cannot load it as a causal language model ({said})") from error
-    other = [f"{name}: {tuple(found)} where {tuple(wanted)} is expected"
-             for name, found, wanted in sorted(info["mismatched_keys"])]  # fmt: skip
-    missing, unknown = (sorted(info[key]) for key in ("missing_keys", "unexpected_keys"))
-    if other or missing:
-        raise ProfileError(
-            f"{what}: the checkpoint is not that of its configuration: "
-            + "; ".join(
-                other[:4]
-                + [f"missing {', '.join(missing[:4])}"] * bool(missing)
-                + [f"found instead {', '.join(unknown[:4])}"] * bool(unknown)
-            )
-        )
+    except Exception as error:  # transformers raises errors of many types
+        message = str(error).strip().partition("\n")[0]
+        raise ProfileError(f"{label}: transformers cannot load it as a causal language model ({message})") from error
+    problems = [
+        f"{name}: {tuple(found)} where {tuple(expected)} is expected"
+        for name, found, expected in sorted(info["mismatched_keys"])[:4]
+    ]
+    missing, unknown = (sorted(info[key])[:4] for key in ("missing_keys", "unexpected_keys"))
+    if problems or missing:
+        problems += [f"missing {', '.join(missing)}"] if missing else []
+        problems += [f"found instead {', '.join(unknown)}"] if unknown else []
+        raise ProfileError(f"{label}: the checkpoint is not that of its configuration: {'; '.join(problems)}")
     return network
 
 
 def refuse_rows(model: Artefact, *rows: Artefact) -> None:
-    """Refuse rows that a linked model cannot read, before anything is computed with them.
-
-    Raises:
-        ProfileError: as `batches.refuse_rows`.
-    """
+    """Refuse rows that a linked model cannot read, before it computes anything. Raises as `batching.refuse_rows`."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)

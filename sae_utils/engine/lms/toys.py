@@ -1,7 +1,7 @@
-"""Toy language models, trained on the spot and saved as transformers saves Pythia; their checkpoints and random twins.
+"""Toy language models, trained here and saved as transformers saves Pythia; their checkpoints and random twins.
 
 In: a record of a profile, token rows, a tokenizer. Out: a folder that `AutoModelForCausalLM.from_pretrained` reads.
-Never: a hook; a judgement of what was learnt.
+Never: a hook; a measure of what a toy learnt.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Toy(Spec):
 
 
 class ToyCheckpoint(Spec):
-    """A toy as it was at one of its checkpoints."""
+    """A toy at one of its checkpoints."""
 
     kind: Literal["checkpoint"]
     of: str
@@ -84,62 +84,44 @@ class Twin(Spec):
     """seed of the random weights"""
 
 
+KINDS: dict[str, type[Spec]] = {"toy": Toy, "checkpoint": ToyCheckpoint, "twin": Twin}
+
+
 @artefact
 def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[str, Any]:
     """Train a toy on the training rows and save it, with its tokenizer, as transformers does.
 
     Raises:
-        ProfileError: the loss is not finite in the end.
+        ProfileError: the last loss is not finite.
     """
-    from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, get_cosine_schedule_with_warmup
+    from transformers import AutoTokenizer, get_cosine_schedule_with_warmup
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     words = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(spec.seed)
-        network = GPTNeoXForCausalLM(
-            GPTNeoXConfig(
-                vocab_size=len(words),
-                hidden_size=spec.d_model,
-                num_hidden_layers=spec.layers,
-                num_attention_heads=spec.heads,
-                intermediate_size=spec.d_mlp,
-                tie_word_embeddings=spec.tied,
-                max_position_embeddings=rows.array("tokens").shape[1],
-                bos_token_id=words.bos_token_id,
-                eos_token_id=words.bos_token_id,
-                pad_token_id=words.pad_token_id,
-            )
-        ).to(store.device())
+    network = _untrained(spec, words, rows.array("tokens").shape[1]).to(store.device())
     training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    lengths = rows.array("lengths")[training]
     steps = spec.epochs * -(-len(training) // spec.batch)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=spec.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
     kept = checkpoint_steps(steps, spec.checkpoints)
-    loss, step = torch.zeros(()), 0
-    with tqdm(total=steps, desc=f"{spec.layers}-layer model", unit=" steps", leave=False) as bar:
-        for epoch in range(spec.epochs):
-            for chosen in batching.shuffled(rows.array("lengths")[training], spec.batch, seed=(spec.seed, epoch)):
-                tokens, mask = batching.take(rows, training[chosen])
-                predicted = mask[:, 1:]
-                hidden = network.base_model(tokens, use_cache=False).last_hidden_state[:, :-1][predicted]
-                # unembedding what is predicted only: padding would cost a fifth of the step
-                logits = network.get_output_embeddings()(hidden)
-                loss = functional.cross_entropy(logits, tokens[:, 1:][predicted])
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
-                bar.update()
-                step += 1  # a bar that is switched off does not count
-                if step in kept:
-                    network.save_pretrained(folder / f"step-{step}")
-                if step % 50 == 0:
-                    bar.set_postfix(loss=f"{loss.item():.3f}")
+    order = (x for epoch in range(spec.epochs) for x in batching.shuffled(lengths, spec.batch, (spec.seed, epoch)))
+    loss = torch.zeros(())
+    with tqdm(order, f"{spec.layers}-layer model", steps, unit=" steps", leave=False) as bar:
+        for step, chosen in enumerate(bar, 1):
+            loss = _loss(network, *batching.take(rows, training[chosen]))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if step in kept:
+                network.save_pretrained(folder / f"step-{step}")
+            if step % 50 == 0:
+                bar.set_postfix(loss=f"{loss.item():.3f}")
     if not math.isfinite(loss.item()):
         raise ProfileError(
             f"model of seed {spec.seed}: its loss became {loss.item()} in training; lower `learning_rate` (now "
@@ -147,12 +129,36 @@ def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[
         )
     network.save_pretrained(folder)
     words.save_pretrained(folder)
-    return {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "steps": steps,
-        "checkpoints": kept,
-        "last_loss": loss.item(),
-    }
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "steps": steps, "checkpoints": kept, "last_loss": loss.item()}
+
+
+def _untrained(spec: Toy, words: Any, positions: int) -> Any:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(spec.seed)
+        return GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=len(words),
+                hidden_size=spec.d_model,
+                num_hidden_layers=spec.layers,
+                num_attention_heads=spec.heads,
+                intermediate_size=spec.d_mlp,
+                tie_word_embeddings=spec.tied,
+                max_position_embeddings=positions,
+                bos_token_id=words.bos_token_id,
+                eos_token_id=words.bos_token_id,
+                pad_token_id=words.pad_token_id,
+            )
+        )
+
+
+def _loss(network: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy; only predicted tokens are unembedded, as padding would cost a fifth of the step."""
+    predicted = mask[:, 1:]
+    hidden = network.base_model(tokens, use_cache=False).last_hidden_state[:, :-1][predicted]
+    return functional.cross_entropy(network.get_output_embeddings()(hidden), tokens[:, 1:][predicted])
 
 
 def checkpoint_steps(steps: int, number: int) -> list[int]:
@@ -162,33 +168,37 @@ def checkpoint_steps(steps: int, number: int) -> list[int]:
 
 @artefact
 def at_step(folder: Path, toy: Artefact, step: int) -> dict[str, Any]:
-    """A toy as it was after `step` steps.
+    """A toy after `step` steps of its training.
 
     Raises:
         ProfileError: no checkpoint was kept then.
     """
-    from transformers import AutoTokenizer
-
     if step not in toy.meta["checkpoints"]:
         raise ProfileError(f"step {step}: no checkpoint was kept then; there are {toy.meta['checkpoints']}")
     shutil.copytree(toy.path / f"step-{step}", folder, dirs_exist_ok=True)
-    AutoTokenizer.from_pretrained(toy.path, trust_remote_code=False).save_pretrained(folder)
+    _copy_tokenizer(toy, folder)
     return {"parameters": toy.meta["parameters"], "steps": step}
 
 
 @artefact
 def twin(folder: Path, model: Artefact, random: str, seed: int) -> dict[str, Any]:
     """A model with the shape of `model` and random weights, everywhere or in its blocks only."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    trained_one = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
+    original = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModelForCausalLM.from_config(trained_one.config, trust_remote_code=False)
+        network = AutoModelForCausalLM.from_config(original.config, trust_remote_code=False)
     if random == "blocks":
         blocks = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.ModuleList))
-        outside = {name: value for name, value in trained_one.state_dict().items() if not name.startswith(f"{blocks}.")}
+        outside = {name: value for name, value in original.state_dict().items() if not name.startswith(f"{blocks}.")}
         network.load_state_dict(outside, strict=False)
     network.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model.path, trust_remote_code=False).save_pretrained(folder)
+    _copy_tokenizer(model, folder)
     return {"parameters": model.meta["parameters"], "steps": 0}
+
+
+def _copy_tokenizer(model: Artefact, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(model.path, trust_remote_code=False).save_pretrained(folder)

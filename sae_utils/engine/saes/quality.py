@@ -183,7 +183,7 @@ def neighbours(bridge: Any, hook: str) -> list[str]:
     near = range(max(0, layer - 1), min(bridge.cfg.n_layers, layer + 2))
     names: dict[Any, str] = {}
     for name in (hook, *(f"blocks.{block}.{other}" for block in near for other in others)):
-        if name == hook or name in bridge.held:
+        if name == hook or name in bridge.readable:
             names.setdefault(bridge.hook_dict.get(_canonical(name)), name)
     return list(names.values())
 

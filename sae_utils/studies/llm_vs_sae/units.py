@@ -241,7 +241,7 @@ def output_weights(folder: Path, model: Artefact, block: int) -> None:
         ProfileError: the MLP has no one layer of neurons (experts).
     """
     bridge = models.load(model)
-    hooking.confirm(bridge, f"blocks.{block}.mlp.hook_post")
+    hooking.refuse_hook(bridge, f"blocks.{block}.mlp.hook_post")
     weights = bridge.blocks[block].mlp.W_out
     np.save(folder / "rows.npy", weights.detach().float().cpu().numpy())
 
