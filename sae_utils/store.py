@@ -1,12 +1,11 @@
-"""Everything slow is an artefact: a folder named by what made it, written once, read by everyone.
+"""Everything slow is an artefact: a folder named after what made it, written once, read by everyone.
 
 In: a producing function and its arguments. Out: an `Artefact`, found or made.
-Never: pickle, partial results, an artefact that differs from what its key says.
+Never: pickle, partial results, an artefact that differs from what its key stands for.
 
-An artefact's key is the sha256 of its arguments (for an argument that is an artefact, its key), the thread
-count, the device, the CPU code path, the versions of torch and of the libraries imported, and the docstring-free
-syntax tree of the producing module and of the `sae_utils` modules it imports: what can change the bytes changes
-the key.
+The key of an artefact is the sha256 of all that can change its bytes: its arguments (for an artefact, its key), the
+thread count, the device, the CPU code path, the versions of torch and of the imported libraries, and the syntax tree,
+without docstrings, of the producing module and of the `sae_utils` modules that it imports.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ _opened: dict[Path, Artefact] = {}  # verified in this process
 
 
 def use(*, threads: int, device: str = "cpu", root: Path | None = None) -> None:
-    """Say how artefacts are made from here on; both values are part of every key.
+    """Set how artefacts are made from here on; threads and device are part of every key.
 
     Args:
         threads: cores that torch and BLAS may use. One and two threads train to different bytes.
         device: `cpu` or `cuda`.
-        root: folder of the store; `build/store` of the repository unless told.
+        root: folder of the store; by default `build/store` of the repository.
     """
     import scipy.linalg  # noqa: F401  (its BLAS must be loaded to be limited)
     import torch
@@ -61,39 +60,42 @@ def use(*, threads: int, device: str = "cpu", root: Path | None = None) -> None:
     torch.set_num_threads(threads)
     threadpool_limits(threads)
     _Settings.threads, _Settings.device = threads, device
-    _say_code_path()
     _Settings.root = root or REPOSITORY / "build" / "store"
+    _warn_of_code_path()
 
 
 @functools.cache
-def _say_code_path() -> None:
-    """Say, once a process, where the same bytes as elsewhere cannot be expected."""
+def _warn_of_code_path() -> None:
+    """Warn once a process where other machines may give other bytes; on stderr, which executed notebooks drop."""
     if found := cpu.differs():
-        # standard error is not kept in the executed notebooks
         print(f"store: the CPU code path is not the pinned one ({found}): last digits may differ from those of other "
               "machines (sae_utils/engine/core/cpu.py says what it needs)", file=sys.stderr)  # fmt: skip
 
 
 def check() -> None:
-    """See that the store can be written, before hours are spent on what belongs in it.
+    """Try to write in the store, before hours are spent on what belongs there.
 
     Raises:
-        files.WriteError: its folder is a file, a link that leads nowhere, on a full disk, another's or read-only.
+        files.WriteError: its folder is a file, a link that leads nowhere, on a full disk, another user's or read-only.
     """
     files.probe(_Settings.root)
 
 
 def threads() -> int:
-    """Cores this run may use, as `use` was told."""
+    """Cores that this run may use.
+
+    Raises:
+        RuntimeError: no profile is open.
+    """
     if _Settings.threads is None:
         raise RuntimeError(
-            "no profile is open: call `params.start(profile, notebook)` or `store.use(threads=...)` first"
+            "no profile is open: call `profiles.start(profile, notebook)` or `store.use(threads=...)` first"
         )
     return _Settings.threads
 
 
 def device() -> str:
-    """Where tensors live in this run: `cpu` or `cuda`."""
+    """Where the tensors of this run live: `cpu` or `cuda`."""
     return _Settings.device
 
 
@@ -103,7 +105,7 @@ class Artefact:
     Attributes:
         key: sha256 (hex) of all that made it.
         path: its folder.
-        meta: what its producer returned: plain numbers and texts.
+        meta: numbers and texts that its producer returned.
     """
 
     def __init__(self, key: str, path: Path, meta: dict[str, Any]) -> None:
@@ -122,20 +124,20 @@ class Artefact:
 def artefact(produce: Callable[Concatenate[Path, P], dict[str, Any] | None]) -> Callable[P, Artefact]:
     """Turn `produce(folder, *arguments)` into a function that returns the finished artefact.
 
-    `produce` fills `folder` with `.npy`, safetensors or JSON files and returns what belongs in `meta`. The
-    decorated function takes the same arguments without `folder`: numbers, texts, lists, `Spec`s, artefacts.
-    It is computed when it is not in the store, or when a file there is damaged (which is said).
+    `produce` fills `folder` with `.npy`, safetensors or JSON files and returns what belongs in `meta`. The decorated
+    function takes the same arguments without `folder`: numbers, texts, lists, `Spec`s, artefacts. It computes the
+    artefact when the store does not hold it, or holds it damaged, of which it warns.
     """
 
     @functools.wraps(produce)
-    def alone(folders: dict[None, Path], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[None, dict[str, Any]]]:
+    def one(folders: dict[None, Path], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[None, dict[str, Any]]]:
         yield None, produce(folders[None], *args, **kwargs) or {}
 
-    some = artefacts(alone)
+    get_several = artefacts(one)
 
     @functools.wraps(produce)
     def get(*args: P.args, **kwargs: P.kwargs) -> Artefact:
-        return some([None], *args, **kwargs)[None]
+        return get_several([None], *args, **kwargs)[None]
 
     return get
 
@@ -143,13 +145,13 @@ def artefact(produce: Callable[Concatenate[Path, P], dict[str, Any] | None]) -> 
 def artefacts(
     produce: Callable[Concatenate[dict[Item, Path], P], Iterator[tuple[Item, dict[str, Any]]]],
 ) -> Callable[Concatenate[Iterable[Item], P], dict[Item, Artefact]]:
-    """Like `artefact`, for what one pass can make several of: the decorated function takes items, and returns by item.
+    """Like `artefact` where one pass makes several: the decorated function takes items, and returns artefacts by item.
 
-    `produce(folders, *arguments)` gets the folder of each item that is not in the store. It yields an item and its
-    `meta` as soon as its folder is filled; what was yielded is kept if another fails. Every item is an artefact with a
-    key of its own, which does not know of the others: they must not change its bytes.
+    `produce(folders, *arguments)` gets the folders of the items that are not in the store. It yields an item and its
+    `meta` as soon as its folder is filled; finished items are kept if a later one fails. Every item has a key of its
+    own that does not depend on the others: they must not change its bytes.
     """
-    # at import, so that the key speaks of the code that is loaded, not of a later edit of the file
+    # at import, so that the key stands for the code that is loaded, not for a later edit of the file
     code = code_digest(Path(inspect.getfile(inspect.unwrap(produce))))
     parameters = list(inspect.signature(produce).parameters.values())[1:]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -179,6 +181,7 @@ def artefacts(
         if missing:
             check()
         with _locked(missing):
+            # another process may have made some while this one waited
             wanted = {item: slots[item] for item in missing.values() if _open(slots[item]) is None}
             if wanted:
                 with _drafts(wanted) as folders:
@@ -190,7 +193,7 @@ def artefacts(
 
 
 class _Slot(NamedTuple):
-    """Where an artefact belongs."""
+    """Where an artefact belongs, and what makes it."""
 
     path: Path
     key: str
@@ -214,13 +217,12 @@ def _canonical(value: Any) -> Any:
 @contextlib.contextmanager
 def _locked(paths: Iterable[Path]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for path in sorted(paths):  # everywhere in one order: two builds never wait for each other
+        for path in sorted(paths):  # all processes lock in one order, so that none waits for another in a circle
             lock = FileLock(path.parent / f".{path.name}.lock")
             try:
                 with files.explained(path):
                     lock.acquire(timeout=0)
             except Timeout:
-                # standard error is not kept in the executed notebooks
                 print(f"store: waiting for another build that is making {path.name}", file=sys.stderr, flush=True)
                 lock.acquire()
             stack.callback(lock.release)
@@ -229,79 +231,83 @@ def _locked(paths: Iterable[Path]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
-    """Empty folders to be filled, gone at the end."""
+    """Empty folders to be filled; what is left of them at the end is removed."""
     folders = {item: slot.path.with_name(f".{slot.path.name}.draft") for item, slot in slots.items()}
     try:
         for folder in folders.values():
             with files.explained(folder):
-                files.remove(folder)  # of a build that was killed
+                files.remove(folder)  # of a killed build
                 folder.mkdir()
         yield folders
     except Exception as error:
-        if files.is_full(error):
-            names = ", ".join(slot.path.name for slot in slots.values())
-            raise files.WriteError(
-                errno.ENOSPC, f"{_Settings.root}: disk full while making {names}; free some space and run again: what "
-                "was finished before is kept",
-            ) from error  # fmt: skip
-        raise
+        if not files.is_full(error):
+            raise
+        names = ", ".join(slot.path.name for slot in slots.values())
+        raise files.WriteError(
+            errno.ENOSPC, f"{_Settings.root}: disk full while making {names}; free some space and run again: what was "
+            "finished before is kept",
+        ) from error  # fmt: skip
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
+    """Record what a draft holds, and move it to its place."""
     made = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
-    meta = json.dumps(
-        {"key": slot.key, "recipe": slot.recipe, "files": made, "values": values}, indent=1, sort_keys=True
-    )
-    (draft / "meta.json").write_text(meta)
+    meta = {"key": slot.key, "recipe": slot.recipe, "files": made, "values": values}
+    text = json.dumps(meta, indent=1, sort_keys=True)
+    (draft / "meta.json").write_text(text)
     (draft / "meta.sha256").write_text(digest([draft / "meta.json"]))
     with files.explained(slot.path):
-        files.remove(slot.path)  # a damaged one
+        files.remove(slot.path)  # a damaged artefact
         os.replace(draft, slot.path)
-    _opened[slot.path] = Artefact(slot.key, slot.path, json.loads(meta)["values"])  # as it will be read
+    _opened[slot.path] = Artefact(slot.key, slot.path, json.loads(text)["values"])  # as a later process reads them
 
 
 def _open(slot: _Slot) -> Artefact | None:
+    """The artefact of a slot if the store holds it, verified when it is first opened and whenever it has changed."""
     path, known = slot.path, _opened.get(slot.path)
     with files.explained(path):
         if known and known.stamp == files.stamp(path):
             return known
         if not (path / "meta.json").exists():
             return None
-        meta, damaged = _verified(slot)
+        values, damaged = _verified(slot)
     if damaged:
         warnings.warn(f"store: {path} is damaged ({', '.join(damaged)}); computing it again", stacklevel=2)
         return None
-    _opened[path] = Artefact(slot.key, path, meta["values"])
+    _opened[path] = Artefact(slot.key, path, values)
     return _opened[path]
 
 
 def _verified(slot: _Slot) -> tuple[dict[str, Any], list[str]]:
-    """What an artefact says of itself, and what of it is not so: a file that differs, is missing or is one too many.
+    """The values of an artefact, and its damaged files: changed, missing or added.
 
-    A library may read a file that nobody recorded, as transformers does of a tokenizer.
+    An added file counts because a library may read it, as transformers does beside a tokenizer.
     """
     path = slot.path
+    unreadable: tuple[dict[str, Any], list[str]] = {}, ["meta.json"]
     try:
-        whole = digest([path / "meta.json"]) == (path / "meta.sha256").read_text()
-        meta = json.loads((path / "meta.json").read_text()) if whole else {}
-        damaged = [name for name, sha in meta["files"].items() if not _is(path / name, sha)]
+        if digest([path / "meta.json"]) != (path / "meta.sha256").read_text():
+            return unreadable
+        meta = json.loads((path / "meta.json").read_text())
+        if meta["key"] != slot.key:
+            return unreadable
+        made = {path / name: sha for name, sha in meta["files"].items()}
+        damaged = [
+            str(file.relative_to(path)) for file, sha in made.items() if not file.exists() or digest([file]) != sha
+        ]
         damaged += [f"{name} was added" for name in files.added(path, [*meta["files"], "meta.json", "meta.sha256"])]
-        return meta, damaged if meta["key"] == slot.key else ["meta.json"]
+        return meta["values"], damaged
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError):
-        return {}, ["meta.json"]
-
-
-def _is(file: Path, sha: str) -> bool:
-    return file.exists() and digest([file]) == sha
+        return unreadable
 
 
 class Appender:
-    """An `.npy` file that grows block by block, so that no stage holds a whole array.
+    """An `.npy` file that grows block by block, so that no stage holds a complete array.
 
     Use as a context manager; every block has the shape `(any, *row)`.
     """
@@ -309,9 +315,9 @@ class Appender:
     def __init__(self, file: Path, dtype: Any, row: tuple[int, ...] = ()) -> None:
         self.dtype, self.row, self.length = np.dtype(dtype), row, 0
         self._stream = open(file, "wb")
-        self._header()
+        self._write_header()
 
-    def _header(self) -> None:
+    def _write_header(self) -> None:
         # numpy pads the header so that the first axis can grow in place
         self._stream.seek(0)
         shape = (self.length, *self.row)
@@ -334,5 +340,5 @@ class Appender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._header()
+        self._write_header()
         self._stream.close()

@@ -187,7 +187,7 @@ def make(folder):
 
 def test_no_profile_is_open(monkeypatch, root):
     monkeypatch.setattr(store._Settings, "threads", None)
-    with pytest.raises(RuntimeError, match=r"no profile is open: call `params\.start"):
+    with pytest.raises(RuntimeError, match=r"no profile is open: call `profiles\.start"):
         numbers(5)
     assert finished(root) == []
 

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all, by one process or by several at once.
+"""Files that are complete or absent, whether one process writes them or several at once.
 
 In: a path, and what fills it. Out: the file.
-Never: half a file under its name; a name that two processes write; an error of the system without its remedy.
+Never: half a file under its name; a draft that two processes share; an error of the system without its remedy.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-DAY = 86400
+DAY = 86400  # seconds; no draft is written for so long
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY)
 
 
 class WriteError(OSError):
-    """The system refuses a file or a folder; the message names it, why, and the remedy."""
+    """The system refuses a file or a folder; the message names it, the reason, and the remedy."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -32,14 +32,14 @@ class WriteError(OSError):
 
 @contextlib.contextmanager
 def draft(file: Path) -> Iterator[Path]:
-    """A path of this process alone, to be filled: it becomes `file` at the end, and is gone if that is not reached.
+    """A path for this process to fill; it becomes `file` at the end, and is removed after an error.
 
     Raises:
         WriteError: as `explained`.
     """
     with explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(file)
+        _remove_old_drafts(file)
         path = file.with_name(f".{file.stem}.{os.getpid()}.draft{file.suffix}")
         try:
             yield path
@@ -49,7 +49,7 @@ def draft(file: Path) -> Iterator[Path]:
 
 
 def write(file: Path, content: str | bytes) -> None:
-    """Write a text in UTF-8, or bytes, whole or not at all.
+    """Write a text in UTF-8, or bytes, completely or not at all.
 
     Raises:
         WriteError: as `explained`.
@@ -58,52 +58,53 @@ def write(file: Path, content: str | bytes) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _sweep(file: Path) -> None:
-    """Remove drafts that killed processes left: nothing is drafted for a day."""
+def _remove_old_drafts(file: Path) -> None:
+    """Remove what killed processes left."""
     for old in file.parent.glob(f".{glob.escape(file.stem)}.*.draft{file.suffix}"):
-        with contextlib.suppress(OSError):  # another process sweeps as well
+        with contextlib.suppress(OSError):  # another process may remove it as well
             if time.time() - old.stat().st_mtime > DAY:
                 old.unlink()
 
 
 def probe(folder: Path) -> None:
-    """See that a folder can be made and written in, before hours are spent on what belongs there.
+    """Make a folder and try to write in it, before hours are spent on its contents.
 
     Raises:
         WriteError: as `explained`.
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # quotas and read-only disks show no sooner
+        with tempfile.TemporaryFile(dir=folder) as file:  # only writing shows a quota or a read-only disk
             file.write(bytes(4096))
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Say of what the system refuses where it is, why, and what helps; `path` is what was to be read or written.
+    """Give errors of the system a message with place, reason and remedy; `path` is what is read or written.
 
     Raises:
-        WriteError: the disk is full, the place is another's or read-only, or something else lies there.
+        WriteError: the disk is full, the place is read-only or another user's, or something else lies there.
     """
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
-        place = error.filename2 or error.filename  # of a move, where to
-        said = _said(error, Path(os.fsdecode(place)) if place else path)
-        if not said:
+        place = error.filename2 or error.filename  # of a move, its target
+        message = _message(error, Path(os.fsdecode(place)) if place else path)
+        if not message:
             raise
-        raise WriteError(error.errno or errno.ENOSPC, said) from error
+        raise WriteError(error.errno or errno.ENOSPC, message) from error
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error says that the disk is full; numpy and Rust libraries do not hand on the error number."""
+    """Whether an error means a full disk; numpy and libraries in Rust do not pass on the error number."""
     short = isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error))
     return bool(getattr(error, "errno", None) in FULL or "No space left" in str(error) or short)
 
 
-def _said(error: OSError, path: Path) -> str:
+def _message(error: OSError, path: Path) -> str:
+    """What an error means for `path`; empty for errors of other kinds."""
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if is_full(error):
         return f"{path}: disk full; free some space and run again: what was finished before is kept"
@@ -121,12 +122,12 @@ def _said(error: OSError, path: Path) -> str:
 def _owner(place: Path) -> str:
     try:
         return place.owner()
-    except (KeyError, OSError):  # a user whom this machine does not know
+    except (KeyError, OSError):  # the user has no name on this machine
         return f"user {place.lstat().st_uid}"
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, a file or a link, whichever is there."""
+    """Remove a folder with its contents, a file or a link; nothing if there is none."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
@@ -134,13 +135,13 @@ def remove(path: Path) -> None:
 
 
 def added(folder: Path, names: Iterable[str]) -> list[str]:
-    """What lies in a folder, at any depth, beside the files `names` and the folders that hold them."""
-    known = {folder / name for name in names}
-    known |= {parent for file in known for parent in file.parents}
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in known)
+    """What a folder holds, at any depth, beside the files `names` and the folders that hold them."""
+    expected = {folder / name for name in names}
+    expected |= {parent for file in expected for parent in file.parents}
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in expected)
 
 
 def stamp(folder: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of all that lies in a folder: what changed in between differs."""
+    """Names, sizes and times of all that a folder holds: they differ after a change."""
     found = [(str(path), path.lstat()) for path in sorted(folder.rglob("*"))]
     return [(name, status.st_size, status.st_mtime_ns) for name, status in found]

@@ -1,8 +1,8 @@
-"""Files of the Hugging Face hub or of a folder, pinned to what they hold.
+"""Files of the Hugging Face hub or of a folder, pinned to their contents.
 
-In: a repository and revision, or a folder; names of files. Out: where they lie and the commit (a folder: the digest)
-that they are.
-Never: pickles, code from a repository, a network that is asked twice or waited for long.
+In: a repository and revision, or a folder; names of files. Out: their paths, and the commit (of a folder: the digest)
+that they belong to.
+Never: pickles, code from a repository; a network that is asked twice or waited for long.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they 
 
 
 class Files(Spec):
-    """Files and what they are; where they lie is no part of a key."""
+    """Files and what they are; their paths are no part of a key."""
 
     source: str
     """repository of the hub; empty for a folder"""
     commit: str
     """40 hex digits of the hub's commit; of a folder, sha256 of names and contents"""
     paths: dict[str, str] = Field(exclude=True)
-    """name -> where it lies"""
+    """name -> path"""
 
     def __getitem__(self, name: str) -> Path:
         return Path(self.paths[name])
@@ -43,73 +43,28 @@ class Files(Spec):
         return name in self.paths
 
 
+class Listing(NamedTuple):
+    """What can be known of a repository or a folder before a file of it is fetched."""
+
+    sizes: dict[str, int]
+    """file -> bytes: of all files, or, where the hub does not answer, of those in the cache"""
+    cached: dict[str, str]
+    """files that need not be fetched -> their paths"""
+    terms: str = ""
+    """licence, and whether it must be accepted first"""
+    parameters: int = 0
+    """numbers in its safetensors; 0 where unknown"""
+    refusal: str = ""
+    """why the hub tells nothing; empty if it answered"""
+
+
 def is_local(source: str) -> bool:
     """Whether a source is a path of this machine (it begins with `.`, `/` or `~`) and not a repository of the hub."""
     return source.startswith((".", "/", "~"))
 
 
-def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str] = ()) -> Files:
-    """Find files, fetching from the hub what is not in its cache.
-
-    Args:
-        source: repository of the hub, or a folder (from the root of this repository if it begins with `.`).
-        revision: branch, tag or commit; what the cache knows by that name is not asked for again.
-        need: names of files; of each group the first that exists.
-        also: names of files that are taken if they exist.
-
-    Raises:
-        ProfileError: no such folder, repository, revision or file; gated; no network; a file is cut off. It says
-            what is missing and how to get it.
-    """
-    return _local(source, need, also) if is_local(source) else _hub(source, revision, need, also)
-
-
-class Listing(NamedTuple):
-    """What is known of a repository or folder before a file of it is fetched."""
-
-    sizes: dict[str, int]
-    """files and their bytes: of all that are there, or if nobody tells, of those in the cache"""
-    cached: dict[str, str]
-    """files that need not be fetched, and where they lie"""
-    terms: str
-    """licence, and whether it must be accepted first"""
-    parameters: int
-    """numbers in its safetensors; 0 where nobody tells"""
-    refusal: str
-    """why the hub says nothing; empty if it answered"""
-
-
-def listing(source: str, revision: str, names: Sequence[str]) -> Listing:
-    """Ask for the sizes of files without fetching any; `names` are looked up in the cache."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    if is_local(source):
-        root = local_path(source).resolve()
-        cached = {name: str(root / name) for name in names if (root / name).is_file()}
-        return Listing(_sizes(cached), cached, "", 0, "" if root.is_dir() else f"{source}: no such folder")
-    try:
-        pinned = _pinned(source, revision)
-        cached = _cached(source, pinned, names)
-        info = huggingface_hub.HfApi().model_info(source, revision=pinned, files_metadata=True, timeout=10)
-    except errors.HFValidationError as error:
-        return Listing({}, {}, "", 0, _reason(source, revision, error))
-    except Exception as error:  # huggingface_hub and its transports raise what they like
-        known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
-        silent = f"the hub does not answer ({type(error).__name__})"
-        return Listing(_sizes(cached), cached, "", 0, _reason(source, revision, error) if known else silent)
-    card: Any = info.card_data or {}
-    terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
-    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-    return Listing(sizes, cached, terms, info.safetensors.total if info.safetensors else 0, "")
-
-
-def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
-    return {name: os.stat(path).st_size for name, path in paths.items()}
-
-
 def local_path(path: str) -> Path:
-    """What a path of a profile names: from the root of this repository if it is not absolute.
+    """The path that a profile names, from the root of this repository if it is not absolute.
 
     Raises:
         ProfileError: it begins with a user whom this machine does not know.
@@ -120,15 +75,70 @@ def local_path(path: str) -> Path:
         raise ProfileError(f"{path}: no such user; write the path out, or ./{path} for a folder of that name") from None
 
 
-def _local(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str] = ()) -> Files:
+    """Find files, and fetch from the hub those that its cache does not hold.
+
+    Args:
+        source: repository of the hub, or a folder (from the root of this repository if it begins with `.`).
+        revision: branch, tag or commit; a name that the cache knows is not asked for again.
+        need: groups of names; the first file of each group that exists is taken.
+        also: names of files that are taken if they exist.
+
+    Raises:
+        ProfileError: no such folder, repository, revision or file; gated; no network; a file is cut off. The message
+            says what is missing and how to get it.
+    """
+    found = _in_folder(source, need, also) if is_local(source) else _on_hub(source, revision, need, also)
+    for name, path in found.paths.items():
+        if name.endswith(".safetensors"):
+            headers.safetensors(Path(path))
+        elif name.endswith(".npz"):
+            headers.npz(Path(path))
+    return found
+
+
+def listing(source: str, revision: str, names: Sequence[str]) -> Listing:
+    """Sizes of files, of which none is fetched; `names` are looked up in the cache."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if is_local(source):
+        root = local_path(source).resolve()
+        cached = {name: str(root / name) for name in names if (root / name).is_file()}
+        return Listing(_sizes(cached), cached, refusal="" if root.is_dir() else f"{source}: no such folder")
+    try:
+        pinned = _pinned(source, revision)
+        cached = _cached(source, pinned, names)
+        info = huggingface_hub.HfApi().model_info(source, revision=pinned, files_metadata=True, timeout=10)
+    except errors.HFValidationError as error:
+        return Listing({}, {}, refusal=_reason(source, revision, error))
+    except Exception as error:  # huggingface_hub and what it calls raise errors of all kinds
+        known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
+        silent = f"the hub does not answer ({type(error).__name__})"
+        return Listing(_sizes(cached), cached, refusal=_reason(source, revision, error) if known else silent)
+    card: Any = info.card_data or {}
+    terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+    return Listing(sizes, cached, terms, info.safetensors.total if info.safetensors else 0)
+
+
+def _sizes(paths: Mapping[str, str]) -> dict[str, int]:
+    return {name: os.stat(path).st_size for name, path in paths.items()}
+
+
+def _in_folder(source: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
     root = local_path(source).resolve()
     if not root.is_dir():
         raise ProfileError(f"{source}: no such folder ({root})")
     there = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
-    names = _chosen(source, need, also, there)
-    paths = {name: str(root / name) for name in names}
-    parts = {name: _digest(path, *_stamp(path)) for name, path in sorted(paths.items())}
-    return _whole(Files(source="", commit=hashlib.sha256(json.dumps(parts).encode()).hexdigest(), paths=paths))
+    paths = {name: str(root / name) for name in _choose(source, need, also, there)}
+    digests = {name: _digest(path, *_state(path)) for name, path in sorted(paths.items())}
+    return Files(source="", commit=hashlib.sha256(json.dumps(digests).encode()).hexdigest(), paths=paths)
+
+
+def _state(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.cache
@@ -136,54 +146,48 @@ def _digest(path: str, size: int, modified: int) -> str:
     return digest([Path(path)])
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-def _chosen(where: str, need: Sequence[Sequence[str]], also: Sequence[str], there: Sequence[str]) -> list[str]:
+def _choose(where: str, need: Sequence[Sequence[str]], also: Sequence[str], there: Sequence[str]) -> list[str]:
     found = [next((name for name in group if name in there), None) for group in need]
     missing = [" or ".join(group) for group, name in zip(need, found, strict=True) if name is None]
+    pickles = [name for name in there if name.endswith(UNSAFE)]
+    if pickles and any("safetensors" in name for name in missing):
+        raise ProfileError(
+            f"{where}: its weights are pickles ({', '.join(pickles[:3])}), which run code when they are read and "
+            "are refused; convert them to safetensors where that is no danger (for a model, "
+            "`from_pretrained(...).save_pretrained(folder)`) and name that folder, or a revision that has them"
+        )
     if missing:
-        pickles = [name for name in there if name.endswith(UNSAFE)]
-        if pickles and any("safetensors" in name for name in missing):
-            raise ProfileError(
-                f"{where}: its weights are pickles ({', '.join(pickles[:3])}), which run code when they are read and "
-                "are refused; convert them to safetensors where that is no danger (for a model, "
-                "`from_pretrained(...).save_pretrained(folder)`) and name that folder, or a revision that has them"
-            )
         raise ProfileError(f"{where}: there is no {', no '.join(missing)}; there are {', '.join(there[:12]) or 'none'}")
     return [*dict.fromkeys([name for name in also if name in there] + [name for name in found if name])]
 
 
-def _hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
+def _on_hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str]) -> Files:
     import huggingface_hub
 
-    where = f"{repo} at {revision}"
+    where, needed = f"{repo} at {revision}", [name for group in need for name in group]
     try:
         pinned = _pinned(repo, revision)
-        known = _cached(repo, pinned, [name for group in need for name in group])
-        if not all(any(name in known for name in group) for group in need):
-            there = _asked(repo, pinned, tuple(" or ".join(group) for group in need))
-            for name in _chosen(where, need, also, there):
-                # by name at first, which the cache then knows
-                path = huggingface_hub.hf_hub_download(repo, name, revision=pinned)
-                pinned = _commit(path)
+        cached = _cached(repo, pinned, needed)
+        if not all(any(name in cached for name in group) for group in need):
+            there = _names(repo, pinned, tuple(" or ".join(group) for group in need))
+            for name in _choose(where, need, also, there):
+                # the first download is by the revision's name, which the cache then knows
+                pinned = _commit(huggingface_hub.hf_hub_download(repo, name, revision=pinned))
     except ProfileError:
         raise
-    except Exception as error:  # huggingface_hub, its transports and the disk raise what they like
+    except Exception as error:  # huggingface_hub, what it calls and the disk raise errors of all kinds
         raise ProfileError(_reason(repo, revision, error)) from error
-    chosen = _cached(repo, pinned, [*also, *(name for group in need for name in group)])
-    paths = {name: chosen[name] for name in _chosen(where, need, also, list(chosen))}
-    return _whole(Files(source=repo, commit=_commit(next(iter(paths.values()))), paths=paths))
+    cached = _cached(repo, pinned, [*also, *needed])
+    paths = {name: cached[name] for name in _choose(where, need, also, list(cached))}
+    return Files(source=repo, commit=_commit(next(iter(paths.values()))), paths=paths)
 
 
 def _pinned(repo: str, revision: str) -> str:
-    """The commit that the cache knows by that name; the name where it knows none."""
+    """The commit that the cache knows by the name of a revision, or the name itself."""
     from huggingface_hub import constants
 
-    known = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
-    return known.read_text().strip() if known.is_file() else revision
+    ref = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    return ref.read_text().strip() if ref.is_file() else revision
 
 
 def _cached(repo: str, revision: str, names: Sequence[str]) -> dict[str, str]:
@@ -200,8 +204,8 @@ def _commit(path: str) -> str:
 
 
 @functools.cache
-def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
-    """Names of the files of a revision: one short question, as downloads wait long where no hub answers."""
+def _names(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
+    """Names of the files of a revision: one short request, as downloads wait long where no hub answers."""
     import huggingface_hub
 
     try:
@@ -212,6 +216,7 @@ def _asked(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
 
 
 def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = ()) -> str:
+    """Why a repository cannot be read, and the remedy."""
     from huggingface_hub import errors
 
     where = f"{repo} at {revision}"
@@ -225,18 +230,9 @@ def _reason(repo: str, revision: str, error: Exception, wanted: Sequence[str] = 
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{where}: the repository has no such revision; see https://huggingface.co/{repo}/tree/main for others"
     missing = f"the cache misses {', '.join(wanted)} and " if wanted else ""
-    said = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
+    cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
     return (
-        f"{where}: {missing}the hub does not answer ({said}); run again with a network and "
+        f"{where}: {missing}the hub does not answer ({cause}); run again with a network and "
         f"HF_HUB_OFFLINE=0, which goes on where it stopped, or `hf download {repo} --revision {revision}` on another "
         "machine and copy its HF_HOME"
     )
-
-
-def _whole(files: Files) -> Files:
-    for name, path in files.paths.items():
-        if name.endswith(".safetensors"):
-            headers.safetensors(Path(path))
-        elif name.endswith(".npz"):
-            headers.npz(Path(path))
-    return files
