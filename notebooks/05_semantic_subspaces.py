@@ -87,6 +87,7 @@ name_a, name_b = primary.pair
 features = pipeline.features_of(run, dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b]))
 both = pipeline.correlated(features[name_a], features[name_b], pairing["candidates"])
 a, b = both.a, both.b
+level = inference.LEVEL
 
 # %% [markdown]
 # ## Which words stand for a concept?
@@ -104,13 +105,11 @@ found = {
 base = concepts.word_lists(concept_set)
 lists = concepts.combine(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
 listed = {concept: concepts.word_mask(list_, found[name_a]) for concept, list_ in lists.items()}
-is_single = {concept: concept not in base and concept not in unions for concept in lists}
-whole = [concept for concept in lists if not is_single[concept]]
-nothing = pd.DataFrame({"result": ["none: too few pairs or features"]})  # for a table without rows
+whole = [*base, *unions]
 
 # %%
 absent = {concept: concepts.absent_words(lists[concept], found[name_a]) for concept in lists}
-told_lists = pd.DataFrame(
+list_table = pd.DataFrame(
     {
         "concept": concept,
         "words": len(lists[concept]),
@@ -120,7 +119,7 @@ told_lists = pd.DataFrame(
     }
     for concept in lists
 )
-out.table("lists", told_lists, {"tokens": "{:.1f}"})
+out.table("lists", list_table, {"tokens": "{:.1f}"})
 out.number("concepts", len(base), "{:d}")
 out.number("listed words", sum(map(len, base.values())), "{:,}")
 missing = sorted({word for concept in lists for word in absent[concept]})
@@ -251,12 +250,12 @@ relatedness_table = pd.DataFrame(
 )
 cosines = dict.fromkeys(["pairwise", "random", "centroid", "random, centroid"], "{:.2f}")
 relatedness_shown = {"unknown": "{:.0f}", **cosines, "p": "{:.3f}", "p, centroid": "{:.3f}"}
-out.table("relatedness", *((relatedness_table, relatedness_shown) if len(relatedness_table) else (nothing,)))
+out.table("relatedness", relatedness_table, relatedness_shown)
 
 # %%
 scored = [related[name, c] for name, c in product((name_a, name_b), base) if related[name, c]]
 out.number("related sets", len(scored), "{:d}")
-out.number("related found", sum(x.pairwise.p < 0.05 for x in scored), "{:d}")
+out.number("related found", sum(x.pairwise.p < level for x in scored), "{:d}")
 out.number("unknown words", 100 * (1 - len(known_vectors.place) / max(len(every_word), 1)), "{:.0f}")
 out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.get(vectors["kind"], "downloaded"))
 
@@ -268,7 +267,8 @@ out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.g
 # one with fewer different features on either side than can be rearranged.
 
 # %%
-matchings = ["one-to-one", "many-to-one"]
+matchings = subspaces.MATCHINGS
+colors = dict(zip(matchings, (report.PAIRED, "C1"), strict=True))
 every = {how: subspaces.all_pairs(both.found, how, pairing["least_r"]) for how in matchings}
 pool = {how: subspaces.pairs_about(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
 rows = a.decoder, b.decoder
@@ -281,7 +281,7 @@ power = {
         neighbours=scoring["neighbours"],
         trials=power_curve["trials"],
         m=power_curve["draws"],
-        level=0.05,
+        level=level,
         seed=seed,
     )
     for how, p in pool.items()
@@ -290,11 +290,11 @@ fewest = {how: subspaces.fewest_pairs(power_curve["sizes"], x, power_curve["want
 
 # %%
 figure, axes = plt.subplots(figsize=(2.7, 2.3))
-for (how, x), color in zip(power.items(), (report.PAIRED, "C1"), strict=True):
-    axes.plot(power_curve["sizes"], x, "o-", markersize=3, color=color, label=how)
+for how, x in power.items():
+    axes.plot(power_curve["sizes"], x, "o-", markersize=3, color=colors[how], label=how)
 axes.axhline(power_curve["wanted"], color=report.NULL, linewidth=0.8)
-axes.axhline(0.05, color=report.NULL, linewidth=0.8, linestyle=":")
-axes.set(xlabel="pairs", ylabel="share with p at most 0.05", ylim=(-0.03, 1.03), xscale="log")
+axes.axhline(level, color=report.NULL, linewidth=0.8, linestyle=":")
+axes.set(xlabel="pairs", ylabel=f"share with p at most {level}", ylim=(-0.03, 1.03), xscale="log")
 axes.set_xticks(power_curve["sizes"], map(str, power_curve["sizes"]))
 axes.minorticks_off()
 axes.legend()
@@ -350,13 +350,13 @@ naming = {
     for way, found_ in clustered.items()
 }
 subspace |= {
-    (concept, f"3, {way}", how): unsupervised.carried(here[names == number], pool[how])
+    (concept, f"3, {way}", how): pool[how].subset(np.isin(pool[how].a, here[names == number]))
     for (way, names), how, (number, concept) in product(naming.items(), matchings, enumerate(base))
 }
 
 # %%
 clusters = {
-    (way, how, number): unsupervised.carried(here[found_ == number], pool[how])
+    (way, how, number): pool[how].subset(np.isin(pool[how].a, here[found_ == number]))
     for (way, found_), how in product(clustered.items(), matchings)
     for number in np.unique(found_[found_ >= 0])
 }
@@ -374,8 +374,8 @@ carried = pd.DataFrame(
         "two in B": sum(x is not None for x in mine),
         "cosine in B": tables.average(np.array([x.observed for x in mine if x])),
         "random": tables.average(np.array([x.null_mean for x in mine if x])),
-        "p < .05": sum(x.p < 0.05 for x in mine if x),
-        "corrected": sum(p["cosine"] < 0.05 for key, p in in_b_corrected.items() if key[:2] == (way, how)),
+        f"p < {level}".replace("0.", "."): sum(x.p < level for x in mine if x),
+        "corrected": sum(p["cosine"] < level for key, p in in_b_corrected.items() if key[:2] == (way, how)),
     }
     for way, how in product(clustered, matchings)
     for mine in [[x for key, x in in_b.items() if key[:2] == (way, how)]]
@@ -433,7 +433,7 @@ by_way = pd.DataFrame(
         "precision": tables.average(np.array([recovered[key].precision for key in keys])),
         "recall": tables.average(np.array([recovered[key].recall for key in keys])),
         "tested": sum(key in tested for key in keys),
-        "p < .05": sum(tested[key][primary.measure].p < 0.05 for key in keys if key in tested),
+        f"p < {level}".replace("0.", "."): sum(tested[key][primary.measure].p < level for key in keys if key in tested),
         "corrected": sum(answered[key].beyond for key in keys if key in tested),
     }
     for way, how in dict.fromkeys(key[1:] for key in subspace)
@@ -468,7 +468,7 @@ arranged = pd.DataFrame(
 )
 shown = dict.fromkeys(["observed", "null", "null SD", "excess"], "{:.2f}")
 p_shown = {"p": "{:.3f}", "corrected": "{:.3f}"}
-out.table("arranged", *((arranged, {**shown, "z": "{:.1f}", **p_shown}) if len(arranged) else (nothing,)))
+out.table("arranged", arranged, {**shown, "z": "{:.1f}", **p_shown})
 
 # %%
 overview = pd.DataFrame(
@@ -493,7 +493,7 @@ main_keys = [key for key in tested if key[1] == shown_way]
 for how in matchings:
     here_tested = [key for key in main_keys if key[2] == how]
     out.number(f"tested {how}", len(here_tested), "{:d}")
-    out.number(f"found {how}", sum(tested[key][primary.measure].p < 0.05 for key in here_tested), "{:d}")
+    out.number(f"found {how}", sum(tested[key][primary.measure].p < level for key in here_tested), "{:d}")
     out.number(f"corrected {how}", sum(answered[key].beyond for key in here_tested), "{:d}")
 other_ways = [key for key in tested if key[1] != shown_way]
 out.number("other ways tested", len(other_ways), "{:d}")
@@ -523,13 +523,13 @@ parts = pd.DataFrame(
 )
 two = dict.fromkeys(["observed", "null", "null within parts", "can move"], "{:.2f}")
 three = dict.fromkeys(["p", "p within parts", "corrected"], "{:.3f}")
-out.table("parts", *((parts, {**two, **three}) if len(parts) else (nothing,)))
+out.table("parts", parts, {**two, **three})
 
 # %%
 in_unions = [key for key in main_keys if key in within_parts]
 out.number("parts tested", len(in_unions), "{:d}")
 out.number("parts found", sum(answered[key].alike for key in in_unions), "{:d}")
-out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < 0.05 for key in in_unions), "{:d}")
+out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < level for key in in_unions), "{:d}")
 
 # %% [markdown]
 # ## Is it the concept, or would any such pairs do?
@@ -578,7 +578,7 @@ lists_drawn = {
 held_against = {
     key: placebos.test(subspace[key], x, *rows, scored_by, pool["one-to-one"], neighbours=scoring["neighbours"])
     for key, x in lists_drawn.items()
-    if x.apart <= placebos.TOO_FAR
+    if x.distance <= placebos.TOO_FAR
 }
 
 # %%
@@ -602,7 +602,7 @@ secondary = pd.DataFrame(
     for key in main_keys
 )
 secondary_shown = dict.fromkeys(["observed", *means], "{:.2f}") | dict.fromkeys(["p shuffled", "p placebo"], "{:.3f}")
-out.table("secondary", *((secondary, secondary_shown) if len(secondary) else (nothing,)))
+out.table("secondary", secondary, secondary_shown)
 
 # %%
 placebo_table = pd.DataFrame(
@@ -610,13 +610,13 @@ placebo_table = pd.DataFrame(
         "concept": key[0],
         "matching": key[2],
         "lists": len(x.a),
-        "apart": x.apart,
-        "r": x.wanted[1],
-        "r of placebos": x.alike[:, 1].mean() if len(x.a) else np.nan,
-        "firings": np.expm1(x.wanted[0]),
-        "firings of placebos": np.expm1(x.alike[:, 0].mean()) if len(x.a) else np.nan,
-        "a word": np.exp(x.wanted[3]),
-        "a word of placebos": np.exp(x.alike[:, 3].mean()) if len(x.a) else np.nan,
+        "apart": x.distance,
+        "r": x.target[1],
+        "r of placebos": x.covariates[:, 1].mean() if len(x.a) else np.nan,
+        "firings": np.expm1(x.target[0]),
+        "firings of placebos": np.expm1(x.covariates[:, 0].mean()) if len(x.a) else np.nan,
+        "a word": np.exp(x.target[3]),
+        "a word of placebos": np.exp(x.covariates[:, 3].mean()) if len(x.a) else np.nan,
         "tried": x.tried,
     }
     for key, x in lists_drawn.items()
@@ -631,7 +631,7 @@ columns = {
     "a word of placebos": "{:.1f}",
     "tried": "{:,}",
 }
-out.table("placebos", *((placebo_table, columns) if len(placebo_table) else (nothing,)))
+out.table("placebos", placebo_table, columns)
 out.number("placebo lists", draws["placebo_lists"], "{:,}")
 out.number("placebo apart", placebos.TOO_FAR, "{:.1f}")
 
@@ -649,16 +649,16 @@ layer_pairs = {
 }
 cells = {
     (concept, how, x, y): subspaces.pairs_about(paired, about[x, concept], about[y, concept], sides="both")
-    for ((x, y), met), how in product(layer_pairs.items(), matchings)
-    for paired in [subspaces.all_pairs(met.found, how, pairing["least_r"])]
+    for ((x, y), correlated), how in product(layer_pairs.items(), matchings)
+    for paired in [subspaces.all_pairs(correlated.found, how, pairing["least_r"])]
     for concept in whole
 }
 decoders = {name: x.decoder for name, x in features.items()}
 pools = {
     (x, y): subspaces.pairs_about(
-        subspaces.all_pairs(met.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
+        subspaces.all_pairs(correlated.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
     )
-    for (x, y), met in layer_pairs.items()
+    for (x, y), correlated in layer_pairs.items()
 }
 enough_pairs = {key: pairs for key, pairs in cells.items() if subspaces.enough(pairs, fewest[key[1]])}
 
@@ -735,7 +735,7 @@ layers_table = pd.DataFrame(
 )
 two = dict.fromkeys(["score", "null", "null within parts", "related A", "related B"], "{:.2f}")
 three = dict.fromkeys(["p", "p within parts"], "{:.3f}")
-out.table("layers", *((layers_table, {**two, **three}) if len(layers_table) else (nothing,)))
+out.table("layers", layers_table, {**two, **three})
 
 # %%
 for kind, of_kind in (("single", base), ("union", unions)):
@@ -753,7 +753,7 @@ out.number("cells union beyond", sum(x.beyond for key, x in layer_answers.items(
 # %%
 keyword_pairs = [*((word, word) for word in keywords["single"]), *map(tuple, keywords["mismatched"])]
 words_about = {name: {word: about[name, f"'{word}'"] for word in keywords["single"]} for name in (name_a, name_b)}
-met = {
+keyword_subspace = {
     (x, y): subspaces.pairs_among(
         both.found,
         subspaces.only_about(words_about[name_a], x),
@@ -763,9 +763,9 @@ met = {
     )
     for x, y in keyword_pairs
 }
-met_tested = {
+keyword_tested = {
     key: subspaces.arrangement(x, *rows, seed=[seed, 9, number], **held_to)[primary.measure]
-    for number, (key, x) in enumerate(met.items())
+    for number, (key, x) in enumerate(keyword_subspace.items())
     if subspaces.enough(x, fewest["one-to-one"])
 }
 keyword_table = pd.DataFrame(
@@ -776,17 +776,17 @@ keyword_table = pd.DataFrame(
         "alone A": subspaces.only_about(words_about[name_a], x).sum(),
         "features B": words_about[name_b][y].sum(),
         "alone B": subspaces.only_about(words_about[name_b], y).sum(),
-        "pairs": len(met[x, y].a),
-        "r held out": tables.average(both.held_out(met[x, y])),
-        "score": f"{met_tested[x, y].observed:.2f}" if (x, y) in met_tested else "too few",
-        "p": f"{met_tested[x, y].p:.3f}" if (x, y) in met_tested else "",
+        "pairs": len(keyword_subspace[x, y].a),
+        "r held out": tables.average(both.held_out(keyword_subspace[x, y])),
+        "score": f"{keyword_tested[x, y].observed:.2f}" if (x, y) in keyword_tested else "too few",
+        "p": f"{keyword_tested[x, y].p:.3f}" if (x, y) in keyword_tested else "",
     }
     for x, y in keyword_pairs
 )
-out.table("keywords", *((keyword_table, {"r held out": "{:.2f}"}) if len(keyword_table) else (nothing,)))
+out.table("keywords", keyword_table, {"r held out": "{:.2f}"})
 out.number("keywords asked", len(keyword_pairs), "{:d}")
-out.number("keywords without", sum(not len(x.a) for x in met.values()), "{:d}")
-out.number("keywords tested", len(met_tested), "{:d}")
+out.number("keywords without", sum(not len(x) for x in keyword_subspace.values()), "{:d}")
+out.number("keywords tested", len(keyword_tested), "{:d}")
 
 # %% [markdown]
 # ## Relations inside a concept
@@ -813,7 +813,7 @@ relation_table = pd.DataFrame(
     {
         "relation": name,
         "asked": len(relation["words"][name]),
-        "words without": len(x.without),
+        "words without": len(x.missing),
         "one feature": x.merged,
         "shared": x.shared,
         **relations.columns(x, parallel.get(name)),
@@ -826,7 +826,7 @@ out.table("relations", relation_table)
 out.number("relations tested", len(parallel), "{:d}")
 out.number("relations asked", len(asked), "{:d}")
 out.number("relation share", 100 * relation["share"], "{:.0f}")
-{name: x.words for name, x in asked.items()}, {name: x.without for name, x in asked.items()}
+{name: x.words for name, x in asked.items()}, {name: x.missing for name, x in asked.items()}
 
 # %% [markdown]
 # ## What do paired features fire on?
@@ -836,7 +836,7 @@ out.number("relation share", 100 * relation["share"], "{:.0f}")
 # %%
 at = np.flatnonzero(both.on_matching)
 tokens, spellings = a.sites.array("tokens")[at], pipeline.vocabulary(run, name_a)
-told = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
+tops = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
 best = {
     concept: (x, r_x, int(np.nanargmax(r_x)), way)
     for concept in base
@@ -850,14 +850,14 @@ examples = pd.DataFrame(
         "concept": concept,
         "about": "both" if way == shown_way else "one",
         "r": r_x[i],
-        "A": labels.summary(told[0], [x.a[i]], spellings, most=2)[0],
-        "A in context": labels.quote(told[0], [x.a[i]], spellings, reach=2)[0],
-        "B": labels.summary(told[1], [x.b[i]], spellings, most=2)[0],
-        "B in context": labels.quote(told[1], [x.b[i]], spellings, reach=2)[0],
+        "A": labels.summary(tops[0], [x.a[i]], spellings, most=2)[0],
+        "A in context": labels.quote(tops[0], [x.a[i]], spellings, reach=2)[0],
+        "B": labels.summary(tops[1], [x.b[i]], spellings, most=2)[0],
+        "B in context": labels.quote(tops[1], [x.b[i]], spellings, reach=2)[0],
     }
     for concept, (x, r_x, i, way) in best.items()
 )
-out.table("examples", *((examples, {"r": "{:.2f}"}) if len(examples) else (nothing,)))
+out.table("examples", examples, {"r": "{:.2f}"})
 
 # %% [markdown]
 # ## The published estimator
@@ -889,9 +889,9 @@ published_table = pd.DataFrame(
     for concept, x in published.items()
 )
 three = {name: "{:.3f}" for name in published_table if name not in ("concept", "n")}
-out.table("published", *((published_table, three) if len(published_table) else (nothing,)))
+out.table("published", published_table, three)
 out.number("published tested", len(published), "{:d}")
-out.number("published first", sum(x["svcca_first_component"].p < 0.05 for x in published.values()), "{:d}")
+out.number("published first", sum(x["svcca_first_component"].p < level for x in published.values()), "{:d}")
 
 # %% [markdown]
 # ## What failed, and the verdict
@@ -927,7 +927,7 @@ out.number("unanswered", len(whole) - len(answers), "{:d}")
 singles, joined = ({c: answered[key] for c, key in answers.items() if c in group} for group in (base, unions))
 out.text("verdict", outcomes.verdict(singles, joined))
 held = [concept for concept, key in answers.items() if key in held_against]
-special = [c for c in held if placebo_corrected[answers[c]][primary.measure] < 0.05]
+special = [c for c in held if placebo_corrected[answers[c]][primary.measure] < level]
 out.text(
     "placebo verdict",
     f"{tables.among(held, special)} sets of features that could be held against them are more alike"

@@ -281,7 +281,7 @@ figure.legend(loc="outside lower center", ncols=3)
 out.figure("scores", figure)
 
 # %%
-holding = {key for key in tested if family[key][measure] < 0.05 and tested[key][measure].excess > 0}
+holding = {key for key in tested if family[key][measure] < inference.LEVEL and tested[key][measure].excess > 0}
 ahead_by = {
     (key, beside): (at_n[key].excess - at_n[key[0], beside].excess) / np.hypot(error[key], error[key[0], beside])
     for key in (*across, *groups["within"])

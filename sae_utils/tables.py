@@ -37,6 +37,7 @@ SPECIAL = {
     "\u201c": r"\textquotedblleft{}", "\u201d": r"\textquotedblright{}", "\u201a": r"\quotesinglbase{}",
     "\u201e": r"\quotedblbase{}", "\u2026": r"\textellipsis{}",
 }  # fmt: skip
+NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
 MISSING = ("None", "nan", "NaT", "<NA>")  # how missing values print
 PLAIN = re.compile(r"[ -~\xa1-\xac\xae-\xff]")  # characters that pdflatex prints unchanged; U+00AD may not show
 
@@ -87,6 +88,12 @@ def yes(truth: bool) -> str:
 def against_zero(low: float, high: float) -> str:
     """Where an interval lies: above 0, below 0, or across it."""
     return "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
+
+
+def count(n: int, noun: str = "") -> str:
+    """A number in words, up to twelve, with its noun: "no concept", "one concept", "two concepts", "1,300 concepts"."""
+    said = NUMBERS[n] if n < len(NUMBERS) else f"{n:,}"
+    return f"{said} {noun}{'s' if n > 1 else ''}" if noun else said
 
 
 def span(counts: Iterable[int]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from sae_utils import inference, significance
 from sae_utils.matching import Pairs
-from sae_utils.studies.semantic_subspaces import outcomes, subspaces
+from sae_utils.studies.semantic_subspaces import outcomes
 from sae_utils.studies.semantic_subspaces.outcomes import Answer
 
 RNG = np.random.default_rng(0)
@@ -19,7 +19,7 @@ def chosen(a, b=None) -> Pairs:
 
 def result(observed: float, movable: float = 1.0, n: int = 12) -> significance.Result:
     drawn = RNG.standard_normal(199) / 10
-    return subspaces.against("rsa", "shuffled pairing", observed, drawn, n, movable)
+    return significance.summarise(observed, drawn, measure="rsa", null="shuffled pairing", n=n, movable=movable)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_no_test_no_answer():
 
 
 def test_a_subspace_is_told_with_its_null_or_as_too_few():
-    found = subspaces.against("x", "y", 0.5, np.array([0.0, 0.2, 0.1, 0.1]), 12)
+    found = significance.summarise(0.5, np.array([0.0, 0.2, 0.1, 0.1]), measure="x", null="y", n=12)
     told = {"n": "12", "score": "0.50", "null": "0.10 ± 0.08"}
     assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.2)) == told | {"p": "0.200"}
     assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.001, 0.3))["p"] == "0.001 / 0.300"
@@ -81,14 +81,15 @@ def test_outcomes_are_told_apart():
     assert outcomes.outcome(some, some, True, None) == "too few partners"
 
 
-def test_the_verdict_says_what_no_concept_and_no_union_can_say():
-    nothing = outcomes.verdict({}, {})
-    assert nothing == "no concept, and no union of concepts, has pairs enough for an answer"
-    parts_alone = outcomes.verdict({}, {"x": Answer(0.01, 0.6), "y": Answer(0.4, 0.7)})
-    assert parts_alone.startswith("no single concept has pairs enough for an answer; of unions")
-    assert "1 of 2 are more alike than a shuffled pairing, and none of 2 than one shuffled within" in parts_alone
-    assert outcomes.verdict({"x": Answer(0.01), "y": Answer(0.3)}, {}) == (
-        "1 of 2 single concepts with pairs enough are more alike than a shuffled pairing"
+def test_the_verdict_counts_what_could_be_tested():
+    assert outcomes.verdict({}, {}) == "no concept and no union could be tested"
+    assert outcomes.verdict({}, {"x": Answer(0.01, 0.6), "y": Answer(0.4, 0.7)}) == (
+        "no concept could be tested; two unions could be tested: one beats a shuffled pairing, and none beats a "
+        "shuffle within the parts as well"
     )
-    both = outcomes.verdict({"x": Answer(0.3)}, {"y": Answer(0.01, 0.01)})
-    assert both.startswith("none of 1 single concepts") and "1 of 1 than one shuffled within their parts" in both
+    three = {"x": Answer(0.01), "y": Answer(0.3), "z": Answer(0.02)}
+    assert outcomes.verdict(three, {}) == "three concepts could be tested, and two beat a shuffled pairing"
+    assert outcomes.verdict({"x": Answer(0.3)}, {"y": Answer(0.01, 0.01)}) == (
+        "one concept could be tested, and it does not beat a shuffled pairing; one union could be tested: it beats a "
+        "shuffled pairing, and it beats a shuffle within the parts as well"
+    )

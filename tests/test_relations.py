@@ -40,22 +40,22 @@ def rows(seed, parallel=True):
 def test_every_word_finds_its_feature():
     pairs, found = world()
     made = relations.find(pairs, found, [[a.upper(), b] for a, b in PAIRS], share=0.5)
-    assert made.words == [tuple(pair) for pair in PAIRS] and not made.without and made.merged == 0
+    assert made.words == [tuple(pair) for pair in PAIRS] and not made.missing and made.merged == 0
     assert made.first.tolist() == [0, 2, 4, 6, 8, 10] and made.second.tolist() == [1, 3, 5, 7, 9, 11]
 
 
 def test_words_without_a_feature_are_said():
     pairs, found = world(extra=["prince"])
     made = relations.find(pairs, found, [*PAIRS, ["prince", "nobody"]], share=0.5)
-    assert made.without == ["prince", "nobody"] and len(made.words) == 6
+    assert made.missing == ["prince", "nobody"] and len(made.words) == 6
     assert len(relations.find(pairs, found, PAIRS, share=0.99).words) == 0  # too much goes to the other word
 
 
 def test_a_group_of_words_counts_as_one():
     pairs, found = world()
     both = Pairs.of(pairs.a[[0]], pairs.b[[1]], pairs.r[[0]], len(FLAT), len(FLAT))  # king in a, queen in b
-    assert relations.find(both, found, [["king queen", "man"]], share=0.5).without == ["man"]
-    assert relations.find(both, found, [["king", "queen"]], share=0.5).without == ["king", "queen"]
+    assert relations.find(both, found, [["king queen", "man"]], share=0.5).missing == ["man"]
+    assert relations.find(both, found, [["king", "queen"]], share=0.5).missing == ["king", "queen"]
 
 
 def test_two_words_of_one_feature_are_no_relation():

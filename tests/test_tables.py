@@ -154,6 +154,11 @@ def test_the_average_of_finite_values():
     assert np.isnan(tables.average(np.zeros(0)))
 
 
+def test_numbers_in_words():
+    assert [tables.count(n, "concept") for n in (0, 1, 2)] == ["no concept", "one concept", "two concepts"]
+    assert [tables.count(n) for n in (12, 13, 1300)] == ["twelve", "13", "1,300"]
+
+
 def test_counts_in_words():
     names = ["x", "y", "z"]
     assert [tables.among(names, held) for held in (names, [], ["y"])] == ["all 3", "none of 3", "1 of 3"]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces import unsupervised
 
 
@@ -63,12 +62,6 @@ def test_lda_of_one_label_predicts_none(planted):
 def test_clusters_are_named_by_most_of_their_labels():
     clusters, labels = np.array([0, 0, 0, 1, 1, 2, -1, -1]), np.array([4, 2, 2, -1, 3, -1, 2, 2])
     assert unsupervised.majority_label(clusters, labels).tolist() == [2, 2, 2, 3, 3, -1, -1, -1]
-
-
-def test_pairs_carry_a_cluster():
-    pairs = Pairs.of([0, 2, 4, 6], [9, 9, 3, 1], np.arange(4), 10, 10)
-    found = unsupervised.carried(np.array([2, 3, 6]), pairs)
-    assert (found.a.tolist(), found.b.tolist(), found.r.tolist()) == ([2, 6], [9, 1], [1.0, 3.0])
 
 
 def test_a_cluster_is_told_from_random_features(planted):

@@ -1,8 +1,8 @@
-"""Subspaces of features about one concept: how their pairs are chosen, and what other pairs score.
+"""Subspaces of features about one concept: their pairs, and how alike both models arrange these.
 
 In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: the `Pairs` of a
-subspace, its scores against nulls that shuffle its pairing (anywhere, or within the parts of a union), what other
-pairs score, the power of such a test. Never: a choice of what the features are about.
+subspace, their scores against a null, the scores of other pairs, the power of such a test.
+Never: a choice of which features are about a concept.
 """
 
 from __future__ import annotations
@@ -19,91 +19,83 @@ from sae_utils.correlate import Correlation
 from sae_utils.matching import Pairs
 from sae_utils.measures import of_subsets
 from sae_utils.significance import Baseline, Result
+from sae_utils.studies.semantic_subspaces import concepts
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Recovery
 
 Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
+MATCHINGS: tuple[Matching, ...] = ("one-to-one", "many-to-one")
 Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 Way: TypeAlias = Callable[[Mask, Mask], Pairs]
-OUTSIDE = "procrustes_outside"  # the measure of `aligned`
+OUTSIDE = "procrustes_outside"  # the measure of `rotated_cosine`
+
+
+# --- pairs
 
 
 def all_pairs(correlation: Correlation, how: Matching, least: float) -> Pairs:
-    """All features paired, at a correlation of at least `least`: greedily one-to-one, or each of a with its best."""
+    """All pairs with a correlation of at least `least`: greedy one-to-one, or each feature of a with its best."""
     if how == "one-to-one":
         return matching.greedy(correlation, least)
     pairs = matching.many_to_one(correlation)
     return pairs.subset(pairs.r >= least)
 
 
-# --- the first two ways to a subspace
-
-
 def pairs_about(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Pairs:
-    """Way 1: of all pairs, those whose features are about the concept on both sides, or on either."""
+    """Way 1: those of all pairs whose features are about the concept on both sides, or on either."""
     of_a, of_b = about_a[pairs.a], about_b[pairs.b]
     return pairs.subset(of_a & of_b if sides == "both" else of_a | of_b)
 
 
 def pairs_among(correlation: Correlation, about_a: Mask, about_b: Mask, *, how: Matching, least: float) -> Pairs:
-    """Way 2: the features about the concept on either side, paired among themselves at an r of at least `least`."""
+    """Way 2: pairs of the features about the concept among themselves, with a correlation of at least `least`."""
     if how == "one-to-one":
         return matching.greedy(correlation, least, among=(about_a, about_b))
-    a, b = np.flatnonzero(about_a), np.flatnonzero(about_b)
-    if not a.size * b.size:
+    a, b = np.flatnonzero(about_a & correlation.a.live), np.flatnonzero(about_b & correlation.b.live)
+    if not len(a) or not len(b):
         return Pairs.of([], [], [], len(about_a), len(about_b))
-    inside = block(correlation, a, b)
-    best, r = inside.argmax(1), inside.max(1)
-    return Pairs.of(a, b[best], r, len(about_a), len(about_b)).subset(r >= least)
-
-
-def block(correlation: Correlation, a: Ints, b: Ints) -> NDArray[np.float32]:
-    """Correlations of features `a` with features `b`, and no others: (a, b), -1 where a feature is not live.
-
-    Raises ValueError where they take more than half of the memory.
-    """
     r = correlation.block(a, b)
-    return np.where(np.isnan(r), np.float32(-1), r)
-
-
-def pair_recovery(chosen: Pairs, true_a: Mask | None, true_b: Mask | None) -> Recovery:
-    """How well the pairs recover the features that are truly about the concept, masks of both sides.
-
-    Precision: pairs of which both features are. Recall: features of a that are, and are in a pair. NaN where the truth
-    is not known.
-    """
-    n = len(chosen.a)
-    if true_a is None or true_b is None:
-        return Recovery(n, float("nan"), float("nan"))
-    right, of = int((true_a[chosen.a] & true_b[chosen.b]).sum()), int(true_a.sum())
-    in_pair = len(np.intersect1d(chosen.a, np.flatnonzero(true_a)))
-    return Recovery(n, right / n if n else float("nan"), in_pair / of if of else float("nan"))
+    return Pairs.of(a, b[r.argmax(1)], r.max(1), len(about_a), len(about_b)).subset(r.max(1) >= least)
 
 
 def only_about(about: Mapping[str, Mask], word: str) -> Mask:
-    """(features,) about `word` and about no other of these, so that none counts under two."""
-    others = [mask for other, mask in about.items() if other != word]
-    return np.asarray(about[word] & ~np.any(others, axis=0)) if others else about[word]
+    """(features,) which features are about `word` and about no other word of `about`."""
+    return np.asarray(about[word] & (np.sum(list(about.values()), axis=0) == 1))
 
 
-def enough(chosen: Pairs, fewest: int) -> bool:
-    """Whether a subspace has at least `fewest` pairs, and features enough on either side to be rearranged."""
-    return len(chosen.a) >= fewest and len(np.unique(chosen.b)) >= significance.FEWEST
+def enough(pairs: Pairs, fewest: int) -> bool:
+    """Whether there are at least `fewest` pairs, with enough different partners to be rearranged."""
+    return len(pairs) >= fewest and significance.enough(pairs)
+
+
+def pair_recovery(pairs: Pairs, true_a: Mask | None, true_b: Mask | None) -> Recovery:
+    """How well pairs recover the features that are truly about the concept, masks of both sides.
+
+    Precision: share of pairs of two true features. Recall: share of the true features of a that are in a pair. NaN
+    where the truth is not known.
+    """
+    n = len(pairs)
+    if true_a is None or true_b is None:
+        return Recovery(n, float("nan"), float("nan"))
+    hits = int((true_a[pairs.a] & true_b[pairs.b]).sum())
+    recall = concepts.recovery(np.isin(np.arange(len(true_a)), pairs.a), true_a).recall
+    return Recovery(n, hits / n if n else float("nan"), recall)
 
 
 # --- tests
 
 
 def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
-    """(features,) of several lists (words,) the one on whose words a feature spends most of its activation.
+    """(features,) on the words of which of several lists (words,) a feature spends most of its activation.
 
-    Features that are not about their union (`about`) are a part of their own, the last.
+    Features that are not about the union of the lists (`about`) get a number of their own, the last.
     """
     most = np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
     return np.where(about, most, len(listed))
 
 
 def arrangement(
-    chosen: Pairs,
+    pairs: Pairs,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
     measures: Sequence[str],
@@ -114,47 +106,57 @@ def arrangement(
     pool: Pairs | None = None,
     part: Ints | None = None,
 ) -> dict[str, Result]:
-    """Scores of the decoder rows of the pairs against a shuffled pairing; see `measures.of_subsets`.
+    """Scores of the decoder rows of the pairs by measure, against a shuffled pairing: the primary test of a subspace.
 
-    Where pairs share a partner, all that share one are given another together; the note says where their number goes
-    with geometry (`nulls.reassigned`). Primary test of a subspace.
-    `pool`: with it also OUTSIDE, the score of a rotation fitted on its other pairs, which stay.
-    `part` (features_b,): partners change places with others of their own part only, so that what the parts alone have
-    in common is in the null as well. Primary test of a union.
+    Pairs that share a partner are given another one together; the note says where their number goes with geometry.
+    `pool`: adds OUTSIDE, the score of a rotation that is fitted on the other pairs of the pool.
+    `part` (features_b,): partners change places within their own part only, so that the null keeps what the parts
+    alone have in common: the primary test of a union.
     """
-    null = _rearranging(chosen, part)
+    partners, group = np.unique(pairs.b, return_inverse=True)
+    rng = np.random.default_rng(seed)
     if part is None:
-        moved = chosen.b[null.draw(np.random.default_rng(seed), m, len(chosen.b))]
+        null = nulls.shuffled() if len(partners) == len(pairs) else nulls.reassigned(pairs.b)
+        moved, movable = pairs.b[null.draw(rng, m, len(pairs))], null.movable
     else:
-        partners, group = np.unique(chosen.b, return_inverse=True)
-        moved = partners[null.draw(np.random.default_rng(seed), m, len(partners))][:, group]
-    note = nulls.reassigned(chosen.b).caution(rows_b[chosen.b])
-    observed = of_subsets(rows_a, rows_b, chosen.a[None], chosen.b[None], measures, neighbours=neighbours)
-    drawn = of_subsets(rows_a, rows_b, chosen.a[None], moved, measures, neighbours=neighbours)
+        null = nulls.strata(part[partners], name="shuffled within the parts")
+        moved = partners[null.draw(rng, m, len(partners))][:, group]
+        movable = float((np.bincount(part[partners])[part[pairs.b]] > 1).mean())
+    b = np.concatenate([pairs.b[None], moved])
+    note = nulls.reassigned(pairs.b).caution(rows_b[pairs.b])
+    return against_draws(
+        pairs.a[None], b, rows_a, rows_b, measures,
+        neighbours=neighbours, pool=pool, null=null.name, movable=movable, note=note,
+    )  # fmt: skip
+
+
+def against_draws(
+    a: np.ndarray,
+    b: np.ndarray,
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+    measures: Sequence[str],
+    *,
+    neighbours: int,
+    pool: Pairs | None,
+    null: str,
+    movable: float = 1.0,
+    note: str = "",
+) -> dict[str, Result]:
+    """Results by measure for the first of several sets of pairs against the others, which are draws of the `null`.
+
+    `a` (m + 1, n), or (1, n) for all sets, and `b` (m + 1, n): features of every set. With a `pool` OUTSIDE is among
+    the measures. Raises ValueError as `measures.of_subsets`.
+    """
+    scores = of_subsets(rows_a, rows_b, a, b, measures, neighbours=neighbours)
     if pool is not None:
-        b = np.concatenate([chosen.b[None], moved])
-        scores = rotated_cosine(np.tile(chosen.a, (m + 1, 1)), b, pool, rows_a, rows_b)
-        observed[OUTSIDE], drawn[OUTSIDE] = scores[:1], scores[1:]
+        scores[OUTSIDE] = rotated_cosine(a, b, pool, rows_a, rows_b)
     return {
-        name: against(name, null.name, float(value[0]), drawn[name], len(chosen.a), null.movable, note)
-        for name, value in observed.items()
+        name: significance.summarise(
+            float(values[0]), values[1:], measure=name, null=null, n=b.shape[1], movable=movable, note=note
+        )
+        for name, values in scores.items()
     }
-
-
-def _rearranging(chosen: Pairs, part: Ints | None) -> nulls.Null:
-    """A null of pairs, or with `part` of the different partners; `movable` is of the pairs."""
-    if part is None:
-        return nulls.shuffled() if len(np.unique(chosen.b)) == len(chosen.b) else nulls.reassigned(chosen.b)
-    of = part[np.unique(chosen.b)]
-    can_move = np.bincount(of)[part[chosen.b]] > 1
-    return nulls.strata(of, name="shuffled within the parts")._replace(movable=float(can_move.mean()))
-
-
-def against(
-    measure: str, null: str, observed: float, drawn: np.ndarray, n: int, movable: float = 1.0, note: str = ""
-) -> Result:
-    """One score of n pairs held against draws of a null."""
-    return significance.summarise(observed, drawn, measure=measure, null=null, n=n, movable=movable, note=note)
 
 
 def random_subsets(
@@ -168,49 +170,44 @@ def random_subsets(
     m: int,
     seed: int | Sequence[int],
 ) -> dict[str, Baseline]:
-    """What `n` pairs drawn at random from a `pool` score: all pairs, or other concepts'.
+    """Scores of `n` random pairs of a `pool`, such as all pairs, or those of other concepts.
 
-    A baseline and not a test: pairs are drawn singly, and the features of one word, which are alike, seldom together.
-    `placebos` test that. Raises ValueError where the pool holds fewer pairs.
+    A baseline and not a test: pairs are drawn singly, so that the features of one word, which are alike, are seldom
+    drawn together; `placebos` test that. Raises ValueError for a pool of fewer pairs.
     """
-    if len(pool.a) < n:
-        raise ValueError(f"{len(pool.a)} pairs to draw {n} from: no baseline of this size")
+    if len(pool) < n:
+        raise ValueError(f"{len(pool)} pairs to draw {n} from: no baseline of this size")
     rng = np.random.default_rng(seed)
-    places = np.array([rng.choice(len(pool.a), n, replace=False) for _ in range(m)])
-    drawn = of_subsets(rows_a, rows_b, pool.a[places], pool.b[places], measures, neighbours=neighbours)
-    return {name: Baseline(float(x.mean()), float(x.std(ddof=1)), x) for name, x in drawn.items()}
+    at = np.array([rng.choice(len(pool), n, replace=False) for _ in range(m)])
+    scores = of_subsets(rows_a, rows_b, pool.a[at], pool.b[at], measures, neighbours=neighbours)
+    return {name: Baseline(float(x.mean()), float(x.std(ddof=1)), x) for name, x in scores.items()}
 
 
-# --- a rotation fitted on pairs outside the subspace
+def rotated_cosine(a: np.ndarray, b: np.ndarray, pool: Pairs, rows_a: np.ndarray, rows_b: np.ndarray) -> Floats:
+    """Cosines (m,) of the rows of a, rotated, with those of b, after a rotation fitted on other pairs.
 
-
-def rotated_cosine(
-    a: np.ndarray, b: np.ndarray, pool: Pairs, rows_a: np.ndarray, rows_b: np.ndarray
-) -> NDArray[np.float64]:
-    """Cosines (m,) of the rows of a, rotated, with those of b; the rotation is fitted on the pool without them.
-
-    `a`, `b` (m, n): features of every draw. Of the `pool` those pairs are fitted that have no feature in common with
-    the draw; rows are centred by their means. The score of Procrustes (`linear.halves_cross`), on other rows.
+    `a` (m, n) or (1, n), `b` (m, n): features of every set. The rotation is fitted on the pairs of the `pool` that
+    have no feature in common with the set; rows are centred by the means of these. It is the score of Procrustes
+    (`linear.halves_cross`) on other rows.
     """
     x, y = (rows[side].astype(np.float64) for rows, side in ((rows_a, pool.a), (rows_b, pool.b)))
+    a = np.broadcast_to(a, b.shape)
+    outside = [~(np.isin(pool.a, i) | np.isin(pool.b, j)) for i, j in zip(a, b, strict=True)]
+    fits, fit_of = np.unique(np.array(outside, np.float64), axis=0, return_inverse=True)
     scores = np.empty(len(a))
-    outside = np.array(
-        [~(np.isin(pool.a, i) | np.isin(pool.b, j)) for i, j in zip(a, b, strict=True)], np.float64
-    )  # (m, pairs)
-    alone = np.unique(outside, axis=0, return_inverse=True)
-    with threadpool_limits(1):  # threads wait for each other longer than such small matrices take
-        for number, weight in enumerate(alone[0]):
+    with threadpool_limits(1):  # threads cost more than they gain on such small matrices
+        for number, weight in enumerate(fits):
             total = max(weight.sum(), 1)
             x_mean, y_mean = weight @ x / total, weight @ y / total
             left, _, right = np.linalg.svd(((x - x_mean) * weight[:, None]).T @ (y - y_mean), full_matrices=False)
-            turn = left @ right
-            for s in np.flatnonzero(alone[1].ravel() == number):
-                u, v = (rows_a[a[s]] - x_mean) @ turn, rows_b[b[s]] - y_mean
+            rotation = left @ right
+            for s in np.flatnonzero(fit_of.ravel() == number):
+                u, v = (rows_a[a[s]] - x_mean) @ rotation, rows_b[b[s]] - y_mean
                 scores[s] = (u * v).sum() / (np.linalg.norm(rows_a[a[s]] - x_mean) * np.linalg.norm(v))
     return scores
 
 
-# --- how many pairs it takes
+# --- power
 
 
 def power(
@@ -225,34 +222,29 @@ def power(
     m: int,
     level: float,
     seed: int,
-) -> NDArray[np.float64]:
-    """(sizes,) how often `arrangement` finds p <= `level` in random subsets of a pool of pairs, by their size.
+) -> Floats:
+    """(sizes,) share of random subsets of a pool of pairs for which `arrangement` finds p <= `level`, by their size.
 
-    The pool's own similarity is the effect that is to be found. NaN for sizes above the pool's.
+    The effect to be found is the similarity of the pool. NaN for sizes above the pool's.
     """
-    found = np.full(len(sizes), np.nan)
     rng = np.random.default_rng(seed)
-    for s, n in enumerate(sizes):
-        if n > len(pool.a):
-            continue
-        p = []
-        for trial in range(trials):
-            at = rng.choice(len(pool.a), n, replace=False)
-            part = pool.subset(at)
-            if len(np.unique(part.b)) == 1:  # one partner for all: nothing is arranged
-                p.append(1.0)
-                continue
-            result = arrangement(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])
-            p.append(result[measure].p)
-        found[s] = np.mean(np.array(p) <= level)
-    return found
+
+    def p(n: int, trial: int) -> float:
+        part = pool.subset(rng.choice(len(pool), n, replace=False))
+        if len(np.unique(part.b)) == 1:  # one partner for all cannot be rearranged
+            return 1.0
+        return arrangement(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])[
+            measure
+        ].p
+
+    found = [[p(n, trial) for trial in range(trials)] if n <= len(pool) else [] for n in sizes]
+    return np.array([np.mean(np.array(of) <= level) if of else np.nan for of in found])
 
 
-def fewest_pairs(sizes: Sequence[int], found: np.ndarray, enough: float) -> int:
-    """The size from which on the power is at least `enough`; one more than the largest tried, if there is none."""
-    good = np.nan_to_num(found, nan=0.0) >= enough
-    tried = [n for n, value in zip(sizes, found, strict=True) if np.isfinite(value)]
-    for n, rest in zip(sizes, range(len(sizes)), strict=True):
-        if n in tried and good[rest : len(tried)].all():
+def fewest_pairs(sizes: Sequence[int], power: np.ndarray, enough: float) -> int:
+    """The size from which on the power is at least `enough`; if there is none, one more than the largest size tried."""
+    tried = sorted((n, value >= enough) for n, value in zip(sizes, power, strict=True) if np.isfinite(value))
+    for place, (n, _) in enumerate(tried):
+        if all(found for _, found in tried[place:]):
             return int(n)
-    return int(max(tried, default=0)) + 1
+    return int(max((n for n, _ in tried), default=0)) + 1
