@@ -263,7 +263,7 @@ def test_massive_dimensions_are_found_and_left_out():
     sae.cfg.d_in = sae.cfg.d_sae = 128
     sae.encode = lambda x: x
     sae.decode = lambda codes: codes * torch.tensor([0.5, 0.5, *[1.0] * 125, 0.0])
-    tally = quality._Tally(sae)
+    tally = quality.Tally(sae)
     tally.add(x)
     assert tally.massive().nonzero().flatten().tolist() == [0, 1]
     assert tally.variance().sum().item() / len(x) == pytest.approx(1, abs=0.02)

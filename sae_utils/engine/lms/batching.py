@@ -15,9 +15,15 @@ import torch
 
 from sae_utils import store
 from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.text import corpora
 from sae_utils.store import Artefact
 
 WINDOW = 32  # batches whose rows are sorted by length, so that little padding is computed
+
+
+def rows_in(rows: Artefact, split: str) -> np.ndarray:
+    """Numbers of the rows of the documents in a split: `training`, `matching` or `held_out`."""
+    return np.flatnonzero(rows.array("split") == corpora.SPLITS.index(split))
 
 
 def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import batching, hooking, models
-from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text import tokenization
 from sae_utils.store import Artefact, artefact
 
 if TYPE_CHECKING:
@@ -104,13 +104,11 @@ def held_out(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> d
     Returns:
         model, unigram, bigram: nats a token. predictions: their number.
     """
-    splits = rows.array("split")
-    training, judged = (np.flatnonzero(splits == corpora.SPLITS.index(x)) for x in ("training", "held_out"))
-    judged = tokenization.spread_rows(rows, judged, loss_rows)
+    judged = tokenization.spread_rows(rows, batching.rows_in(rows, "held_out"), loss_rows)
     bridge = models.load(model)
     batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     size = bridge.cfg.d_vocab
-    first, second = _bigrams(rows, training)
+    first, second = _bigrams(rows, batching.rows_in(rows, "training"))
     test_first, test_second = _bigrams(rows, judged)
     unigram = np.bincount(second, minlength=size) + 1.0
     unigram /= unigram.sum()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.engine.lms import batching, hooking
@@ -134,14 +135,15 @@ def stop_here(value: torch.Tensor, hook: Any) -> None:
 
 def stream(
     bridge: TransformerBridge, rows: Artefact, chosen: np.ndarray, hooks: Sequence[str], skip: int,
-    largest: float = FINITE,
+    largest: float = FINITE, label: str = "activations",
 ) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
     """Activations at some hooks of the token rows `chosen`: (tokens, d) in their order, without masked positions.
 
     A window of rows at a time is sorted by length, so that little padding is computed, and put back in order.
+    `label` names the progress bar.
     """
-    lengths = rows.array("lengths")
-    for window in batching.in_order(chosen, WINDOW):
+    lengths, windows = rows.array("lengths"), list(batching.in_order(chosen, WINDOW))
+    for window in tqdm(windows, label, leave=False, delay=DELAY):
         order = np.argsort(lengths[window], kind="stable")
         found: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
         for part in harvest(bridge, rows, batching.in_order(window[order]), hooks, skip, largest):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sae_utils import store
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.engine.lms import batching
-from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text import tokenization
 from sae_utils.store import Artefact, artefact
 
 
@@ -100,7 +100,7 @@ def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[
     logging.disable_progress_bar()
     words = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False)
     network = _untrained(spec, words, rows.array("tokens").shape[1]).to(store.device())
-    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    training = batching.rows_in(rows, "training")
     lengths = rows.array("lengths")[training]
     steps = spec.epochs * -(-len(training) // spec.batch)
     optimizer = torch.optim.AdamW(

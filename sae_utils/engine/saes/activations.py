@@ -1,11 +1,12 @@
 """From token rows to sparse codes and dense neurons on disk, one pass over the rows for all hooks and SAEs of a model.
 
-In: a model, SAEs, hooks, token rows. Out: a sites artefact (which tokens are looked at) and codes artefacts (what fires
-there); all codes artefacts over one sites artefact have the same token in the same row.
-Never: a dense tokens x features matrix.
+In: a model, SAEs, hooks, token rows. Out: a sites artefact (the tokens that are compared); artefacts of codes and
+neurons, which have the same token in the same row if they have the same sites.
+Never: a dense matrix of tokens x features.
 
 A sites artefact holds, per token: `tokens`, `documents`, `positions` (in its row), `rows`, `split` (an index into
-`corpora.SPLITS`) and `classes` (-1 where unknown). A codes artefact holds a CSR matrix: `indptr`, `indices`, `values`.
+`corpora.SPLITS`) and `classes` (-1 where unknown). A codes artefact holds a CSR matrix: `indptr`, `indices`, `values`;
+a neurons artefact a dense one: `values`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from tqdm import tqdm
 
 from sae_utils.engine.lms import models
 from sae_utils.engine.saes import dictionaries
@@ -30,7 +30,7 @@ Source = tuple[Artefact, str]  # an SAE and the hook that it reads
 
 @artefact
 def sites(folder: Path, rows: Artefact, skip: int) -> dict[str, Any]:
-    """The tokens that are looked at: matching and held-out documents, no padding, no place below `skip`."""
+    """The tokens that are compared: in matching and held-out documents, no padding, no place below `skip`."""
     chosen = judged(rows)
     row, position = np.nonzero(rows.array("places")[chosen] >= skip)
     row = chosen[row]
@@ -45,7 +45,7 @@ def sites(folder: Path, rows: Artefact, skip: int) -> dict[str, Any]:
 
 
 def judged(rows: Artefact) -> np.ndarray:
-    """Numbers of the rows that no model was trained on."""
+    """Numbers of the rows of matching and held-out documents."""
     return np.flatnonzero(rows.array("split") != corpora.SPLITS.index("training"))
 
 
@@ -60,7 +60,7 @@ class Sparse(contextlib.ExitStack):
         self._files["indptr"].append(np.zeros(1))
 
     def append(self, rows: torch.Tensor) -> None:
-        """Add dense rows (any, columns) at the end."""
+        """Add dense rows (n, columns) at the end."""
         row, column = torch.nonzero(rows, as_tuple=True)
         ends = self._files["indices"].length + torch.bincount(row, minlength=len(rows)).cumsum(0)
         self._files["indices"].append(column.cpu().numpy())
@@ -69,29 +69,42 @@ class Sparse(contextlib.ExitStack):
         self.length += len(rows)
 
 
+class Dense(contextlib.ExitStack):
+    """A dense matrix that grows on disk by rows: `values` in a folder."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        super().__init__()
+        self.length = 0
+        self._path, self._dtype = folder / "values.npy", dtype
+        self._file: Appender | None = None
+
+    def append(self, rows: torch.Tensor) -> None:
+        """Add rows (n, columns) at the end."""
+        values = rows.to(self._dtype).cpu().numpy()
+        self._file = self._file or self.enter_context(Appender(self._path, values.dtype, values.shape[1:]))
+        self._file.append(values)
+        self.length += len(values)
+
+
 @artefacts
+@torch.no_grad()
 def codes(
     folders: dict[Source, Path], model: Artefact, rows: Artefact, sites: Artefact, skip: int
 ) -> Iterator[tuple[Source, dict[str, Any]]]:
     """The codes of SAEs of one model, after their own nonlinearity, at every site.
 
-    A pass over the rows serves all SAEs whose activations fit in memory.
+    Raises:
+        RuntimeError: the sites are not those of the rows and `skip`.
     """
     bridge = models.load(model)
     for hooks in models.passes(bridge, rows, [hook for _, hook in folders]):
-        parts = {source: folder for source, folder in folders.items() if source[1] in hooks}
-        saes = {source: dictionaries.load(source[0]) for source in parts}
-        with (
-            contextlib.ExitStack() as stack,
-            tqdm(total=sites.meta["tokens"], desc="codes", unit=" tokens", leave=False) as bar,
-            torch.no_grad(),
-        ):
-            out = {source: stack.enter_context(Sparse(folder)) for source, folder in parts.items()}
-            for window in models.stream(bridge, rows, judged(rows), hooks, skip):
+        saes = {source: dictionaries.load(source[0]) for source in folders if source[1] in hooks}
+        with contextlib.ExitStack() as stack:
+            out = {source: stack.enter_context(Sparse(folders[source])) for source in saes}
+            for window in models.stream(bridge, rows, judged(rows), hooks, skip, label="codes"):
                 for source, sae in saes.items():
                     for x in window[source[1]].split(dictionaries.SEGMENT):
                         out[source].append(sae.encode(x))
-                bar.update(len(window[hooks[0]]))
         for source, kept in out.items():
             if kept.length != sites.meta["tokens"]:
                 raise RuntimeError(
@@ -106,38 +119,32 @@ def neurons(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A model's own activations at hooks, at every site: `values`, float16 (tokens, d), of each.
 
-    A pass over the rows serves all hooks whose activations fit in memory.
-
     Raises:
         ProfileError: an activation is beyond float16.
     """
     bridge = models.load(model)
     for hooks in models.passes(bridge, rows, folders):
-        out: dict[str, Appender] = {}
-        with contextlib.ExitStack() as stack, tqdm(total=sites.meta["tokens"], desc="neurons", leave=False) as bar:
-            for window in models.stream(bridge, rows, judged(rows), hooks, skip, models.HALF):
-                for hook, found in window.items():
-                    x = found.half().cpu().numpy()
-                    if hook not in out:
-                        out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
+        with contextlib.ExitStack() as stack:
+            out = {hook: stack.enter_context(Dense(folders[hook])) for hook in hooks}
+            for window in models.stream(bridge, rows, judged(rows), hooks, skip, models.HALF, label="neurons"):
+                for hook, x in window.items():
                     out[hook].append(x)
-                bar.update(len(window[hooks[0]]))
         yield from ((hook, {"sites": sites.key}) for hook in hooks)
 
 
 def matrix(stored: Artefact) -> Any:
-    """What an artefact holds, memory-mapped: CSR (tokens, features) of codes, an array (tokens, d) of neurons."""
+    """The matrix of an artefact, memory-mapped: CSR (tokens, features) of codes, an array (tokens, d) of neurons."""
     if "features" not in stored.meta:
         return stored.array("values")
     return csr(stored.path, stored.meta["features"])
 
 
 def csr(folder: Path, features: int) -> sparse.csr_array:
-    """What `Sparse` wrote to a folder, memory-mapped: (tokens, features)."""
+    """The matrix that `Sparse` wrote to a folder, memory-mapped: (tokens, features)."""
     values, indices, indptr = (
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("values", "indices", "indptr")
     )
     found = sparse.csr_array((len(indptr) - 1, features), dtype=np.float32)
-    # set one by one: the constructor would copy 32-bit indices into 64-bit ones
+    # set one by one, as the constructor would copy 32-bit indices into 64-bit ones
     found.data, found.indices, found.indptr = values, indices, indptr
     return found

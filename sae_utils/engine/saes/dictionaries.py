@@ -1,7 +1,7 @@
 """Sparse autoencoders read from the store.
 
 In: a dictionary as an artefact. Out: SAELens' SAE, ready to encode; its decoder and encoder rows.
-Never: a training, a judgement.
+Never: a training, a measure of quality.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ SEGMENT = 4096  # tokens encoded at once, which bounds the dense codes in memory
 
 
 def load(dictionary: Artefact) -> SAE:
-    """Read an SAE for inference; it takes heads side by side.
+    """An SAE for inference; it takes attention heads side by side.
 
-    One that was trained on centred activations (`center_writing_weights`: every weight that writes to the residual
-    stream minus its mean over d) gets them from raw ones: their mean over d passes it by.
+    Some SAEs were trained on centred activations (`center_writing_weights`: weights that write to the residual stream
+    without their mean over d). Such an SAE also takes raw ones: their mean over d is taken off before the encoder and
+    added behind the decoder.
     """
     from sae_lens import SAE
 
@@ -37,23 +38,23 @@ def load(dictionary: Artefact) -> SAE:
         sae = SAE.load_from_disk(dictionary.path, device=store.device())
     sae.turn_off_forward_pass_hook_z_reshaping()
     if is_centred(sae):
-        passing = torch.zeros(())
-        into, out = sae.run_time_activation_norm_fn_in, sae.run_time_activation_norm_fn_out
+        mean = torch.zeros(())
+        scale, unscale = sae.run_time_activation_norm_fn_in, sae.run_time_activation_norm_fn_out
 
-        def take(x: torch.Tensor) -> torch.Tensor:
-            nonlocal passing
-            passing = x.mean(-1, keepdim=True)
-            return into(x - passing)
+        def centre(x: torch.Tensor) -> torch.Tensor:
+            nonlocal mean
+            mean = x.mean(-1, keepdim=True)
+            return scale(x - mean)
 
-        sae.run_time_activation_norm_fn_in = take
-        sae.run_time_activation_norm_fn_out = lambda x: out(x) + passing
+        sae.run_time_activation_norm_fn_in = centre
+        sae.run_time_activation_norm_fn_out = lambda x: unscale(x) + mean
     sae.eval()
     return sae
 
 
 @contextlib.contextmanager
 def without_loading_advice() -> Iterator[None]:
-    """Without SAELens' warning that an SAE wants its model loaded in a certain way: `load` does what it wants."""
+    """Suppress SAELens' warning that an SAE wants its model loaded in a certain way, which `load` makes up for."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*non-empty model_from_pretrained_kwargs")
         yield
@@ -66,17 +67,17 @@ def is_centred(sae: Any) -> bool:
 
 
 def decoder(dictionary: Artefact) -> np.ndarray:
-    """Decoder rows of an SAE, float32 (features, d): what each feature writes."""
+    """Decoder rows of an SAE, float32 (features, d): the direction that each feature writes."""
     return _weights(dictionary, "W_dec")
 
 
 def encoder(dictionary: Artefact) -> np.ndarray:
-    """Encoder rows of an SAE, float32 (features, d): what each feature reads."""
+    """Encoder rows of an SAE, float32 (features, d): the direction that each feature reads."""
     return np.ascontiguousarray(_weights(dictionary, "W_enc").T)
 
 
 def _weights(dictionary: Artefact, name: str) -> np.ndarray:
-    # without SAELens, whose import takes longer than most of what reads rows
+    # without SAELens, whose import takes longer than most work on rows
     with safe_open(dictionary.path / "sae_weights.safetensors", "numpy") as file:
         found: np.ndarray = file.get_tensor(name)
     return found

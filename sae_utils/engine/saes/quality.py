@@ -1,64 +1,64 @@
-"""How good a dictionary is, and whether it reads where it says.
+"""Quality of a dictionary, and whether it reads where its record says.
 
 In: a dictionary, its model, token rows. Out: FVU, L0, dead share, cross-entropy recovered; FVU at neighbouring hooks;
-what speaks against its training.
+doubts about its training.
 Never: training documents.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from sae_utils import store
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import cross_entropy, models
+from sae_utils.engine.lms import batching, cross_entropy, models
 from sae_utils.engine.saes import activations, dictionaries, trainer
-from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text import tokenization
 from sae_utils.store import Artefact, artefact
 
 FEWEST_STEPS = 1000  # with 122 half the features of an SAE of SmolLM2 were dead, with 976 under 1%
 MOST_DEAD = 0.2
 MASSIVE = 0.1  # of the variance, in one dimension: few hold half of it in many models (Sun et al. 2024)
 TIMES = 10  # the mean dimension, which counts where a model has few
+CLEARLY = 0.75  # honest SAEs reach 0.9: a neighbour may vary less, and one in the stream is nearly the same
+MODULES = ("attn.hook_out", "mlp.hook_out")  # outputs, in front of a norm or a factor that some families have
+STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", *MODULES)
 
 
 @artefact
 def judge(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, judged_rows: int
 ) -> dict[str, Any]:
-    """How well an SAE describes its activations on documents that neither it nor the model was trained on.
+    """How well an SAE describes its activations on held-out documents.
 
     Args:
         folder: stays empty.
         dictionary: the SAE.
         model: the language model.
-        rows: token artefact; its held-out rows are used.
+        rows: token artefact.
         hook: where the SAE reads.
-        skip: masked positions at the start of each row; they are left alone in the losses too.
+        skip: masked positions at the start of each row; the losses leave their activations as they are.
         judged_rows: at most so many held-out rows, spread over the articles.
 
     Returns:
         fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
-        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: what they carry together. fvu_rest:
-        FVU of all others. l0: features active a token. dead: share of features that never fire. recovered: (zero - sae)
-        / (zero - clean), the cross-entropies with the activations set to zero, replaced by the reconstruction, and left
-        alone. tokens: how many were seen.
+        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: their share of the variance. fvu_rest:
+        FVU of all others. l0: features active at a token. dead: share of features that never fire. recovered: (zero -
+        sae) / (zero - clean), the cross-entropies with the activations set to zero, replaced by the reconstruction, and
+        unchanged. tokens: their number.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
-    held_out = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("held_out"))
-    chosen = tokenization.spread_rows(rows, held_out, judged_rows)
-    tally = _Tally(sae)
-    for window in _windows(bridge, rows, chosen, [hook], skip, "quality"):
+    chosen = tokenization.spread_rows(rows, batching.rows_in(rows, "held_out"), judged_rows)
+    tally = Tally(sae)
+    for window in models.stream(bridge, rows, chosen, [hook], skip, label="quality"):
         tally.add(window[hook])
 
-    def loss(change: Any) -> float:
+    def loss(change: Callable[[torch.Tensor], torch.Tensor]) -> float:
         def replace(x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x[:, :skip], change(x[:, skip:])], dim=1)
 
@@ -87,42 +87,31 @@ def judge(
 def locate(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, fvu_rows: int
 ) -> dict[str, Any]:
-    """FVU of a dictionary at its hook and at the neighbours it might be confused with.
+    """FVU of a dictionary at its hook and at those of `neighbours`.
 
     Returns:
-        fvu: hook name -> FVU on `fvu_rows` judged rows, spread over the articles. best: the hook with the lowest.
+        fvu: hook name -> FVU on `fvu_rows` rows without training documents, spread over the articles. best: the hook
+        with the lowest.
+
+    Raises:
+        ProfileError: the activations at the hook have another width than the SAE.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = tokenization.spread_rows(rows, activations.judged(rows), fvu_rows)
     width = next(models.harvest(bridge, rows, iter([chosen[:1]]), [hook], skip)).activations[hook].shape[-1]
     if width != sae.cfg.d_in:
         raise ProfileError(f"{hook}: the model has {width} dimensions there, and the SAE reads {sae.cfg.d_in}")
-    tallies = {name: _Tally(sae) for name in neighbours(bridge, hook)}
+    tallies = {name: Tally(sae) for name in neighbours(bridge, hook)}
     for hooks in models.passes(bridge, rows, tallies):
-        for window in _windows(bridge, rows, chosen, hooks, skip, f"neighbours of {hook}"):
+        for window in models.stream(bridge, rows, chosen, hooks, skip, label=f"neighbours of {hook}"):
             for name, x in window.items():
                 tallies[name].add(x)
     found = {name: tally.fvu() for name, tally in tallies.items()}
     return {"fvu": found, "best": min(found, key=lambda name: found[name])}
 
 
-def _windows(
-    bridge: Any, rows: Artefact, chosen: np.ndarray, hooks: list[str], skip: int, label: str
-) -> Iterator[dict[str, torch.Tensor]]:
-    """`models.stream` with a progress bar."""
-    total = -(-len(chosen) // models.WINDOW)
-    yield from tqdm(models.stream(bridge, rows, chosen, hooks, skip), label, total, leave=False, delay=models.DELAY)
-
-
-CLEARLY = 0.75  # honest SAEs were seen at 0.9: a neighbour may vary less, and one in the stream is nearly the same
-
-
 def confirm(found: Artefact, hook: str) -> None:
-    """Refuse a dictionary that `locate` finds to fit another hook clearly better.
-
-    Raises:
-        ProfileError: which one fits.
-    """
+    """Refuse a dictionary for which `locate` found clearly lower FVU at another hook. Raises ProfileError."""
     fvu, best = found.meta["fvu"], found.meta["best"]
     if fvu[best] < CLEARLY * fvu[hook]:
         raise ProfileError(
@@ -131,70 +120,28 @@ def confirm(found: Artefact, hook: str) -> None:
         )
 
 
-def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
-    """What speaks against an SAE, in a few words each; NaN where nothing is known of its training.
-
-    Args:
-        steps: of training.
-        passes: over the activations; above 1 `samples` are more than the corpus has.
-        dead: share of features that never fire.
-    """
-    found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
-    found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
-    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
-
-
-def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:
-    """One line about the SAEs that a profile trains with too few steps, or on more than its text has; "" if none.
-
-    `available`: how many activations the training documents hold, by model; none are counted where it is not given.
-    """
-    own = {name: record for name, record in records.items() if isinstance(record, trainer.Trained)}
-    steps = {name: record.samples // record.batch for name, record in own.items()}
-    few = {name: x for name, x in steps.items() if x < FEWEST_STEPS}
-    short = [name for name, x in own.items() if available and x.samples > available[x.model]]
-    said = []
-    if few:
-        said.append(
-            f"{len(few)} of {len(own)} SAEs take fewer than {FEWEST_STEPS:,} steps (the least {min(few.values())}), "
-            "after which many features may be dead: raise `samples` or lower `batch`"
-        )
-    if short:
-        said.append(f"{len(short)} of {len(own)} see their text more than once ({', '.join(short[:3])}): add text")
-    return "; ".join(said)
-
-
-MODULES = ("attn.hook_out", "mlp.hook_out")  # what they give, before a norm or a factor that some families have
-STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", *MODULES)
-
-
 def neighbours(bridge: Any, hook: str) -> list[str]:
-    """The hook and those it might be confused with: in its own block and the blocks beside it.
+    """The hook and those for which it might be mistaken, in its own block and the blocks beside it.
 
-    For hooks on or into the residual stream all of `STREAM`, for others the same hook of the other blocks. What is one
-    activation under two names (the output of a block is the input of the next) is listed once. What a module gives is
-    an activation of its own where the family puts a norm or a factor behind it.
+    These are all of `STREAM` for hooks on or into the residual stream, and the same hook of the other blocks for
+    others. An activation with two names (the output of a block is the input of the next) is listed once.
     """
     found = re.match(r"blocks\.(\d+)\.(.+)", hook)
     if not found:
         return [hook]
     layer, kind = int(found[1]), found[2]
-    others = STREAM if kind in STREAM else (kind,)
+    kinds = STREAM if kind in STREAM else (kind,)
     near = range(max(0, layer - 1), min(bridge.cfg.n_layers, layer + 2))
     names: dict[Any, str] = {}
-    for name in (hook, *(f"blocks.{block}.{other}" for block in near for other in others)):
+    for name in (hook, *(f"blocks.{block}.{other}" for block in near for other in kinds)):
         if name == hook or name in bridge.readable:
-            names.setdefault(bridge.hook_dict.get(_canonical(name)), name)
+            same = models.block_input(name) if name.endswith(".hook_resid_pre") else name
+            names.setdefault(bridge.hook_dict.get(same), name)
     return list(names.values())
 
 
-def _canonical(hook: str) -> str:
-    layer, _, kind = hook.removeprefix("blocks.").partition(".")
-    return f"blocks.{int(layer) - 1}.hook_resid_post" if kind == "hook_resid_pre" and layer != "0" else hook
-
-
-class _Tally:
-    """Sums over tokens from which FVU, L0 and the dead follow, in double precision."""
+class Tally:
+    """Sums over tokens that give FVU, L0 and dead features, in double precision."""
 
     def __init__(self, sae: Any) -> None:
         self.sae, self.count, self.active = sae, 0, 0.0
@@ -202,9 +149,9 @@ class _Tally:
         self.fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=store.device())
 
     @torch.no_grad()
-    def add(self, activations: torch.Tensor) -> None:
-        """Count tokens (any, d)."""
-        for x in activations.split(dictionaries.SEGMENT):
+    def add(self, tokens: torch.Tensor) -> None:
+        """Add the activations of tokens (n, d)."""
+        for x in tokens.split(dictionaries.SEGMENT):
             if dictionaries.is_centred(self.sae):
                 x = x - x.mean(-1, keepdim=True)
             codes = self.sae.encode(x)
@@ -220,9 +167,41 @@ class _Tally:
         return self.square - self.total.square() / self.count
 
     def massive(self) -> torch.Tensor:
-        """Which dimensions carry over `MASSIVE` of the variance, and over `TIMES` the mean: (d,)."""
+        """Mask of the dimensions that carry over `MASSIVE` of the variance, and over `TIMES` the mean: (d,)."""
         return self.variance() > max(MASSIVE, TIMES / len(self.total)) * self.variance().sum()
 
     def fvu(self, dimensions: Any = slice(None)) -> float:
         """Fraction of variance unexplained, of all or of some dimensions."""
         return float(self.error[dimensions].sum() / self.variance()[dimensions].sum())
+
+
+def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
+    """Reasons to doubt an SAE, in a few words each; NaN where its training is not known.
+
+    Args:
+        steps: of training.
+        passes: over the activations; above 1, `samples` are more than the corpus has.
+        dead: share of features that never fire.
+    """
+    found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
+    found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
+    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
+
+
+def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:
+    """One line about the SAEs of a profile that train with too few steps, or on more than its text has; "" if none.
+
+    `available`: activations in the training documents of each model; None skips that check.
+    """
+    own = {name: record for name, record in records.items() if isinstance(record, trainer.Trained)}
+    few = [steps for record in own.values() if (steps := record.samples // record.batch) < FEWEST_STEPS]
+    short = [name for name, record in own.items() if available and record.samples > available[record.model]]
+    warnings = []
+    if few:
+        warnings.append(
+            f"{len(few)} of {len(own)} SAEs take fewer than {FEWEST_STEPS:,} steps (the least {min(few)}), "
+            "after which many features may be dead: raise `samples` or lower `batch`"
+        )
+    if short:
+        warnings.append(f"{len(short)} of {len(own)} see their text more than once ({', '.join(short[:3])}): add text")
+    return "; ".join(warnings)

@@ -1,7 +1,7 @@
-"""Sparse autoencoders trained with SAELens on stored activations, and saved by SAELens.
+"""Sparse autoencoders trained by SAELens on stored activations.
 
-In: the `dictionaries` section of a profile, a model, token rows. Out: a folder that `SAE.load_from_disk` reads.
-Never: a whole activation matrix in memory; a judgement of what was learnt.
+In: a record of a profile, a model, token rows. Out: a folder that `SAE.load_from_disk` reads.
+Never: a whole activation matrix in memory; a measure of what was learnt.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tqdm import tqdm
 from sae_utils import store
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.engine.lms import batching, models
-from sae_utils.engine.text import corpora
-from sae_utils.store import Appender, Artefact, artefact, artefacts
+from sae_utils.engine.saes.activations import Dense
+from sae_utils.store import Artefact, artefact, artefacts
 
 MIX = 32  # batches of activations that are shuffled together
 
@@ -66,7 +66,7 @@ class Trained(Spec):
 
 
 class SaeCheckpoint(Spec):
-    """A trained sparse autoencoder as it was at one of its checkpoints."""
+    """A sparse autoencoder at one of its checkpoints."""
 
     kind: Literal["checkpoint"]
     of: str
@@ -82,14 +82,14 @@ KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": SaeCheckpoint}
 def inputs(
     folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the SAEs of each hook are trained on: `values`, float16 (tokens, d), of training rows in random order.
+    """Activations on which the SAEs of each hook are trained: `values`, float16 (tokens, d), in random order of rows.
 
-    Rows are taken whole until `samples` tokens are there, or all are. One pass over them serves all hooks.
+    Rows are added until there are `samples` tokens, or no more rows. One pass over them serves all hooks.
 
     Raises:
         ProfileError: an activation is beyond float16.
     """
-    training = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("training"))
+    training = batching.rows_in(rows, "training")
     available = int((rows.array("places")[training] >= skip).sum())
     if available < samples:
         print(
@@ -97,22 +97,19 @@ def inputs(
             "SAEs see them again and again; more text would serve better",
             file=sys.stderr,
         )
-    chosen = (training[part] for part in batching.shuffled(rows.array("lengths")[training], 64, seed=0))
-    out: dict[str, Appender] = {}
+    order = (training[part] for part in batching.shuffled(rows.array("lengths")[training], 64, seed=0))
     length = 0
     with (
         contextlib.ExitStack() as stack,
         tqdm(total=min(samples, available), desc=", ".join(folders), leave=False) as bar,
     ):
-        for part in models.harvest(models.load(model), rows, chosen, list(folders), skip, models.HALF):
-            for hook, found in part.activations.items():
-                x = found[part.mask].half().cpu().numpy()
-                if hook not in out:
-                    out[hook] = stack.enter_context(Appender(folders[hook] / "values.npy", np.float16, x.shape[1:]))
-                out[hook].append(x)
-            seen = int(part.mask.sum())
-            length += seen
-            bar.update(seen)
+        out = {hook: stack.enter_context(Dense(folder)) for hook, folder in folders.items()}
+        for part in models.harvest(models.load(model), rows, order, list(folders), skip, models.HALF):
+            for hook, x in part.activations.items():
+                out[hook].append(x[part.mask])
+            added = int(part.mask.sum())
+            length += added
+            bar.update(added)
             if length >= samples:
                 break
     yield from ((hook, {"activations": length}) for hook in folders)
@@ -122,8 +119,11 @@ def inputs(
 def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
     """Train an SAE with SAELens' trainer and save it for inference.
 
+    Returns:
+        d_in: its dimensions. steps, passes: of training, and over the activations. checkpoints: samples at each.
+
     Raises:
-        ProfileError: its weights are not finite in the end.
+        ProfileError: the last weights are not finite.
     """
     kept: list[int] = []
 
@@ -135,8 +135,9 @@ def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
         torch.manual_seed(spec.seed)
         sae = fit(spec, provider(inputs.array("values"), spec), keep)
     if not all(weight.isfinite().all() for weight in sae.parameters()):
-        where = f"SAE of {spec.model} at {spec.hook}"
-        raise ProfileError(f"{where}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})")
+        raise ProfileError(
+            f"SAE of {spec.model} at {spec.hook}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})"
+        )
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
     steps, passes = spec.samples // spec.batch, spec.samples / inputs.meta["activations"]
@@ -144,22 +145,22 @@ def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
 
 
 def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, int], None] | None = None) -> Any:
-    """Run SAELens' trainer on batches (spec.batch, d) of activations.
+    """The SAE that SAELens' trainer fits to batches (spec.batch, d) of activations.
 
-    Activations are scaled to a mean norm of sqrt(d), which is folded into the weights at the end, so that one learning
-    rate serves all hooks. `keep(sae, samples)` is called at checkpoints with a finished copy.
+    Activations are scaled to a mean norm of sqrt(d), so that one learning rate serves all hooks; the scale is folded
+    into the weights at the end. `keep(sae, samples)` is called at checkpoints with a finished copy.
     """
     from sae_lens import LoggingConfig, SAETrainer
     from sae_lens.config import SAETrainerConfig
 
     first = next(provider)
-    sae = _new(spec, first.shape[1])
+    sae = _untrained(spec, first.shape[1])
     if spec.frozen_decoder:
         sae.W_dec.requires_grad_(False)
     steps = spec.samples // spec.batch
 
     def checkpoint(checkpoint_path: Path | None) -> None:
-        copied = copy.deepcopy(sae)  # folding and saving change the weights, which are still being trained
+        copied = copy.deepcopy(sae)  # folding and saving change the weights, whose training goes on
         copied.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
         if keep:
             keep(copied, trainer.n_training_samples)
@@ -186,58 +187,49 @@ def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, in
     return trainer.fit()
 
 
-def _new(spec: Trained, d_in: int) -> Any:
-    import sae_lens
+def _untrained(spec: Trained, d_in: int) -> Any:
+    from sae_lens.registry import get_sae_training_class
 
-    shape = {
-        "d_in": d_in,
-        "d_sae": spec.width,
-        "device": store.device(),
-        "normalize_activations": "expected_average_only_in",
+    jumprelu = {
+        "jumprelu_sparsity_loss_mode": "quadratic",
+        "target_l0": spec.k,
+        "l0_coefficient": spec.penalty,
+        # activations have norm sqrt(d); SAELens' defaults would need far longer runs to become sparse
+        "jumprelu_init_threshold": 0.3,
+        "jumprelu_bandwidth": 2.0,
+        "pre_act_loss_coefficient": 1e-3,  # otherwise half the features never fire
     }
-    match spec.architecture:
-        case "topk":
-            return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(**shape, k=spec.k))
-        case "batchtopk":
-            return sae_lens.BatchTopKTrainingSAE(sae_lens.BatchTopKTrainingSAEConfig(**shape, k=spec.k))
-        case "jumprelu":
-            return sae_lens.JumpReLUTrainingSAE(
-                sae_lens.JumpReLUTrainingSAEConfig(
-                    **shape,
-                    jumprelu_sparsity_loss_mode="quadratic",
-                    target_l0=spec.k,
-                    l0_coefficient=spec.penalty,
-                    # activations have norm sqrt(d); SAELens' defaults would need far longer runs to become sparse
-                    jumprelu_init_threshold=0.3,
-                    jumprelu_bandwidth=2.0,
-                    pre_act_loss_coefficient=1e-3,  # else half the features never fire, which nothing mends
-                )
-            )
-        case "relu":
-            return sae_lens.StandardTrainingSAE(
-                sae_lens.StandardTrainingSAEConfig(**shape, l1_coefficient=spec.penalty)
-            )
+    options: dict[str, tuple[str, dict[str, Any]]] = {
+        "topk": ("topk", {"k": spec.k}),
+        "batchtopk": ("batchtopk", {"k": spec.k}),
+        "jumprelu": ("jumprelu", jumprelu),
+        "relu": ("standard", {"l1_coefficient": spec.penalty}),
+    }
+    architecture, own = options[spec.architecture]
+    of, config = get_sae_training_class(architecture)
+    shared = {"d_in": d_in, "d_sae": spec.width, "device": store.device()}
+    return of(config(**shared, normalize_activations="expected_average_only_in", **own))
 
 
 def provider(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
     """Endless shuffled batches (spec.batch, d) of stored activations (tokens, d).
 
-    What lies together on disk is read together, in random order, and mixed with what was read around that time.
+    Blocks of neighbours on disk are read in random order, and mixed with those that were read around that time.
     """
     from sae_lens.training.mixing_buffer import mixing_buffer
 
-    def stream() -> Iterator[torch.Tensor]:
+    def blocks() -> Iterator[torch.Tensor]:
         for epoch in itertools.count():
             order = np.random.default_rng((spec.seed, epoch)).permutation(-(-len(values) // spec.batch))
             for first in order * spec.batch:
                 yield torch.from_numpy(values[first : first + spec.batch].astype(np.float32)).to(store.device())
 
-    return iter(mixing_buffer(MIX * spec.batch, spec.batch, stream()))
+    return iter(mixing_buffer(MIX * spec.batch, spec.batch, blocks()))
 
 
 @artefact
 def at_checkpoint(folder: Path, dictionary: Artefact, number: int) -> dict[str, Any]:
-    """A trained SAE as it was at its checkpoint `number`.
+    """An SAE at its checkpoint `number`.
 
     Raises:
         ProfileError: it has fewer checkpoints.
