@@ -156,8 +156,10 @@ def _concepts(profile: Profile, where: str) -> None:
 
 def _planted(profile: Profile, where: str) -> None:
     ladder = profile.sections[PUBLISHED]
-    for key in ("truths", "weak_truths", "traps"):
-        synthetic.worlds(profile.sections[TRUTH][key], f"{where}{TRUTH}.{key}")
+    truth = profile.sections[TRUTH]
+    for key in ("truths", "weak_truths"):
+        synthetic.worlds(truth[key], f"{where}{TRUTH}.{key}")
+    synthetic.worlds({name: trap["world"] for name, trap in truth["traps"].items()}, f"{where}{TRUTH}.traps")
     synthetic.worlds(ladder["truths"], f"{where}{PUBLISHED}.truths")
     build(planted.Sizes, ladder["sizes"], f"{where}{PUBLISHED}.sizes")
 

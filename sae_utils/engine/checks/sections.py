@@ -80,6 +80,7 @@ Dictionary = Annotated[str, AfterValidator(partial(_known, "dictionary"))]
 ConceptSet = Annotated[str, AfterValidator(partial(_known, "set of concepts"))]
 Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(measures.NAMES)))]
 Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED))]
+Null = Annotated[str, AfterValidator(partial(_one_of, "null", list(calibration.NULLS)))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Two = Annotated[list[T], Field(min_length=2, max_length=2)]
 Some = Annotated[list[T], Field(min_length=1)]
@@ -159,14 +160,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "relation": _record(share=Share, words=dict[str, Some[Two[str]]]),
     },
     "06_known_truth": {
-        "measures": Different[Measure],
+        "measures": Annotated[Some[Measure], AfterValidator(_once)],
         "only_tested": Different[Measure],
-        "grids": Two[Grid],
+        "truths": Annotated[dict[str, dict[str, Any]], Field(min_length=1)],
+        "traps": dict[str, _record(right_null=Null, world=dict[str, Any])],
+        "grids": Some[Grid],
         "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
         "small": _record(n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count),
-        "right_nulls": dict[str, Annotated[str, AfterValidator(partial(_one_of, "null", list(calibration.NULLS)))]],
-        "trapped": Some[Measure],
-        "interval": _record(measures=Some[Closed], resamples=Spread, repeats=Count),
+        "trapped": Annotated[Some[Measure], AfterValidator(_once)],
+        "interval": _record(measures=Annotated[Some[Closed], AfterValidator(_once)], resamples=Spread, repeats=Count),
     },
     "11_across_tokenizers": {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
@@ -180,10 +182,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "published_layers": dict[str, dict[str | int, Dictionary]],
     },
 }
-KEPT = {
-    "06_known_truth": ("measures", "only_tested", "truths", "weak_truths", "traps", "right_nulls"),
-}
-"""parameters whose defaults the notebook's sentences name: more may be added, none left out"""
 
 
 def check(notebook: str, section: Mapping[str, Any], defaults: Mapping[str, Any], known: Mapping[str, Any],
@@ -203,13 +201,6 @@ def check(notebook: str, section: Mapping[str, Any], defaults: Mapping[str, Any]
     shapes = SHAPES.get(notebook, {})
     fields: dict[str, Any] = {key: (shapes.get(key, _shape(key, defaults[key])), ...) for key in section}
     build(create_model("Section", __base__=Spec, **fields), section, where, known)
-    gone = {key: [name for name in defaults[key] if name not in section[key]] for key in KEPT.get(notebook, ())}
-    if lines := [
-        f"{where}.{key}: {', '.join(map(repr, names))} is missing, which the notebook's sentences name; add it"
-        for key, names in gone.items()
-        if names
-    ]:
-        raise ProfileError("\n".join(lines))
 
 
 def _shape(key: str, default: Any) -> Any:
