@@ -107,6 +107,14 @@ class Grid(Spec):
     """numbers of pairs"""
 
 
+class Trap(Spec):
+    """A world of notebook 06 in which pairs are not exchangeable."""
+
+    right_null: Null
+    """the null that fits"""
+    world: dict[str, Any]
+
+
 NUMBERS: dict[str, Any] = {
     "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
     "fewest": Size,
@@ -163,7 +171,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "measures": Annotated[Some[Measure], AfterValidator(_once)],
         "only_tested": Different[Measure],
         "truths": Annotated[dict[str, dict[str, Any]], Field(min_length=1)],
-        "traps": dict[str, _record(right_null=Null, world=dict[str, Any])],
+        "traps": dict[str, Trap],
         "grids": Some[Grid],
         "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
         "small": _record(n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count),
