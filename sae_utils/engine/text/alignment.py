@@ -1,12 +1,12 @@
-"""Two tokenizations of one text held against each other: where both have read the same characters.
+"""Two tokenizations of one text compared: the positions up to which both have read the same characters.
 
 In: a text artefact and two tokenizers. Out: where their tokens end, the positions they share, and the tokens of each
-up to there.
-Never: models, codes; tokens paired by their number or by what they spell; a guess where a
-tokenizer does not say where its tokens lie.
+between two positions.
+Never: models, codes (`aligned` has them); tokens paired by their number or by their spelling; a guess where a tokenizer
+does not tell the offsets of its tokens.
 
-A position is a character after which a token of both ends. The *unit* of a position is the text since the last one:
-with identical tokenizers a token, between words and pieces of words a word with the white space before it.
+A position is a character after which a token of both ends. The *unit* of a position is the text since the last one: a
+token with identical tokenizers; a word with the white space before it between words and pieces of words.
 """
 
 from __future__ import annotations
@@ -31,34 +31,29 @@ At = Literal["ends", "words"]
 class Spans(NamedTuple):
     """Where the tokens of one tokenization end, document after document."""
 
-    documents: NDArray[np.int32]
-    """(tokens,) nondecreasing"""
-    ends: NDArray[np.int32]
-    """(tokens,) characters of the document read when the token is; nondecreasing within a document"""
-    word_ends: NDArray[np.bool_]
-    """(tokens,) whether a word ends there"""
+    documents: NDArray[np.int32]  # (tokens,) nondecreasing
+    ends: NDArray[np.int32]  # (tokens,) characters of the document up to the end; nondecreasing within a document
+    word_ends: NDArray[np.bool_]  # (tokens,) whether a word ends there
 
 
 class Units(NamedTuple):
     """The positions that two tokenizations share, in the order of the text; a token is in one unit at most."""
 
-    first_a: NDArray[np.int64]
-    """(units,) place in A of the first token of the unit"""
-    last_a: NDArray[np.int64]
-    """(units,) of the token that ends at the position"""
+    first_a: NDArray[np.int64]  # (units,) place in A of the first token of the unit
+    last_a: NDArray[np.int64]  # (units,) of the token that ends at the position
     first_b: NDArray[np.int64]
     last_b: NDArray[np.int64]
 
     def several(self) -> NDArray[np.bool_]:
-        """(units,) whether the unit is several tokens, of A or of B."""
+        """(units,) whether the unit has several tokens, in A or in B."""
         return np.asarray((self.first_a < self.last_a) | (self.first_b < self.last_b))
 
 
 def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[NDArray[np.int32]]:
-    """Character at which every token of each text ends, without special tokens: (tokens,) a text.
+    """For each text (tokens,): the character at which every token ends, without special tokens.
 
     Raises:
-        ValueError: a tokenizer that does not say where its tokens lie, or not in the order of the text.
+        ValueError: the tokenizer does not tell offsets, or not in the order of the text.
     """
     name = tokenizer.name_or_path or type(tokenizer).__name__
     if not tokenizer.is_fast:
@@ -69,7 +64,7 @@ def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[ND
     encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
     found = [np.array(encoding.offsets, np.int32).reshape(-1, 2)[:, 1] for encoding in encoded]
     for text, ends in zip(texts, found, strict=True):
-        if (len(ends) and not ends.any()) or (np.diff(ends) < 0).any() or (len(ends) and ends[-1] > len(text)):
+        if len(ends) and (not ends.any() or (np.diff(ends) < 0).any() or ends[-1] > len(text)):
             raise ValueError(
                 f"{name}: its character offsets are missing or not in the order of the text {text[:40]!r}, so that its "
                 "tokens cannot be aligned; use a tokenizer with a backend that keeps offsets"
@@ -86,10 +81,10 @@ def ends_a_word(text: str) -> NDArray[np.bool_]:
 
 @artefact
 def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]:
-    """The `Spans` of the judged documents of a text artefact, as arrays of their names.
+    """The `Spans` of the documents of a text artefact that are not for training, as arrays of their names.
 
     Raises:
-        ValueError: a tokenizer without offsets.
+        ValueError: as `offsets`.
     """
     from transformers import AutoTokenizer
 
@@ -101,7 +96,7 @@ def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]
         Appender(folder / "word_ends.npy", np.bool_) as word_ends,
     ):
         for block in corpora.blocks(source):
-            numbers = [number for number in range(len(block.texts)) if judged[block.first + number]]
+            numbers = np.flatnonzero(judged[block.first : block.first + len(block.texts)])
             texts = [block.texts[number] for number in numbers]
             for number, text, found in zip(numbers, texts, offsets(texts, loaded), strict=True):
                 documents.append(np.full(len(found), block.first + number))
@@ -111,15 +106,15 @@ def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]
 
 
 def load(kept: Artefact) -> Spans:
-    """The spans that `spans` left in the store."""
+    """The spans that `spans` has stored."""
     return Spans(*(kept.array(name) for name in Spans._fields))
 
 
 def share(a: Spans, b: Spans, at: At) -> Units:
     """The positions of two tokenizations of one text: all shared ends of tokens, or those at which a word ends.
 
-    Of several tokens that end at one character (bytes of a letter) the last is meant, which completes it.
-    Raises ValueError where no position is shared, and for an `at` that is neither.
+    Where several tokens end at one character (bytes of a letter), the last one counts, which completes it.
+    Raises ValueError where no position is shared, and for another `at`.
     """
     if at not in ("ends", "words"):
         raise ValueError(f"at = {at!r}: 'ends' of tokens, or those at which 'words' end")
@@ -136,7 +131,7 @@ def share(a: Spans, b: Spans, at: At) -> Units:
 
 
 def _positions(x: Spans, width: int, at: At) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keys of the characters at which tokens end, and the place of the last token that does."""
+    """Keys of the characters at which tokens end, and the place of the last token that ends at each."""
     key = x.documents.astype(np.int64) * width + x.ends
     completes = np.append(key[1:] != key[:-1], True)[: len(key)]
     last = np.flatnonzero(completes & (x.word_ends if at == "words" else True) & (x.ends > 0))

@@ -4,14 +4,10 @@ In: a text artefact and a tokenizer (trained here, or a model's own). Out: an ar
 two documents.
 Never: model weights.
 
-**Special tokens that stand in the text** (`<|endoftext|>` between documents, `[CLS]`, what was added as special) are
-masked: the model reads them, and no site is at one, nor any activation on which a dictionary is trained or its FVU
-measured. Where they part documents the corpus says so (`separator`), and they do not get here. A token that stands for
-an unknown word is text; so is what was added without being special, such as runs of spaces.
-
-A token artefact holds `tokens` (rows, context), `lengths` (rows,), `documents` (rows,), `split` (rows,): an index
-into `corpora.SPLITS`, `articles` (rows,): see `corpora`, and `classes` (rows, context): the true class of each token,
--1 where there is none.
+**Special tokens in the text** (`<|endoftext|>` between documents, `[CLS]`, what was added as special) are masked: the
+model reads them, but none is a site, and no activation at one trains a dictionary or counts in its FVU. Where they
+separate documents the corpus says so (`separator`), and they never get here. A token for an unknown word is text; so
+is what was added without being special, such as runs of spaces.
 """
 
 from __future__ import annotations
@@ -51,30 +47,21 @@ def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[s
     from tokenizers import models as algorithms
     from transformers import PreTrainedTokenizerFast
 
-    special = [PAD, BOS, UNKNOWN]
+    shared: dict[str, Any] = {"special_tokens": [PAD, BOS, UNKNOWN], "show_progress": False, "vocab_size": vocabulary}
     if kind == "word":
         raw = Tokenizer(algorithms.WordLevel(unk_token=UNKNOWN))
         raw.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer: Any = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+        trainer: Any = trainers.WordLevelTrainer(**shared)
     else:
         raw = Tokenizer(algorithms.BPE(unk_token=None))
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         raw.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    raw.train_from_iterator(_training_texts(source), trainer)
+        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **shared)
+    texts = ([text for text in block.texts if text] for block in corpora.blocks(source, "training"))
+    raw.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BOS, pad_token=PAD, unk_token=UNKNOWN)
     tokenizer.save_pretrained(folder)
     return {"vocabulary": len(tokenizer)}
-
-
-def _training_texts(source: Artefact) -> Iterator[list[str]]:
-    for block in corpora.blocks(source, "training"):
-        yield [text for text in block.texts if text]
 
 
 @artefact
@@ -83,9 +70,10 @@ def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, pack
 
     With `packed`, a row goes on with the next documents of its split, each with an opening of its own.
 
-    Arrays: `tokens`, `classes`, `documents` and `places` (rows, context); a token's place counts from the last opening,
-    which is at place 0, is -1 of padding, which has the document of what stands before it, and `MASKED` of a special
-    token in the text. `lengths`, `articles` and `split` (rows,).
+    Arrays (rows, context): `tokens`; `classes`, the true class of each token, -1 where there is none; `documents`, for
+    padding that of the token before it; `places`, counted from the last opening, which has 0; -1 for padding, `MASKED`
+    for a special token in the text.
+    Arrays (rows,): `lengths`; `split`, index into `corpora.SPLITS`; `articles`.
 
     Raises:
         ValueError: the tokenizer lacks a beginning-of-sequence or padding token.
@@ -109,28 +97,20 @@ def write_rows(
             "its tokenizer_config.json (Pythia has <|endoftext|> for both)"
         )
     total = unknown = masked = 0
-    rows, roles = _Rows(context, opening, padding), special_tokens(tokenizer)
-    with (
-        contextlib.ExitStack() as stack,
-        tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False) as bar,
-    ):
+    rows = _Rows(context, opening, padding)
+    splits = corpora.SPLITS if packed else (None,)  # a packed row has one split
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=source.meta["documents"], desc="tokens", unit=" documents", leave=False))
         out = {name: stack.enter_context(Appender(folder / f"{name}.npy", *kind)) for name, kind in rows.kinds.items()}
-        for split in (
-            corpora.SPLITS if packed else [None]
-        ):  # so that a row has one split, and a document's rows lie together
-            for block in corpora.blocks(source, split):
-                encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
-                for number, encoding in enumerate(encodings):
-                    ids = np.array(encoding.ids, np.int32)
-                    apart = _apart(encoding, block.texts[number], roles, tokenizer.unk_token_id)
-                    classes = _classes(encoding, block.starts[number], block.classes[number])
-                    rows.add(block.first + number, ids, classes, apart)
-                    if not packed:
-                        rows.close()
-                    total, masked = total + len(ids), masked + int(apart.sum())
-                    unknown += int(((ids == tokenizer.unk_token_id) & ~apart).sum())
-                rows.write(out)
-                bar.update(sum(map(bool, block.texts)))
+        for split in splits:
+            for number, ids, classes, special in _tokenized(source, tokenizer, split, bar):
+                rows.add(number, ids, classes, special)
+                if not packed:
+                    rows.close()
+                if len(rows.full) >= corpora.BLOCK:
+                    rows.write(out)
+                total, masked = total + len(ids), masked + int(special.sum())
+                unknown += int(((ids == tokenizer.unk_token_id) & ~special).sum())
             rows.close()
         rows.write(out)
         count = out["lengths"].length
@@ -144,10 +124,33 @@ def write_rows(
     if masked:
         print(
             f"corpus: {masked} of {total} tokens are special tokens that stand in the text; they are masked. If they "
-            "part documents, name them in corpus.separator",
+            "separate documents, name them in corpus.separator",
             file=sys.stderr,
         )
     return {"tokens": total, "rows": count, "unknown": unknown, "masked": masked}
+
+
+def _tokenized(
+    source: Artefact, tokenizer: PreTrainedTokenizerFast, split: str | None, bar: Any
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each document its number and, of each token, the id, the true class and whether it is special."""
+    roles, unknown = special_tokens(tokenizer), tokenizer.unk_token_id
+    for block in corpora.blocks(source, split):
+        encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
+        for number, (encoding, text) in enumerate(zip(encodings, block.texts, strict=True)):
+            classes = _classes(encoding, block.starts[number], block.classes[number])
+            special = _is_special(encoding, text, roles, unknown)
+            yield block.first + number, np.array(encoding.ids, np.int32), classes, special
+            bar.update(bool(text))
+
+
+def _classes(encoding: Any, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(tokens,) the class of the word in which each token ends."""
+    if not len(starts):
+        return np.full(len(encoding.ids), -1, np.int8)
+    last = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1] - 1
+    owner = classes[np.searchsorted(starts, last, side="right") - 1]
+    return np.where(np.isin(last + 1, starts), -1, owner)  # the space before a word is in no word
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
@@ -157,7 +160,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
     return found | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
-def _apart(encoding: Any, text: str, special: Mapping[int, str], unknown: int | None) -> np.ndarray:
+def _is_special(encoding: Any, text: str, special: Mapping[int, str], unknown: int | None) -> np.ndarray:
     """(tokens,) whether each is a special token that the text names, not a word that the tokenizer does not know."""
     found = np.isin(encoding.ids, list(special))
     for at in np.flatnonzero(found & (np.array(encoding.ids) == unknown)):
@@ -166,10 +169,52 @@ def _apart(encoding: Any, text: str, special: Mapping[int, str], unknown: int | 
     return found
 
 
+class _Rows:
+    """Rows that are filled from the left, one after another."""
+
+    def __init__(self, context: int, opening: int, padding: int) -> None:
+        self.context, self.opening = context, opening
+        self.empty = {"tokens": padding, "classes": -1, "documents": -1, "places": -1}
+        self.kinds: dict[str, Any] = dict.fromkeys(self.empty, (np.int32, (context,)))
+        self.kinds |= {"classes": (np.int8, (context,)), "lengths": (np.int32,)}
+        self.row: dict[str, Any] = {}
+        self.used = 0
+        self.full: list[dict[str, Any]] = []
+
+    def add(self, document: int, ids: np.ndarray, classes: np.ndarray, special: np.ndarray) -> None:
+        """Add the tokens of a document, with an opening before them in every row that they reach."""
+        while len(ids):
+            if self.used > self.context - 2:  # no room for an opening and a token
+                self.close()
+            if not self.used:
+                self.row = {name: np.full(self.context, value, np.int32) for name, value in self.empty.items()}
+            n = min(self.context - self.used - 1, len(ids))
+            inside = slice(self.used + 1, self.used + 1 + n)
+            self.row["tokens"][self.used], self.row["tokens"][inside] = self.opening, ids[:n]
+            self.row["classes"][inside] = classes[:n]
+            self.row["documents"][self.used :] = document
+            self.row["places"][self.used] = 0
+            self.row["places"][inside] = np.where(special[:n], MASKED, np.arange(1, n + 1))
+            self.used, ids, classes, special = inside.stop, ids[n:], classes[n:], special[n:]
+
+    def close(self) -> None:
+        """End the row; further tokens go to a new one."""
+        if self.used:
+            self.full.append(self.row | {"lengths": self.used})
+            self.used = 0
+
+    def write(self, out: Mapping[str, Appender]) -> None:
+        """Append the full rows to files."""
+        if self.full:
+            for name, file in out.items():
+                file.append(np.array([row[name] for row in self.full]))
+            self.full.clear()
+
+
 def spread_rows(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
     """`count` of the token rows `chosen`, in their order: one of every article, then a second of every one, ...
 
-    Which articles, and which rows of them, is random, but always the same.
+    Which articles, and which of their rows, is random, but always the same.
     """
     mixed = np.random.default_rng(0).permutation(chosen)
     article = rows.array("articles")[mixed]
@@ -177,54 +222,3 @@ def spread_rows(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
     turn = np.empty(len(mixed), np.int64)
     turn[order] = np.arange(len(mixed)) - np.searchsorted(article[order], article[order])
     return np.sort(mixed[np.argsort(turn, kind="stable")[:count]])
-
-
-class _Rows:
-    """Rows that are filled from the left, one after another."""
-
-    def __init__(self, context: int, opening: int, padding: int) -> None:
-        self.context, self.opening = context, opening
-        self.fresh = {"tokens": padding, "classes": -1, "documents": -1, "places": -1}
-        self.kinds: dict[str, Any] = dict.fromkeys(self.fresh, (np.int32, (context,)))
-        self.kinds |= {"classes": (np.int8, (context,)), "lengths": (np.int32,)}
-        self.row: dict[str, Any] = {}
-        self.used = 0
-        self.full: list[dict[str, Any]] = []
-
-    def add(self, document: int, ids: np.ndarray, classes: np.ndarray, apart: np.ndarray) -> None:
-        """Go on with a document; every row that it reaches gets an opening before it; `apart`: what is masked."""
-        while len(ids):
-            if self.used > self.context - 2:  # no room for an opening and a token
-                self.close()
-            if not self.used:
-                self.row = {name: np.full(self.context, value, np.int32) for name, value in self.fresh.items()}
-            n = min(self.context - self.used - 1, len(ids))
-            inside = slice(self.used + 1, self.used + 1 + n)
-            self.row["tokens"][self.used], self.row["tokens"][inside] = self.opening, ids[:n]
-            self.row["classes"][inside] = classes[:n]
-            self.row["documents"][self.used :] = document
-            self.row["places"][self.used] = 0
-            self.row["places"][inside] = np.where(apart[:n], MASKED, np.arange(1, n + 1))
-            self.used, ids, classes, apart = inside.stop, ids[n:], classes[n:], apart[n:]
-
-    def close(self) -> None:
-        """What comes next begins another row."""
-        if self.used:
-            self.full.append(self.row | {"lengths": self.used})
-            self.used = 0
-
-    def write(self, out: Mapping[str, Appender]) -> None:
-        """Append the rows that are full."""
-        if self.full:
-            for name, file in out.items():
-                file.append(np.array([row[name] for row in self.full]))
-            self.full.clear()
-
-
-def _classes(encoding: Any, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The class of each token: that of the word in which it ends."""
-    if not len(starts):
-        return np.full(len(encoding.ids), -1, np.int8)
-    last = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 1] - 1
-    owner = classes[np.searchsorted(starts, last, side="right") - 1]
-    return np.where(np.isin(last + 1, starts), -1, owner)  # the space before a word is in none
