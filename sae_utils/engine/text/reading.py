@@ -1,11 +1,11 @@
-"""Text files as documents: found by their path, decoded, and parted.
+"""Text files as documents: found by their path, decoded, and cut.
 
 In: the `path`, `unit` and `separator` of a profile. Out: documents in the order of the files, each with the number of
 the article that it is part of.
-Never: a guess at an encoding; an article that is torn without saying so.
+Never: a guess at an encoding; an article that is cut without a message.
 
-An article is what must not be torn between two splits: what lies between two matches of `separator` or ends of a file;
-without a separator the whole file, and where the unit is a line, the line.
+An article must not be cut between two splits. It is what lies between two matches of `separator` or ends of a file;
+without a separator the file, or the line where the unit is a line.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Unit: TypeAlias = Literal["file", "paragraph", "line"]
 BETWEEN = {"file": "", "paragraph": r"\n\s*\n", "line": r"\n"}
 UNPACK = "it is compressed; unpack it with `{} -k`"
 CONVERT = "it is {0}, not UTF-8; convert it with `iconv -f {0} -t UTF-8`"
-PATIENCE = 20  # seconds, and one more per 1,000,000 characters, for a separator
+PATIENCE = 20  # seconds for a separator, and one more per 1,000,000 characters
 MARK = "\ufeff"  # of byte order
-OTHERS = {  # how files begin that are not UTF-8 -> what to do; longer beginnings first
+REMEDIES = {  # first bytes of a file that is not UTF-8 -> remedy; longer beginnings first
     codecs.BOM_UTF32_LE: CONVERT.format("UTF-32"),
     codecs.BOM_UTF32_BE: CONVERT.format("UTF-32"),
     codecs.BOM_UTF16_LE: CONVERT.format("UTF-16"),
@@ -41,65 +41,66 @@ OTHERS = {  # how files begin that are not UTF-8 -> what to do; longer beginning
     b"BZh": UNPACK.format("bunzip2"),
     b"PK\x03\x04": "it is an archive; unpack it with `unzip`",
     b"PAR1": "it is a table in parquet; write its column of text to a text file",
+    b"": "convert it with `iconv -f LATIN1 -t UTF-8`, or from the encoding that it is in",
 }
 
 
 def find_files(path: str, root: Path) -> list[Path]:
     """The files that a path or a glob names, from `root` on, sorted.
 
-    A part of the path that exists as it is written, `[1].txt` or `*`, is that and no pattern.
+    A part of the path that exists as it is written, `[1].txt` or `*`, is a name and no pattern.
 
     Raises:
         ProfileError: there is none.
     """
     try:
-        whole = root / Path(path).expanduser()  # an absolute path replaces the root
-        places = [Path(whole.anchor)]
-        for part in whole.parts[1:]:
-            places = [match for place in places for match in _within(place, part)]
-    except (RuntimeError, ValueError) as error:  # no such user; a null character
+        full = root / Path(path).expanduser()  # an absolute path replaces the root
+        places = [Path(full.anchor)]
+        for part in full.parts[1:]:
+            places = [match for place in places for match in _matches(place, part)]
+    except (RuntimeError, ValueError) as error:  # an unknown user; a null character
         raise ProfileError(f"corpus.path: {path!r} names no file: {error}") from None
     if found := sorted({place for place in places if place.is_file()}):
         return found
-    hint = f", which is a folder; name its files, e.g. {whole}/*.txt" if os.path.isdir(whole) else ""
-    raise ProfileError(f"corpus.path: no file matches {whole}{hint}")
+    hint = f", which is a folder; name its files, e.g. {full}/*.txt" if os.path.isdir(full) else ""
+    raise ProfileError(f"corpus.path: no file matches {full}{hint}")
 
 
-def _within(place: Path, part: str) -> list[Path]:
+def _matches(place: Path, part: str) -> list[Path]:
     if os.path.lexists(place / part):
         return [place / part]
     return [Path(name) for name in glob.glob(os.path.join(glob.escape(str(place)), part), recursive=True)]
 
 
 def documents(files: Iterable[Path], unit: Unit, separator: str | None) -> Iterator[tuple[int, str]]:
-    """The documents of text files with the article of each, from 0 on, in their order.
+    """The documents of text files in their order, each with the number of its article.
 
     Raises:
-        ProfileError: as `decoded`; the separator matches nowhere.
+        ProfileError: as `decode`; the separator matches nowhere.
     """
     number = 0
     for article in _articles(files, separator):
-        for piece in _parted(article, BETWEEN[unit]):
+        for piece in _cut(article, BETWEEN[unit]):
             yield number, piece
             number += unit == "line" and not separator
         number += 1
 
 
 def _articles(files: Iterable[Path], separator: str | None) -> Iterator[str]:
-    met = False
+    matched = False
     for file in files:
-        text = decoded(file)
-        with _in_time(file, separator, len(text)):
-            parts = _parted(text, separator or "")
-        met |= len(parts) > 1
+        text = decode(file)
+        with _time_limit(file, separator, len(text)):
+            parts = _cut(text, separator or "")
+        matched |= len(parts) > 1
         yield from parts
-    if separator and not met:
+    if separator and not matched:
         raise ProfileError(f"corpus.separator: {separator!r} matches nowhere in the text; is it a regular expression?")
 
 
 @contextlib.contextmanager
-def _in_time(file: Path, separator: str | None, length: int) -> Iterator[None]:
-    """End the search for a separator that tries all ways to part a text; ordinary ones take a second per 10 MB."""
+def _time_limit(file: Path, separator: str | None, length: int) -> Iterator[None]:
+    """Stop a search that backtracks without end; ordinary separators take a second per 10 MB."""
 
     def stop(*_: object) -> None:
         raise ProfileError(
@@ -108,7 +109,7 @@ def _in_time(file: Path, separator: str | None, length: int) -> Iterator[None]:
         )
 
     limit = PATIENCE + length // 10**6
-    if not separator or threading.current_thread() is not threading.main_thread():  # only there signals arrive
+    if not separator or threading.current_thread() is not threading.main_thread():  # only this one gets signals
         yield
         return
     before = signal.signal(signal.SIGALRM, stop)
@@ -120,14 +121,14 @@ def _in_time(file: Path, separator: str | None, length: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _parted(text: str, between: str) -> list[str]:
-    """What lies between the matches of an expression; without one, the whole text."""
+def _cut(text: str, between: str) -> list[str]:
+    """What lies between the matches of an expression; the text itself without one."""
     matches = re.finditer(between, text, re.MULTILINE) if between else ()
     bounds = [0, *(bound for match in matches for bound in match.span()), len(text)]
     return [text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)]
 
 
-def decoded(file: Path) -> str:
+def decode(file: Path) -> str:
     """The text of a file, its lines ended by \\n alone, without a byte-order mark.
 
     Raises:
@@ -139,7 +140,8 @@ def decoded(file: Path) -> str:
     except OSError as error:
         raise ProfileError(f"{file}: cannot be read ({error.strerror}); allow it, or leave it out") from None
     except UnicodeDecodeError as error:
-        raise ProfileError(f"{file}: not UTF-8 at byte {error.start}; {_remedy(content)}") from None
+        remedy = next(remedy for beginning, remedy in REMEDIES.items() if content.startswith(beginning))
+        raise ProfileError(f"{file}: not UTF-8 at byte {error.start}; {remedy}") from None
     if "\0" in text:
         raise ProfileError(
             f"{file}: a NUL, which no text has, at byte {content.index(0)}; it is binary, or in another encoding: "
@@ -148,16 +150,11 @@ def decoded(file: Path) -> str:
     return text.removeprefix(MARK).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _remedy(content: bytes) -> str:
-    known = (remedy for opening, remedy in OTHERS.items() if content.startswith(opening))
-    return next(known, "convert it with `iconv -f LATIN1 -t UTF-8`, or from the encoding that it is in")
-
-
 def clean(text: str) -> str:
     """A document without space or byte-order marks at its ends; lone surrogates (JSON may hold them) become U+FFFD."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # two halves that belong together become one character
+    except UnicodeEncodeError:  # two halves of one character are joined
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     while (bare := text.strip().strip(MARK)) != text:
         text = bare
@@ -165,18 +162,18 @@ def clean(text: str) -> str:
 
 
 def check_separator(separator: str) -> str:
-    """A separator as it is.
+    """The separator itself.
 
     Raises:
-        ValueError: it is no regular expression, matches nothing at all, or is a token with its bars unescaped.
+        ValueError: it is no regular expression, matches the empty text, or is a token whose bars are not escaped.
     """
     try:
-        nothing = re.search(separator, "", re.MULTILINE)
+        empty = re.search(separator, "", re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
-    if nothing:
+    if empty:
         raise ValueError(
-            "matches the empty text, and would part any two characters; name what stands between documents"
+            "matches the empty text, and would separate any two characters; name what stands between documents"
         )
     if re.search(r"<\||(?<!\\)\|>", separator):
         raise ValueError(r"| means `or` in a regular expression; write <\|endoftext\|>")
