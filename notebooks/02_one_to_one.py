@@ -34,6 +34,7 @@ subsets = 3
 least_r = [0.0, 0.3, 0.6, 0.9]
 hub_thresholds = [1, 10, 100, 1000]
 strongest = [0.25, 0.5, 0.75]
+null_draws = 9
 seed = 0
 
 # %%
@@ -44,6 +45,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import filters, inference, matching, pipeline, profiles, report, significance, tables
+from sae_utils.studies import one_to_one
 
 # %%
 run = profiles.start(profile, "02_one_to_one")
@@ -370,6 +372,36 @@ for first in other:
     out.number(f"order best {first} r", orders["best", middle, first].r.min())
     for rule in rules:
         out.number(f"order {rule} {first} n", len(orders[rule, middle, first].a), "{:,}")
+
+# %% [markdown]
+# ## Two dictionaries as wholes
+# Some scores look for the best partners themselves. *Permutation Procrustes* and *soft matching* are distances between
+# activations after the best matching. *MMCS* is the mean largest cosine between decoder rows, *PW-MCC* the mean cosine
+# of the best one-to-one pairs; *fitted* means after an orthogonal map that was fitted on the other half of the optimal
+# pairs. *IMD* compares the neighbour graphs of the rows without any pairing. *Clusters* are the connected components
+# when every feature points at its best partner. Features that mutual pairs leave out are matched once more.
+#
+# Shuffling features changes none of these scores, so that each null breaks something else, which the table names. As a
+# ceiling stands another SAE of A's model, which differs in its seed only, where the profile has one.
+
+# %%
+others = {"another SAE of A": one_to_one.another_seed(run, primary.pair[0]), "primary": primary.pair[1]}
+dictionaries = {}
+for label, other in others.items():
+    if other:
+        beside = pipeline.correlated(a, pipeline.features(run, other), candidates)
+        same = label != "primary"
+        dictionaries[label] = one_to_one.compare(beside, one_space=same, m=null_draws, seed=seed)
+
+# %%
+parts = [one_to_one.table(scores).assign(pair=label) for label, scores in dictionaries.items()]
+as_wholes = pd.concat(parts)[["pair", "score", "n", "observed", "null", "null SD", "p", "null is"]]
+out.table("dictionaries", as_wholes, tables.formats(as_wholes) | {"p": "{:.2f}"})
+out.number("null draws", null_draws, "{:d}")
+tested = as_wholes[(as_wholes.pair == "primary") & as_wholes.p.notna()]
+beyond = set(tested.score[tested.p <= 1 / (null_draws + 1)])
+out.text("dictionaries beyond", tables.among(list(tested.score), beyond))
+as_wholes
 
 # %% [markdown]
 # ## Save

@@ -39,13 +39,6 @@ def test_every_section_is_part_of_the_paper():
     assert all(rf"generated/\profile/{notebook}" in told for notebook in params.notebooks())
 
 
-def test_every_macro_is_written_by_a_notebook():
-    generated = report.GENERATED / "demo"
-    defined = macros("\n".join(file.read_text("utf-8") for file in generated.glob("*.tex")))
-    optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", WHOLE))
-    assert macros(WHOLE) - optional <= defined
-
-
 def reported(notebook: str) -> list[str]:
     """A pattern for the macros of every `out.number`, `out.text` and `out.table` of a notebook."""
     found = []
@@ -56,6 +49,16 @@ def reported(notebook: str) -> list[str]:
             table = "Table" if node.func.attr == "table" else ""
             found.append((camel(notebook) + table + camel(name)).replace("Variable", "[A-Za-z]+"))
     return found
+
+
+def test_every_macro_is_written_by_a_notebook():
+    """By its saved results; where these are older than the notebook, by what the notebook will write."""
+    old = report.stale(profiles.load("demo"))
+    saved = [file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex") if file.stem not in old]
+    coming = [name for notebook in old for name in reported(notebook)]
+    optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", WHOLE))
+    missing = macros(WHOLE) - optional - macros("\n".join(saved))
+    assert {macro for macro in missing if not any(re.fullmatch(name, macro) for name in coming)} == set()
 
 
 @pytest.mark.parametrize("notebook", params.notebooks())

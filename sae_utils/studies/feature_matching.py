@@ -1,12 +1,13 @@
-"""Who has a counterpart on the other side, how stable the choice is, and what chance would give.
+"""How many features have a counterpart on the other side, how stable their partners are, and what chance would give.
 
-In: sparse codes of two sides at the same tokens, pairs chosen elsewhere, documents. Out: the share of features with a
-counterpart as a curve over the threshold; correlations of what does not belong together; agreement of two matchings.
+In: codes of two sides at the same tokens, pairs chosen on other documents, the document of every token. Out: the share
+of features with a counterpart by threshold; correlations at permuted tokens; the agreement of two matchings.
 Never: a choice of pairs; a correlation on the documents that chose them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,14 +23,14 @@ from sae_utils.significance import Result
 
 
 class Curve(NamedTuple):
-    """Share of features with a counterpart; every array (thresholds,)."""
+    """Share of features with a counterpart; every array is (thresholds,)."""
 
-    threshold: NDArray[np.float64]  # r0: from this held-out correlation on, a partner is a counterpart
-    share: NDArray[np.float64]  # of the pairs that can be judged, those with r >= r0
-    low: NDArray[np.float64]  # 95% interval over documents, the pairs being fixed
+    threshold: NDArray[np.float64]  # a partner with at least this held-out correlation is a counterpart
+    share: NDArray[np.float64]  # of the pairs that can be judged
+    low: NDArray[np.float64]  # 95% interval over documents, for fixed pairs
     high: NDArray[np.float64]
-    judged: int  # pairs of which both features fire among the judging tokens
-    unjudged: int  # the others, of which nothing is known: they are in no share
+    judged: int  # pairs of which both features fire on the judging tokens
+    unjudged: int  # the other pairs, which no share counts
     documents: int
     groups: int  # of documents, left out one after another
 
@@ -37,14 +38,14 @@ class Curve(NamedTuple):
 def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike, thresholds: ArrayLike) -> Curve:
     """Share of the ``pairs`` whose correlation on ``rows`` reaches each threshold, with an interval over documents.
 
-    ``pairs`` hold one pair a feature of the side that chooses (``matching.many_to_one``). ``document`` (tokens,);
-    ``rows`` are positions or a mask of the judging tokens. The interval is a jackknife over ``inference.GROUPS`` groups
-    of whole documents with nearly as many tokens (fewer documents: one each), Student's t with groups - 1 degrees of
-    freedom, one pair wider, since near 0 and 1 no group may change a share, and cut there. A pair of which a feature
-    does not fire on the tokens that are kept is left out of that share; it is not taken for one without a counterpart.
-    The interval held the expected share in 95% to 100% of 300 repeats: rare features in few documents, detectors of the
-    words of a Zipf text, noisy copies in 3 to 15 documents. Raises ValueError where no pair can be judged, or below 3
-    documents.
+    ``pairs`` hold one pair for each feature of the side that chooses (``matching.many_to_one``). ``document``
+    (tokens,); ``rows`` are positions or a mask of the judging tokens.
+    The interval is a jackknife over ``inference.GROUPS`` groups of whole documents with nearly equal numbers of tokens.
+    It uses Student's t with groups - 1 degrees of freedom, is wider by one pair (near 0 and 1 the share may be the same
+    in all groups), and is cut at 0 and 1. A pair of which a feature does not fire on the tokens that are kept does not
+    enter that share. The interval held the expected share in 95% to 100% of 300 repeats (rare features in few
+    documents, detectors of the words of a Zipf text, noisy copies in 3 to 15 documents).
+    Raises ValueError where no pair can be judged, or below 3 documents.
     """
     r0, home = arrays.numbers(thresholds, "thresholds", 1).astype(np.float64), arrays.numbers(document, "document", 1)
     at = arrays.positions(rows, len(home), "rows", "token", masks=True)
@@ -53,21 +54,31 @@ def curve(a: Codes, b: Codes, pairs: Pairs, document: ArrayLike, rows: ArrayLike
         return reached(correlate.pairs(a, b, pairs.a, pairs.b, rows=at[kept]), r0)
 
     documents = len(np.unique(home[at]))
-    known = int(np.isfinite(correlate.pairs(a, b, pairs.a, pairs.b, rows=at)).sum())
-    if documents < 3 or not known:
-        told = f"{documents} documents judge {len(pairs.a)} pairs, of which {known} fire there"
-        raise ValueError(f"{told}: give at least 3 documents and a pair")
+    judged = int(np.isfinite(correlate.pairs(a, b, pairs.a, pairs.b, rows=at)).sum())
+    if documents < 3 or not judged:
+        counts = f"{documents} documents judge {len(pairs.a)} pairs, of which {judged} fire there"
+        raise ValueError(f"{counts}: give at least 3 documents and a pair")
     found = inference.jackknife(share, inference.grouped(home[at]))
-    low, high = np.clip([found.low - 1 / known, found.high + 1 / known], 0, 1)
-    return Curve(r0, found.estimate, low, high, known, len(pairs.a) - known, documents, found.units)
+    low, high = np.clip([found.low - 1 / judged, found.high + 1 / judged], 0, 1)
+    return Curve(r0, found.estimate, low, high, judged, len(pairs.a) - judged, documents, found.units)
+
+
+def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share (..., thresholds) of the pairs that can be judged whose ``r`` (..., pairs) reaches each threshold."""
+    values = np.asarray(r)
+    finite = values[..., np.isfinite(values).reshape(-1, values.shape[-1]).all(axis=0)]
+    return np.stack([(finite >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
+
+
+# --- chance
 
 
 def documents_permuted(document: ArrayLike) -> Null:
-    """Whole documents in another order: what follows what within them stays, what they are about no longer agrees.
+    """The null that puts whole documents in another order: the order of tokens within a document stays.
 
-    Alone it takes for a relation that both features prefer documents of one topic; see ``both_nulls``.
-    ``document`` (tokens,) int, nondecreasing. Its draws are for ``rows_b`` of ``correlation``: documents differ in
-    length, so that a document of b falls on parts of documents of a.
+    On its own it rejects where both features prefer documents of one topic; see ``both_nulls``.
+    ``document`` (tokens,) int, nondecreasing. Its draws are for ``rows_b`` of ``correlate.features``: documents differ
+    in length, so that a document of b meets parts of documents of a.
     """
     home = np.asarray(document)
     starts = np.flatnonzero(np.diff(home, prepend=home[0] - 1))
@@ -89,12 +100,12 @@ def documents_permuted(document: ArrayLike) -> Null:
 
 
 def both_nulls(document: ArrayLike) -> tuple[Null, Null]:
-    """The nulls that a correlation at the same tokens must exceed together: documents permuted, tokens within them.
+    """Two nulls that a correlation at the same tokens must exceed: documents permuted, and tokens within documents.
 
-    Either breaks a dependence that is no relation of two features, and so rejects too often where there is one: of
-    features that share but a topic, documents permuted rejects .90 at .05; of features that fire in runs, tokens within
-    documents .25. ``conjunction`` rejects .04 and .03 of these; of features with both at once .09 (20 worlds of 40
-    pairs each). ``document`` (tokens,) int, nondecreasing.
+    Each breaks a dependence that is no relation of two features, and rejects too often where there is one. Documents
+    permuted rejects .90 at .05 for features that share only a topic, tokens within documents .25 for features that fire
+    in runs. ``conjunction`` rejects .04 and .03 of these, and .09 of features with both (20 worlds of 40 pairs each).
+    ``document`` (tokens,) int, nondecreasing.
     """
     return documents_permuted(document), nulls.within_documents(np.asarray(document))
 
@@ -111,7 +122,7 @@ def conjunction(observed: ArrayLike, drawn: ArrayLike) -> NDArray[np.float64]:
 
 
 class Maxima(NamedTuple):
-    """The largest correlations of every feature with a side that does not belong to it."""
+    """The largest correlations of every feature with the other side at permuted tokens."""
 
     a: NDArray[np.float32]  # (m, features_a) with any feature of b; NaN where not live
     b: NDArray[np.float32]  # (m, features_b) with any feature of a
@@ -121,14 +132,12 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
     """Largest correlations of every feature when the tokens of b are permuted ``m`` times, both ways.
 
     ``rows``: positions of the tokens (n,); ``null``: of these n tokens (``documents_permuted``,
-    ``nulls.within_documents``). A maximum over many candidates is above 0 by chance, the more so the rarer a feature.
+    ``nulls.within_documents``). A maximum over many candidates exceeds 0 by chance, more so for rare features.
     """
-    at, generator = np.asarray(rows), np.random.default_rng(seed)
     of_a, of_b = np.empty((m, a.shape[1]), np.float32), np.empty((m, b.shape[1]), np.float32)
-    one, two = _prepared(a, b, at, null)
-    for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
-        moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
-        found = correlate.features(one, moved, k=1, threads=threads)
+    one, two = _prepared(a, b, np.asarray(rows))
+    for s, permuted_b in enumerate(permuted(two, null, m, np.random.default_rng(seed))):
+        found = correlate.features(one, permuted_b, k=1, threads=threads)
         of_a[s], of_b[s] = found.a_to_b.r[:, 0], found.b_to_a.r[:, 0]
     return Maxima(of_a, of_b)
 
@@ -136,40 +145,41 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
 def unrelated(
     a: Codes, b: Codes, pairs: Pairs, rows: ArrayLike, document: ArrayLike, *, m: int, seed: int
 ) -> NDArray[np.float32]:
-    """Correlations (2, m, pairs) of given pairs when the tokens of b are permuted: what a held-out r is by chance.
+    """Correlations (2, m, pairs) of given pairs when the tokens of b are permuted: the held-out r that chance gives.
 
     ``rows``: positions or a mask of the tokens; ``document`` of all tokens. ``m`` draws of each of ``both_nulls``.
     """
     home, generator = arrays.numbers(document, "document", 1), np.random.default_rng(seed)
     at = arrays.positions(rows, len(home), "rows", "token", masks=True)
-    both = both_nulls(home[at])
-    drawn = np.empty((len(both), m, len(pairs.a)), np.float32)
-    one, two = _prepared(a, b, at, *both)
-    for null, out in zip(both, drawn, strict=True):
-        for s in tqdm(range(m), desc=null.name, leave=False, disable=None):
-            moved = two._replace(at=at[null.draw(generator, 1, len(at))[0]])
-            out[s] = correlate.pairs(one, moved, pairs.a, pairs.b)
-    return drawn
+    one, two = _prepared(a, b, at)
+    drawn = [
+        [correlate.pairs(one, permuted_b, pairs.a, pairs.b) for permuted_b in permuted(two, null, m, generator)]
+        for null in both_nulls(home[at])
+    ]
+    return np.array(drawn, np.float32).reshape(2, m, len(pairs.a))
 
 
-def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
-    """Share (..., thresholds) of the pairs that can be judged whose ``r`` (..., pairs) reaches each threshold."""
-    values = np.asarray(r)
-    known = values[..., np.isfinite(values).reshape(-1, values.shape[-1]).all(axis=0)]
-    return np.stack([(known >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
+def permuted(side: Side, null: Null, m: int, generator: np.random.Generator) -> Iterator[Side]:
+    """A prepared side with its tokens in ``m`` orders drawn from a null; its moments are the same in all of them.
+
+    Raises ValueError for a null that repeats tokens.
+    """
+    if not null.permutes:
+        raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
+    for _ in tqdm(range(m), desc=null.name, leave=False, disable=None):
+        yield side._replace(at=side.at[null.draw(generator, 1, len(side.at))[0]])
 
 
-def _prepared(a: Codes, b: Codes, at: NDArray[np.int64], *rules: Null) -> tuple[Side, Side]:
-    """Both sides on the tokens at hand; their moments are those of every draw, since it only puts tokens in order."""
-    for null in rules:
-        if not null.permutes:
-            raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
+def _prepared(a: Codes, b: Codes, at: NDArray[np.int64]) -> tuple[Side, Side]:
     at, _ = sides.tokens(a, b, at, None)
     return sides.prepare(a, at, "a"), sides.prepare(b, at, "b")
 
 
+# --- stability
+
+
 def document_halves(document: ArrayLike, rows: ArrayLike, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of ``rows`` (positions) in two random halves of their documents."""
+    """The positions ``rows`` in two parts, each of a random half of their documents."""
     at = np.asarray(rows)
     labels, number = np.unique(np.asarray(document)[at], return_inverse=True)
     first = np.random.default_rng(seed).permutation(len(labels))[number] < len(labels) // 2
@@ -179,8 +189,9 @@ def document_halves(document: ArrayLike, rows: ArrayLike, *, seed: int) -> tuple
 def agreement(first: Pairs, second: Pairs, chooser: Literal["a", "b"], *, m: int, seed: int) -> Result:
     """Share of features of ``chooser`` that have the same partner in two matchings, against shuffled partners.
 
-    Counted are the features that both matchings pair, each once in either. Shuffling the partners of the second keeps
-    its hubs: where all choose one feature, they agree by chance. Raises ValueError where no feature is in both.
+    Only features that both matchings pair are counted. Shuffling the partners of the second matching keeps its hubs:
+    where all features choose one partner, they agree by chance. Raises ValueError where no feature is in both, or where
+    a feature of ``chooser`` has several partners.
     """
     (own, partner), (own_too, partner_too) = (
         (pairs.a, pairs.b) if chooser == "a" else (pairs.b, pairs.a) for pairs in (first, second)
