@@ -272,20 +272,10 @@ colors = dict(zip(matchings, (report.PAIRED, "C1"), strict=True))
 every = {how: subspaces.all_pairs(both.found, how, pairing["least_r"]) for how in matchings}
 pool = {how: subspaces.pairs_about(p, live[name_a], live[name_b], sides="both") for how, p in every.items()}
 rows = a.decoder, b.decoder
-power = {
-    how: subspaces.power(
-        p,
-        *rows,
-        primary.measure,
-        power_curve["sizes"],
-        neighbours=scoring["neighbours"],
-        trials=power_curve["trials"],
-        m=power_curve["draws"],
-        level=level,
-        seed=seed,
-    )
-    for how, p in pool.items()
-}
+scored_by = list(dict.fromkeys([primary.measure, *scoring["measures"]]))
+scorer = subspaces.Scoring(*rows, scored_by, scoring["neighbours"], pool["one-to-one"])
+curve = {"trials": power_curve["trials"], "m": power_curve["draws"], "seed": seed}
+power = {how: subspaces.power(p, scorer, power_curve["sizes"], **curve) for how, p in pool.items()}
 fewest = {how: subspaces.fewest_pairs(power_curve["sizes"], x, power_curve["wanted"]) for how, x in power.items()}
 
 # %%
@@ -398,24 +388,16 @@ part_of = {
     (name, union): subspaces.main_part(found[name], [listed[part] for part in unions[union]], about[name, union])
     for name, union in product([*layers["b"], name_b], unions)
 }
-scored_by = list(dict.fromkeys([primary.measure, *scoring["measures"]]))
-held_to = {"measures": scored_by, "neighbours": scoring["neighbours"], "m": draws["permutations"]}
+m = draws["permutations"]
 
 # %%
 tested = {
-    key: subspaces.arrangement(x, *rows, pool=pool["one-to-one"], seed=[seed, number], **held_to)
+    key: subspaces.arrangement(x, scorer, m=m, seed=[seed, number])
     for number, (key, x) in enumerate(subspace.items())
     if subspaces.enough(x, fewest[key[2]])
 }
 within_parts = {
-    key: subspaces.arrangement(
-        subspace[key],
-        *rows,
-        pool=pool["one-to-one"],
-        part=part_of[name_b, key[0]],
-        seed=[seed, 7, number],
-        **held_to,
-    )
+    key: subspaces.arrangement(subspace[key], scorer, m=m, seed=[seed, 7, number], part=part_of[name_b, key[0]])
     for number, key in enumerate(tested)
     if key[0] in unions
 }
@@ -547,13 +529,7 @@ others = {
     (concept, how): named[how].without(subspace[concept, shown_way, how]) for concept, how in product(whole, matchings)
 }
 beside = {
-    (key, name): subspaces.random_subsets(
-        len(subspace[key].a),
-        drawn_from,
-        *rows,
-        seed=[seed, 1, number, which],
-        **held_to,
-    )
+    (key, name): subspaces.random_subsets(len(subspace[key]), drawn_from, scorer, m=m, seed=[seed, 1, number, which])
     for number, key in enumerate(main_keys)
     for which, (name, drawn_from) in enumerate(
         (("random pairs", pool[key[2]]), ("other concepts", others[key[0], key[2]]))
@@ -576,9 +552,7 @@ lists_drawn = {
     for number, key in enumerate(main_keys)
 }
 held_against = {
-    key: placebos.test(subspace[key], x, *rows, scored_by, pool["one-to-one"], neighbours=scoring["neighbours"])
-    for key, x in lists_drawn.items()
-    if x.distance <= placebos.TOO_FAR
+    key: placebos.test(subspace[key], x, scorer) for key, x in lists_drawn.items() if x.distance <= placebos.TOO_FAR
 }
 
 # %%
@@ -653,10 +627,13 @@ cells = {
     for paired in [subspaces.all_pairs(correlated.found, how, pairing["least_r"])]
     for concept in whole
 }
-decoders = {name: x.decoder for name, x in features.items()}
-pools = {
-    (x, y): subspaces.pairs_about(
-        subspaces.all_pairs(correlated.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
+layer_scorer = {
+    (x, y): scorer._replace(
+        rows_a=features[x].decoder,
+        rows_b=features[y].decoder,
+        pool=subspaces.pairs_about(
+            subspaces.all_pairs(correlated.found, "one-to-one", pairing["least_r"]), live[x], live[y], sides="both"
+        ),
     )
     for (x, y), correlated in layer_pairs.items()
 }
@@ -664,21 +641,11 @@ enough_pairs = {key: pairs for key, pairs in cells.items() if subspaces.enough(p
 
 # %%
 by_layer = {
-    key: subspaces.arrangement(
-        pairs, decoders[key[2]], decoders[key[3]], pool=pools[key[2:]], seed=[seed, 2, number], **held_to
-    )
+    key: subspaces.arrangement(pairs, layer_scorer[key[2:]], m=m, seed=[seed, 2, number])
     for number, (key, pairs) in enumerate(enough_pairs.items())
 }
 within_layer = {
-    key: subspaces.arrangement(
-        pairs,
-        decoders[key[2]],
-        decoders[key[3]],
-        pool=pools[key[2:]],
-        part=part_of[key[3], key[0]],
-        seed=[seed, 8, number],
-        **held_to,
-    )
+    key: subspaces.arrangement(pairs, layer_scorer[key[2:]], m=m, seed=[seed, 8, number], part=part_of[key[3], key[0]])
     for number, (key, pairs) in enumerate(enough_pairs.items())
     if key[0] in unions
 }
@@ -764,7 +731,7 @@ keyword_subspace = {
     for x, y in keyword_pairs
 }
 keyword_tested = {
-    key: subspaces.arrangement(x, *rows, seed=[seed, 9, number], **held_to)[primary.measure]
+    key: subspaces.arrangement(x, scorer._replace(pool=None), m=m, seed=[seed, 9, number])[primary.measure]
     for number, (key, x) in enumerate(keyword_subspace.items())
     if subspaces.enough(x, fewest["one-to-one"])
 }

@@ -73,7 +73,7 @@ def test_a_placebo_is_all_that_its_words_choose(world):
     for seed in range(12):
         order = np.random.default_rng(seed).permutation(WORDS)
         sizes = [len(chosen(order[:length]).a) for length in range(1, WORDS)]
-        cut = placebos._cut(order, 7, found, (LIVE, LIVE), RULE, way)
+        cut = placebos._cut(order, 7, WORDS, lambda listed: chosen(np.flatnonzero(listed)))
         assert (cut is not None) == (7 in sizes)
         if cut is not None:
             words = order[: sizes.index(7) + 1]
@@ -126,7 +126,7 @@ def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
         chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
         made = placebos.draw(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
         measures = ["rsa_spearman", "cka_debiased", "mutual_knn"]
-        scores = placebos.test(chosen, made, a, b, measures, every, neighbours=3)
+        scores = placebos.test(chosen, made, subspaces.Scoring(a, b, measures, 3, every))
         p.append([x.p for x in scores.values()])
     rejected = (np.array(p) <= 0.1 + 1e-9).mean(axis=0)
     assert (rejected <= binom.ppf(0.995, 50, 0.1) / 50).all()
@@ -140,16 +140,16 @@ def test_scores_against_placebos(world):
     a = rng.standard_normal((FEATURES, 8))
     same = np.hstack([a, 0.5 * rng.standard_normal((FEATURES, 3))])
     every = Pairs.of(np.arange(90), np.arange(90), np.ones(90), 90, 90)
-    apart = np.where(np.isin(np.arange(90), pairs.b)[:, None], same, rng.standard_normal(same.shape))
-    settings = {"pool": every, "neighbours": 3}
-    special = placebos.test(pairs, made, a, apart, ["rsa_pearson"], **settings)
-    common = placebos.test(pairs, made, a, same, ["rsa_pearson"], **settings)
+    own = np.where(np.isin(np.arange(90), pairs.b)[:, None], same, rng.standard_normal(same.shape))
+    scoring = subspaces.Scoring(a, same, ["rsa_pearson"], 3, every)
+    special = placebos.test(pairs, made, scoring._replace(rows_b=own))
+    common = placebos.test(pairs, made, scoring)
     assert set(special) == {"rsa_pearson", "procrustes_outside"}
     assert special["rsa_pearson"].p == 0.01 and special["rsa_pearson"].m == 99
     assert special["rsa_pearson"].null_mean < 0.2 and common["rsa_pearson"].null_mean > 0.9
     assert common["procrustes_outside"].null_mean > 0.8
     with pytest.raises(ValueError, match=r"0 of \d+ placebo lists"):
-        placebos.test(pairs, made._replace(a=made.a[:0], b=made.b[:0]), a, same, ["rsa_pearson"], **settings)
+        placebos.test(pairs, made._replace(a=made.a[:0], b=made.b[:0]), scoring)
 
 
 # --- random orders of words

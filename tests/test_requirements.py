@@ -78,7 +78,7 @@ EDITS = [
     ((NEURONS, "partners", "candidate"), 4, r"partners\.candidate: unknown key; did you mean `candidates`"),
     ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((NEURONS, "near"), 1.5, r"near: .*less than or equal to 1, found 1\.5"),
-    ((CONCEPTS, "unions"), {"all": ["people", "creatuers"]}, r"unions\.all: no concept is called 'creatuers'"),
+    ((CONCEPTS, "unions"), {"all": ["people", "creatuers"]}, r"unions\.all\.1: no concept is called 'creatuers'"),
     ((CONCEPTS, "rules"), [{"kind": "top", "top": 50, "least": 1}], r"rules\.0\.top: 50 of the 10 tokens"),
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
     ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
@@ -236,18 +236,16 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
     results += significance.test(a, b, battery.chosen(), m=19).values()
     chosen = one
-    held_to = {"measures": [name], "neighbours": 3, "m": 19, "seed": 0}
-    results += [
-        subspaces.arrangement(chosen, a, b, **held_to)[name],
-        subspaces.arrangement(chosen, a, b, pool=chosen, part=np.arange(40) // 20, **held_to)[name],
-    ]
-    assert np.isfinite(subspaces.random_subsets(15, chosen, a, b, **held_to)[name].mean)
+    scoring = subspaces.Scoring(a, b, [name], 3, chosen)
+    for part in (None, np.arange(40) // 20):
+        results.append(subspaces.arrangement(chosen, scoring, m=19, seed=0, part=part)[name])
+    assert np.isfinite(subspaces.random_subsets(15, chosen, scoring, m=19, seed=0)[name].mean)
     for found in results:
         assert np.isfinite([found.observed, found.null_mean, found.p, found.excess]).all(), found
     assert significance.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
     interval = matched.excess_interval((a, b), name, 6)
     assert interval.low < interval.estimate < interval.high and interval.estimate > 0.3
-    power = subspaces.power(chosen, a, b, name, [5, 20], neighbours=3, trials=3, m=19, level=0.05, seed=0)
+    power = subspaces.power(chosen, scoring, [5, 20], trials=3, m=19, seed=0)
     assert np.isfinite(power).all()
     few = significance.test(a[:10], b[:10], [name], m=19)  # 04 tests sets of ten pairs too
     family = inference.maximum_of_z({"few": few, "many": significance.test(a, b, [name], m=19)})

@@ -36,7 +36,7 @@ def found():
 # --- ways
 
 
-def test_everything_is_the_matching_above_the_threshold(found):
+def test_all_pairs_are_the_matching_above_the_threshold(found):
     one, many = (subspaces.all_pairs(found, how, 0.1) for how in ("one-to-one", "many-to-one"))
     whole = matching.many_to_one(found)
     assert min(one.r.min(), many.r.min()) >= 0.1 and len(many.a) == (whole.r >= 0.1).sum() < len(whole.a)
@@ -109,7 +109,7 @@ def test_no_feature_no_pair(found):
         assert len(subspaces.pairs_about(pairs, none, none[:24], sides="either").a) == 0
 
 
-def test_recovered_by_hand():
+def test_precision_and_recall_of_pairs_by_hand():
     pairs = chosen([0, 2, 4, 5], [1, 1, 3, 4])
     a, b = np.isin(np.arange(6), [0, 2, 3, 5]), np.isin(np.arange(6), [1, 3])
     assert subspaces.pair_recovery(pairs, a, b) == (4, 0.5, 0.75)
@@ -122,7 +122,7 @@ def test_enough_pairs_and_partners():
     assert not subspaces.enough(chosen(np.arange(20), np.arange(20) // 4), 12)
 
 
-def test_alone_is_about_no_other_keyword():
+def test_features_about_two_keywords_are_about_neither_only():
     about = {"she": np.array([1, 1, 0, 0], bool), "he": np.array([0, 1, 1, 0], bool)}
     assert subspaces.only_about(about, "she").tolist() == [True, False, False, False]
     assert subspaces.only_about({"she": about["she"]}, "she").tolist() == about["she"].tolist()
@@ -131,11 +131,15 @@ def test_alone_is_about_no_other_keyword():
 # --- tests
 
 
+def arranged(pairs, a, b, names=("rsa_pearson",), *, m=99, seed=0, pool=None, part=None):
+    return subspaces.arrangement(pairs, subspaces.Scoring(a, b, names, 5, pool), m=m, seed=seed, part=part)
+
+
 def test_shuffled_pairings_are_those_of_significance():
     a, b = copies(1.0)
     at = np.random.default_rng(3).permutation(N)[:25]
     names = ["rsa_spearman", "rsa_pearson", "cka_debiased", "mutual_knn"]
-    ours = subspaces.arrangement(chosen(at), a, b, names, neighbours=5, m=300, seed=1)
+    ours = arranged(chosen(at), a, b, names, m=300, seed=1)
     known = [measures.measure(n, k=5) if n == "mutual_knn" else measures.measure(n) for n in names]
     theirs = significance.test(a[at], b[at], known, m=300, seed=1)
     for name, other in zip(names, theirs.values(), strict=True):
@@ -145,44 +149,44 @@ def test_shuffled_pairings_are_those_of_significance():
         assert ours[name].p == pytest.approx(other.p, abs=0.01) and ours[name].null == "shuffled pairing"
 
 
-def test_shared_partners_are_given_away_together():
+def test_pairs_that_share_a_partner_get_another_one_together():
     a, b = copies(1.0)
     many = Pairs.of(np.arange(30), np.arange(30) // 3, np.ones(30), N, N)
-    ours = subspaces.arrangement(many, a, b, ["rsa_spearman"], neighbours=5, m=300, seed=1)["rsa_spearman"]
+    ours = arranged(many, a, b, ["rsa_spearman"], m=300, seed=1)["rsa_spearman"]
     pairs = matching.Pairs(many.a, many.b, many.r, np.zeros(N), np.zeros(N))
     theirs = significance.test_pairs(pairs, a, b, "rsa_spearman", m=300, seed=1)
     assert ours.null == theirs.null == "reassigned among groups"
     assert (ours.observed, ours.null_mean) == pytest.approx((theirs.observed, theirs.null_mean), abs=0.02)
 
 
-def test_random_pairings_are_found_as_often_as_promised():
-    """40 pairings that mean nothing: p <= 0.1 about four times."""
+def test_random_pairings_reject_at_the_nominal_rate():
+    """Of 40 random pairings about four have p <= 0.1."""
     p = []
     for seed in range(40):
         a, b = copies(0.5, seed)
         wrong = chosen(np.arange(20), np.random.default_rng(seed).permutation(20))
-        p.append(subspaces.arrangement(wrong, a, b, ["rsa_pearson"], neighbours=5, m=99, seed=seed)["rsa_pearson"].p)
+        p.append(arranged(wrong, a, b, seed=seed)["rsa_pearson"].p)
     assert sum(x <= 0.1 for x in p) <= 9 and np.mean(p) == pytest.approx(0.5, abs=0.15)
 
 
 def test_random_subsets_are_a_baseline():
-    """Twelve pairs that are copies score more than as many of all pairs do."""
+    """Twelve pairs that are copies score more than twelve random pairs."""
     a, b = copies(3.0)
     b[:12] = copies(0.0)[1][:12]  # the first twelve pairs are copies, the others hardly
-    pool, test = chosen(np.arange(N)), {"neighbours": 5, "m": 199, "seed": 0}
-    found = subspaces.random_subsets(12, pool, a, b, ["rsa_pearson"], **test)["rsa_pearson"]
+    pool, scoring = chosen(np.arange(N)), subspaces.Scoring(a, b, ["rsa_pearson"], 5)
+    found = subspaces.random_subsets(12, pool, scoring, m=199, seed=0)["rsa_pearson"]
     assert found.mean == pytest.approx(found.draws.mean()) and len(found.draws) == 199
     special, worse = (measures.rsa(a[at : at + 12], b[at : at + 12]) for at in (0, 20))
     assert special > np.quantile(found.draws, 0.98) and worse < np.quantile(found.draws, 0.7)
     with pytest.raises(ValueError, match="40 pairs to draw 41"):
-        subspaces.random_subsets(41, pool, a, b, ["rsa_pearson"], **test)
+        subspaces.random_subsets(41, pool, scoring, m=199, seed=0)
 
 
 # --- unions
 
 
-def apart(seed: int, inside: float, n: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two parts that lie apart on either side; within them b is a copy of a at noise `inside`. Rows, part of each."""
+def two_parts(seed: int, inside: float, n: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of two parts that lie apart on both sides, and the part of each; within a part b is a copy with noise."""
     a, b = copies(inside, seed, n)
     part = np.arange(n) % 2
     a[part == 1, 0] += 8
@@ -190,7 +194,7 @@ def apart(seed: int, inside: float, n: int = 24) -> tuple[np.ndarray, np.ndarray
     return a, b, part
 
 
-def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
+def test_the_main_part_has_most_of_the_activation():
     mass = sparse.csr_array(np.array([[3.0, 0, 1], [0, 2, 0], [0, 1, 2]]))  # (words, features)
     found = concepts.Evidence(("x", "y", "z"), np.zeros((3, 1), np.int32), mass, np.ones(3), np.ones(3), np.ones(3))
     masks = [np.array([True, False, False]), np.array([False, True, True])]
@@ -200,13 +204,13 @@ def test_the_part_of_a_feature_is_that_of_most_of_its_activation():
 
 @pytest.mark.parametrize("many", [False, True], ids=["one-to-one", "many-to-one"])
 def test_partners_change_places_within_their_part(many, monkeypatch):
-    a, b, part = apart(0, 1.0)
+    a, b, part = two_parts(0, 1.0)
     pairs = Pairs.of(np.arange(24), np.arange(24) // 2 if many else np.arange(24), np.ones(24), N, N)
     seen = []
     monkeypatch.setattr(
         subspaces, "of_subsets", lambda x, y, i, j, *rest, **more: seen.append(j) or {"s": np.arange(len(j))}
     )
-    subspaces.arrangement(pairs, a, b, ["s"], neighbours=5, m=50, seed=0, part=part)
+    arranged(pairs, a, b, ["s"], m=50, part=part)
     assert (seen[0][0] == pairs.b).all()
     moved = seen[0][1:]
     assert moved.shape == (50, 24) and len(np.unique(moved, axis=0)) > 40
@@ -216,71 +220,68 @@ def test_partners_change_places_within_their_part(many, monkeypatch):
 
 
 def test_parts_that_lie_apart_are_in_the_null_of_a_union():
-    """What only the parts have in common is found by a shuffled pairing, and about never by one within them."""
-    whole, within = [], []
+    """A shuffle within the parts does not reject where the parts alone are alike, as a full shuffle does."""
+    full, within = [], []
     for seed in range(20):
-        a, b, part = apart(seed, 1.0)
-        b[part == 0], b[part == 1] = b[part == 0][::-1], b[part == 1][::-1]  # wrong partners, right parts
-        settings = {"neighbours": 5, "m": 99, "seed": seed}
-        whole.append(subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"].p)
-        of = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
-        within.append(of.p)
-    assert max(whole) < 0.05 and sum(p < 0.05 for p in within) <= 4 and np.mean(within) > 0.3
-    a, b, part = apart(0, 0.2)
-    found = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], part=part, **settings)["rsa_pearson"]
+        a, b, part = two_parts(seed, 1.0)
+        b[part == 0], b[part == 1] = b[part == 0][::-1], b[part == 1][::-1]  # wrong partners in the right part
+        full.append(arranged(chosen(np.arange(24)), a, b, seed=seed)["rsa_pearson"].p)
+        within.append(arranged(chosen(np.arange(24)), a, b, seed=seed, part=part)["rsa_pearson"].p)
+    assert max(full) < 0.05 and sum(p < 0.05 for p in within) <= 4 and np.mean(within) > 0.3
+    a, b, part = two_parts(0, 0.2)
+    found = arranged(chosen(np.arange(24)), a, b, seed=19, part=part)["rsa_pearson"]
     assert found.p == 0.01 and found.null == "shuffled within the parts" and found.movable == 1
 
 
 def test_pairs_that_cannot_move_within_their_part_are_counted():
-    a, b, _ = apart(0, 1.0)
-    part = np.where(np.arange(24) < 18, np.arange(24), 30)  # six share a part, the others are alone
-    settings = {"neighbours": 5, "m": 19, "seed": 0, "part": part}
-    found = subspaces.arrangement(chosen(np.arange(24)), a, b, ["rsa_pearson"], **settings)["rsa_pearson"]
+    a, b, _ = two_parts(0, 1.0)
+    part = np.where(np.arange(24) < 18, np.arange(24), 30)  # six share a part, each of the others has its own
+    found = arranged(chosen(np.arange(24)), a, b, m=19, part=part)["rsa_pearson"]
     assert found.movable == 0.25 and found.undetermined
 
 
-# --- the rotation from outside
+# --- the rotation from other pairs
 
 
-def test_a_common_rotation_aligns_what_it_was_not_fitted_on():
+def test_a_common_rotation_aligns_pairs_on_which_it_was_not_fitted():
     a, b = copies(0.0)
     inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
-    settings = {"neighbours": 5, "m": 99, "seed": 0, "pool": pool}
-    exact = subspaces.arrangement(inside, a, b, ["rsa_pearson"], **settings)
+    exact = arranged(inside, a, b, pool=pool)
     assert exact[subspaces.OUTSIDE].observed == pytest.approx(1, abs=1e-5)
     assert exact[subspaces.OUTSIDE].p == 0.01 and exact[subspaces.OUTSIDE].n == 10
-    alone = subspaces.arrangement(inside, a, b, ["rsa_pearson"], **settings | {"pool": None})
-    assert list(alone) == ["rsa_pearson"] and (alone["rsa_pearson"].draws == exact["rsa_pearson"].draws).all()
+    without = arranged(inside, a, b)
+    assert list(without) == ["rsa_pearson"] and (without["rsa_pearson"].draws == exact["rsa_pearson"].draws).all()
     b[:10] = -b[:10]  # another rotation inside than outside
-    assert subspaces.arrangement(inside, a, b, [], **settings)[subspaces.OUTSIDE].observed < 0
+    assert arranged(inside, a, b, [], pool=pool)[subspaces.OUTSIDE].observed < 0
 
 
-def test_the_rotation_sees_no_pair_of_the_subspace():
+def test_the_rotation_is_fitted_on_no_pair_of_the_subspace():
     a, b = copies(0.5)
     inside, pool = chosen(np.arange(10)), chosen(np.arange(N))
-    before = subspaces.rotated_cosine(inside.a[None], inside.b[None], pool, a, b)
+    found = subspaces.rotated_cosine(inside.a[None], inside.b[None], pool, a, b)
     x, y = a[10:].astype(float), b[10:].astype(float)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     u, v = (a[:10] - x.mean(0)) @ left @ right, b[:10] - y.mean(0)
     expected = (u * v).sum() / np.linalg.norm(a[:10] - x.mean(0)) / np.linalg.norm(v)
-    np.testing.assert_allclose(before, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # --- power
 
 
-def test_power_grows_with_n_and_names_the_fewest():
+def test_power_grows_with_n_up_to_the_fewest_pairs():
     a, b = copies(1.5, n=60)
     sizes = [6, 12, 24, 48, 96]
-    settings = {"neighbours": 5, "trials": 20, "m": 59, "level": 0.05, "seed": 0}
-    power = subspaces.power(chosen(np.arange(60)), a, b, "rsa_pearson", sizes, **settings)
+    scoring = subspaces.Scoring(a, b, ["rsa_pearson"], 5)
+    power = subspaces.power(chosen(np.arange(60)), scoring, sizes, trials=20, m=59, seed=0)
     assert np.isnan(power[4]) and power[3] > power[0] + 0.4
     n = subspaces.fewest_pairs(sizes, power, 0.8)
     assert n in sizes and power[sizes.index(n)] >= 0.8
 
 
-def test_the_fewest_are_where_the_power_stays():
+def test_the_fewest_pairs_are_those_from_which_on_the_power_stays():
     sizes = [5, 10, 20, 40]
+    assert subspaces.fewest_pairs([40, 5, 20, 10], np.array([1, 0.9, 0.8, 0.5]), 0.8) == 20
     assert subspaces.fewest_pairs(sizes, np.array([0.9, 0.5, 0.8, 1]), 0.8) == 20
     assert subspaces.fewest_pairs(sizes, np.array([0.1, 0.5, 0.8, np.nan]), 0.8) == 20
     assert subspaces.fewest_pairs(sizes, np.array([0.1, 0.2, 0.3, np.nan]), 0.8) == 21
@@ -290,5 +291,5 @@ def test_the_fewest_are_where_the_power_stays():
 def test_one_partner_for_all_is_never_found():
     a, b = copies(1.0)
     same = chosen(np.arange(20), np.zeros(20, int))
-    settings = {"neighbours": 5, "trials": 3, "m": 19, "level": 0.05, "seed": 0}
-    assert subspaces.power(same, a, b, "rsa_pearson", [10], **settings).tolist() == [0.0]
+    scoring = subspaces.Scoring(a, b, ["rsa_pearson"], 5)
+    assert subspaces.power(same, scoring, [10], trials=3, m=19, seed=0).tolist() == [0.0]

@@ -7,17 +7,15 @@ count, so that a word brings all its features, which are alike, as a concept's w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from sae_utils.matching import Pairs
-from sae_utils.significance import Result
-from sae_utils.studies.semantic_subspaces import subspaces
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about
-from sae_utils.studies.semantic_subspaces.subspaces import Floats, Ints, Way
+from sae_utils.studies.semantic_subspaces.subspaces import Floats, Ints, Results, Scoring, Seed, Way
 
 SURPLUS = 2  # lists with the right number of pairs, for one that is kept
 TRIES = 40  # lists that are drawn at most, for one that is kept
@@ -58,7 +56,7 @@ def draw(
     way: Way,
     *,
     m: int,
-    seed: int | Sequence[int],
+    seed: Seed,
 ) -> Placebos:
     """Pairs of `m` random lists of words, labelled and paired like a concept's `pairs`, and as many.
 
@@ -69,12 +67,16 @@ def draw(
     words of the concept. Of concepts that are random lists themselves, 9% to 11% have p <= .10 by RSA, CKA, kNN overlap
     and `rotated_cosine`, with one feature a word and with three to six (200 concepts each).
     """
+
+    def pairs_of(words: Mask) -> Pairs:
+        return way(*(about(side, words, rule) & fires for side, fires in zip(found, live, strict=True)))
+
     rng, n, tried = np.random.default_rng(seed), len(pairs), 0
     cuts: list[tuple[Pairs, Mask]] = []
     with tqdm(total=SURPLUS * m, desc="placebo lists", leave=False, disable=None, delay=2) as bar:
         while len(cuts) < SURPLUS * m and tried < TRIES * m:
             tried += 1
-            if cut := _cut(word_order(found[0], listed, rng), n, found, live, rule, way):
+            if cut := _cut(word_order(found[0], listed, rng), n, len(listed), pairs_of):
                 cuts.append(cut)
                 bar.update()
     own = _covariates(pairs, listed, found)
@@ -103,16 +105,13 @@ def word_order(found: Evidence, listed: Mask, rng: np.random.Generator, *, reach
     return present[np.argsort(rng.exponential(size=len(present)) / weight, kind="stable")]
 
 
-def _cut(
-    order: Ints, n: int, found: tuple[Evidence, Evidence], live: tuple[Mask, Mask], rule: Rule, way: Way
-) -> tuple[Pairs, Mask] | None:
+def _cut(order: Ints, n: int, words: int, pairs_of: Callable[[Mask], Pairs]) -> tuple[Pairs, Mask] | None:
     """Pairs and words of the shortest beginning of a list that gives at least `n` pairs; None if it gives more."""
     low, high, best = 1, len(order), None
     while low <= high:  # more words give more pairs
         middle = min((low + high) // 2, 2 * low + 16)  # most lists are short
-        listed = np.zeros(len(found[0].words), bool)
-        listed[order[:middle]] = True
-        pairs = way(*(about(side, listed, rule) & fires for side, fires in zip(found, live, strict=True)))
+        listed = np.isin(np.arange(words), order[:middle])
+        pairs = pairs_of(listed)
         if len(pairs) >= n:
             best, high = (pairs, listed), middle - 1
         else:
@@ -138,23 +137,8 @@ def _nearest(means: Floats, target: Floats, m: int) -> Ints:
     return np.sort(np.argsort((((means - target) / scale) ** 2).sum(1), kind="stable")[:m])
 
 
-def test(
-    pairs: Pairs,
-    drawn: Placebos,
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    measures: Sequence[str],
-    pool: Pairs,
-    *,
-    neighbours: int,
-) -> dict[str, Result]:
-    """Scores of a concept's pairs by measure, against those of its placebos; OUTSIDE is fitted on the rest of a `pool`.
-
-    Raises ValueError for fewer than two placebos.
-    """
+def test(pairs: Pairs, drawn: Placebos, scoring: Scoring) -> Results:
+    """Results by measure for a concept's pairs against its placebos. Raises ValueError for fewer than two of these."""
     if len(drawn.a) < 2:
         raise ValueError(f"{len(drawn.a)} of {drawn.tried} placebo lists gave {len(pairs)} pairs: no null")
-    a, b = np.vstack([pairs.a[None], drawn.a]), np.vstack([pairs.b[None], drawn.b])
-    return subspaces.against_draws(
-        a, b, rows_a, rows_b, measures, neighbours=neighbours, pool=pool, null="placebo lists"
-    )
+    return scoring.results(np.vstack([pairs.a, drawn.a]), np.vstack([pairs.b, drawn.b]), "placebo lists")

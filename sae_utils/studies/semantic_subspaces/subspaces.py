@@ -8,7 +8,7 @@ Never: a choice of which features are about a concept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from sae_utils import matching, nulls, significance
 from sae_utils.correlate import Correlation
+from sae_utils.inference import LEVEL
 from sae_utils.matching import Pairs
 from sae_utils.measures import of_subsets
-from sae_utils.significance import Baseline, Result
+from sae_utils.significance import Baseline, Result, summarise
 from sae_utils.studies.semantic_subspaces import concepts
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Recovery
 
@@ -26,6 +27,8 @@ Matching: TypeAlias = Literal["one-to-one", "many-to-one"]
 MATCHINGS: tuple[Matching, ...] = ("one-to-one", "many-to-one")
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+Seed: TypeAlias = int | Sequence[int]
+Results: TypeAlias = dict[str, Result]
 Way: TypeAlias = Callable[[Mask, Mask], Pairs]
 OUTSIDE = "procrustes_outside"  # the measure of `rotated_cosine`
 
@@ -85,33 +88,38 @@ def pair_recovery(pairs: Pairs, true_a: Mask | None, true_b: Mask | None) -> Rec
 # --- tests
 
 
-def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
-    """(features,) on the words of which of several lists (words,) a feature spends most of its activation.
+class Scoring(NamedTuple):
+    """What scores the pairs of subspaces."""
 
-    Features that are not about the union of the lists (`about`) get a number of their own, the last.
-    """
-    most = np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
-    return np.where(about, most, len(listed))
+    rows_a: np.ndarray
+    """(features_a, d_a) decoder rows"""
+    rows_b: np.ndarray
+    """(features_b, d_b)"""
+    measures: Sequence[str]
+    neighbours: int
+    """of local measures"""
+    pool: Pairs | None = None
+    """where given, OUTSIDE is among the measures: a rotation is fitted on its other pairs"""
+
+    def results(self, a: np.ndarray, b: np.ndarray, null: str, movable: float = 1.0, note: str = "") -> Results:
+        """Results for the first of several sets of pairs against the others, which are draws of the `null`.
+
+        `a` (m + 1, n), or (1, n) for all sets, and `b` (m + 1, n): features of every set. Raises ValueError as
+        `measures.of_subsets`.
+        """
+        scores = of_subsets(self.rows_a, self.rows_b, a, b, self.measures, neighbours=self.neighbours)
+        if self.pool is not None:
+            scores[OUTSIDE] = rotated_cosine(a, b, self.pool, self.rows_a, self.rows_b)
+        fixed = {"null": null, "n": b.shape[1], "movable": movable, "note": note}
+        return {name: summarise(float(x[0]), x[1:], measure=name, **fixed) for name, x in scores.items()}
 
 
-def arrangement(
-    pairs: Pairs,
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    measures: Sequence[str],
-    *,
-    neighbours: int,
-    m: int,
-    seed: int | Sequence[int],
-    pool: Pairs | None = None,
-    part: Ints | None = None,
-) -> dict[str, Result]:
-    """Scores of the decoder rows of the pairs by measure, against a shuffled pairing: the primary test of a subspace.
+def arrangement(pairs: Pairs, scoring: Scoring, *, m: int, seed: Seed, part: Ints | None = None) -> Results:
+    """Results by measure for the decoder rows of the pairs against a shuffled pairing: the test of a subspace.
 
     Pairs that share a partner are given another one together; the note says where their number goes with geometry.
-    `pool`: adds OUTSIDE, the score of a rotation that is fitted on the other pairs of the pool.
     `part` (features_b,): partners change places within their own part only, so that the null keeps what the parts
-    alone have in common: the primary test of a union.
+    alone have in common: the test of a union.
     """
     partners, group = np.unique(pairs.b, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -122,55 +130,21 @@ def arrangement(
         null = nulls.strata(part[partners], name="shuffled within the parts")
         moved = partners[null.draw(rng, m, len(partners))][:, group]
         movable = float((np.bincount(part[partners])[part[pairs.b]] > 1).mean())
-    b = np.concatenate([pairs.b[None], moved])
-    note = nulls.reassigned(pairs.b).caution(rows_b[pairs.b])
-    return against_draws(
-        pairs.a[None], b, rows_a, rows_b, measures,
-        neighbours=neighbours, pool=pool, null=null.name, movable=movable, note=note,
-    )  # fmt: skip
+    note = nulls.reassigned(pairs.b).caution(scoring.rows_b[pairs.b])
+    return scoring.results(pairs.a[None], np.concatenate([pairs.b[None], moved]), null.name, movable, note)
 
 
-def against_draws(
-    a: np.ndarray,
-    b: np.ndarray,
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    measures: Sequence[str],
-    *,
-    neighbours: int,
-    pool: Pairs | None,
-    null: str,
-    movable: float = 1.0,
-    note: str = "",
-) -> dict[str, Result]:
-    """Results by measure for the first of several sets of pairs against the others, which are draws of the `null`.
+def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
+    """(features,) on the words of which of several lists (words,) a feature spends most of its activation.
 
-    `a` (m + 1, n), or (1, n) for all sets, and `b` (m + 1, n): features of every set. With a `pool` OUTSIDE is among
-    the measures. Raises ValueError as `measures.of_subsets`.
+    Features that are not about the union of the lists (`about`) get a number of their own, the last.
     """
-    scores = of_subsets(rows_a, rows_b, a, b, measures, neighbours=neighbours)
-    if pool is not None:
-        scores[OUTSIDE] = rotated_cosine(a, b, pool, rows_a, rows_b)
-    return {
-        name: significance.summarise(
-            float(values[0]), values[1:], measure=name, null=null, n=b.shape[1], movable=movable, note=note
-        )
-        for name, values in scores.items()
-    }
+    most = np.asarray((np.stack(listed).astype(np.float64) @ found.mass).argmax(0), np.int64)
+    return np.where(about, most, len(listed))
 
 
-def random_subsets(
-    n: int,
-    pool: Pairs,
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    measures: Sequence[str],
-    *,
-    neighbours: int,
-    m: int,
-    seed: int | Sequence[int],
-) -> dict[str, Baseline]:
-    """Scores of `n` random pairs of a `pool`, such as all pairs, or those of other concepts.
+def random_subsets(n: int, pool: Pairs, scoring: Scoring, *, m: int, seed: Seed) -> dict[str, Baseline]:
+    """Scores by measure of `n` random pairs of a `pool`, such as all pairs, or those of other concepts.
 
     A baseline and not a test: pairs are drawn singly, so that the features of one word, which are alike, are seldom
     drawn together; `placebos` test that. Raises ValueError for a pool of fewer pairs.
@@ -179,6 +153,7 @@ def random_subsets(
         raise ValueError(f"{len(pool)} pairs to draw {n} from: no baseline of this size")
     rng = np.random.default_rng(seed)
     at = np.array([rng.choice(len(pool), n, replace=False) for _ in range(m)])
+    rows_a, rows_b, measures, neighbours, _ = scoring
     scores = of_subsets(rows_a, rows_b, pool.a[at], pool.b[at], measures, neighbours=neighbours)
     return {name: Baseline(float(x.mean()), float(x.std(ddof=1)), x) for name, x in scores.items()}
 
@@ -187,7 +162,7 @@ def rotated_cosine(a: np.ndarray, b: np.ndarray, pool: Pairs, rows_a: np.ndarray
     """Cosines (m,) of the rows of a, rotated, with those of b, after a rotation fitted on other pairs.
 
     `a` (m, n) or (1, n), `b` (m, n): features of every set. The rotation is fitted on the pairs of the `pool` that
-    have no feature in common with the set; rows are centred by the means of these. It is the score of Procrustes
+    have no feature in common with the set, whose means also centre the rows. It is the score of Procrustes
     (`linear.halves_cross`) on other rows.
     """
     x, y = (rows[side].astype(np.float64) for rows, side in ((rows_a, pool.a), (rows_b, pool.b)))
@@ -210,35 +185,23 @@ def rotated_cosine(a: np.ndarray, b: np.ndarray, pool: Pairs, rows_a: np.ndarray
 # --- power
 
 
-def power(
-    pool: Pairs,
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    measure: str,
-    sizes: Sequence[int],
-    *,
-    neighbours: int,
-    trials: int,
-    m: int,
-    level: float,
-    seed: int,
-) -> Floats:
-    """(sizes,) share of random subsets of a pool of pairs for which `arrangement` finds p <= `level`, by their size.
+def power(pool: Pairs, scoring: Scoring, sizes: Sequence[int], *, trials: int, m: int, seed: int) -> Floats:
+    """(sizes,) share of random subsets of a `pool` for which `arrangement` by the first measure finds p <= LEVEL.
 
     The effect to be found is the similarity of the pool. NaN for sizes above the pool's.
     """
     rng = np.random.default_rng(seed)
+    measure = scoring.measures[0]
+    scoring = scoring._replace(measures=[measure], pool=None)
 
     def p(n: int, trial: int) -> float:
         part = pool.subset(rng.choice(len(pool), n, replace=False))
         if len(np.unique(part.b)) == 1:  # one partner for all cannot be rearranged
             return 1.0
-        return arrangement(part, rows_a, rows_b, [measure], neighbours=neighbours, m=m, seed=[seed, n, trial])[
-            measure
-        ].p
+        return arrangement(part, scoring, m=m, seed=[seed, n, trial])[measure].p
 
     found = [[p(n, trial) for trial in range(trials)] if n <= len(pool) else [] for n in sizes]
-    return np.array([np.mean(np.array(of) <= level) if of else np.nan for of in found])
+    return np.array([np.mean(np.array(of) <= LEVEL) if of else np.nan for of in found])
 
 
 def fewest_pairs(sizes: Sequence[int], power: np.ndarray, enough: float) -> int:
