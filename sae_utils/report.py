@@ -26,7 +26,6 @@ from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.params import PARAMS, Profile, script
-from sae_utils.engine.text import lexicon
 from sae_utils.tables import camel, cell, escape, number
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ STYLE = {
     "legend.frameon": False,
 }
 # what notebooks read besides code and profile
-DATA = [lexicon.SOURCE, PARAMS / "concepts.yaml", PARAMS / "published_layer_scores.csv"]
+DATA = [PARAMS / "concepts.yaml", PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
 
 
@@ -175,7 +174,9 @@ class Report:
 
 
 def _header(profile: Profile, notebook: str) -> str:
-    code = hashlib.sha256((code_digest(script(notebook)) + digest(DATA)).encode()).hexdigest()[:12]
+    corpora = [profile.corpus, *map(profile.training_corpus, profile.models)]
+    tables = sorted({table for corpus in corpora for table in corpus.tables})
+    code = hashlib.sha256((code_digest(script(notebook)) + digest([*tables, *DATA])).encode()).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 
 
