@@ -1,6 +1,7 @@
-"""The data's way by name: from a name in a profile to its artefact, made if it is not there.
+"""From a name in a profile to its artefact, which is made if the store does not have it.
 
-In: a checked profile and a name of its models or dictionaries. Out: artefacts, and codes ready to be compared.
+In: a checked profile and a name of its models or dictionaries. Out: artefacts; features of dictionaries, and their
+correlation.
 Never: a computation of its own.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from sae_utils import sweep
 from sae_utils.correlate import Correlation
 from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.geometry.registry import FEWEST
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import cross_entropy, pretrained, toys
@@ -26,13 +28,12 @@ from sae_utils.engine.text.words import Words, find_words, token_labels, token_t
 from sae_utils.matching import Pairs
 from sae_utils.store import Artefact
 
-FEWEST = 3  # pairs whose arrangement can be scored at all
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
 
 
 @contextlib.contextmanager
 def _about(profile: Profile, key: str) -> Iterator[None]:
-    """Say in what is refused which key of the profile it is about."""
+    """Name the key of the profile in errors about it."""
     try:
         yield
     except ProfileError as error:
@@ -40,10 +41,10 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
 
 
 def origin(records: Mapping[str, Any], name: str) -> Any:
-    """The record of a model or dictionary, or of that from which it derives (`of`).
+    """The record of a model or dictionary; of a derived one (`of`), the record from which it derives.
 
     Raises:
-        ProfileError: a section of the profile names one that is not there.
+        ProfileError: no record has that name.
     """
     if name not in records:
         raise ProfileError(f"no model or dictionary of the profile is called {name!r}; {nearest(name, records)}")
@@ -52,7 +53,7 @@ def origin(records: Mapping[str, Any], name: str) -> Any:
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
-    """The tokenizer of a model; models that cut text alike have one."""
+    """The tokenizer of a model; models that cut text into the same tokens share it."""
     record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
@@ -112,12 +113,12 @@ def model(profile: Profile, name: str) -> Artefact:
 
 
 def losses(profile: Profile, name: str, loss_rows: int) -> Artefact:
-    """The losses of a model, on text like that which it was trained on, beside its baselines."""
+    """The losses of a model and of n-grams, on held-out text of its training corpus."""
     return cross_entropy.held_out(model(profile, name), training_rows(profile, name), loss_rows)
 
 
 class Reader(NamedTuple):
-    """A dictionary with the model that it reads."""
+    """A dictionary and the model that it reads."""
 
     dictionary: Artefact
     model: Artefact
@@ -131,11 +132,11 @@ class Reader(NamedTuple):
     """number of features"""
 
     def judge(self, judged_rows: int) -> Artefact:
-        """`quality.judge` on the corpus on which it was trained."""
+        """`quality.judge` on the corpus of its training."""
         return quality.judge(self.dictionary, self.model, self.own_rows, self.hook, self.skip, judged_rows)
 
     def locate(self, fvu_rows: int) -> Artefact:
-        """`quality.locate` on the corpus on which it was trained."""
+        """`quality.locate` on the corpus of its training."""
         return quality.locate(self.dictionary, self.model, self.own_rows, self.hook, self.skip, fvu_rows)
 
 
@@ -144,10 +145,10 @@ def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[s
 
 
 def reader(profile: Profile, name: str) -> Reader:
-    """A sparse autoencoder and what it reads.
+    """A dictionary, trained or converted, and the model that it reads.
 
     Raises:
-        ProfileError: a released one that fits another hook better than the one it is said to read.
+        ProfileError: a released SAE cannot be read, or fits another hook better than its own.
     """
     first = origin(profile.dictionaries, name)
     record = profile.dictionaries[name]
@@ -167,7 +168,7 @@ def reader(profile: Profile, name: str) -> Reader:
 
 
 def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
-    """`reader` of many: one pass over a model gives what all that are trained on it read."""
+    """`reader` of many dictionaries; one pass over a model gives the training activations of all of them."""
     names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
     for first in (origin(profile.dictionaries, name) for name in names):
         if isinstance(first, trainer.Trained):
@@ -177,16 +178,16 @@ def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
 
 
 class Features(NamedTuple):
-    """The features of one dictionary, with what they do at every site."""
+    """The features of one dictionary, with their activations at every site."""
 
     codes: Any
     """(tokens, features), CSR of a dictionary, dense of neurons"""
     decoder: np.ndarray
     """(features, d) decoder rows"""
     sites: Artefact
-    """which tokens: the same row is the same token in all dictionaries over it"""
+    """the tokens; dictionaries with the same sites have the same token in the same row"""
     kept: Artefact
-    """where the codes lie in the store"""
+    """the artefact of the codes"""
 
 
 def _codes(sources: list[Reader]) -> dict[activations.Source, Artefact]:
@@ -205,7 +206,7 @@ def features(profile: Profile, name: str) -> Features:
 
 
 def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
-    """`features` of many: one pass over a model encodes for all that read it."""
+    """`features` of many dictionaries; one pass over a model gives the codes of all that read it."""
     found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
     for name, source in found.items():
         of[origin(profile.dictionaries, name).model].append(source)
@@ -225,10 +226,10 @@ class Correlated(NamedTuple):
     on_held_out: np.ndarray
     """(tokens,) mask of the documents that judge"""
     judged: tuple[Side, Side]
-    """either side on the documents that judge, for `correlation`"""
+    """both sides on the documents that judge"""
 
     def held_out(self, pairs: Pairs) -> np.ndarray:
-        """Correlation of pairs on the documents that did not choose them: (pairs,), NaN where a feature is dead."""
+        """Correlation of pairs on the documents that judge: (pairs,), NaN where a feature is dead."""
         return pairs.held_out(*self.judged)
 
 
@@ -236,30 +237,29 @@ def correlated(
     a: Features, b: Features, k: int, *, swapped: bool = False,
     method: Callable[[Artefact, Artefact, Artefact, str, int], Correlation] = correlations.correlation,
 ) -> Correlated:  # fmt: skip
-    """Correlate two sets of features; the `k` best candidates of each are kept.
+    """Two sets of features, correlated.
 
-    With `swapped` the held-out documents choose and the matching documents judge. `method` is what correlates the
-    documents that choose.
+    Args:
+        a: one set.
+        b: another, with the same sites.
+        k: candidates that are kept for each feature.
+        swapped: the held-out documents choose, and the matching documents judge.
+        method: correlates two artefacts at sites in a split, with k candidates.
 
     Raises:
-        ValueError: they are not over the same sites.
+        ValueError: the sites differ.
     """
     if a.sites.key != b.sites.key:
-        raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
+        raise ValueError("the two dictionaries have different tokens: their models need one tokenizer")
     choose, judge = ("held_out", "matching") if swapped else ("matching", "held_out")
     found = method(a.kept, b.kept, a.sites, choose, k)
+    on_matching, on_held_out = (correlations.in_split(a.sites, split) for split in (choose, judge))
     judged = correlations.side(a.kept, a.sites, judge), correlations.side(b.kept, b.sites, judge)
-    return Correlated(
-        a, b, found, correlations.in_split(a.sites, choose), correlations.in_split(a.sites, judge), judged
-    )
+    return Correlated(a, b, found, on_matching, on_held_out, judged)
 
 
 def enough(profile: Profile, pairs: Pairs) -> None:
-    """Refuse pairs of the primary analysis that are too few for any measure.
-
-    Raises:
-        ProfileError: fewer than `FEWEST`.
-    """
+    """Refuse fewer pairs in the primary analysis than every measure needs. Raises ProfileError."""
     if len(pairs.a) < FEWEST:
         raise ProfileError(
             f"params/{profile.name}.yaml: primary.pair: {len(pairs.a)} mutual pairs of features, and no measure takes "

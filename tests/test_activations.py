@@ -1,4 +1,4 @@
-"""The codes on disk are those of the SAE, at the tokens that may be looked at, the same token in the same row."""
+"""The codes on disk are those of the SAE at the sites, with the same token in the same row."""
 
 import mmap
 
@@ -30,7 +30,7 @@ def dense(world, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("skip", [1, 4])
-def test_sites_are_the_tokens_that_may_be_looked_at(world, skip):
+def test_sites_are_tokens_without_padding_and_first_positions(world, skip):
     rows = pipeline.rows(world, "one_layer")
     sites = activations.sites(rows, skip)
     arrays = {key: rows.array(key) for key in ("tokens", "classes", "lengths", "documents", "split")}
@@ -51,7 +51,7 @@ def test_sites_are_the_tokens_that_may_be_looked_at(world, skip):
     assert sites.meta["documents"] == len(np.unique(sites.array("documents")))
 
 
-def test_codes_hold_no_training_document_padding_or_opening(world):
+def test_codes_are_not_of_training_documents_padding_or_bos(world):
     features = pipeline.features(world, "one_layer")
     words, rows = pipeline.tokenizer(world, "one_layer"), pipeline.rows(world, "one_layer")
     assert rows.meta["tokens"] > features.sites.meta["tokens"] > 0
@@ -61,8 +61,8 @@ def test_codes_hold_no_training_document_padding_or_opening(world):
     assert not np.isin(features.sites.array("documents"), training).any()
 
 
-def test_packed_rows_are_masked_at_every_opening(world):
-    """As many activations as sites; where a row has held one document so far, those of padded rows."""
+def test_packed_rows_are_masked_at_every_bos(world):
+    """There are as many activations as sites; where a row begins with the document, they are those of padded rows."""
     source, text = pipeline.reader(world, "one_layer"), corpora.text(world.corpus)
     cut = (text, pipeline.tokenizer(world, "one_layer"), world.corpus.context)
     bridge, found = models.load(source.model), {}
@@ -74,7 +74,7 @@ def test_packed_rows_are_masked_at_every_opening(world):
         row, position = sites.array("rows"), sites.array("positions")
         place = rows.array("places")[row, position]
         assert len(values) == sites.meta["tokens"] and place.min() == 3
-        alone = np.flatnonzero(place == position)  # nothing but this document was read
+        alone = np.flatnonzero(place == position)  # the row has held this document only
         found[packed] = {rows.array("tokens")[row[i], : position[i] + 1].tobytes(): values[i] for i in alone}
     common = found[False].keys() & found[True].keys()
     assert len(common) > 50
@@ -93,8 +93,8 @@ def test_codes_are_those_of_the_sae(world, name):
     np.testing.assert_array_equal(features.decoder, dictionaries.decoder(pipeline.reader(world, name).dictionary))
 
 
-def test_segments_do_not_show(world, tmp_path, monkeypatch):
-    """The same bytes, however many tokens are encoded at once, but for the last bit of a sum."""
+def test_segments_do_not_change_codes(world, tmp_path, monkeypatch):
+    """The number of tokens encoded at once changes only last bits."""
     source = pipeline.reader(world, "one_layer")
     sites = activations.sites(source.rows, source.skip)
     which, arguments = (source.dictionary, source.hook), (source.model, source.rows, sites, source.skip)
@@ -111,7 +111,7 @@ def test_models_that_share_a_tokenizer_share_their_sites(world):
     assert one.sites.path == two.sites.path and one.codes.shape[0] == two.codes.shape[0]
 
 
-def test_sites_and_codes_that_do_not_fit_are_refused(world, tmp_path):
+def test_sites_of_other_rows_are_refused(world, tmp_path):
     source = pipeline.reader(world, "one_layer")
     other = activations.sites(source.rows, source.skip + 1)
     with pytest.raises(RuntimeError, match=r"tokens were encoded where \d+ sites were expected"):
@@ -139,7 +139,7 @@ def test_neurons_are_the_models_own(world):
     bridge = models.load(source.model)
     for site in np.random.default_rng(0).choice(len(values), 20):
         row, position = sites.array("rows")[site], sites.array("positions")[site]
-        tokens = source.rows.array("tokens")[row, : position + 1].astype(np.int64)  # what follows cannot matter
+        tokens = source.rows.array("tokens")[row, : position + 1].astype(np.int64)  # later tokens have no influence
         with torch.no_grad():
             _, cache = bridge.run_with_cache(torch.from_numpy(tokens)[None], names_filter=[hook])
         expected = cache[hook][0, position].numpy()

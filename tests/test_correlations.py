@@ -1,4 +1,4 @@
-"""A correlation that was kept is the correlation."""
+"""A correlation from the store is the correlation."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ def sides(world):
 
 
 @pytest.mark.parametrize(("split", "swapped"), [("matching", False), ("held_out", True)])
-def test_what_is_read_is_what_was_found(sides, split, swapped):
+def test_a_stored_correlation_is_the_computed_one(sides, split, swapped):
     a, b = sides
     direct = correlate.features(a.codes, b.codes, k=5, rows=correlations.in_split(a.sites, split))
-    for _ in range(2):  # made, and read
+    for _ in range(2):  # once made, once read
         both = pipeline.correlated(a, b, 5, swapped=swapped)
         for mine, fresh in zip(both.found[:4], direct[:4], strict=True):
             for x, y in zip(mine, fresh, strict=True):
@@ -29,7 +29,7 @@ def test_what_is_read_is_what_was_found(sides, split, swapped):
     np.testing.assert_array_equal(both.held_out(pairs), expected)
 
 
-def test_neurons_are_features_too(world, sides):
+def test_neurons_are_correlated_as_features(world, sides):
     a, _ = sides
     reader = pipeline.reader(world, "two_layer")
     (kept,) = activations.neurons(["blocks.1.mlp.hook_post"], reader.model, reader.rows, a.sites, reader.skip).values()

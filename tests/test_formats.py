@@ -173,7 +173,7 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path, keys, changes, message):
     ({"encoder_scale": 2.0}, r"cfg\.json: unknown encoder_scale: it may change the codes"),
     ({"multi_topk": True}, None),  # a loss of training
 ])  # fmt: skip
-def test_a_sparsify_configuration_is_read_whole(tmp_path, changes, message):
+def test_an_unknown_sparsify_configuration_is_refused(tmp_path, changes, message):
     tiny_hub.sparsify(tmp_path / "sae" / "layers.1", tiny_hub.drawn(), **({"k": 4} | changes))
     fields = {"kind": "sparsify", "source": str(tmp_path / "sae"), "hookpoint": "layers.1"}
     if message is None:
@@ -199,7 +199,7 @@ def test_sparsify_weights_that_are_not_those_of_the_format_are_refused(tmp_path,
         read(tmp_path, kind="sparsify", source=str(tmp_path / "sae"), hookpoint="layers.1")
 
 
-def test_what_is_no_configuration_is_named(tmp_path):
+def test_a_damaged_configuration_is_named(tmp_path):
     tiny_hub.sparsify(tmp_path / "sae" / "layers.1", tiny_hub.drawn(), 4)
     file = tmp_path / "sae" / "layers.1" / "cfg.json"
     for text, message in (("{", r"cfg\.json: not JSON"), ("[]", r"cfg\.json: a JSON object is expected, found list")):
@@ -220,7 +220,7 @@ def test_a_damaged_archive_is_named(tmp_path, write, message):
         read(tmp_path, kind="gemma_scope", source=str(tmp_path / "sae"), path="x")
 
 
-def test_a_transcoder_is_told_by_its_name(tmp_path):
+def test_a_transcoder_is_refused_by_its_name(tmp_path):
     """Gemma Scope's have the same arrays as its SAEs."""
     tiny_hub.gemma_scope(tmp_path / "gemma-scope-2b-pt-transcoders" / "x", tiny_hub.drawn(), threshold=1.0)
     with pytest.raises(ProfileError, match=r"a transcoder writes elsewhere than it reads"):
@@ -239,7 +239,7 @@ MAPPED = {"W_enc": "W_enc", "W_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec"
     (lambda w: w.update(t=torch.ones(24)), {"keys": MAPPED | {"threshold": "t"}}, r"which relu does not read"),
     (lambda w: w.update(steps=torch.ones(1)), {}, None),
 ])  # fmt: skip
-def test_a_mapped_file_is_read_whole(tmp_path, change, fields, message):
+def test_a_mapped_file_with_other_codes_is_refused(tmp_path, change, fields, message):
     weights = tiny_hub.drawn()
     change(weights)
     save_file(weights, tmp_path / "own.safetensors")

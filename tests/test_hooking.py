@@ -1,4 +1,4 @@
-"""What is read of a model is what its own modules compute, in every family; else it is refused."""
+"""Hooks hold what the modules of a model compute, in every family; other hooks are refused."""
 
 import shutil
 
@@ -79,7 +79,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_module_is_read_at_its_own_output(tmp_path, words, family):
+def test_a_hookpoint_is_the_output_of_its_module(tmp_path, words, family):
     changes, block, attention = FAMILIES[family]
     model = made(tmp_path, words, family, **changes)
     names = [f"{block}.mlp", f"{block}.{attention}", block]
@@ -107,12 +107,12 @@ def test_a_module_is_read_at_its_own_output(tmp_path, words, family):
     ("cohere", {"use_qk_norm": True}, r"TransformerLens cannot hook this architecture \(.*q_norm"),
     ("persimmon", {}, r"TransformerLens cannot hook this architecture"),
 ])  # fmt: skip
-def test_a_family_that_the_bridge_computes_otherwise_is_refused(tmp_path, words, family, changes, message):
+def test_a_family_that_the_bridge_computes_wrongly_is_refused(tmp_path, words, family, changes, message):
     with pytest.raises(ProfileError, match=message):
         models.load(made(tmp_path, words, family, **changes))
 
 
-def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
+def test_a_hook_with_another_value_than_its_name_is_refused(tmp_path, words):
     """Experts have no one map whose inputs are neurons, and a norm after the sum leaves nothing that is added."""
     model = made(tmp_path, words, "mixtral")
     experts = models.load(model)
@@ -131,7 +131,7 @@ def test_a_hook_whose_name_says_another_thing_is_refused(tmp_path, words):
         hooking.refuse_hook(bloom, "blocks.1.hook_mlp_outs")
 
 
-def test_half_precision_is_held_to_its_rounding(tmp_path, words):
+def test_half_precision_may_differ_by_rounding(tmp_path, words):
     for family, changes in (("olmo2", {}), ("granite", GRANITE)):
         model = made(tmp_path, words, family, dtype="bfloat16", **changes)
         assert models.load(model).original_model.dtype == torch.bfloat16
@@ -140,7 +140,7 @@ def test_half_precision_is_held_to_its_rounding(tmp_path, words):
         models.load(made(tmp_path, words, "cohere", dtype="bfloat16"))
 
 
-def test_a_model_of_few_positions_is_held_on_as_many(tmp_path, words):
+def test_a_model_of_few_positions_is_compared_on_them(tmp_path, words):
     assert "blocks.1.hook_mlp_out" in models.load(made(tmp_path, words, "gpt2", n_positions=5)).readable
 
 
@@ -190,7 +190,7 @@ def spoilt(tmp_path, words, change, **changes) -> Artefact:
 EMBEDDING = "gpt_neox.embed_in.weight"
 
 
-def test_overflow_is_told_as_such(tmp_path, words):
+def test_overflow_is_named(tmp_path, words):
     """The same weights are read in float32."""
 
     def large(weights):
@@ -226,7 +226,7 @@ def test_overflow_at_one_token_names_its_row(tmp_path, words):
         cross_entropy.mean(bridge, given, np.arange(2))
 
 
-def test_another_basis_may_reach_beyond_float16(tmp_path):
+def test_overflow_in_another_basis_is_named(tmp_path):
     place = tmp_path / "values"
     place.mkdir()
     np.save(place / "values.npy", np.tile([[3e4], [-3e4]], (20, 64)).astype(np.float16))  # of norm 2.4e5
@@ -237,13 +237,13 @@ def test_another_basis_may_reach_beyond_float16(tmp_path):
         units.turned.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
 
 
-def test_weights_that_are_no_numbers_are_named(tmp_path, words):
+def test_weights_that_are_not_finite_are_named(tmp_path, words):
     model = spoilt(tmp_path, words, lambda weights: weights[EMBEDDING].fill_(float("nan")))
     with pytest.raises(ProfileError, match=r"activations are not finite in float32: its weights are damaged"):
         models.load(model)
 
 
-def test_a_model_is_held_against_itself_when_it_is_linked(tmp_path, words):
+def test_a_linked_model_is_compared_with_its_bridge(tmp_path, words):
     """Before anything is computed with it."""
     model = made(tmp_path, words, "cohere")
     record = pretrained.Pretrained(kind="pretrained", source=str(model.path))

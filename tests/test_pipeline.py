@@ -1,18 +1,18 @@
-"""Many are made in fewer passes, and are what they are one by one."""
+"""A name gives its artefact; dictionaries of one model share a pass over it, and are the same as one by one."""
 
 import numpy as np
 import pytest
 
 from sae_utils import matching, pipeline, profiles
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.lms import models
-from sae_utils.engine.saes import activations
+from sae_utils.engine.lms import models, toys
+from sae_utils.engine.saes import activations, trainer
 from sae_utils.studies.llm_vs_sae import units
 
 
 @pytest.fixture
 def wide(world, request):
-    """The world with more dictionaries of its two-layer model, masked as in no other test: nothing is there yet."""
+    """The world with more dictionaries of its two-layer model; a `skip` of its own, so that the store has none."""
     first = world.dictionaries["two_layer"]
     more = {
         "below": first.model_copy(update={"hook": "blocks.0.hook_mlp_out"}),
@@ -29,7 +29,7 @@ def passes(monkeypatch):
 
     def counted(bridge, rows, batches, hooks, *others):
         batches = list(batches)
-        if len(batches) > 1 or len(batches[0]) > 1:  # not the look at one row
+        if len(batches) > 1 or len(batches[0]) > 1:  # not the single row that `models.passes` runs
             seen.append(sorted(hooks))
         return harvest(bridge, rows, iter(batches), hooks, *others)
 
@@ -96,3 +96,58 @@ def test_pairs_too_few_for_any_measure_name_the_remedy(world):
     with pytest.raises(ProfileError, match=r"params/world\.yaml: primary\.pair: 2 mutual pairs .* more documents"):
         pipeline.enough(world, pairs)
     pipeline.enough(world, matching.Pairs(np.arange(3), np.arange(3), np.ones(3, np.float32), why, why))
+
+
+# --- checkpoints
+
+
+NAMES = ("one_layer", "two_layer")
+
+
+@pytest.fixture(scope="module")
+def grown(world):
+    """The small world with a checkpoint of a model and of a dictionary."""
+    kept = pipeline.model(world, "one_layer").meta["checkpoints"]
+    several = world.dictionaries["one_layer"].model_copy(update={"checkpoints": 3})
+    return world._replace(
+        models=world.models | {"early": toys.ToyCheckpoint(kind="checkpoint", of="one_layer", step=kept[0])},
+        dictionaries=world.dictionaries
+        | {"several": several, "first": trainer.SaeCheckpoint(kind="checkpoint", of="several", number=0)},
+    )
+
+
+def test_the_origin_of_derived_and_other_records(grown):
+    assert pipeline.origin(grown.models, "early") is pipeline.origin(grown.models, "one_layer")
+    assert pipeline.origin(grown.dictionaries, "first") is grown.dictionaries["several"]
+    records = {"a": grown.models["early"].model_copy(update={"of": "b"}), "b": grown.models["early"]} | grown.models
+    assert pipeline.origin(records, "a") is grown.models["one_layer"]
+
+
+def test_a_checkpoint_of_a_dictionary_has_the_same_inputs_and_other_rows(grown):
+    whole, early = (pipeline.reader(grown, name) for name in ("several", "first"))
+    assert early.dictionary.key != whole.dictionary.key
+    assert early._replace(dictionary=None) == whole._replace(dictionary=None)
+    of_whole, of_early = (pipeline.features(grown, name) for name in ("several", "first"))
+    assert of_early.sites.key == of_whole.sites.key and of_early.decoder.shape == of_whole.decoder.shape
+    assert not np.allclose(of_early.decoder, of_whole.decoder)
+    samples = early.dictionary.meta["samples"]
+    assert samples == whole.dictionary.meta["checkpoints"][0] < grown.dictionaries["several"].samples
+
+
+def test_a_checkpoint_of_a_model_has_its_tokens_and_a_higher_loss(grown):
+    assert pipeline.tokenizer(grown, "early").key == pipeline.tokenizer(grown, "one_layer").key
+    assert pipeline.training_rows(grown, "early").key == pipeline.training_rows(grown, "one_layer").key
+    early, trained = (pipeline.losses(grown, name, 50).meta for name in ("early", "one_layer"))
+    assert early["model"] > trained["model"] and early["unigram"] == trained["unigram"]
+
+
+def test_a_dictionary_has_the_tokenizer_of_its_model(grown):
+    for name in (*NAMES, "first"):
+        model = pipeline.origin(grown.dictionaries, name).model
+        assert pipeline.tokenizer_of(grown, name).key == pipeline.tokenizer(grown, model).key
+
+
+def test_features_of_other_tokens_are_refused(grown):
+    one, two = (pipeline.features(grown, name) for name in NAMES)
+    with pytest.raises(ValueError, match="have different tokens: their models need one tokenizer"):
+        pipeline.correlated(one, two._replace(sites=two.kept), 4)

@@ -90,7 +90,7 @@ def test_activations_and_logits_are_transformers_own(family, tiny):
         assert_same(batch.activations[hook], expected)
 
 
-def test_transformerlens_and_nnsight_see_the_same(family, tiny):
+def test_transformerlens_and_nnsight_agree(family, tiny):
     from nnsight import TransformersModel
 
     place, tokens = tiny_hub.folder(tiny, family), rows(family)
@@ -112,7 +112,7 @@ def test_transformerlens_and_nnsight_see_the_same(family, tiny):
         assert_same(batch.activations[hook], expected)
 
 
-def test_weights_are_linked_and_what_is_known_is_kept(family, cached):
+def test_weights_are_linked_and_sizes_are_kept(family, cached):
     found = made(family)
     assert (found.path / "model.safetensors").is_symlink()
     network = AutoModelForCausalLM.from_pretrained(found.path, trust_remote_code=False)
@@ -134,7 +134,7 @@ def test_a_revision_is_its_own_model(cached):
     assert not torch.equal(first["gpt_neox.embed_in.weight"], second["gpt_neox.embed_in.weight"])
 
 
-def test_a_folder_is_keyed_by_what_it_holds(cached, copied, tmp_path):
+def test_a_folder_is_keyed_by_its_content(cached, copied, tmp_path):
     place = copied(PYTHIA)
     first = made(str(place))
     moved = shutil.copytree(place, tmp_path / "moved")
@@ -146,7 +146,7 @@ def test_a_folder_is_keyed_by_what_it_holds(cached, copied, tmp_path):
     assert again.key != first.key and again.meta["source"] == ""
 
 
-def test_a_checkpoint_in_parts_is_read_whole(cached, copied, tmp_path):
+def test_a_sharded_checkpoint_is_read(cached, copied, tmp_path):
     whole = AutoModelForCausalLM.from_pretrained(copied(PYTHIA), trust_remote_code=False)
     place = tmp_path / "parts"
     whole.save_pretrained(place, max_shard_size="8KB")
@@ -159,7 +159,7 @@ def test_a_checkpoint_in_parts_is_read_whole(cached, copied, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_it_computes_in_the_dtype_asked_for_and_hands_on_float32(cached, dtype):
+def test_a_model_computes_in_its_dtype_and_gives_float32(cached, dtype):
     bridge, tokens = models.load(made(PYTHIA, dtype=dtype)), rows(PYTHIA)
     assert {p.dtype for p in bridge.parameters()} == {getattr(torch, dtype)}
     hook = "blocks.1.hook_mlp_out"
@@ -194,38 +194,10 @@ def test_a_random_twin_has_its_shape(cached):
     assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], random["transformer.h.0.mlp.c_fc.weight"])
 
 
-# --- memory
-
-
-@pytest.mark.parametrize("fits", [1, 3, 5, 64])
-def test_what_does_not_fit_is_tried_in_parts(fits):
-    tried = []
-
-    def run(part):
-        tried.append(len(part))
-        if len(part) > fits:
-            raise torch.OutOfMemoryError
-        return part
-
-    batches = [np.arange(0, 16), np.arange(16, 23), np.arange(23, 39)]
-    found = list(batching.in_parts(iter(batches), run))
-    np.testing.assert_array_equal(np.concatenate(found), np.arange(39))
-    assert max(map(len, found)) <= fits
-    assert sum(size > fits for size in tried) <= 5  # what was learnt is kept
-
-
-def test_a_row_that_does_not_fit_is_an_error():
-    def run(part):
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(torch.OutOfMemoryError):
-        list(batching.in_parts(iter([np.arange(4)]), run))
-
-
 # --- tokenizers
 
 
-def test_text_is_cut_as_the_models_own_tokenizer_cuts_it(family, tiny):
+def test_tokens_are_those_of_the_models_own_tokenizer(family, tiny):
     own = AutoTokenizer.from_pretrained(tiny_hub.folder(tiny, family), trust_remote_code=False)
     found, source = rows(family), corpora.text(STORIES)
     text = next(corpora.blocks(source)).texts
@@ -238,7 +210,7 @@ def test_text_is_cut_as_the_models_own_tokenizer_cuts_it(family, tiny):
         assert (tokens[mine, 0] == own.convert_tokens_to_ids(tiny_hub.FAMILIES[family][2]["bos"])).all()
 
 
-def test_models_that_cut_alike_share_rows(cached):
+def test_models_with_equal_tokenizers_share_rows(cached):
     assert rows(FAMILIES[0]).key == rows(FAMILIES[1]).key  # Pythia 70m, 160m
     assert len({rows(name).key for name in FAMILIES[1:]}) > 2
     assert made(FAMILIES[0]).key != made(FAMILIES[1]).key
@@ -314,7 +286,7 @@ def test_other_shapes_are_named(cached, copied):
         made(str(place))
 
 
-def test_what_is_no_language_model_is_refused(cached, copied):
+def test_a_model_that_is_no_language_model_is_refused(cached, copied):
     place = copied(PYTHIA)
     config = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
@@ -327,7 +299,7 @@ def test_what_is_no_language_model_is_refused(cached, copied):
     ("tokenizer_config.json", {"AutoTokenizer": ["own.Own", None]}),
 ])  # fmt: skip
 @pytest.mark.parametrize("family", [None, "own"])
-def test_code_of_a_repository_is_neither_run_nor_offered(cached, copied, tmp_path, monkeypatch, file, own, family):
+def test_code_of_a_repository_is_refused(cached, copied, tmp_path, monkeypatch, file, own, family):
     """Whether or not transformers knows the architecture itself; nobody is asked at a terminal."""
     place = copied(PYTHIA)
     (place / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\nclass OwnConfig: pass\n")

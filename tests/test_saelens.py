@@ -1,4 +1,4 @@
-"""What lies beside an SAE's weights and changes its codes is applied as SAELens applies it, or refused by name."""
+"""An SAE of SAELens has the codes of SAELens; a scale or an architecture that would change them is refused."""
 
 import inspect
 import json
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_training_reads_scaled_activations(tmp_path, architectur
 
 
 @pytest.mark.parametrize("factor", [0, -1.0, float("nan"), "1", True])
-def test_a_scale_that_is_none_is_refused(tmp_path, factor):
+def test_a_scale_that_is_not_positive_is_refused(tmp_path, factor):
     tiny_hub.saelens(
         tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", normalize_activations="expected_average_only_in"
     )
@@ -122,7 +122,7 @@ def test_a_scale_that_the_configuration_denies_is_refused(tmp_path):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
-def test_a_state_of_training_that_no_inference_knows_is_refused(tmp_path):
+def test_a_training_state_without_inference_class_is_refused(tmp_path):
     middle, _ = checkpoint(tmp_path, "batchtopk", "none")
     with pytest.raises(ProfileError, match="architecture 'batchtopk' is not read: it is a state of training; save it"):
         read(tmp_path, kind="saelens", source=str(middle))

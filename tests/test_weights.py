@@ -33,7 +33,7 @@ def noise(tensors: str) -> bytes:
     noise('{"W_enc": {"dtype": "F32", "data_offsets": [0, 16]}}'),
     noise('{"W_enc": {"dtype": "F32", "shape": [4], "data_offsets": [0, 99]}}'),
 ])  # fmt: skip
-def test_what_is_no_safetensors_file_is_named(tmp_path, content):
+def test_a_file_that_is_not_safetensors_is_named(tmp_path, content):
     (tmp_path / "own.safetensors").write_bytes(content)
     with pytest.raises(ProfileError, match=r"own\.safetensors: cut off.* delete it and fetch it again"):
         headers.safetensors(tmp_path / "own.safetensors")

@@ -1,8 +1,8 @@
-"""The sections of a profile that has two dictionaries of two models, and nothing else to be compared."""
+"""The sections of a profile with two dictionaries of two models."""
 
 
 def sections(a: str, b: str, curve: str = '""') -> str:
-    """YAML of what every notebook asks for; `curve`: a model that is known at several steps."""
+    """YAML of the keys that every notebook needs; `curve`: a model with checkpoints."""
     return f"""
 00_models_and_dictionaries:
   {{curve: {curve}, control_seeds: [{a}], control_ceiling: [], control_depths: [{b}], control_negatives: [{b}],

@@ -1,7 +1,7 @@
-"""The correlation of two sets of activations, kept in the store: every notebook that compares the two reads one.
+"""Correlations of two sets of activations, kept in the store for all notebooks that compare the two.
 
-In: two codes or neurons artefacts over the same sites, the split whose documents choose. Out: a `Correlation`.
-Never: the whole matrix features by features.
+In: two artefacts of codes or neurons with the same sites, a split of the documents. Out: a `Correlation`.
+Never: a whole matrix of features x features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sae_utils.store import Artefact, artefact
 
 @artefact
 def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> dict[str, Any]:
-    """Moments and the `k` best candidates both ways on the documents of `split`; k is cut to the smaller side."""
+    """Moments and the `k` best candidates in both directions on the documents of `split`; k is cut to the features."""
     one, two = side(a, sites, split), side(b, sites, split)
     k = min(k, one.features, two.features)
     found = correlate.features(one, two, k=k, threads=store.threads(), device=store.device())
@@ -34,33 +34,29 @@ def correlated(folder: Path, a: Artefact, b: Artefact, sites: Artefact, split: s
 
 
 def in_split(sites: Artefact, split: str) -> np.ndarray:
-    """Which sites are in documents of `split`: a mask (tokens,)."""
+    """Mask of the sites that are in documents of `split`: (tokens,)."""
     return np.asarray(sites.array("split") == corpora.SPLITS.index(split))
 
 
-@functools.cache
-def _at(sites: Artefact, split: str) -> np.ndarray:
-    return np.flatnonzero(in_split(sites, split)).astype(np.int64)
-
-
-@functools.cache
-def _summed(stored: Artefact, sites: Artefact, split: str) -> Side:
-    made = sides.prepare(activations.matrix(stored), _at(sites, split), stored.path.name)
-    return made._replace(codes=np.empty((0, made.features)))  # else all that was read stays mapped
-
-
 def side(stored: Artefact, sites: Artefact, split: str) -> Side:
-    """Activations made ready for correlations on the documents of `split`, once for all that they are set beside."""
-    return _summed(stored, sites, split)._replace(codes=activations.matrix(stored))
+    """Activations on the documents of `split`, prepared for correlations once in a process."""
+    return _prepared(stored, sites, split)._replace(codes=activations.matrix(stored))
+
+
+@functools.cache
+def _prepared(stored: Artefact, sites: Artefact, split: str) -> Side:
+    at = np.flatnonzero(in_split(sites, split)).astype(np.int64)
+    made = sides.prepare(activations.matrix(stored), at, stored.path.name)
+    return made._replace(codes=np.empty((0, made.features)))  # the file would stay mapped
 
 
 def correlation(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
-    """`correlate.features` of two artefacts on the documents of `split`, made once."""
+    """`correlate.features` of two artefacts on the documents of `split`, from the store."""
     kept = correlated(a, b, sites, split, k)
     arrays = {file.stem: np.array(kept.array(file.stem)) for file in kept.path.glob("*.npy")}
 
     @functools.cache
-    def block() -> Block:  # most readers ask for none, and preparing it passes over both sides
+    def block() -> Block:  # prepared only when it is called, as that passes over both sides
         one, two = side(a, sites, split), side(b, sites, split)
         return correlate.blocks(one, two, threads=store.threads(), device=store.device())
 

@@ -18,6 +18,8 @@ from sae_utils.engine.lms import models
 from sae_utils.engine.saes import dictionaries, formats, saelens, weights
 from sae_utils.store import Artefact, artefact
 
+Wanted = tuple[str, str, list[list[str]], list[str]]  # arguments of `hub.find`
+
 
 class Released(Spec):
     """The keys of every released SAE."""
@@ -27,8 +29,8 @@ class Released(Spec):
     codes: Literal["activations", "pre_acts"] = "activations"
     """`pre_acts`: as the ReLU leaves them, before TopK or a threshold, in which published tables were computed"""
 
-    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
-        """Arguments of `hub.find`. Raises ProfileError as `saelens.wanted`."""
+    def wanted(self) -> Wanted:
+        """Arguments of `hub.find`. Raises ProfileError for a release that is unknown or pickled."""
         raise NotImplementedError
 
     def read(self, files: Files) -> Any:
@@ -36,11 +38,7 @@ class Released(Spec):
         raise NotImplementedError
 
     def hook_in(self, model: Artefact) -> str:
-        """The TransformerLens name of what the SAE reads; empty where only its own configuration has it.
-
-        Raises:
-            ProfileError: no hook of the model holds the output of the module that the SAE reads.
-        """
+        """The hook that the SAE reads; empty where only its own configuration names it."""
         return str(getattr(self, "hook", ""))
 
 
@@ -57,12 +55,12 @@ class Saelens(Released):
     hook: str = ""
     """TransformerLens name of the activations, where it is not the one in the SAE's own configuration"""
 
-    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
-        """Arguments of `hub.find`."""
+    def wanted(self) -> Wanted:
+        """Its files."""
         return saelens.wanted(self.source, self.id, self.revision)
 
     def read(self, files: Files) -> Any:
-        """The SAE."""
+        """The SAE, unless it is a transcoder."""
         formats.refuse_transcoder(self.source, self.id)
         return saelens.read(files, self.source, self.id)
 
@@ -78,18 +76,17 @@ class Sparsify(Released):
     revision: str = "main"
     """branch, tag or commit"""
 
-    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
-        """Arguments of `hub.find`."""
-        need = [[f"{self.hookpoint}/{name}"] for name in ("cfg.json", "sae.safetensors")]
-        return self.source, self.revision, need, []
+    def wanted(self) -> Wanted:
+        """Its files."""
+        return self.source, self.revision, [[f"{self.hookpoint}/cfg.json"], [f"{self.hookpoint}/sae.safetensors"]], []
 
     def read(self, files: Files) -> Any:
-        """The SAE."""
+        """The SAE, unless it is a transcoder."""
         formats.refuse_transcoder(self.source)
         return formats.sparsify(files, self.hookpoint)
 
     def hook_in(self, model: Artefact) -> str:
-        """The hook that holds the output of the module `hookpoint`."""
+        """The hook that holds the output of the module `hookpoint`. Raises ProfileError as `hooking.of_module`."""
         return str(models.hook_of(model, self.hookpoint).meta["hook"])
 
 
@@ -106,12 +103,12 @@ class GemmaScope(Released):
     revision: str = "main"
     """branch, tag or commit"""
 
-    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
-        """Arguments of `hub.find`."""
+    def wanted(self) -> Wanted:
+        """Its files."""
         return self.source, self.revision, [[f"{self.path}/params.npz"]], []
 
     def read(self, files: Files) -> Any:
-        """The SAE."""
+        """The SAE, unless it is a transcoder."""
         formats.refuse_transcoder(self.source, self.path)
         return formats.gemma_scope(files[f"{self.path}/params.npz"])
 
@@ -133,8 +130,8 @@ class Mapped(Released):
     subtract_b_dec: bool
     """whether `b_dec` is subtracted from what is encoded"""
 
-    def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
-        """Arguments of `hub.find`."""
+    def wanted(self) -> Wanted:
+        """Its files."""
         return str(Path(self.path).parent), "", [[Path(self.path).name]], []
 
     def read(self, files: Files) -> Any:
