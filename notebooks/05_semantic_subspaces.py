@@ -835,13 +835,15 @@ out.table("examples", examples, {"r": "{:.2f}"})
 # %%
 published = {
     concept: significance.test(
-        *(side[index] for side, index in zip(rows, subspace[concept, shown_way, "one-to-one"][:2], strict=True)),
+        rows[0][pairs.a],
+        rows[1][pairs.b],
         ["svcca_first_component", "rsa_spearman"],
         m=draws["permutations"],
         seed=[seed, 6, number],
     )
     for number, concept in enumerate(whole)
-    if subspaces.enough(subspace[concept, shown_way, "one-to-one"], fewest["one-to-one"])
+    for pairs in [subspace[concept, shown_way, "one-to-one"]]
+    if subspaces.enough(pairs, fewest["one-to-one"])
 }
 published_table = pd.DataFrame(
     {

@@ -188,8 +188,8 @@ pairs = pd.DataFrame(
     }
     for key, x in found.items()
 )
-told = pairs.rename(columns={"counterparts": "counterparts, of fewer"})
-out.table("pairs", told, {"n": "{:,}", **dict.fromkeys(told.columns[4:], "{:.2f}")})
+tops = pairs.rename(columns={"counterparts": "counterparts, of fewer"})
+out.table("pairs", tops, {"n": "{:,}", **dict.fromkeys(tops.columns[4:], "{:.2f}")})
 
 # %%
 groups = {
@@ -218,11 +218,12 @@ ahead
 key = first_name, ahead[first_name]
 r, words, on_matching = both[key].held_out(mutual[key]), pipeline.vocabulary(run, first["a"]), both[key].on_matching
 tokens, documents = (kept.array(field)[on_matching] for field in ("tokens", "documents"))
-told = [labels.label(x.codes[np.flatnonzero(on_matching)], tokens, documents) for x in sides[key]]
+tops = [labels.label(x.codes[np.flatnonzero(on_matching)], tokens, documents) for x in sides[key]]
 ranked = np.argsort(-np.nan_to_num(r), kind="stable")
-places = ranked[np.linspace(0, len(ranked) - 1, 6).astype(int)]
+places = ranked[np.linspace(0, len(ranked) - 1, min(6, len(ranked))).astype(int)]
 words_of = {
-    side: labels.summary(x, chosen[places], words) for side, x, chosen in zip("AB", told, mutual[key][:2], strict=True)
+    "A": labels.summary(tops[0], mutual[key].a[places], words),
+    "B": labels.summary(tops[1], mutual[key].b[places], words),
 }
 pd.DataFrame({"held out": r[places]} | words_of).round(2)
 
