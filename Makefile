@@ -33,7 +33,7 @@ help: ## list the targets
 	@echo "make test     lint, types, notebook hygiene, all tests"
 	@echo "make smoke    the paper at the smallest size that runs every line: build/smoke/paper.pdf"
 	@echo "make lab      opens the notebooks in JupyterLab"
-	@echo "make notebooks      brings each .py and its .ipynb together (the one that was edited is taken)"
+	@echo "make notebooks      brings each .py and its .ipynb in step (the one that was edited is taken)"
 	@echo "make format         formats code and notebooks"
 	@echo "make plan     what a profile would fetch and use, before it does (PROFILE=name)"
 	@echo "make check-results  says which committed results are older than code or parameters"

@@ -88,7 +88,7 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
         run_main(monkeypatch, told(smoke, fail=True))
     said = str(caught.value.code)  # a text: exit status 1, on standard error
     assert "ValueError: no such luck" in said
-    assert said.endswith("error: notebooks/toy.py failed; its copy up to there is build/smoke/toy.failed.ipynb")
+    assert said.endswith("error: notebooks/toy.py failed; its copy up to that cell is build/smoke/toy.failed.ipynb")
     assert [file.name for file in build.iterdir()] == ["toy.failed.ipynb"]
     failed = nbformat.read(build / "toy.failed.ipynb", as_version=4)
     errors = [output for cell in failed.cells for output in cell.get("outputs", []) if output.output_type == "error"]
@@ -97,7 +97,7 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     run_main(monkeypatch, told(smoke))
     assert [file.name for file in build.iterdir()] == ["toy.ipynb"]
     first = (build / "toy.ipynb").read_bytes()
-    assert execute.execute(told(smoke), "toy") == build / "toy.ipynb"
+    assert execute.run(told(smoke), "toy") == build / "toy.ipynb"
     assert (build / "toy.ipynb").read_bytes() == first
 
     copy = nbformat.reads(first.decode(), as_version=4)
@@ -122,7 +122,7 @@ execute.REPOSITORY = Path(sys.argv[1])
 params.NOTEBOOKS = execute.REPOSITORY / "notebooks"
 common = params.Common.model_construct(threads=1)
 profile = params.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
-print(execute.execute(profile, "toy").name)
+print(execute.run(profile, "toy").name)
 """
 WAITS = """
 import os, time
@@ -205,7 +205,7 @@ def test_no_kernel_is_said(repository, smoke, monkeypatch):
 
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", missing)
     with pytest.raises(ProfileError, match=r"no Jupyter kernel `python3`; .*ipykernel install"):
-        execute.execute(told(smoke), "toy")
+        execute.run(told(smoke), "toy")
     with pytest.raises(SystemExit, match="error: no Jupyter kernel"):
         run_main(monkeypatch, told(smoke))
     assert not (repository / "build" / "smoke" / "toy.ipynb").exists()
@@ -222,6 +222,6 @@ def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, mon
     def die(profile, notebook):
         raise DeadKernelError("Kernel died")
 
-    monkeypatch.setattr(execute, "execute", die)
+    monkeypatch.setattr(execute, "run", die)
     with pytest.raises(SystemExit, match=r"the kernel of notebooks/toy\.py died, most often for lack of memory"):
         run_main(monkeypatch, told(smoke))

@@ -35,11 +35,10 @@ def tree(source) -> ast.Module:
 @every
 def test_the_pair_is_the_source_without_outputs(source):
     pair = source.with_suffix(".ipynb")
-    assert not notebooks.apart(source), "`make notebooks` brings the two together"
+    assert notebooks.in_step(source), "`make notebooks` brings the two together"
     notebook = nbformat.read(pair, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
-    assert not notebooks.differ(source)
     assert notebook.metadata.kernelspec.name == "python3"  # papermill asks for it
 
 
@@ -135,7 +134,7 @@ def pair(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     source, copy = folder / "13_toy.py", folder / "13_toy.ipynb"
     shutil.copy(SOURCES[0], source)
-    assert notebooks.together() == []
+    assert notebooks.synchronise() == []
     for file in (source, copy):
         os.utime(file, (1000, 1000))
     return source, copy
@@ -163,7 +162,7 @@ def test_together_they_are_left_alone(pair, capsys):
     source, copy = pair
     before = source.read_bytes(), copy.read_bytes()
     capsys.readouterr()
-    notebooks.together()
+    notebooks.synchronise()
     assert (source.read_bytes(), copy.read_bytes()) == before and capsys.readouterr().out == ""
     assert source.stat().st_mtime == copy.stat().st_mtime == 1000
 
@@ -185,9 +184,9 @@ def test_an_edited_script_is_taken(pair, other):
     by_hand(source)
     os.utime(copy, (other, other))
     text = source.read_bytes()
-    assert notebooks.together() == []
+    assert notebooks.synchronise() == []
     assert source.read_bytes() == text
-    assert cells(copy)[0].source.startswith("# Edited as text") and not notebooks.differ(source)
+    assert cells(copy)[0].source.startswith("# Edited as text") and notebooks.in_step(source)
 
 
 @pytest.mark.parametrize("other", [1000, 5000])
@@ -196,7 +195,7 @@ def test_an_edited_notebook_is_taken(pair, other):
     rest = cells(source)[1:]
     edit_cell(copy, IN_JUPYTER, 3000, output="secret")
     os.utime(source, (other, other))
-    assert notebooks.together() == []
+    assert notebooks.synchronise() == []
     assert cells(source)[0].source == IN_JUPYTER
     assert [(c.source, c.metadata) for c in cells(source)[1:]] == [(c.source, c.metadata) for c in rest]
     assert copy.read_text("utf-8") == notebooks.clean(source) and "secret" not in copy.read_text("utf-8")
@@ -217,7 +216,7 @@ def test_where_both_were_edited_a_person_chooses(pair, tmp_path, monkeypatch, fi
     monkeypatch.setattr("sys.argv", ["notebooks", "--keep", keep])
     notebooks.main()
     expected = BY_HAND[2:] if keep == "py" else IN_JUPYTER
-    assert cells(source)[0].source.startswith(expected) and not notebooks.apart(source)
+    assert cells(source)[0].source.startswith(expected) and notebooks.in_step(source)
     assert before[keep == "py"] in replaced(tmp_path)  # the other one
 
 
@@ -225,7 +224,7 @@ def test_a_choice_is_of_what_was_edited_on_both_sides_alone(pair):
     """Not of every notebook that differs."""
     source, copy = pair
     edit_cell(copy, IN_JUPYTER, 3000)
-    assert notebooks.together("py") == [] and cells(source)[0].source == IN_JUPYTER
+    assert notebooks.synchronise("py") == [] and cells(source)[0].source == IN_JUPYTER
 
 
 def test_what_was_edited_is_told_from_git_where_no_run_left_a_record(pair, tmp_path):
@@ -235,19 +234,19 @@ def test_what_was_edited_is_told_from_git_where_no_run_left_a_record(pair, tmp_p
     git(source.parent, "commit", "-qm", "both")
     shutil.rmtree(tmp_path / "kept")
     by_hand(source)
-    assert notebooks.together() == [] and not notebooks.apart(source)
+    assert notebooks.synchronise() == [] and notebooks.in_step(source)
     shutil.rmtree(tmp_path / "kept")
     git(source.parent, "commit", "-qam", "both")
     edit_cell(copy, IN_JUPYTER, 500)
-    assert notebooks.together() == [] and cells(source)[0].source == IN_JUPYTER
+    assert notebooks.synchronise() == [] and cells(source)[0].source == IN_JUPYTER
 
 
 def test_without_a_record_or_git_nothing_is_guessed(pair, tmp_path):
     source, _ = pair
     shutil.rmtree(tmp_path / "kept")
     by_hand(source)
-    assert len(notebooks.together()) == 1
-    assert notebooks.together("py") == [] and not notebooks.apart(source)
+    assert len(notebooks.synchronise()) == 1
+    assert notebooks.synchronise("py") == [] and notebooks.in_step(source)
 
 
 def test_a_commit_of_one_side_is_no_common_state(pair, tmp_path):
@@ -257,12 +256,12 @@ def test_a_commit_of_one_side_is_no_common_state(pair, tmp_path):
     by_hand(source)
     git(source.parent, "add", ".")
     git(source.parent, "commit", "-qm", "one side")
-    assert notebooks.together() == [] and not notebooks.apart(source)  # the record does
+    assert notebooks.synchronise() == [] and notebooks.in_step(source)  # the record does
     by_hand_again = source.read_text("utf-8")
     edit(source, BY_HAND, "# # Edited again", 2000)
     git(source.parent, "commit", "-qm", "one side", "--", source.name)
     shutil.rmtree(tmp_path / "kept")
-    assert len(notebooks.together()) == 1 and source.read_text("utf-8") != by_hand_again
+    assert len(notebooks.synchronise()) == 1 and source.read_text("utf-8") != by_hand_again
 
 
 def test_a_tag_is_an_edit(pair):
@@ -271,17 +270,17 @@ def test_a_tag_is_an_edit(pair):
     notebook.cells[4].metadata["tags"] = ["hide-input"]
     notebook.cells[4].metadata["editable"] = True  # JupyterLab's own business
     nbformat.write(notebook, copy)
-    assert notebooks.together() == []
-    assert cells(source)[4].metadata == {"tags": ["hide-input"]} and not notebooks.apart(source)
+    assert notebooks.synchronise() == []
+    assert cells(source)[4].metadata == {"tags": ["hide-input"]} and notebooks.in_step(source)
 
 
 def test_an_emptied_script_does_not_empty_the_notebook(pair):
     source, copy = pair
     whole, before = copy.read_bytes(), [cell.source for cell in cells(source)]
     source.write_text("")
-    assert [said for said in notebooks.together() if "13_toy.py: it has no cells; " in said and "KEEP=ipynb" in said]
+    assert [said for said in notebooks.synchronise() if "13_toy.py: it has no cells; " in said and "KEEP=ipynb" in said]
     assert copy.read_bytes() == whole and source.read_text() == ""
-    assert notebooks.together("ipynb") == [] and [cell.source for cell in cells(source)] == before
+    assert notebooks.synchronise("ipynb") == [] and [cell.source for cell in cells(source)] == before
 
 
 CONFLICT = "<<<<<<< HEAD\n# mine\n=======\n# yours\n>>>>>>> branch\n"
@@ -306,20 +305,20 @@ def test_a_notebook_that_cannot_be_read_is_named_and_written_anew_on_request(pai
         notebooks.main()
     assert "\n" not in str(caught.value) and copy.read_bytes() == broken and source.read_bytes() == text
     monkeypatch.setattr("sys.argv", ["notebooks", "--check"])
-    with pytest.raises(SystemExit, match="apart, or with outputs: 13_toy"):
+    with pytest.raises(SystemExit, match="out of step, or with outputs: 13_toy"):
         notebooks.main()
-    assert len(notebooks.together("ipynb")) == 1
-    assert notebooks.together("py") == [] and copy.read_bytes() == whole and broken in replaced(tmp_path)
+    assert len(notebooks.synchronise("ipynb")) == 1
+    assert notebooks.synchronise("py") == [] and copy.read_bytes() == whole and broken in replaced(tmp_path)
 
 
 def test_a_script_in_the_midst_of_a_merge_does_not_reach_the_notebook(pair, monkeypatch):
     source, copy = pair
     whole, text = copy.read_bytes(), source.read_text("utf-8")
     source.write_text(text.replace("# # Models", CONFLICT + "# # Models"))
-    (problem,) = notebooks.together()
-    assert problem.startswith("13_toy.py: a merge is unfinished") and len(notebooks.together("py")) == 1
-    assert notebooks.apart(source) and copy.read_bytes() == whole
-    assert notebooks.together("ipynb") == [] and source.read_text("utf-8") == text
+    (problem,) = notebooks.synchronise()
+    assert problem.startswith("13_toy.py: a merge is unfinished") and len(notebooks.synchronise("py")) == 1
+    assert not notebooks.in_step(source) and copy.read_bytes() == whole
+    assert notebooks.synchronise("ipynb") == [] and source.read_text("utf-8") == text
 
 
 def test_one_that_needs_a_person_does_not_hold_up_the_others(pair):
@@ -327,7 +326,7 @@ def test_one_that_needs_a_person_does_not_hold_up_the_others(pair):
     other = source.with_name("14_other.py")
     shutil.copy(source, other)
     copy.write_text("")
-    assert len(notebooks.together()) == 1 and not notebooks.apart(other)
+    assert len(notebooks.synchronise()) == 1 and notebooks.in_step(other)
 
 
 def test_a_new_notebook_gets_its_script(pair, capsys):
@@ -339,9 +338,9 @@ def test_a_new_notebook_gets_its_script(pair, capsys):
     ])  # fmt: skip
     nbformat.write(notebook, new)
     nbformat.write(notebook, source.with_name("Untitled.ipynb"))  # scratch paper
-    assert notebooks.together() == []
+    assert notebooks.synchronise() == []
     script = new.with_suffix(".py")
-    assert [c.source for c in cells(script)] == [c.source for c in notebook.cells] and not notebooks.apart(script)
+    assert [c.source for c in cells(script)] == [c.source for c in notebook.cells] and notebooks.in_step(script)
     assert script.read_text("utf-8").startswith(source.read_text("utf-8").partition("# %%")[0])  # the same header
     assert params.parameters("14_new") == {"n": 1}
     assert not source.with_name("Untitled.py").exists()
@@ -351,9 +350,9 @@ def test_a_script_that_is_gone_is_not_brought_back_unasked(pair):
     source, _ = pair
     text = source.read_text("utf-8")
     source.unlink()
-    (problem,) = notebooks.together()
+    (problem,) = notebooks.synchronise()
     assert problem.startswith("13_toy.py is gone: delete 13_toy.ipynb as well") and not source.exists()
-    assert notebooks.together("ipynb") == [] and source.read_text("utf-8") == text
+    assert notebooks.synchronise("ipynb") == [] and source.read_text("utf-8") == text
 
 
 @pytest.mark.parametrize(
@@ -372,7 +371,7 @@ def test_what_a_script_cannot_hold_is_not_lost(pair, cell, said):
     notebook.cells.insert(1, cell)
     nbformat.write(notebook, copy)
     before = source.read_bytes(), copy.read_bytes()
-    (problem,) = notebooks.together()
+    (problem,) = notebooks.synchronise()
     assert f"13_toy.ipynb: cell 2 {said}" in problem and (source.read_bytes(), copy.read_bytes()) == before
 
 
@@ -387,7 +386,7 @@ def test_the_header_survives_a_notebook_that_wins(pair):
     before = source.read_text("utf-8").splitlines()
     first = cells(copy)[0].source
     edit_cell(copy, first + "\n\nOne more line.", 3000)
-    notebooks.together()
+    notebooks.synchronise()
     after = source.read_text("utf-8").splitlines()
     assert [line for line in after if line not in before] == ["# One more line."]
     assert [line for line in before if line not in after] == []
@@ -399,7 +398,7 @@ def test_outputs_alone_are_cleared(pair):
     edit_cell(copy, cells(source)[0].source, 3000, output="a result")
     assert copy.read_bytes() != before
     text = source.read_bytes()
-    notebooks.together()
+    notebooks.synchronise()
     assert copy.read_bytes() == before and source.read_bytes() == text
 
 
@@ -407,8 +406,8 @@ def test_a_missing_notebook_is_written(pair):
     source, copy = pair
     before = copy.read_bytes()
     copy.unlink()
-    assert notebooks.differ(source)
-    notebooks.together()
+    assert not notebooks.in_step(source)
+    notebooks.synchronise()
     assert copy.read_bytes() == before
 
 
@@ -418,6 +417,6 @@ def test_a_check_says_what_is_apart_and_writes_nothing(pair, monkeypatch):
     notebooks.main()
     edit_cell(copy, cells(source)[0].source, 3000, output="a result")  # the same cells
     before = source.read_bytes(), copy.read_bytes()
-    with pytest.raises(SystemExit, match="apart, or with outputs: 13_toy; `make notebooks`"):
+    with pytest.raises(SystemExit, match="out of step, or with outputs: 13_toy; `make notebooks`"):
         notebooks.main()
     assert (source.read_bytes(), copy.read_bytes()) == before

@@ -148,9 +148,9 @@ def test_numbers_of_what_is_left_out_are_dashes(repository):
     dashes = [
         rf"\newcommand{{\{name}}}{{---}}" for name in ("FirstShareLow", "Second", "SecondPairs", "SecondTableAll")
     ]
-    assert typeset.left_out("toy") == dashes
+    assert typeset.absent_macros("toy") == dashes
     assert typeset.wrapper("toy", "", True).splitlines()[-5:] == [*dashes, r"\input{main}"]
-    assert typeset.left_out("other") == []
+    assert typeset.absent_macros("other") == []
 
 
 # --- programs
@@ -178,7 +178,7 @@ def test_a_failure_is_told_in_latex_words_and_leaves_no_pdf(repository, monkeypa
     program(repository, "latexmk", FAILING)
     pdf = repository / "build" / "toy" / "paper.pdf"
     pdf.write_text("of an earlier build")
-    said = typeset.typeset("toy")
+    said = typeset.set_paper("toy")
     assert said.startswith("LaTeX failed:\n! Undefined control sequence.\nl.17 Of the \\FeatureMatchingPairz\n")
     assert "Font Info" not in said
     assert said.endswith(f"the whole log: {repository / 'build' / 'toy' / 'paper.log'}")
@@ -190,7 +190,7 @@ def test_a_failure_is_told_in_latex_words_and_leaves_no_pdf(repository, monkeypa
 
 def test_what_latexmk_says_where_there_is_no_log(repository):
     program(repository, "latexmk", 'print("Missing file main.tex"); sys.exit(1)')
-    assert "Missing file main.tex" in typeset.typeset("toy")
+    assert "Missing file main.tex" in typeset.set_paper("toy")
 
 
 def test_a_copy_of_the_paper_is_set_at_the_time_of_its_commit(repository, monkeypatch, capsys):
@@ -207,7 +207,7 @@ def test_a_copy_of_the_paper_is_set_at_the_time_of_its_commit(repository, monkey
     assert pdf.read_text() == "|".join(["0", "1", wrapper, "figures/toy/a.pdf", "paper/main.tex", "paper/paper.tex"])
     git(repository, "init", "-q")
     commit(repository, "notebooks/a.py")
-    assert typeset.typeset("toy", anonymous=True) == ""
+    assert typeset.set_paper("toy", anonymous=True) == ""
     assert pdf.read_text().startswith("1234567890|1|")
 
 
@@ -218,19 +218,19 @@ def remains(repository) -> set[str]:
 def test_what_a_killed_run_left_is_not_read(repository):
     """A cut .aux made every later run fail."""
     program(repository, "latexmk", WORKING)
-    assert typeset.typeset("toy") == "" and remains(repository) == {"paper.pdf", "paper.log"}
+    assert typeset.set_paper("toy") == "" and remains(repository) == {"paper.pdf", "paper.log"}
     pdf = repository / "build" / "toy" / "paper.pdf"
     first = pdf.read_bytes()
     for ending in ("aux", "fls", "fdb_latexmk", "out", "bbl", "toc", "pdf"):
         pdf.with_suffix(f".{ending}").write_text(r"\newlabel{a}{{1}{")
     typeset.PAPER.joinpath("old.pdf").symlink_to("nowhere")
-    assert typeset.typeset("toy") == "" and pdf.read_bytes() == first
+    assert typeset.set_paper("toy") == "" and pdf.read_bytes() == first
 
 
 def test_a_run_that_is_killed_leaves_the_pdf_that_was_there(repository):
     """Killed with the process that called it, as when a machine goes down."""
     program(repository, "latexmk", WORKING)
-    assert typeset.typeset("toy") == ""
+    assert typeset.set_paper("toy") == ""
     pdf = repository / "build" / "toy" / "paper.pdf"
     first = pdf.read_bytes()
     killing = 'Path(os.environ["HALF"]).touch(); os.kill(os.getppid(), 9)'
@@ -238,19 +238,19 @@ def test_a_run_that_is_killed_leaves_the_pdf_that_was_there(repository):
     setting = (
         "from pathlib import Path; from sae_utils.engine.build import typeset\n"
         f"typeset.REPOSITORY = Path({str(repository)!r})\n"
-        "typeset.PAPER = typeset.REPOSITORY / 'paper'; typeset.typeset('toy')"
+        "typeset.PAPER = typeset.REPOSITORY / 'paper'; typeset.set_paper('toy')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HALF": str(repository / "half")}
     done = subprocess.run([sys.executable, "-c", setting], env=environment, capture_output=True)
     assert done.returncode == -9 and (repository / "half").exists()
     assert pdf.read_bytes() == first and remains(repository) == {"paper.pdf", "paper.log"}
     program(repository, "latexmk", WORKING)
-    assert typeset.typeset("toy") == "" and pdf.read_bytes() == first
+    assert typeset.set_paper("toy") == "" and pdf.read_bytes() == first
 
 
 def test_a_program_that_ends_well_without_a_pdf_has_failed(repository):
     program(repository, "latexmk", 'print("nothing to do")')
-    assert "nothing to do" in typeset.typeset("toy")
+    assert "nothing to do" in typeset.set_paper("toy")
     assert remains(repository) == {"paper.log"}
 
 
@@ -288,22 +288,22 @@ def test_with_the_real_programs_a_cut_file_does_no_harm(repository, monkeypatch)
         monkeypatch.setattr(typeset, "PAPER", place / "paper")
         for ending in ("aux", "toc", "fls", "fdb_latexmk"):
             (place / "build" / "toy" / f"paper.{ending}").write_text(r"\@writefile{toc}{\contentsline {sect")
-        assert typeset.typeset("toy") == ""
+        assert typeset.set_paper("toy") == ""
         pdfs.append((place / "build" / "toy" / "paper.pdf").read_bytes())
     assert pdfs[0] == pdfs[1] and pdfs[0].startswith(b"%PDF")
 
 
 def test_tectonic_does_as_well(repository):
     program(repository, "tectonic", TECTONIC)
-    assert typeset.typeset("toy") == ""
+    assert typeset.set_paper("toy") == ""
     assert (repository / "build" / "toy" / "paper.pdf").read_text() == "by tectonic"
     program(repository, "latexmk", WORKING)
-    assert typeset.typeset("toy") == ""
+    assert typeset.set_paper("toy") == ""
     assert (repository / "build" / "toy" / "paper.pdf").read_text() != "by tectonic"
 
 
 def test_without_latex_one_line_says_what_to_install(repository, monkeypatch):
-    said = typeset.typeset("toy")
+    said = typeset.set_paper("toy")
     assert said == typeset.INSTALL and "\n" not in said
     assert all(word in said for word in ("latexmk", "texlive", "tectonic", "apt-get install", "same command again"))
     (repository / "bin" / "git").unlink()
@@ -332,7 +332,7 @@ def test_a_profile_of_which_nothing_was_run(repository, monkeypatch):
 def test_a_complaint_is_the_lines_that_say_what_and_where(tmp_path):
     log = tmp_path / "paper.log"
     log.write_text(LOG)
-    lines = typeset.complaint(log, "otherwise").splitlines()
+    lines = typeset.errors_in(log, "otherwise").splitlines()
     assert lines[:2] == ["! Undefined control sequence.", r"l.17 Of the \FeatureMatchingPairz"]
     assert "!  ==> Fatal error occurred, no output PDF file produced!" in lines
     assert not any("pdfTeX" in line or "main.tex" in line or "Font" in line for line in lines)
@@ -340,15 +340,15 @@ def test_a_complaint_is_the_lines_that_say_what_and_where(tmp_path):
 
 def test_a_log_without_complaint_or_none_at_all(tmp_path):
     log = tmp_path / "paper.log"
-    assert typeset.complaint(log, "x" * 3000) == "x" * 2000
+    assert typeset.errors_in(log, "x" * 3000) == "x" * 2000
     log.write_bytes(b"all is well \xff\n")
-    assert typeset.complaint(log, "killed") == "killed"
+    assert typeset.errors_in(log, "killed") == "killed"
     log.write_bytes(b"! Odd bytes \xff\nl.1 x\n")
-    assert typeset.complaint(log, "killed").splitlines()[1] == "l.1 x"
+    assert typeset.errors_in(log, "killed").splitlines()[1] == "l.1 x"
 
 
 def test_a_hundred_errors_are_cut_short(tmp_path):
     log = tmp_path / "paper.log"
     log.write_text("".join(f"! Error {n}.\nl.{n} x\n\n\n\n\n\n" for n in range(100)))
-    said = typeset.complaint(log, "")
+    said = typeset.errors_in(log, "")
     assert "! Error 0." in said and "! Error 99." not in said and len(said) < 1000

@@ -1,8 +1,8 @@
-"""Runs one notebook headlessly with the parameters of a profile, strictly.
+"""Executes one notebook with the parameters of a profile.
 
-In: a profile and the name of a notebook. Out: its executed copy, `build/<profile>/<notebook>.ipynb`.
-Never: a parameter that the notebook does not know; a failed run under the name of a finished one: that copy is
-`build/<profile>/<notebook>.failed.ipynb`.
+In: a profile and the name of a notebook. Out: its executed copy, `build/<profile>/<notebook>.ipynb`; of a run that
+failed, `build/<profile>/<notebook>.failed.ipynb`.
+Never: a parameter that the notebook's parameters cell does not have.
 
 `python -m sae_utils execute PROFILE NOTEBOOK`
 """
@@ -22,14 +22,14 @@ from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
 
 
-def execute(profile: Profile, notebook: str) -> Path:
-    """Execute `notebooks/<notebook>.py`; progress bars inside it go to standard error.
+def run(profile: Profile, notebook: str) -> Path:
+    """Execute `notebooks/<notebook>.py` and return the executed copy; progress bars go to standard error.
 
     Raises:
         papermill.PapermillExecutionError, nbclient.exceptions.DeadKernelError: a cell failed, or the kernel died; the
-            copy up to there is kept.
+            copy up to that cell is kept.
         ProfileError: no Jupyter kernel.
-        files.WriteError: what is executed cannot be written.
+        files.WriteError: the copy cannot be written.
     """
     import jupytext
     import nbformat
@@ -42,12 +42,12 @@ def execute(profile: Profile, notebook: str) -> Path:
     failed, done = folder / f"{notebook}.failed.ipynb", folder / f"{notebook}.ipynb"
     values = {"profile": profile.name, **profile.sections[notebook]}
     source = jupytext.read(script(notebook))
-    # before the kernel loads BLAS; a number of threads that differs gives other bytes
+    # set before the kernel loads BLAS: another number of threads gives other bytes
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(profile.common.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log is not a terminal
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of SAELens' bar, which is text here
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # SAELens' progress bar is text here
     with files.draft(done) as draft:
         nbformat.write(source, draft)
         try:
@@ -68,7 +68,7 @@ def execute(profile: Profile, notebook: str) -> Path:
 
 
 def _finish(file: Path) -> None:
-    """Drop progress bars and times, so that equal runs leave equal copies."""
+    """Remove progress bars and times, so that equal runs leave equal copies."""
     import nbformat
 
     notebook: Any = nbformat.read(file, as_version=4)
@@ -84,7 +84,7 @@ def _finish(file: Path) -> None:
 
 def main() -> None:
     """Execute a notebook with the parameters of a profile."""
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a grammar of web addresses takes a second
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # its import takes a second, and nothing here needs it
     parser = argparse.ArgumentParser(prog="python -m sae_utils execute", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     parser.add_argument("notebook", help="name of a file in notebooks/, without .py")
@@ -97,19 +97,15 @@ def main() -> None:
         profile = profiles.load(arguments.profile)
         if arguments.notebook not in profile.sections:
             raise ProfileError(f"no such notebook: {arguments.notebook}; there are {', '.join(profile.sections)}")
-        print(f"wrote {execute(profile, arguments.notebook).relative_to(REPOSITORY)}")
+        print(f"wrote {run(profile, arguments.notebook).relative_to(REPOSITORY)}")
     except (ProfileError, files.WriteError) as error:
         sys.exit(f"error: {error}")
     except PapermillExecutionError as error:
-        if error.ename in (ProfileError.__name__, files.WriteError.__name__):  # they say all that helps
+        if error.ename in (ProfileError.__name__, files.WriteError.__name__):  # their message is complete
             sys.exit(f"error: notebooks/{arguments.notebook}.py: {error.evalue}")
-        sys.exit(f"{error}\nerror: notebooks/{arguments.notebook}.py failed; its copy up to there is {copy}")
+        sys.exit(f"{error}\nerror: notebooks/{arguments.notebook}.py failed; its copy up to that cell is {copy}")
     except DeadKernelError:
         sys.exit(
             f"error: the kernel of notebooks/{arguments.notebook}.py died, most often for lack of memory; its copy up "
-            f"to there is {copy}, and what it had finished is in the store"
+            f"to that cell is {copy}, and everything it had finished is in the store"
         )
-
-
-if __name__ == "__main__":
-    main()

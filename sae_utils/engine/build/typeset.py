@@ -1,10 +1,10 @@
-"""Sets the paper from what the notebooks wrote.
+"""Typesets the paper from the numbers, tables and figures that the notebooks wrote.
 
 In: `paper/`, `paper/generated/<profile>/`, `figures/<profile>/`. Out: `build/<profile>/paper.pdf`, the same bytes for
 the same inputs.
-Never: a number; a PDF that looks finished when LaTeX failed.
+Never: a number of its own; a PDF when LaTeX failed.
 
-`python -m sae_utils typeset PROFILE [--anonymous]`; with TEX=skip in the environment nothing is set.
+`python -m sae_utils typeset PROFILE [--anonymous]`; TEX=skip in the environment leaves out the PDF.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INSTALL = (
 
 
 def _git(*arguments: str) -> str:
-    """What git says, or nothing where there is no repository or no git."""
+    """The output of a git command; empty where there is no repository or no git."""
     if not shutil.which("git"):
         return ""
     done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True)
@@ -41,23 +41,23 @@ def _git(*arguments: str) -> str:
 
 
 def notebook_url() -> str:
-    """Web address of the notebooks at the last commit that touched what they compute, as LaTeX; empty if unknown."""
+    """LaTeX of the notebooks' web address at the last commit that changed them or their code; empty if unknown."""
     commit = _git("log", "-1", "--format=%H", "--", "notebooks", "params", "sae_utils")
     site = web_address(_git("remote", "get-url", "origin"))
     return f"{site}/blob/{commit}/notebooks".replace("%", r"\%") if commit and site else ""
 
 
 def web_address(remote: str) -> str:
-    """Where a git remote (https, ssh, git, or host:path as scp writes it) can be read on the web; empty if nowhere.
+    """The web page of a git remote (https, ssh, git, or host:path as scp writes it); empty if there is none.
 
-    User, password, parameters, query and fragment are left out, and a port that is not the web's. The rest is quoted
-    as addresses are, so that no sign in it but % means anything to LaTeX.
+    User, password, parameters, query and fragment are left out, and so is a port of another protocol. The rest is
+    quoted as in web addresses, so that % is its only character that LaTeX treats as special.
     """
     copied = re.fullmatch(r"(?:[^@/\s]*@)?([^@:/\s]+):(?!//)(.+)", remote)
     try:
         parts = urlsplit(f"ssh://{copied[1]}/{copied[2]}" if copied else remote)
         host, port, kind = parts.hostname or "", parts.port, parts.scheme.split("+")[-1]
-    except ValueError:  # no port, no host
+    except ValueError:  # of a malformed port or host
         return ""
     path = quote(unquote(parts.path.partition(";")[0])).strip("/").removesuffix(".git")
     if (
@@ -71,39 +71,39 @@ def web_address(remote: str) -> str:
 
 
 def wrapper(profile: str, stamp: str, anonymous: bool) -> str:
-    """The file that LaTeX is given: what differs between builds, then the paper."""
+    """The file that LaTeX compiles: the definitions that differ between builds, then the paper."""
     lines = [rf"\newcommand{{\profile}}{{{profile}}}", rf"\newcommand*{{\stamp}}{{{escape(stamp)}}}"]
     if not anonymous:
         lines += [r"\newcommand*{\final}{}", rf"\newcommand*{{\notebookurl}}{{{notebook_url()}}}"]
-    return "\n".join([*lines, *left_out(profile), r"\input{main}"]) + "\n"
+    return "\n".join([*lines, *absent_macros(profile), r"\input{main}"]) + "\n"
 
 
-def left_out(profile: str) -> list[str]:
-    """Definitions of the macros that the paper asks for, of studies that the profile leaves out: a dash each."""
+def absent_macros(profile: str) -> list[str]:
+    """Definitions, each a dash, of the macros that the paper uses and that belong to studies the profile leaves out."""
     written = "".join(file.read_text("utf-8") for file in (PAPER / "generated" / profile).glob("*.tex"))
-    asked = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/**/*.tex")])
+    used = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/**/*.tex")])
     defined = set(re.findall(r"\\newcommand\{\\([A-Za-z]+)\}", written))
     absent = tuple(macro.removesuffix("Absent") for macro in defined if macro.endswith("Absent"))
-    dashes = {macro for macro in re.findall(r"\\([A-Za-z]+)", asked) if macro.startswith(absent)} - defined
-    return [rf"\newcommand{{\{macro}}}{{---}}" for macro in sorted(dashes)]
+    undefined = {macro for macro in re.findall(r"\\([A-Za-z]+)", used) if macro.startswith(absent)} - defined
+    return [rf"\newcommand{{\{macro}}}{{---}}" for macro in sorted(undefined)]
 
 
-def typeset(profile: str, anonymous: bool = False) -> str:
-    """Set the paper; returns an error message, empty if all went well."""
+def set_paper(profile: str, anonymous: bool = False) -> str:
+    """Typeset the paper; returns an error message, empty on success."""
     folder = REPOSITORY / "build" / profile
-    told = sorted((folder / "params").glob("*.yaml"))
-    if not told:
+    written = sorted((folder / "params").glob("*.yaml"))
+    if not written:
         return f"no notebook was run with profile {profile}; `make paper PROFILE={profile}` runs them"
-    stamp = yaml.safe_load(told[0].read_text("utf-8"))["common"]["stamp"]
+    stamp = yaml.safe_load(written[0].read_text("utf-8"))["common"]["stamp"]
     with files.explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="paper-") as fresh:
         return _set(wrapper(profile, stamp, anonymous), Path(fresh), folder)
 
 
 def _set(content: str, fresh: Path, build: Path) -> str:
-    """Set the paper in an empty folder, where no killed run left half a file, and move the PDF and the log from there.
+    """Compile the paper in an empty folder, where no killed run left half a file, and copy PDF and log from there.
 
-    Copies of what LaTeX reads lie in it, and all names are relative: LaTeX trips over characters that the path of a
-    checkout may hold, and writes a digest of the path of its output into the PDF.
+    The folder holds copies of all that LaTeX reads, and names are relative: LaTeX fails on some characters that the
+    path of a checkout may hold, and it writes a digest of its output's path into the PDF.
     """
     for folder in (PAPER, FIGURES):
         if folder.is_dir():
@@ -111,7 +111,7 @@ def _set(content: str, fresh: Path, build: Path) -> str:
             shutil.copytree(folder, fresh / folder.name, ignore=skipped, ignore_dangling_symlinks=True)
     source = fresh / "paper" / "paper.tex"
     source.write_text(content, "utf-8")
-    if shutil.which("latexmk"):  # -norc: nobody's own settings
+    if shutil.which("latexmk"):  # -norc: without the user's own settings
         command = ["latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-silent", source.name]
     elif shutil.which("tectonic"):
         command = ["tectonic", "-X", "compile", "--keep-logs", source.name]
@@ -124,19 +124,19 @@ def _set(content: str, fresh: Path, build: Path) -> str:
         errors="replace",
     )  # fmt: skip
     log, pdf = build / "paper.log", build / "paper.pdf"
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     made = source.with_suffix(".log")
-    files.write(log, made.read_text("utf-8", errors="replace") if made.exists() else said)
+    files.write(log, made.read_text("utf-8", errors="replace") if made.exists() else output)
     if done.returncode == 0 and source.with_suffix(".pdf").exists():
         with files.draft(pdf) as draft:
             shutil.copyfile(source.with_suffix(".pdf"), draft)
         return ""
     pdf.unlink(missing_ok=True)
-    return f"LaTeX failed:\n{complaint(log, said)}\nthe whole log: {log}"
+    return f"LaTeX failed:\n{errors_in(log, output)}\nthe whole log: {log}"
 
 
-def complaint(log: os.PathLike[str], otherwise: str) -> str:
-    """The lines of a LaTeX log that say what is wrong and where."""
+def errors_in(log: os.PathLike[str], otherwise: str) -> str:
+    """The lines of a LaTeX log that name the first three errors; without any, the end of the text `otherwise`."""
     try:
         lines = open(log, encoding="utf-8", errors="replace").read().splitlines()
     except OSError:
@@ -155,13 +155,9 @@ def main() -> None:
         print("figures, tables and numbers are done; TEX=skip leaves out the PDF")
         return
     try:
-        problem = typeset(arguments.profile, arguments.anonymous)
+        problem = set_paper(arguments.profile, arguments.anonymous)
     except files.WriteError as error:
         problem = str(error)
     if problem:
         sys.exit(f"error: {problem}")
     print(f"the paper: build/{arguments.profile}/paper.pdf")
-
-
-if __name__ == "__main__":
-    main()

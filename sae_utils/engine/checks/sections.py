@@ -1,16 +1,16 @@
-"""What the sections of a profile may hold: shapes, bounds of numbers, and names that something defines.
+"""What each section of a profile may hold: shapes, bounds of numbers, and names that must be defined.
 
 In: a notebook, its section, the names that the profile defines. Out: nothing, or one error with all problems.
-Never: a default; what names mean together (`requirements` knows that).
+Never: a default; what several keys mean together (`requirements` checks that).
 
-A notebook's parameters cell is the schema: its names, and the types of its literals (`params`). Here stands what a
-literal cannot say. What is not listed is, by its literal, a count, a share, or anything.
+A notebook's parameters cell is the schema: its names, and the types of its literals. `SHAPES` adds what a literal
+cannot say. A parameter that is not listed there is a count, a share, or anything of the type of its literal.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,30 +21,30 @@ from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, S
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.known_truth import calibration
 
-CLOSED = [name for name in measures.NAMES if measures.measure(name).closed_form]
-"""measures whose null mean is known in closed form"""
-
 T = TypeVar("T")
 
+# --- validators
 
-def _known(kind: str, value: str, info: ValidationInfo, *, or_none: bool = False) -> str:
+
+def _defined(kind: str, value: str, info: ValidationInfo, *, or_empty: bool = False) -> str:
+    """A name of this kind that the profile defines."""
     names = (info.context or {})[kind]
-    if value not in names and not (or_none and not value):
+    if value not in names and (value or not or_empty):
         raise NameUnknown(f"no {kind} is called {value!r}; {nearest(value, names)}")
     return value
 
 
-def _one_of(kind: str, names: list[str], value: str) -> str:
+def _one_of(kind: str, names: Collection[str], value: str) -> str:
     if value not in names:
-        # all of them: for `rsa` the nearest would be `svcca`
+        # lists all: for `rsa` the nearest name would be `svcca`
         raise NameUnknown(f"no {kind} is called {value!r}; valid: {', '.join(names)}")
     return value
 
 
-def _once(names: list[Any]) -> list[Any]:
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise NameUnknown(f"{twice[0]!r} stands twice; remove one")
-    return names
+def _without_repeats(values: list[Any]) -> list[Any]:
+    if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise NameUnknown(f"{repeated[0]!r} stands twice; remove one")
+    return values
 
 
 def _filter(step: list[Any]) -> list[Any]:
@@ -52,12 +52,11 @@ def _filter(step: list[Any]) -> list[Any]:
     name, options = step
     if not isinstance(name, str) or name not in filters.FILTERS:
         raise NameUnknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
-    takes = {
-        x.name: (OPTIONS[x.name], ... if x.default is x.empty else x.default)
-        for x in inspect.signature(filters.FILTERS[name]).parameters.values()
-        if x.kind == x.KEYWORD_ONLY
+    fields: dict[str, Any] = {
+        option.name: (FILTER_OPTIONS[option.name], ... if option.default is option.empty else option.default)
+        for option in inspect.signature(filters.FILTERS[name]).parameters.values()
+        if option.kind == option.KEYWORD_ONLY
     }
-    fields: dict[str, Any] = takes
     try:
         build(create_model("Options", __base__=Spec, **fields), options, name)
     except ProfileError as error:
@@ -74,57 +73,56 @@ def _record(**fields: Any) -> Any:
     return create_model("Record", __base__=Spec, **given)
 
 
-Model = Annotated[str, AfterValidator(partial(_known, "model"))]
-ModelOrNone = Annotated[str, AfterValidator(partial(_known, "model", or_none=True))]
-Dictionary = Annotated[str, AfterValidator(partial(_known, "dictionary"))]
-ConceptSet = Annotated[str, AfterValidator(partial(_known, "set of concepts"))]
-Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", list(measures.NAMES)))]
-Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED))]
-Null = Annotated[str, AfterValidator(partial(_one_of, "null", list(calibration.NULLS)))]
+# --- types
+
+CLOSED_FORM = [name for name in measures.NAMES if measures.measure(name).closed_form]
+"""measures whose null mean is known in closed form"""
+Model = Annotated[str, AfterValidator(partial(_defined, "model"))]
+ModelOrNone = Annotated[str, AfterValidator(partial(_defined, "model", or_empty=True))]
+Dictionary = Annotated[str, AfterValidator(partial(_defined, "dictionary"))]
+ConceptSet = Annotated[str, AfterValidator(partial(_defined, "set of concepts"))]
+Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", measures.NAMES))]
+Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED_FORM))]
+Null = Annotated[str, AfterValidator(partial(_one_of, "null", calibration.NULLS))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Two = Annotated[list[T], Field(min_length=2, max_length=2)]
 Some = Annotated[list[T], Field(min_length=1)]
-Different = Annotated[list[T], AfterValidator(_once)]
+Different = Annotated[list[T], AfterValidator(_without_repeats)]
 Filter = Annotated[list[Any], Field(min_length=2, max_length=2), AfterValidator(_filter)]
-OPTIONS: dict[str, Any] = {
+Size = Annotated[int, Field(ge=4, lt=2**31)]
+Draws = _at_least(19)  # with fewer no p is at most .05
+Spread = _at_least(2)  # an SD needs two
+FILTER_OPTIONS: dict[str, Any] = {
     "minimum": Count, "r": Annotated[float, Field(ge=-1, le=1)], "more_than": Count,
     "keep": Literal["best", "first", "none"], "side": Literal["a", "b"], "tokens": list[str], "top": Count,
     "most": _at_least(0), "share": Share,
 }  # fmt: skip
-"""of filters"""
-Size = Annotated[int, Field(ge=4, lt=2**31)]
-Draws = _at_least(19)  # with fewer no p is at most .05
-Spread = _at_least(2)  # an SD needs two
-
-
-class Grid(Spec):
-    """Where notebook 06 asks what measures report."""
-
-    d_a: Count
-    d_b: Count
-    """widths of the rows"""
-    n: Some[Size]
-    """numbers of pairs"""
-
-
-class Trap(Spec):
-    """A world of notebook 06 in which pairs are not exchangeable."""
-
-    right_null: Null
-    """the null that fits"""
-    world: dict[str, Any]
-
-
-NUMBERS: dict[str, Any] = {
+COUNTS: dict[str, Any] = {
     "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
     "fewest": Size,
 }  # fmt: skip
-"""whole numbers of a section that are not any count"""
+"""whole numbers with other bounds than a count"""
+
+
+class Grid(Spec):
+    """Widths of the rows and numbers of pairs at which notebook 06 asks what measures report."""
+
+    d_a: Count
+    d_b: Count
+    n: Some[Size]
+
+
+class Trap(Spec):
+    """A world of notebook 06 in which pairs are not exchangeable, and the null that fits it."""
+
+    right_null: Null
+    world: dict[str, Any]
+
 
 SHAPES: dict[str, dict[str, Any]] = {
     "00_models_and_dictionaries": {
         "curve": ModelOrNone,
-        "control_seeds": Annotated[Some[Dictionary], AfterValidator(_once)],
+        "control_seeds": Annotated[Different[Dictionary], Field(min_length=1)],
         "control_ceiling": Different[Dictionary],
         "control_depths": Different[Dictionary],
         "control_negatives": Some[Dictionary],
@@ -168,15 +166,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "relation": _record(share=Share, words=dict[str, Some[Two[str]]]),
     },
     "06_known_truth": {
-        "measures": Annotated[Some[Measure], AfterValidator(_once)],
+        "measures": Annotated[Different[Measure], Field(min_length=1)],
         "only_tested": Different[Measure],
         "truths": Annotated[dict[str, dict[str, Any]], Field(min_length=1)],
         "traps": dict[str, Trap],
         "grids": Some[Grid],
         "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
         "small": _record(n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count),
-        "trapped": Annotated[Some[Measure], AfterValidator(_once)],
-        "interval": _record(measures=Annotated[Some[Closed], AfterValidator(_once)], resamples=Spread, repeats=Count),
+        "trapped": Annotated[Different[Measure], Field(min_length=1)],
+        "interval": _record(
+            measures=Annotated[Different[Closed], Field(min_length=1)], resamples=Spread, repeats=Count
+        ),
     },
     "11_across_tokenizers": {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
@@ -192,27 +192,28 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def check(notebook: str, section: Mapping[str, Any], defaults: Mapping[str, Any], known: Mapping[str, Any],
-          where: str) -> None:  # fmt: skip
+def check(
+    notebook: str, section: Mapping[str, Any], defaults: Mapping[str, Any], names: Mapping[str, Any], where: str
+) -> None:
     """Refuse a section in which a shape, a number or a name is wrong.
 
     Args:
-        notebook: whose section it is.
+        notebook: the notebook of the section.
         section: its values, of the types of the defaults.
-        defaults: what the parameters cell holds.
-        known: names by kind: "model", "dictionary", "set of concepts".
+        defaults: the values of the notebook's parameters cell.
+        names: defined names by kind: "model", "dictionary", "set of concepts".
         where: file and section, for messages.
 
     Raises:
-        ProfileError: all that is wrong, a line each.
+        ProfileError: all problems, a line each.
     """
     shapes = SHAPES.get(notebook, {})
     fields: dict[str, Any] = {key: (shapes.get(key, _shape(key, defaults[key])), ...) for key in section}
-    build(create_model("Section", __base__=Spec, **fields), section, where, known)
+    build(create_model("Section", __base__=Spec, **fields), section, where, names)
 
 
 def _shape(key: str, default: Any) -> Any:
-    """What a parameter may be whose literal says all."""
+    """The type of a parameter of which only the default is known."""
     if isinstance(default, bool) or not isinstance(default, int | float):
         return type(default)
-    return Share if isinstance(default, float) else NUMBERS.get(key, Count)
+    return Share if isinstance(default, float) else COUNTS.get(key, Count)

@@ -1,7 +1,7 @@
-"""What a value of a profile may be: typed, documented records that refuse what they do not know.
+"""The values that a profile may hold: typed, documented records that refuse unknown keys.
 
 In: a mapping read from YAML. Out: a frozen record, or one error that names file, key and remedy.
-Never: files, defaults that are looked up elsewhere, coercion of types.
+Never: a file, a default that is looked up elsewhere, coercion of types.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class ProfileError(ValueError):
-    """A profile says something that cannot be run; the message names file, key and remedy."""
+    """A profile cannot be run; the message names file, key and remedy."""
 
 
 class NameUnknown(ValueError):
@@ -28,11 +28,11 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""what every generator of random numbers takes"""
+"""of a generator of random numbers"""
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-"""of things of which there is at least one"""
+"""at least one"""
 Rate = Annotated[float, Field(gt=0, le=1)]
-"""of learning; or a share that is not nothing"""
+"""of learning, or a share above zero"""
 
 
 class Spec(BaseModel):
@@ -45,7 +45,7 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 def nearest(word: object, valid: Iterable[object]) -> str:
-    """The remedy for an unknown word: the nearest valid one, else all of them."""
+    """The remedy for an unknown word: the nearest valid one, or all of them."""
     valid = sorted(map(str, valid))
     close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(valid) or '(none)'}"
@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
 
 
 def _remedy(problem: str, value: Any) -> str:
-    """How the value that was probably meant is written in YAML; empty where nobody can tell."""
+    """How YAML writes the value that was probably meant; empty if that is unknown."""
     if problem == "float_type" and isinstance(value, str):
         return " (YAML reads 1e-3 as text: write 1.0e-3)"
     if problem == "bool_type" and isinstance(value, str):
@@ -68,32 +68,32 @@ def _remedy(problem: str, value: Any) -> str:
     return ""
 
 
-def build(kind: type[AnySpec], value: Any, where: str, known: Mapping[str, Any] | None = None) -> AnySpec:
-    """Check `value` against the record `kind`.
+def build(kind: type[AnySpec], value: Any, where: str, names: Mapping[str, Any] | None = None) -> AnySpec:
+    """The record of class `kind` with the values of a mapping.
 
     Args:
         kind: the record's class.
-        value: what the YAML file holds there.
+        value: the value in the YAML file.
         where: file and dotted key, for the message.
-        known: names that validators of the record look up (pydantic's context).
+        names: names that validators of the record look up (pydantic's context).
 
     Raises:
-        ProfileError: unknown or missing keys, wrong types, values out of range: all of them, a line each.
+        ProfileError: unknown or missing keys, wrong types, values out of range; a line for each.
     """
     if not isinstance(value, Mapping):
         raise ProfileError(f"{where}: expected a mapping of keys, found {shown(value)}")
     try:
-        return kind.model_validate(dict(value), context=known)
+        return kind.model_validate(dict(value), context=names)
     except ValidationError as error:
         found = [dict(problem) for problem in error.errors()]
     if unknown := [problem for problem in found if problem["type"] == "extra_forbidden"]:
         # a misspelt key is unknown, and the one that was meant is missing
         found = unknown + [problem for problem in found if problem["type"] not in ("extra_forbidden", "missing")]
-    raise ProfileError("\n".join(_told(kind, problem, where) for problem in found))
+    raise ProfileError("\n".join(_message(kind, problem, where) for problem in found))
 
 
-def _told(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
-    """One problem that pydantic found, in one line: key, what is wrong, remedy."""
+def _message(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
+    """One problem that pydantic found, in one line: key, problem, remedy."""
     *path, last = loc = [step for step in problem["loc"] if step != "[key]"] or [""]
     key = where + ("" if where.endswith(" ") or loc == [""] else ".") + ".".join(map(str, loc))
     if problem["type"] == "extra_forbidden":
@@ -102,12 +102,12 @@ def _told(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
         return f"{key}: missing; add it, or inherit it with `extends: demo`"
     if isinstance(error := problem.get("ctx", {}).get("error"), NameUnknown):
         return f"{key}: {error}"
-    said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
-    return f"{key}: {said}{_remedy(problem['type'], problem['input'])}"
+    message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
+    return f"{key}: {message}{_remedy(problem['type'], problem['input'])}"
 
 
 def _inner(kind: type[Spec], path: Sequence[int | str]) -> type[Spec]:
-    """The record that `path` leads to inside `kind`."""
+    """The class of the record to which `path` leads inside `kind`."""
     for step in path:
         field = kind.model_fields.get(str(step))
         held = (field.annotation, *get_args(field.annotation)) if field else ()
@@ -116,7 +116,7 @@ def _inner(kind: type[Spec], path: Sequence[int | str]) -> type[Spec]:
 
 
 def choose(kinds: Mapping[str, type[Spec]], value: Any, where: str) -> Spec:
-    """Check a record whose key `kind` names its class among `kinds`.
+    """The record of the class that its key `kind` names among `kinds`.
 
     Raises:
         ProfileError: as `build`, and for a missing or unknown `kind`.

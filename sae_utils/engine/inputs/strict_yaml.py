@@ -1,4 +1,4 @@
-"""YAML as a profile may be written: what nobody means, or what would be read as something else, is refused by its line.
+"""A strict reader of YAML for profiles: ambiguous, repeated and oversized content is refused with its line.
 
 In: a file. Out: its keys with their values: text, whole numbers, finite numbers, true, false, null, lists, mappings.
 Never: a date, a number to base 8 or 60, `no` for false; a value of any other kind; more than `SIZE` values.
@@ -15,12 +15,12 @@ import yaml
 
 from sae_utils.engine.core.spec import ProfileError, shown
 
-BYTES = 1 << 18  # of a file; the longest profile has 20,000
-SIZE = 100_000  # values; one that an alias repeats counts again
-DEPTH = 32  # of lists and mappings inside each other
-DIGITS = 18  # of a whole number, so that it fits into 64 bits
+BYTES = 1 << 18  # in a file; the longest profile has 20,000
+SIZE = 100_000  # values in a file; those that an alias repeats count again
+DEPTH = 32  # lists and mappings inside each other
+DIGITS = 18  # in a whole number, which then fits into 64 bits
 
-PLAIN = {  # what is no text where it stands without quotes: YAML 1.2, but for 1e-3
+PLAIN = {  # without quotes, these are not text: as in YAML 1.2, except that 1e-3 is text
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": r"[-+]?(0|[1-9][0-9_]*)",
     "float": r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
@@ -36,16 +36,16 @@ TAGS = {
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """YAML, but nothing for a profile."""
+    """Valid YAML that a profile may not hold."""
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice (the first would be ignored in silence), and what this module never gives."""
+    """Refuses a repeated key (YAML would ignore the first), and every value that this module never returns."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.inside = 0
-        self.sizes: dict[yaml.Node, tuple[int, int]] = {}  # values in it, itself among them; how deep they lie
+        self.inside = 0  # lists and mappings that are open
+        self.sizes: dict[yaml.Node, tuple[int, int]] = {}  # number of values, with the node itself; depth
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.inside += 1
@@ -109,14 +109,14 @@ def _refused(at: Any, problem: str) -> _Refused:
 
 
 def read(file: Path, name: str) -> dict[str, Any]:
-    """The keys and values of a file that messages call `name`.
+    """The keys and values of a file, which messages call `name`.
 
     Raises:
         ProfileError: a file that cannot be read, is too large, is not UTF-8 or not YAML (with the line), or holds no
             mapping.
     """
     try:
-        if file.is_fifo():  # it would be waited for
+        if file.is_fifo():  # reading would wait for a writer
             raise ProfileError(f"{name}: is a pipe; put a YAML file in its place")
         with file.open("rb") as opened:
             content = opened.read(BYTES + 1)
@@ -128,16 +128,16 @@ def read(file: Path, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ProfileError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise ProfileError(_told(error, name)) from None
+        raise ProfileError(_message(error, name)) from None
     if not isinstance(values, dict):
         raise ProfileError(f"{name}: expected keys with values, found {shown(values)}")
     return values
 
 
-def _told(error: yaml.YAMLError, name: str) -> str:
+def _message(error: yaml.YAMLError, name: str) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"{name}: not YAML: character {error.position + 1} is {error.character!r}, which no text has"
     mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", error))
     remedy = "; a tab, where YAML takes spaces" if "'\\t'" in problem else ""
-    what = "" if isinstance(error, _Refused) else "not YAML: "
-    return f"{name}{f', line {mark.line + 1}' if mark else ''}: {what}{problem}{remedy}"
+    kind = "" if isinstance(error, _Refused) else "not YAML: "
+    return f"{name}{f', line {mark.line + 1}' if mark else ''}: {kind}{problem}{remedy}"
