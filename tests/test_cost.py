@@ -7,12 +7,12 @@ from transformers import AutoConfig
 
 from sae_utils import pipeline, profiles, store
 from sae_utils.engine import params
-from sae_utils.engine.build import cost, pace
+from sae_utils.engine.build import cost, speed
 from sae_utils.engine.lms import models, pretrained
 from sae_utils.engine.saes import releases, trainer
 from sae_utils.engine.text import corpora
 
-UNIT = pace.Pace(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
+UNIT = speed.ModelSpeed(layers=2, d=16, d_mlp=32, vocabulary=0, parameters=0, block=1.0, head=0.0)  # a token in a block
 SAMPLES = 14_000
 
 
@@ -52,10 +52,11 @@ def counted(monkeypatch, tmp_path):
 
 
 def test_the_passes_of_a_plan_are_those_of_a_build(profile, counted):
-    paces = {name: UNIT._replace(layers=record.layers) for name, record in profile.models.items()}
+    speeds = {name: UNIT._replace(layers=record.layers) for name, record in profile.models.items()}
+    build = cost.Build(profile, {}, speeds)
     expected: dict[str, float] = {}
-    for work in (*cost._models(profile, paces), *cost._passes(profile, paces, profile.dictionaries)):
-        expected[work.label] = expected.get(work.label, 0) + work.seconds
+    for label, seconds in (*build.model_works(), *build.passes()):
+        expected[label] = expected.get(label, 0) + seconds
 
     def agrees(label: str) -> None:
         assert counted() == pytest.approx(expected[label], rel=0.2), label
@@ -89,22 +90,21 @@ def test_a_pass_ends_at_the_block_of_its_hook():
 
 
 def test_what_is_trained_longer_or_wider_costs_more(monkeypatch):
-    monkeypatch.setattr(pace, "pace", lambda *_: UNIT._replace(block=1e-5))
-    monkeypatch.setattr(pace, "step", lambda spec, d: (1e-7 * spec.width, 1e-8 * spec.width))
+    monkeypatch.setattr(speed, "of_model", lambda *_: UNIT._replace(block=1e-5))
+    monkeypatch.setattr(speed, "of_sae", lambda spec, d: (1e-7 * spec.width, 1e-8 * spec.width))
     smoke = profiles.load("smoke")
 
     def trained(**values) -> float:
         saes = {
             name: x.model_copy(update=values) if hasattr(x, "width") else x for name, x in smoke.dictionaries.items()
         }
-        works = cost.cost(smoke._replace(dictionaries=saes), {}).works
-        return sum(work.seconds for work in works if work.label == "training SAEs")
+        return cost.Build(smoke._replace(dictionaries=saes), {}).works["training SAEs"]
 
-    plain = cost.cost(smoke, {})
+    plain = cost.Build(smoke, {})
     assert trained(samples=10**6) == pytest.approx(10 * trained(samples=10**5))
     assert trained(width=2000) == pytest.approx(2 * trained(width=1000))
     longer = smoke._replace(corpus=smoke.corpus.model_copy(update={"documents": 10 * smoke.corpus.documents}))
-    grown = cost.cost(longer, {})
+    grown = cost.Build(longer, {})
     assert plain.seconds < grown.seconds < 10 * plain.seconds and plain.disk < grown.disk < 10 * plain.disk
 
 
@@ -112,12 +112,12 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
     """Of every family, as many parameters as its checkpoint has, but for norms and biases; no weight is read."""
     import tiny_hub
 
-    monkeypatch.setattr(pace, "TIMED", 0)
+    monkeypatch.setattr(speed, "DURATION", 0)
     for family in tiny_hub.FAMILIES:
         place = tiny_hub.folder(tiny, family)
         record = pretrained.Pretrained(kind="pretrained", source=str(place))
         profile = profiles.load("smoke")._replace(models={"a": record})
-        found = pace.pace(profile, "a", 0)
+        found = speed.of_model(profile, "a", 0)
         whole = AutoConfig.from_pretrained(place, trust_remote_code=False)
         assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, whole.vocab_size), family
         size = (place / "model.safetensors").stat().st_size / 4
@@ -128,8 +128,8 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
 def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monkeypatch):
     record = pretrained.Pretrained(kind="pretrained", source="org/none")
     profile = profiles.load("smoke")._replace(models={"a": record})
-    monkeypatch.setattr(pace, "config", lambda *_: None)
-    one, two = (pace.pace(profile, "a", n) for n in (10**8, 2 * 10**8))
+    monkeypatch.setattr(speed, "config", lambda *_: None)
+    one, two = (speed.of_model(profile, "a", n) for n in (10**8, 2 * 10**8))
     assert two.block == pytest.approx(2 * one.block) and one.block > 0 and one.head == 0
 
 

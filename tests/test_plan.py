@@ -13,7 +13,7 @@ from hub_server import serve
 from huggingface_hub import constants
 
 from sae_utils.engine import params
-from sae_utils.engine.build import pace, plan
+from sae_utils.engine.build import plan, speed
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import pretrained
 
@@ -37,7 +37,7 @@ primary: {pair: [pythia, early], matching: mutual, measure: rsa_spearman, permut
 def briefly():
     """Every block and step is timed once, however short that is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "TIMED", 0)
+        patch.setattr(speed, "DURATION", 0)
         yield
 
 
@@ -159,5 +159,5 @@ def test_a_checkpoint_in_parts_is_counted_whole(monkeypatch):
     cached = {"model-00001-of-00002.safetensors": "here"}
     monkeypatch.setattr(plan.hub, "listing", lambda *_: hub.Listing(sizes, cached, "mit", 0, ""))
     record = pretrained.Pretrained(kind="pretrained", source="org/large")
-    found = plan._source("models.large", record.wanted())
+    found = plan._files("models.large", *record.wanted())
     assert (found.fetch, found.cached, found.parameters) == (10 + 20 + 30 + 600, 400, 1000 // 4)

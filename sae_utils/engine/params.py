@@ -8,6 +8,7 @@ Never: a check of what several keys mean together (`engine.checks` does that).
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import math
 from pathlib import Path
@@ -127,20 +128,23 @@ def parameters(notebook: str) -> dict[str, Any]:
     Raises:
         ProfileError: there is no such cell, or it holds something other than `name = literal`.
     """
+    where, source = f"notebooks/{notebook}.py", _parameters_cell(script(notebook).read_text("utf-8"))
+    if source is None:
+        raise ProfileError(f"{where}: no cell is tagged `parameters`")
+    statements: list[Any] = ast.parse(source).body
+    try:
+        return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in statements}
+    except (AttributeError, ValueError):
+        raise ProfileError(f"{where}: its parameters cell must hold `name = literal` only") from None
+
+
+@functools.cache
+def _parameters_cell(text: str) -> str | None:
+    """The code of the parameters cell in a percent script; None if it has none."""
     import jupytext  # takes a second
 
-    where = f"notebooks/{notebook}.py"
-    for cell in jupytext.read(script(notebook)).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            try:
-                return dict(_literal(statement) for statement in ast.parse(cell.source).body)
-            except (AttributeError, ValueError):
-                raise ProfileError(f"{where}: its parameters cell must hold `name = literal` only") from None
-    raise ProfileError(f"{where}: no cell is tagged `parameters`")
-
-
-def _literal(statement: Any) -> tuple[str, Any]:
-    return statement.targets[0].id, ast.literal_eval(statement.value)
+    cells = jupytext.reads(text, fmt="py:percent").cells
+    return next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), None)
 
 
 # --- files in params/
