@@ -111,4 +111,4 @@ def test_the_plan_finds_all_of_it_in_the_cache(profile, cached):
     vectors = "05_semantic_subspaces.vectors"
     assert {source.key for source in found} >= {"models.gemma_2_2b", "dictionaries.pythia_160m", vectors}
     assert all(source.fetch == 0 and not source.missing and source.cached > 1000 for source in found)
-    assert "GB at most at once" in plan.said(profile, found, "cpu")[0]
+    assert "GB at most at once" in plan.report(profile, found, "cpu")[0]
