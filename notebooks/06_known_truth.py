@@ -119,6 +119,7 @@ styles = dict(zip(widths, cycle(["-o", ":", "--", "-."]), strict=False))
 palette = cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])
 colors = dict(zip(dict.fromkeys([*planted, *weak]), palette, strict=False))
 ticks = grids[0]["n"][::2]
+rows = -(-(len(measures) + 1) // 4)  # of four panels; one is the legend
 out.text("wide", widths[0])
 out.text("narrow", widths[-1])
 out.number("least n", grid.n.min(), "{:,}")
@@ -127,7 +128,6 @@ out.number("grid draws", grid_repeats["draws"], "{:d}")
 
 # %%
 for quantity in ("raw", "excess"):
-    rows = -(-(len(measures) + 1) // 4)  # one panel is the legend
     figure, axes = plt.subplots(rows, 4, figsize=(5.5, 1.6 * rows), sharex=True, sharey=True, squeeze=False)
     for axis, name in zip(axes.flat, measures, strict=False):
         for (truth, d), x in grid[grid.measure == name].groupby(["truth", "d"], sort=False):
