@@ -86,6 +86,13 @@ def exponent(rows: NDArray[Any], axis: int | None = None) -> Any:
     return np.frexp(np.abs(rows).max(axis=axis, keepdims=axis is not None))[1]
 
 
+def unit(values: ArrayLike) -> NDArray[np.float64]:
+    """`values` as rows (n, d) of length one, in float64; a row of zeros stays as it is. Raises ValueError as `rows`."""
+    wide = rows(values, "rows").astype(np.float64)
+    wide = np.ldexp(wide, -exponent(wide, axis=1))
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny))
+
+
 def infinite(block: Any) -> tuple[int, int] | None:
     """Row and column of the first NaN or infinity of a matrix, dense or CSR; None where all is finite."""
     bad = ~np.isfinite(block.data if sparse.issparse(block) else block)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sae_utils import arrays, correlate
+from sae_utils import arrays, correlate, nulls
 from sae_utils.correlate import Candidates, Correlation
 from sae_utils.engine.kernels import assignment
 from sae_utils.engine.kernels.assignment import Edges, Proof
@@ -260,7 +260,7 @@ def identity(correlation: Correlation) -> Pairs:
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
     """The same features, each as often, paired at random: the partners of ``pairs`` shuffled among its pairs."""
     check(pairs)
-    b = arrays.generator(seed).permutation(pairs.b)
+    b = pairs.b[nulls.permutations(arrays.generator(seed), 1, len(pairs.b))[0]]
     r = correlations(correlation, pairs.a, b)
     order = np.lexsort((b, pairs.a))
     return Pairs(pairs.a[order], b[order], r[order], pairs.why_a, pairs.why_b)

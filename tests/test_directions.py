@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils import matching
+from sae_utils import arrays, matching
 from sae_utils.engine.pairing import directions
 
 
@@ -71,7 +71,7 @@ def test_bad_input_is_named():
 def test_unit_rows_keep_their_direction_and_zeros_stay():
     given = rows(6, 4, 0)
     given[2] = 0
-    made = directions.unit(given.astype(np.float32))
+    made = arrays.unit(given.astype(np.float32))
     assert made.dtype == np.float64 and (made[2] == 0).all()
     assert np.linalg.norm(np.delete(made, 2, 0), axis=1) == pytest.approx(np.ones(5))
     assert np.einsum("ij,ij->i", made, given) == pytest.approx(np.linalg.norm(given, axis=1), rel=1e-6)

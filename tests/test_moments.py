@@ -56,14 +56,14 @@ def test_any_pair_of_matrices_matches_all_permutations(n, directed, sparse):
 def test_parts_without_a_matrix_equal_parts_of_the_matrix():
     rows = np.random.default_rng(0).normal(size=(40, 6)) + 0.3
     centred = rows - rows.mean(axis=0)
-    side = relational.unit_side(rows, "cosine")
+    side = relational._unit_side(rows, "cosine")
     energy = side.energy + (side.rows**2).sum(axis=1).mean()
     matrix = side.mean - ((energy[:, None] + energy) / 2 - side.rows @ side.rows.T)
     np.fill_diagonal(matrix, 0)
     for found, expected in (
         (moments.of_gram(centred), moments.of_matrix(centred @ centred.T)),
         (relational._parts(side), moments.of_matrix(matrix)),
-        (relational._parts(relational.relation(-matrix, "pearson")), moments.of_matrix(-matrix)),
+        (relational._parts(relational._matrix_side(-matrix, "pearson")), moments.of_matrix(-matrix)),
     ):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-9)

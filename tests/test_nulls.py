@@ -61,13 +61,6 @@ def test_reassigned_gives_every_group_one_row_of_another():
     assert not null.permutes
 
 
-def test_one_per_group_keeps_one_row_of_each_at_random():
-    groups = np.array([4, 4, 2, 9, 9, 9])
-    kept = [nulls.one_per_group(groups, seed=s) for s in range(60)]
-    assert all(sorted(groups[rows]) == [2, 4, 9] and (np.diff(rows) > 0).all() for rows in kept)
-    assert len({tuple(rows) for rows in kept}) == 6
-
-
 @pytest.mark.parametrize("make", [nulls.strata, nulls.blocks, nulls.reassigned])
 def test_draws_do_not_depend_on_batches(make):
     null = make(np.repeat(np.arange(6), 3))

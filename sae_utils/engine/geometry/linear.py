@@ -65,14 +65,9 @@ def side(rows: np.ndarray) -> LinearSide:
     return LinearSide(basis, spectrum[:rank], np.ascontiguousarray(axes[:rank]), (centred**2).sum(axis=1))
 
 
-def product_of_rows(x: np.ndarray, y: np.ndarray, permutations: np.ndarray) -> np.ndarray:
-    """`x^T y[p]` (batch, d_x, d_y) for `x` (n, d_x), `y` (n, d_y), `permutations` (batch, n)."""
-    return np.asarray(x.T @ y[permutations])
-
-
 def _cross(a: LinearSide, b: LinearSide, permutations: np.ndarray) -> np.ndarray:
     """`U_a^T U_b[p]` (batch, rank_a, rank_b); O(n rank_a rank_b) each."""
-    return product_of_rows(a.basis, b.basis, permutations)
+    return np.asarray(a.basis.T @ b.basis[permutations])
 
 
 def components(spectrum: np.ndarray, variance: float) -> int:

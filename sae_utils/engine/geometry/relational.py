@@ -1,9 +1,9 @@
-"""Representational similarity: how alike two sets of paired rows arrange their pairwise dissimilarities.
+"""Representational similarity: whether two sets of paired rows have the same pairwise dissimilarities.
 
 In: rows, or dissimilarity matrices. Out: correlations of the off-diagonal entries for a batch of pairings.
 Pearson and cosine dissimilarities compared by Pearson need no (n, n) matrix: with unit rows less their mean, `y`, they
 are `d_ij = (e_i + e_j) / 2 - y_i y_j`, e_i = |y_i|^2, and `sum_ij d_ij d'_ij` needs only `Y^T Y'` and `e e'`. Nothing
-large cancels then, however much direction the rows share. All others hold one float matrix a side.
+large cancels then, even where all rows share a direction. All others hold one matrix a side.
 This module never draws permutations.
 """
 
@@ -19,7 +19,6 @@ from scipy.spatial.distance import squareform
 
 from sae_utils import arrays
 from sae_utils.engine.geometry import moments
-from sae_utils.engine.geometry.linear import product_of_rows
 from sae_utils.engine.geometry.moments import Moments, Parts
 from sae_utils.engine.geometry.registry import Batched, Family, Floats, Measure, Undefined
 
@@ -28,43 +27,28 @@ Comparison = Literal["pearson", "spearman"]
 _NOTHING = 1e-24  # 1 - cosine of rows that are equal but for rounding
 
 
-class Unit(NamedTuple):
-    """Rows whose dissimilarities deviate from their mean by 1 in all, over ordered pairs, without the (n, n) matrix.
-
-    `rows` (n, r): y, of mean 0; `energy` (n,): |y_i|^2 less its mean; `mean` of the off-diagonal dissimilarities.
-    """
-
-    rows: np.ndarray
-    energy: np.ndarray
-    mean: float
+# --- dissimilarities
 
 
-class Relation(NamedTuple):
-    """Off-diagonal dissimilarities or their ranks: `matrix` (n, n), diagonal 0, the rest with sum 0 and norm 1."""
-
-    matrix: np.ndarray
-
-
-def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+def unit_rows(rows: np.ndarray, dissimilarity: Dissimilarity) -> Floats:
     """Rows of length one, centred within themselves for Pearson. Raises Undefined where a row has no direction."""
     rows = arrays.rows(rows, "rows", 2).astype(np.float64, copy=False)
     rows = np.ldexp(rows, -arrays.exponent(rows, axis=1))
     centred = rows - rows.mean(axis=1, keepdims=True) if dissimilarity == "pearson" else rows
-    length = np.linalg.norm(centred, axis=1)
-    flat = np.flatnonzero(length <= 1e-12 * np.linalg.norm(rows, axis=1))
+    flat = np.flatnonzero(np.linalg.norm(centred, axis=1) <= 1e-12 * np.linalg.norm(rows, axis=1))
     if len(flat):
         kind = "constant" if dissimilarity == "pearson" else "zero"
         raise Undefined(
             f"{len(flat)} of {len(rows)} rows are {kind} (first: row {flat[0]}), so their {dissimilarity} "
             "dissimilarity is undefined: leave these pairs out"
         )
-    return centred / length[:, None]
+    return arrays.unit(centred)
 
 
-def apart(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[np.ndarray, np.ndarray]:
+def _centred_units(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[Floats, Floats]:
     """Unit rows less their mean, y (n, d), and their squared lengths e (n,): `(e_i + e_j) / 2 - y_i y_j` = 1 - cosine.
 
-    They are taken off the first row before, so that their mean too is rounded only as they themselves are.
+    The first row is subtracted before, so that their mean too is rounded only as they themselves are.
     """
     unit = unit_rows(rows, dissimilarity)
     unit = unit - unit[0]
@@ -72,41 +56,18 @@ def apart(rows: np.ndarray, dissimilarity: Dissimilarity) -> tuple[np.ndarray, n
     return unit, (unit**2).sum(axis=1)
 
 
-def nearness(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearness(rows: np.ndarray) -> tuple[Floats, Floats]:
     """y (n, d) and h (n,): `y_i y_k - h_k` ranks all rows k by their cosine with row i, rounded to some 1e-16."""
-    unit, energy = apart(rows, "cosine")
+    unit, energy = _centred_units(rows, "cosine")
     spread = max(math.sqrt(energy.mean()), _NOTHING)
     return unit / math.sqrt(spread), energy / (2 * spread)
 
 
-def unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> Unit:
-    """Low-rank side for Pearson or cosine dissimilarities of `rows` (n, d); O(n d min(n, d)), no (n, n) matrix."""
-    unit, energy = apart(rows, dissimilarity)
-    n, d = unit.shape
-    if d > n:  # the same inner products in n columns
-        unit = np.asarray(np.linalg.qr(unit.T, mode="r")).T
-    mean, energy = float(energy.sum()) / (n - 1), energy - energy.mean()
-    squares = float(np.sum((unit.T @ unit) ** 2) + n / 2 * energy @ energy) - (n - 1) * mean**2
-    _refuse_flat(squares if mean > _NOTHING else 0.0, n * (n - 1) * mean**2, n)
-    norm = math.sqrt(squares)
-    rows = np.ascontiguousarray(unit) / math.sqrt(norm)
-    return Unit(rows, energy / norm, mean / norm)
-
-
-def unit_scores(a: Unit, b: Unit, permutations: np.ndarray) -> np.ndarray:
-    """Pearson RSA (batch,) of `permutations` (batch, n) of side b; O(n r_a r_b) each."""
-    n = permutations.shape[1]
-    products = product_of_rows(a.rows, b.rows, permutations)
-    energies = (b.energy[permutations] @ a.energy).astype(np.float64)
-    squares = np.square(products, dtype=np.float64).sum((-2, -1))
-    return np.asarray(squares + n / 2 * energies - (n - 1) * a.mean * b.mean)
-
-
-def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarray:
+def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> Floats:
     """Pairwise dissimilarities (n, n) float64: 1 - Pearson, 1 - cosine or Euclidean distance over the largest.
 
-    Rounded to 12 decimals (more where rows share a direction), so that equal rows tie. Raises ValueError where such
-    matrices do not fit in memory.
+    They are rounded to 12 decimals (more where rows share a direction), so that equal rows tie. Raises ValueError where
+    such matrices do not fit in memory.
     """
     rows = arrays.rows(rows, "rows", 2)
     need, memory = 48 * len(rows) ** 2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -118,7 +79,7 @@ def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarra
     if dissimilarity == "euclidean":
         matrix = _distances(rows.astype(np.float64, copy=False))
     else:
-        unit, energy = apart(rows, dissimilarity)
+        unit, energy = _centred_units(rows, dissimilarity)
         matrix = (energy[:, None] + energy) / 2 - unit @ unit.T
         # unit rows are rounded to 1e-16 or so, and a dissimilarity is a square
         matrix = np.round(matrix, 12 - round(math.log10(max(matrix.max(), _NOTHING)) / 2))
@@ -126,7 +87,7 @@ def dissimilarities(rows: np.ndarray, dissimilarity: Dissimilarity) -> np.ndarra
     return matrix
 
 
-def _distances(rows: np.ndarray) -> np.ndarray:
+def _distances(rows: np.ndarray) -> Floats:
     rows = np.ldexp(rows, -arrays.exponent(rows))
     centred = rows - rows.mean(axis=0)
     energy = (centred**2).sum(axis=1)
@@ -136,19 +97,63 @@ def _distances(rows: np.ndarray) -> np.ndarray:
     return np.round(matrix / max(matrix.max(), np.finfo(float).tiny), 12)
 
 
-def relation(matrix: np.ndarray, comparison: Comparison) -> Relation:
-    """Standardise a symmetric dissimilarity matrix (n, n), ranked for Spearman (ties share their mean rank)."""
+# --- RSA without a matrix
+
+
+class UnitSide(NamedTuple):
+    """Rows whose dissimilarities deviate from their mean by 1 in all, over ordered pairs, without the (n, n) matrix.
+
+    `rows` (n, r): y, of mean 0; `energy` (n,): |y_i|^2 less its mean; `mean` of the off-diagonal dissimilarities.
+    """
+
+    rows: Floats
+    energy: Floats
+    mean: float
+
+
+def _unit_side(rows: np.ndarray, dissimilarity: Dissimilarity) -> UnitSide:
+    """O(n d min(n, d))."""
+    unit, energy = _centred_units(rows, dissimilarity)
+    n, d = unit.shape
+    if d > n:  # the same inner products in n columns
+        unit = np.asarray(np.linalg.qr(unit.T, mode="r")).T
+    mean, energy = float(energy.sum()) / (n - 1), energy - energy.mean()
+    squares = float(np.sum((unit.T @ unit) ** 2) + n / 2 * energy @ energy) - (n - 1) * mean**2
+    _refuse_flat(squares if mean > _NOTHING else 0.0, n * (n - 1) * mean**2, n)
+    norm = math.sqrt(squares)
+    return UnitSide(np.ascontiguousarray(unit) / math.sqrt(norm), energy / norm, mean / norm)
+
+
+def _unit_scores(a: UnitSide, b: UnitSide, permutations: np.ndarray) -> np.ndarray:
+    """Pearson RSA (batch,); O(n r_a r_b) each."""
+    n = permutations.shape[1]
+    squares = np.square(a.rows.T @ b.rows[permutations], dtype=np.float64).sum((-2, -1))
+    energies = (b.energy[permutations] @ a.energy).astype(np.float64)
+    return np.asarray(squares + n / 2 * energies - (n - 1) * a.mean * b.mean)
+
+
+# --- RSA with a matrix
+
+
+class MatrixSide(NamedTuple):
+    """Off-diagonal dissimilarities or their ranks: `matrix` (n, n), diagonal 0, the rest with sum 0 and norm 1."""
+
+    matrix: Floats
+
+
+def _matrix_side(matrix: np.ndarray, comparison: Comparison) -> MatrixSide:
+    """A symmetric dissimilarity matrix (n, n) standardised, ranked for Spearman."""
     values = squareform(matrix, checks=False).astype(np.float64)
     if comparison == "spearman":
-        values = ranks(values)
+        values = _ranks(values)
     total = 2 * float(values @ values)
     values -= values.mean()
     squares = 2 * float(values @ values)
     _refuse_flat(squares, total, len(matrix))
-    return Relation(squareform(values / np.sqrt(squares), checks=False))
+    return MatrixSide(squareform(values / np.sqrt(squares), checks=False))
 
 
-def ranks(values: np.ndarray) -> Floats:
+def _ranks(values: np.ndarray) -> Floats:
     """Ranks along the last axis; ties share their mean rank."""
     from scipy.stats import rankdata  # imported here: it takes half a second
 
@@ -164,8 +169,8 @@ def _refuse_flat(squares: float, total: float, n: int) -> None:
         )
 
 
-def relation_scores(a: Relation, b: Relation, permutations: np.ndarray) -> np.ndarray:
-    """Correlation (batch,) of the standardised matrices under `permutations` (batch, n); O(n^2) each."""
+def _matrix_scores(a: MatrixSide, b: MatrixSide, permutations: np.ndarray) -> np.ndarray:
+    """Correlation (batch,) of the standardised matrices; O(n^2) each."""
     return _mantel(a.matrix, b.matrix, permutations.astype(np.int32))
 
 
@@ -184,9 +189,9 @@ def _mantel(a: np.ndarray, b: np.ndarray, permutations: np.ndarray) -> np.ndarra
 
 
 def mantel(x: np.ndarray, y: np.ndarray, *, comparison: Comparison = "pearson") -> float:
-    """Correlation of the off-diagonal entries of two symmetric dissimilarity matrices (n, n); Mantel 1967. Global.
+    """Correlation of the off-diagonal entries of two symmetric dissimilarity matrices (n, n), in [-1, 1]; Mantel 1967.
 
-    Range [-1, 1]; unchanged by one scale and shift of either matrix, for Spearman by any increasing map. O(n^2 log n).
+    Unchanged by one scale and shift of either matrix, for Spearman by any increasing map. O(n^2 log n).
     """
     return float(_correlations([x, y], comparison)[0, 1])
 
@@ -194,10 +199,10 @@ def mantel(x: np.ndarray, y: np.ndarray, *, comparison: Comparison = "pearson") 
 def partial_rsa(
     x: np.ndarray, y: np.ndarray, controls: Sequence[np.ndarray], *, comparison: Comparison = "pearson"
 ) -> float:
-    """Correlation of two dissimilarity matrices (n, n) that no linear use of `controls` (n, n) explains. Global.
+    """Correlation of two dissimilarity matrices (n, n) that no linear use of `controls` (n, n) explains, in [-1, 1].
 
-    Partial correlation from the inverse of the correlation matrix, of ranks for Spearman. Range [-1, 1]. An effect
-    size: permutations break the controls' own ties to either side, so that no p is offered (Guillot & Rousset 2013).
+    Partial correlation from the inverse of the correlation matrix, of ranks for Spearman. An effect size: permutations
+    break the controls' own ties to either side, so that no p is offered (Guillot & Rousset 2013).
     Raises ValueError where a control holds all of a side.
     """
     r = _correlations([x, y, *controls], comparison)
@@ -207,7 +212,7 @@ def partial_rsa(
     return float(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
 
 
-def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> np.ndarray:
+def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> Floats:
     """Correlations (count, count) of the off-diagonal entries."""
     matrices = [arrays.rows(m, f"dissimilarity matrix {number}") for number, m in enumerate(matrices, 1)]
     shapes = {m.shape for m in matrices}
@@ -218,7 +223,7 @@ def _correlations(matrices: Sequence[np.ndarray], comparison: Comparison) -> np.
         if not np.allclose(matrix, matrix.T, atol=1e-8 * np.abs(matrix).max()):
             raise ValueError("a dissimilarity matrix is not symmetric")
     matrices = [np.ldexp(m, -arrays.exponent(m)) for m in matrices]  # their squares fit
-    flat = np.stack([relation(m, comparison).matrix.ravel() for m in matrices])
+    flat = np.stack([_matrix_side(m, comparison).matrix.ravel() for m in matrices])
     return flat @ flat.T
 
 
@@ -230,7 +235,7 @@ def _vectors(blocks: Floats, neighbours: int, *, comparison: Comparison) -> Floa
     above = np.triu_indices(blocks.shape[1], 1)
     values = blocks[:, above[0], above[1]]
     if comparison == "spearman":
-        values = ranks(values)
+        values = _ranks(values)
     least = 1e-12 * np.linalg.norm(values, axis=1, keepdims=True)
     values = values - values.mean(1, keepdims=True)
     norm = np.linalg.norm(values, axis=1, keepdims=True)
@@ -244,38 +249,34 @@ def _inner(one: Floats, other: Floats) -> Floats:
 # --- entries of the registry
 
 
-def _parts(side: Unit | Relation) -> Parts:
-    """Of the matrix of dissimilarities or ranks, negative for `Unit`; its sum is 0 and its norm 1."""
+def _parts(side: UnitSide | MatrixSide) -> Parts:
+    """Of the standardised matrix, negative for `UnitSide`."""
     n = len(side[0])
-    sums = -n / 2 * side.energy if isinstance(side, Unit) else side.matrix.sum(axis=1)
+    sums = -n / 2 * side.energy if isinstance(side, UnitSide) else side.matrix.sum(axis=1)
     return moments.parts(np.zeros(n), sums, sums, 1.0)
 
 
-def _moments(a: Unit | Relation, b: Unit | Relation) -> Moments:
+def _moments(a: UnitSide | MatrixSide, b: UnitSide | MatrixSide) -> Moments:
     return moments.combined(_parts(a), _parts(b))
 
 
 def _rsa(dissimilarity: Dissimilarity, comparison: Comparison) -> Measure:
-    correlation, plain = comparison.title(), dissimilarity == "pearson"
+    name, label, correlation = f"rsa_{comparison}", f"{comparison.title()} RSA", comparison.title()
+    if dissimilarity != "pearson":
+        name, label = f"rsa_{dissimilarity}_{comparison}", f"{label} ({dissimilarity})"
     distance = {"pearson": "1 - Pearson r", "cosine": "1 - cosine", "euclidean": "Euclidean distance"}[dissimilarity]
-
-    def side(rows: np.ndarray) -> Relation:
-        return relation(dissimilarities(rows, dissimilarity), comparison)
-
-    family = Family(side, relation_scores, lambda s: len(s.matrix))
-    if comparison == "pearson" and dissimilarity != "euclidean":
-        family = Family(partial(unit_side, dissimilarity=dissimilarity), unit_scores, lambda s: s.rows.shape[1])
     prepare, vectors = partial(dissimilarities, dissimilarity=dissimilarity), partial(_vectors, comparison=comparison)
+    if comparison == "pearson" and dissimilarity != "euclidean":
+        side = partial(_unit_side, dissimilarity=dissimilarity)
+        family = Family(side, _unit_scores, lambda s: s.rows.shape[1])
+    else:
+        family = Family(lambda rows: _matrix_side(prepare(rows), comparison), _matrix_scores, lambda s: len(s.matrix))
     return Measure(
-        f"rsa_{comparison}" if plain else f"rsa_{dissimilarity}_{comparison}",
-        f"{correlation} RSA" if plain else f"{correlation} RSA ({dissimilarity})",
+        name, label,
         f"{correlation} correlation, over all pairs of rows, of their dissimilarities ({distance}) in a and in b",
         "Kriegeskorte et al. 2008, doi:10.3389/neuro.06.004.2008",
-        "global",
-        family,
-        moments=_moments,
-        batched=Batched(prepare, vectors, _inner),
-    )
+        "global", family, moments=_moments, batched=Batched(prepare, vectors, _inner),
+    )  # fmt: skip
 
 
 _KINDS: tuple[Dissimilarity, ...] = ("pearson", "cosine", "euclidean")

@@ -49,7 +49,7 @@ def align(a: Array, b: Array, pairs: Pairs) -> NDArray[np.float32]:
     """
     a, b = arrays.rows(a, "side a"), arrays.rows(b, "side b")
     at_a, at_b = matching.places(pairs, len(a), len(b))
-    x, y = unit(a[at_a]), unit(b[at_b])
+    x, y = arrays.unit(a[at_a]), arrays.unit(b[at_b])
     if len(x) < min(x.shape[1], y.shape[1]):
         raise ValueError(f"{len(x)} pairs for a map between {x.shape[1]} and {y.shape[1]} dimensions: give more pairs")
     left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
@@ -70,12 +70,6 @@ def pw_mcc(found: Correlation) -> float:
     Source: X. Song et al., Mechanistic interpretability should prioritize feature consistency in SAEs (2025).
     """
     return float(np.mean(matching.optimal(found).r, dtype=np.float64))
-
-
-def unit(rows: Array) -> NDArray[np.float64]:
-    """Rows (n, d) of length one; a row of zeros stays as it is. Raises ValueError as ``arrays.rows``."""
-    wide = arrays.rows(rows, "rows").astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
 def _side(rows: Array, live: Array | None, name: str) -> Side:

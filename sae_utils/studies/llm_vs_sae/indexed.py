@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import correlate, matching, pipeline, significance
+from sae_utils import correlate, matching, nulls, pipeline, significance
 from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
@@ -100,7 +100,7 @@ def compare(both: Correlated, *, m: int, seed: int | Sequence[int]) -> Indexed:
     if len(unit) < 2:
         raise ValueError(f"{len(unit)} units vary in both models: an index needs some that do")
     r_unit, generator = r[np.ix_(unit, unit)], np.random.default_rng(seed)
-    drawn = np.array([r_unit[np.arange(len(unit)), generator.permutation(len(unit))].mean() for _ in range(m)])
+    drawn = r_unit[np.arange(len(unit)), nulls.permutations(generator, m, len(unit))].mean(axis=1)
     own = np.diag(r_unit)
     mutual = matching.mutual(both.found)
     return Indexed(

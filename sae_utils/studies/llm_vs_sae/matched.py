@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from sae_utils import inference, significance
-from sae_utils.engine.pairing import directions
+from sae_utils import arrays, inference, significance
 from sae_utils.inference import Interval
 from sae_utils.significance import Rows
 
@@ -46,7 +45,7 @@ def families(rows: Rows, near: float) -> NDArray[np.int32]:
 
     And so on from pair to pair: families are the connected components of that graph. For `nulls.blocks`.
     """
-    units = [directions.unit(side) for side in rows]
+    units = [arrays.unit(side) for side in rows]
     blocks = (
         np.logical_or(*(unit[first : first + BLOCK] @ unit.T >= near for unit in units))
         for first in range(0, len(units[0]), BLOCK)

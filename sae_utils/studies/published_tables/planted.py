@@ -17,8 +17,8 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
+from sae_utils.arrays import unit
 from sae_utils.engine.core.spec import Count, Rate, Spec
-from sae_utils.engine.pairing.directions import unit
 from sae_utils.matching import Pairs
 from sae_utils.store import artefact
 from sae_utils.studies.known_truth.synthetic import World

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_utils import significance
+from sae_utils import arrays, nulls, significance
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.pairing import directions
 from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, word_mask
@@ -109,7 +108,7 @@ def test(
         raise ValueError(f"{n} relations of {len(used)} pairs of features: every word needs one of its own, see `find`")
     first, second = ends[:n], ends[n:]
     a, b = (rows[used].astype(np.float64) for rows in (rows_a, rows_b))
-    moved = np.random.default_rng(seed).permuted(np.tile(np.arange(len(used)), (m, 1)), axis=1)
+    moved = nulls.permutations(np.random.default_rng(seed), m, len(used))
     orders = np.concatenate([np.arange(len(used))[None], moved])
     of_a, of_b = (np.array([_cosines(rows[order], first, second) for order in orders]) for rows in (a, b))
     across = np.array([_correlation(of_a[0], drawn) for drawn in of_b])
@@ -131,7 +130,7 @@ def columns(relations: Relations, found: Mapping[str, Result] | None) -> dict[st
 
 def _cosines(rows: Floats, first: Ints, second: Ints) -> Floats:
     """(relations (relations - 1) / 2,) cosines of all two differences."""
-    steps = directions.unit(rows[first] - rows[second])
+    steps = arrays.unit(rows[first] - rows[second])
     return np.asarray((steps @ steps.T)[np.triu_indices(len(first), 1)])
 
 

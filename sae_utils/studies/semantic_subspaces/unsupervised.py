@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils.engine.pairing import directions
+from sae_utils import arrays
 from sae_utils.significance import Result, summarise
 from sae_utils.studies.semantic_subspaces.subspaces import Ints
 
@@ -20,7 +20,7 @@ def kmeans(rows: np.ndarray, clusters: int, seed: int) -> Ints:
     """(features,) cluster of every row by direction, from 0; at most as many as rows."""
     from sklearn.cluster import KMeans
 
-    made = KMeans(min(clusters, len(rows)), n_init=10, random_state=seed).fit(directions.unit(rows))
+    made = KMeans(min(clusters, len(rows)), n_init=10, random_state=seed).fit(arrays.unit(rows))
     return np.asarray(made.labels_, np.int64)
 
 
@@ -30,7 +30,7 @@ def hdbscan(rows: np.ndarray, least: int) -> Ints:
 
     if len(rows) <= least:
         return np.full(len(rows), -1, np.int64)
-    made = HDBSCAN(min_cluster_size=least, min_samples=2, copy=True).fit(directions.unit(rows))
+    made = HDBSCAN(min_cluster_size=least, min_samples=2, copy=True).fit(arrays.unit(rows))
     return np.asarray(made.labels_, np.int64)
 
 
@@ -51,7 +51,7 @@ def lda(rows: np.ndarray, labels: Ints, folds: int, seed: int) -> Ints:
     strata = np.where(teaches, labels, -1)
     if (strata == -1).sum() < folds:  # too few for all folds
         strata[strata == -1] = classes[count.argmax()]
-    unit = directions.unit(rows)
+    unit = arrays.unit(rows)
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(unit, strata):
         train = train[teaches[train]]
         made = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(unit[train], labels[train])
@@ -77,7 +77,7 @@ def compactness(cluster: Ints, pool: Ints, rows: np.ndarray, *, m: int, seed: in
 
     `cluster` and `pool` are features, each counted once. None for fewer than two, or a pool that is no larger.
     """
-    inside, others, unit = np.unique(cluster), np.unique(pool), directions.unit(rows)
+    inside, others, unit = np.unique(cluster), np.unique(pool), arrays.unit(rows)
     n = len(inside)
     if n < 2 or len(others) <= n:
         return None
