@@ -1,4 +1,4 @@
-"""One small trained world for all tests, in a store of their own: nothing here touches `build/`."""
+"""One small trained world for all tests, in a store of their own; `build/` stays untouched."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def store_root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_store(store_root, monkeypatch):
-    """No test reads or writes the repository's store, and none leaves its settings to the next."""
+    """No test reads or writes the repository's store, or passes its settings on to the next."""
     for name, value in {"root": store_root, "threads": 1, "device": "cpu"}.items():
         monkeypatch.setattr(store._Settings, name, value)
 
@@ -47,7 +47,7 @@ primary: {pair: [one_layer, two_layer], matching: mutual, measure: rsa_spearman,
 
 @pytest.fixture(scope="session")
 def world(store_root, tmp_path_factory):
-    """A profile of 400 stories, a one- and a two-layer model, an SAE each; `pipeline` makes what is asked for."""
+    """A profile of 400 stories, a one-layer and a two-layer model, and an SAE for each."""
     from sae_utils import profiles
 
     store.use(threads=1, root=store_root)
@@ -62,7 +62,7 @@ def world(store_root, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """The folder of a hub's repositories: a tiny checkpoint of every family, Pythia's in two revisions."""
+    """The folder of the repositories of a hub: a tiny checkpoint of every family, Pythia's in two revisions."""
     import tiny_hub
 
     from sae_utils.engine.text import stories
@@ -77,7 +77,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hub_home(tiny, tmp_path_factory):
-    """A cache of huggingface_hub that holds `tiny` as it was when it was first asked for."""
+    """A cache of huggingface_hub that holds `tiny` in its first state."""
     import tiny_hub
 
     home = tmp_path_factory.mktemp("hub_home")
@@ -87,7 +87,7 @@ def hub_home(tiny, tmp_path_factory):
 
 @pytest.fixture
 def cached(hub_home, monkeypatch):
-    """Make that cache the one that is read."""
+    """Make huggingface_hub read that cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_home))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# a revision may hold an escaped slash, an id at most one plain one
+# a revision may contain an escaped slash, an id at most one slash
 API = re.compile(
     r"/api/(?P<kind>datasets|models)/(?P<id>[^/]+(/[^/]+)??)(/(?P<view>revision|tree|paths-info)/(?P<rest>.+))?"
 )
@@ -28,14 +28,14 @@ FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+(/[^/]+)?)/resolve/(?P<
 
 
 class Hub(NamedTuple):
-    """A hub that is being served."""
+    """A running hub."""
 
     url: str
-    """what HF_ENDPOINT must hold"""
+    """the value for HF_ENDPOINT"""
     requests: list[str]
     """method and path of each request so far, in order"""
     resumed: list[str]
-    """names of files asked for from where their transfer had stopped"""
+    """names of files whose transfer was resumed"""
 
 
 @contextmanager
@@ -65,12 +65,12 @@ def serve(
 
 
 def commit(kind: str, name: str, revision: str) -> str:
-    """The 40 hex digits that stand for a revision; it can be asked for by either."""
+    """The 40 hex digits of a revision; clients may use them or its name."""
     return hashlib.sha1(f"{kind}/{name}@{revision}".encode()).hexdigest()
 
 
 class _Refused(Exception):
-    """An error, with the code by which clients know what is missing."""
+    """An error with the code that tells clients what is missing."""
 
     def __init__(self, code: str, commit: str = "", status: HTTPStatus = HTTPStatus.NOT_FOUND) -> None:
         self.status = status
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     resumed: list[str]
 
     def do_GET(self) -> None:
-        """Answer GET, HEAD and POST: the route decides."""
+        """Answer GET, HEAD and POST by their route."""
         self.requests.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         url = urlsplit(self.path)
@@ -212,4 +212,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or stop is not None
 
     def log_message(self, *_: object) -> None:
-        """Nothing: `requests` holds them."""
+        """Print nothing; `requests` holds all requests."""

@@ -1,4 +1,4 @@
-"""Tokens meet where they end at one character, and all that lies between belongs to one word on both sides."""
+"""Positions are the characters at which tokens of both end; a unit is the same text on both sides."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ KINDS = [("word", 4000), ("bpe", 280), ("bpe", 400), ("bpe", 2000)]
 
 
 @pytest.fixture
-def told():
+def story():
     return corpora.text(
         corpora.Stories(kind="stories", documents=60, seed=3, context=112, shares=[0.5, 0.2, 0.3], split_seed=0)
     )
@@ -28,7 +28,7 @@ def plain(tmp_path):
     )
 
 
-@pytest.fixture(params=["told", "plain"])
+@pytest.fixture(params=["story", "plain"])
 def source(request):
     return request.getfixturevalue(request.param)
 
@@ -76,8 +76,8 @@ def test_units_are_what_a_plain_search_finds(source, first, second, at):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_identical_tokenizers_give_the_identity(told, kind):
-    spans = made(told, *kind)
+def test_identical_tokenizers_give_the_identity(story, kind):
+    spans = made(story, *kind)
     units = alignment.share(spans, spans, "ends")
     for places in units:
         np.testing.assert_array_equal(places, np.arange(len(spans.ends)))
@@ -85,7 +85,7 @@ def test_identical_tokenizers_give_the_identity(told, kind):
 
 
 def test_a_unit_is_one_text_on_both_sides(source):
-    """The tokens of either side spell the same characters, but for white space that one of them drops."""
+    """The tokens of either side spell the same characters, except white space that one of them drops."""
     spelt = []
     names = [tokenization.train(source, *kind) for kind in (("word", 4000), ("bpe", 300))]
     a, b = (alignment.load(alignment.spans(source, name)) for name in names)
@@ -101,43 +101,43 @@ def test_a_unit_is_one_text_on_both_sides(source):
         assert spelt[number] == "".join(texts[document][begin : a.ends[last]].split())
 
 
-def test_the_two_sides_can_change_places(told):
-    a, b = made(told, "word", 4000), made(told, "bpe", 400)
+def test_exchanged_sides_give_exchanged_units(story):
+    a, b = made(story, "word", 4000), made(story, "bpe", 400)
     one, two = alignment.share(a, b, "words"), alignment.share(b, a, "words")
     np.testing.assert_array_equal([one.first_a, one.last_a, one.first_b], [two.first_b, two.last_b, two.first_a])
 
 
-def test_every_word_of_a_story_is_shared_and_some_are_in_pieces(told):
+def test_every_word_of_a_story_is_shared_and_some_are_in_pieces(story):
     """The words of a story stand between spaces, which no piece crosses."""
-    a, b = made(told, "word", 4000), made(told, "bpe", 400)
+    a, b = made(story, "word", 4000), made(story, "bpe", 400)
     units = alignment.share(a, b, "ends")
     np.testing.assert_array_equal(units.last_a, np.arange(len(a.ends)))
     np.testing.assert_array_equal(units.first_b[1:], units.last_b[:-1] + 1)
     assert 0.1 < units.several().mean() < 0.9 and a.word_ends.all() and not b.word_ends.all()
 
 
-def test_pieces_of_pieces_meet_inside_words(told):
+def test_two_vocabularies_of_pieces_share_positions_inside_words(story):
     """A smaller vocabulary of the same text cuts where the larger one does, and more often."""
-    small, large = made(told, "bpe", 300), made(told, "bpe", 900)
+    small, large = made(story, "bpe", 300), made(story, "bpe", 900)
     ends, words = (alignment.share(small, large, at) for at in ("ends", "words"))
     np.testing.assert_array_equal(ends.last_b, np.arange(len(large.ends)))
     assert len(words.last_a) < len(ends.last_a) < len(small.ends)
     assert set(words.last_b) < set(ends.last_b)
 
 
-def test_a_letter_of_several_tokens_ends_with_the_last():
-    """Bytes of one letter all lie where it does."""
+def test_a_character_of_several_tokens_ends_with_the_last():
+    """The bytes of one character all have its offset."""
     units = alignment.share(hand([0, 0, 0], [1, 1, 2]), hand([0, 0], [1, 2]), "ends")
     assert [places.tolist() for places in units] == [[0, 2], [1, 2], [0, 1], [0, 1]]
 
 
-def test_words_end_as_the_word_tokenizer_says(told):
-    loaded = AutoTokenizer.from_pretrained(tokenization.train(told, "word", 4000).path, trust_remote_code=False)
+def test_words_end_as_the_word_tokenizer_says(story):
+    loaded = AutoTokenizer.from_pretrained(tokenization.train(story, "word", 4000).path, trust_remote_code=False)
     texts = [
         PLAIN.replace("\u0301", "").replace("<pad>", ""),
         "it's  ok, 3_d!!",
         " Fluß\n\n日本語\U0001f98a?",
-        *judged_texts(told).values(),
+        *judged_texts(story).values(),
     ]
     for text, ends in zip(texts, alignment.offsets(texts, loaded), strict=True):
         np.testing.assert_array_equal(np.flatnonzero(alignment.ends_a_word(text)), ends)
@@ -145,15 +145,15 @@ def test_words_end_as_the_word_tokenizer_says(told):
     assert not alignment.ends_a_word("").any()
 
 
-def test_only_judged_documents_are_read(told):
-    spans = made(told, "word", 4000)
-    np.testing.assert_array_equal(np.unique(spans.documents), sorted(judged_texts(told)))
+def test_only_judged_documents_are_read(story):
+    spans = made(story, "word", 4000)
+    np.testing.assert_array_equal(np.unique(spans.documents), sorted(judged_texts(story)))
 
 
 # --- bad input
 
 
-def test_nothing_shared_says_so():
+def test_texts_without_a_shared_position_are_refused():
     with pytest.raises(ValueError, match=r"no position is shared .*2 tokens of A and 1 of B.*same text"):
         alignment.share(hand([0, 0], [3, 6]), hand([0], [4]), "ends")
     with pytest.raises(ValueError, match="at = 'words'"):
@@ -162,7 +162,7 @@ def test_nothing_shared_says_so():
         alignment.share(hand([], []), hand([0], [4]), "ends")
 
 
-def test_an_unknown_kind_of_position():
+def test_an_unknown_kind_of_position_is_refused():
     with pytest.raises(ValueError, match="at = 'starts': 'ends' of tokens"):
         alignment.share(hand([0], [3]), hand([0], [3]), "starts")  # type: ignore[arg-type]
 
@@ -173,7 +173,7 @@ def test_a_tokenizer_without_offsets_is_refused():
 
 
 class Odd:
-    """A fast tokenizer whose offsets are as given."""
+    """A fast tokenizer with the given offsets."""
 
     is_fast, name_or_path = True, "odd/tokenizer"
 
@@ -186,7 +186,7 @@ class Odd:
 
 
 @pytest.mark.parametrize("ends", [(0, 0), (4, 2), (2, 9)], ids=["none", "backwards", "beyond the text"])
-def test_offsets_that_mean_nothing_are_refused(ends):
+def test_wrong_offsets_are_refused(ends):
     with pytest.raises(
         ValueError, match=r"odd/tokenizer: .*offsets are missing or not in the order of the text 'some'"
     ):

@@ -1,4 +1,4 @@
-"""Every document comes back as it was, in exactly one split."""
+"""Every document is stored unchanged, in exactly one split."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def test_every_split_has_a_document_and_its_share(shares):
         assert np.abs(dealt - wanted).max() <= 2
 
 
-def test_splits_depend_on_number_shares_and_seed_alone():
+def test_splits_depend_only_on_number_shares_and_seed():
     first = corpora.deal(1000, SHARES, 0)
     np.testing.assert_array_equal(first, corpora.deal(1000, SHARES, 0))
     other = corpora.deal(1000, SHARES, 1)
@@ -52,24 +52,24 @@ def test_splits_depend_on_number_shares_and_seed_alone():
     assert texts(scrambled) != texts(true)
 
 
-def test_the_splits_part_the_documents():
+def test_every_document_is_in_one_split():
     source = corpora.text(of_stories())
-    whole = texts(source)
+    documents = texts(source)
     parts = [texts(source, split) for split in corpora.SPLITS]
     for document, pieces in enumerate(zip(*parts, strict=True)):
         present = [bool(piece) for piece in pieces]
-        assert sum(present) == 1 and "".join(pieces) == whole[document]
+        assert sum(present) == 1 and "".join(pieces) == documents[document]
         assert present.index(True) == source.array("split")[document]
 
 
 def test_the_deal_is_random():
-    """No split is a run of documents: of neighbours, about sum(share^2) = 44% are in the same one."""
+    """Of neighbouring documents about sum(share^2) = 44% are in one split."""
     split = corpora.deal(5000, SHARES, 0)
     assert (split[1:] == split[:-1]).mean() == pytest.approx(0.44, abs=0.03)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.5, 0.5], [0.8, 0.2, 0.0], [1.2, -0.1, -0.1]])
-def test_shares_that_are_none(shares):
+def test_impossible_shares_are_refused(shares):
     with pytest.raises(ProfileError, match=r"corpus\.shares: three positive shares that sum to 1"):
         corpora.deal(10, shares, 0)
 
@@ -77,18 +77,18 @@ def test_shares_that_are_none(shares):
 # --- stories
 
 
-def test_stories_come_back_with_their_truth(monkeypatch):
-    monkeypatch.setattr(corpora, "BLOCK", 64)  # so that blocks meet
+def test_stories_are_stored_with_their_truth(monkeypatch):
+    monkeypatch.setattr(corpora, "BLOCK", 64)  # so that there are several blocks
     source = corpora.text(of_stories())
-    told = list(stories.stories(seed=0, documents=300))
+    expected = list(stories.stories(seed=0, documents=300))
     assert source.meta["documents"] == 300
-    assert source.meta["bytes"] == sum(len(document.text.encode()) for document in told)
-    assert np.array_equal(source.array("topic"), [document.topic for document in told])
+    assert source.meta["bytes"] == sum(len(document.text.encode()) for document in expected)
+    assert np.array_equal(source.array("topic"), [document.topic for document in expected])
     firsts = [block.first for block in corpora.blocks(source)]
     assert firsts == list(range(0, 300, 64))
     for block in corpora.blocks(source):
         for number, text in enumerate(block.texts):
-            document = told[block.first + number]
+            document = expected[block.first + number]
             assert text == document.text
             assert np.array_equal(block.starts[number], document.starts)
             assert np.array_equal(block.classes[number], document.classes)
@@ -103,7 +103,7 @@ def test_fewer_stories_are_the_first_of_more(world):
     assert texts(corpora.text(of_stories())) == texts(corpora.text(world.corpus))[:300]
 
 
-def test_pipeline_tells_the_corpus_of_the_profile(world):
+def test_the_pipeline_uses_the_corpus_of_the_profile(world):
     split = pipeline.rows(world, "one_layer").array("split")
     documents = pipeline.rows(world, "one_layer").array("documents")[:, 0]
     np.testing.assert_array_equal(split, corpora.text(world.corpus).array("split")[documents])
@@ -139,7 +139,7 @@ def test_a_file_is_a_document(tmp_path):
     assert len(texts(corpora.text(of_text(tmp_path / "**" / "*.txt", "file")))) == 4
 
 
-def test_text_that_changes_is_another_corpus(tmp_path):
+def test_changed_text_is_another_corpus(tmp_path):
     file = tmp_path / "prose.txt"
     file.write_text("a\nb\nc\n")
     before = corpora.text(of_text(file, "line"))
@@ -154,7 +154,7 @@ def test_a_path_starts_at_the_repository(tmp_path, monkeypatch):
     assert texts(corpora.text(of_text("here.txt", "line"))) == ["a", "b", "c"]
 
 
-def test_real_news():
+def test_a_corpus_of_news():
     datapath = pytest.importorskip("gensim.test.utils").datapath
     source = corpora.text(of_text(datapath("lee_background.cor"), "line"))
     found = texts(source)
@@ -162,7 +162,7 @@ def test_real_news():
     assert np.bincount(source.array("split")).tolist() == [180, 60, 60]
 
 
-def test_text_that_cannot_be_read(tmp_path):
+def test_unreadable_text_is_refused(tmp_path):
     latin = tmp_path / "latin.txt"
     latin.write_bytes("schön".encode("latin-1"))
     with pytest.raises(ProfileError, match=r"latin\.txt: not UTF-8 at byte 3; convert it with `iconv"):
@@ -174,13 +174,13 @@ def test_text_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "count"), [("", 0), ("\n \n\n", 0), ("one", 1), ("one\ntwo", 2)])
-def test_too_few_documents(tmp_path, content, count):
+def test_too_few_documents_are_refused(tmp_path, content, count):
     (tmp_path / "x.txt").write_text(content)
     with pytest.raises(ProfileError, match=rf"holds {count} document\(s\), and three splits need at least 3"):
         corpora.text(of_text(tmp_path / "x.txt", "line"))
 
 
-def test_two_stories_are_too_few():
+def test_two_stories_are_refused():
     with pytest.raises(ProfileError, match="at least 3"):
         corpora.text(of_stories(documents=2))
 

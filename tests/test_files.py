@@ -1,4 +1,4 @@
-"""A file is whole, whoever writes it beside whom, and what the system refuses is said with its remedy."""
+"""A file is complete, however many processes write it, and errors of the system come with their remedy."""
 
 import errno
 import os
@@ -15,13 +15,13 @@ def names(folder) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_a_draft_becomes_the_file_or_is_gone(tmp_path):
+def test_a_draft_becomes_the_file_or_is_removed(tmp_path):
     file = tmp_path / "new" / "a.b.txt"
     files.write(file, "one")
     assert file.read_text() == "one"
     with pytest.raises(KeyboardInterrupt), files.draft(file) as draft:
         draft.write_text("half")
-        assert draft.suffix == ".txt"  # matplotlib goes by it
+        assert draft.suffix == ".txt"  # matplotlib chooses the format by it
         raise KeyboardInterrupt
     assert file.read_text() == "one" and names(file.parent) == ["a.b.txt"]
 
@@ -35,17 +35,17 @@ for number in range(200):
 """
 
 
-def test_writers_beside_one_another_never_leave_half_a_file(tmp_path):
+def test_two_writers_never_leave_half_a_file(tmp_path):
     both = [subprocess.Popen([sys.executable, "-c", WRITER, letter], cwd=tmp_path) for letter in "ab"]
-    seen = set()
+    contents = set()
     while any(process.poll() is None for process in both):
         if (tmp_path / "x.txt").exists():
-            seen.add((tmp_path / "x.txt").read_text())
+            contents.add((tmp_path / "x.txt").read_text())
     assert [process.returncode for process in both] == [0, 0]
-    assert seen <= {"a" * 200_000, "b" * 200_000} and names(tmp_path) == ["x.txt"]
+    assert contents <= {"a" * 200_000, "b" * 200_000} and names(tmp_path) == ["x.txt"]
 
 
-def test_drafts_of_killed_processes_are_swept_after_a_day(tmp_path):
+def test_drafts_of_killed_processes_are_removed_after_a_day(tmp_path):
     old, new, other = (tmp_path / name for name in (".x[1].7.draft.txt", ".x[1].8.draft.txt", ".y.7.draft.txt"))
     for file, age in ((old, 2), (new, 0.5), (other, 2)):
         file.touch()
@@ -64,7 +64,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("number", REFUSED)
-def test_what_the_system_refuses_is_said_with_a_remedy(number, tmp_path, monkeypatch):
+def test_errors_of_the_system_come_with_a_remedy(number, tmp_path, monkeypatch):
     file = tmp_path / "x.txt"
     files.write(file, "before")
 
@@ -78,7 +78,7 @@ def test_what_the_system_refuses_is_said_with_a_remedy(number, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("what", ["a file", "a link that leads nowhere", "a folder"])
-def test_what_stands_in_the_way_is_named(what, tmp_path):
+def test_an_obstacle_is_named(what, tmp_path):
     place = tmp_path / "build"
     match what:
         case "a file":
@@ -92,13 +92,13 @@ def test_what_stands_in_the_way_is_named(what, tmp_path):
         files.write(tmp_path / "build" / "demo" / "x.txt", "x")
 
 
-def test_an_error_of_another_kind_is_itself(tmp_path):
+def test_errors_of_other_kinds_are_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), files.draft(tmp_path / "x"):
         open(tmp_path / "none")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is always full")
-def test_a_disk_that_is_really_full(tmp_path):
+def test_a_disk_that_is_full(tmp_path):
     with pytest.raises(files.WriteError, match=r"x\.txt: disk full"), files.draft(tmp_path / "x.txt") as draft:
         draft.symlink_to("/dev/full")
         draft.write_text("x" * 100_000)

@@ -1,4 +1,4 @@
-"""An archive or an index of others is what it says, or is refused before it is read."""
+"""A damaged or unsafe file is refused by its header, before its arrays are read."""
 
 import json
 import zipfile
@@ -24,7 +24,7 @@ def found(file):
     return hub.find(str(file.parent), "", [[file.name]])
 
 
-def test_an_archive_of_numbers_is_found_and_its_shapes_are_told(npz):
+def test_the_shapes_of_an_archive_of_numbers(npz):
     kinds = ("f2", "f4", "f8", "i8", "?")
     file = npz(**{kind.strip("?") or "b": np.zeros((3, 2), kind) for kind in kinds}, scalar=np.float32(1))
     assert file.name in found(file)
@@ -32,7 +32,7 @@ def test_an_archive_of_numbers_is_found_and_its_shapes_are_told(npz):
 
 
 class Bomb:
-    """Would leave a file if it were read."""
+    """Its pickle creates a file when it is read."""
 
     def __reduce__(self):
         return (open, ("bomb", "w"))
@@ -50,7 +50,7 @@ def test_pickled_objects_are_refused_unread(npz, shape, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["U1", "S3", "c8", "M8[s]", "V2", [("x", "f4")]])
-def test_arrays_that_hold_no_numbers_are_refused(npz, kind):
+def test_arrays_of_other_types_than_numbers_are_refused(npz, kind):
     with pytest.raises(ProfileError, match=r"params\.npz: W\.npy: not an array of numbers \(its type is"):
         found(npz(W=np.zeros(2, kind)))
 
@@ -77,7 +77,7 @@ def repacked(file, change) -> None:
     ],
     ids=["short", "long", "another shape", "empty", "no header", "another version", "a text beside them"],
 )
-def test_a_member_that_is_no_whole_array_is_refused(npz, change):
+def test_an_incomplete_member_is_refused(npz, change):
     file = npz(W_enc=np.zeros((30, 30)))
     repacked(file, change)
     with pytest.raises(ProfileError, match=r"params\.npz: (W_enc\.npy|README\.txt): not an array of numbers \("):
@@ -98,7 +98,7 @@ def test_an_archive_that_is_cut_off_is_refused(npz, harm):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", r"not the index of a checkpoint \(JSONDecodeError"),
         ("", r"not the index of a checkpoint"),
@@ -117,15 +117,15 @@ def test_an_archive_that_is_cut_off_is_refused(npz, harm):
         ('{"weight_map": {"a": "pytorch_model-1.bin"}}', r"only safetensors files in the folder of the index are read"),
     ],
 )
-def test_an_index_that_is_none_or_leads_elsewhere_is_refused(tmp_path, content, said):
+def test_a_wrong_index_or_one_that_leads_elsewhere_is_refused(tmp_path, content, message):
     file = tmp_path / "model.safetensors.index.json"
     file.write_text(content)
-    with pytest.raises(ProfileError, match=said) as caught:
+    with pytest.raises(ProfileError, match=message) as caught:
         headers.shards(file)
     assert str(file) in str(caught.value)
 
 
-def test_the_parts_of_a_checkpoint_that_are_not_there_are_named(tmp_path):
+def test_missing_parts_of_a_checkpoint_are_named(tmp_path):
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}
     for name, content in {"config.json": {}, "tokenizer.json": {}, pretrained.INDEX: index}.items():
         (tmp_path / name).write_text(json.dumps(content))

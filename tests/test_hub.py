@@ -1,4 +1,4 @@
-"""Files of the hub are found once, kept by commit, and refused with what to do: a hub on this machine stands for it."""
+"""Files of the hub are fetched once, kept by commit, and refused with a remedy; a server on this machine is the hub."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.inputs import hub
 
 PYTHIA, GPT2 = "EleutherAI/pythia-70m", "openai-community/gpt2"
-# sleeping is counted, not done: what is tried again shows as seconds
+# sleeping is counted, not done: the seconds show retries
 READER = """
 import json, sys, time
 slept = []
 time.sleep = slept.append
 from huggingface_hub import constants
-constants.DOWNLOAD_CHUNK_SIZE = 4096  # of its 10 MB, a tiny file has none
+constants.DOWNLOAD_CHUNK_SIZE = 4096  # a tiny file is shorter than the usual 10 MB
 from sae_utils.engine.inputs import hub
 for source, revision, need, also in json.loads(sys.argv[1]):
     slept.clear()
@@ -49,7 +49,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def served(tiny):
-    """The families' checkpoints, and repositories that are spoilt each in its way."""
+    """The families' checkpoints, and repositories with one fault each."""
     weights = (tiny_hub.folder(tiny, GPT2) / "model.safetensors").read_bytes()
     spoilt = {
         "gated": {"model.safetensors": weights},
@@ -72,7 +72,7 @@ def served(tiny):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """Asks in a process of its own; all such processes share one cache."""
+    """Runs requests in a process of its own; all such processes share one cache."""
     home = tmp_path_factory.mktemp("home")
 
     def run(endpoint, cases, **environment):
@@ -92,7 +92,7 @@ def asked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(served, asked):
-    """What came of a model, of one of its revisions, by name and by commit, and of each of `REFUSED`."""
+    """The answers for a model, for one of its revisions by name and by commit, and for each of `REFUSED`."""
     step = commit("models", PYTHIA, "step1000")
     good = [[PYTHIA, "main", NEED, ["tokenizer.json", "none.json"]], [PYTHIA, "step1000", NEED, []]]
     good += [[PYTHIA, step, NEED, []], ["org/halting", "main", [["halting.safetensors"]], []]]
@@ -105,13 +105,13 @@ def answers(served, asked):
 
 @pytest.fixture
 def nowhere(answers):
-    """The address of no hub: a port that was free a moment ago. By now, the cache knows the models."""
+    """An address without a hub, on a port that was free a moment ago; the cache already holds the models."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_what_is_asked_for_is_fetched(answers, tiny):
+def test_files_are_fetched_unchanged(answers, tiny):
     found = answers["main"]
     assert found["source"] == PYTHIA and found["commit"] == commit("models", PYTHIA, "main")
     assert set(found["paths"]) == {"config.json", "model.safetensors", "tokenizer.json"}
@@ -125,26 +125,26 @@ def test_a_revision_is_found_by_name_and_by_commit(answers):
     assert answers["step"]["commit"] == commit("models", PYTHIA, "step1000") != answers["main"]["commit"]
 
 
-def test_what_the_cache_has_is_not_asked_for_again(served, asked, answers, nowhere):
+def test_cached_files_are_not_requested_again(served, asked, answers, nowhere):
     before = len(served.requests)
     by_commit = [PYTHIA, answers["main"]["commit"], NEED, ["tokenizer.json"]]
     [again] = asked(served.url, [by_commit])
-    [alone] = asked(nowhere, [by_commit])
-    assert again["paths"] == alone["paths"] == answers["main"]["paths"] and len(served.requests) == before
+    [offline] = asked(nowhere, [by_commit])
+    assert again["paths"] == offline["paths"] == answers["main"]["paths"] and len(served.requests) == before
 
 
 def test_a_name_is_resolved_once(served, asked, answers, nowhere):
-    [alone] = asked(nowhere, [[PYTHIA, "step1000", NEED, []]])
-    assert alone["commit"] == answers["step"]["commit"] and alone["slept"] == 0
+    [offline] = asked(nowhere, [[PYTHIA, "step1000", NEED, []]])
+    assert offline["commit"] == answers["step"]["commit"] and offline["slept"] == 0
 
 
-def test_a_download_that_stops_goes_on_where_it_stopped(answers, served, tiny):
+def test_an_interrupted_download_is_resumed(answers, served, tiny):
     with open(answers["halting"]["paths"]["halting.safetensors"], "rb") as stream:
         assert stream.read() == (tiny_hub.folder(tiny, "org/halting") / "halting.safetensors").read_bytes()
     assert served.resumed == ["halting.safetensors"]
 
 
-def test_files_that_come_later_are_of_the_same_commit(asked, served, answers, tiny):
+def test_files_fetched_later_are_of_the_same_commit(asked, served, answers, tiny):
     """A branch may have moved since."""
     before = len(served.requests)
     [found] = asked(served.url, [[PYTHIA, "main", [["tokenizer_config.json"]], []]])
@@ -153,13 +153,13 @@ def test_files_that_come_later_are_of_the_same_commit(asked, served, answers, ti
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_had_is_refused(answers, case):
+def test_unavailable_files_are_refused_with_a_remedy(answers, case):
     assert re.search(REFUSED[case][1], answers[case].get("error", "found"))
     assert answers[case]["slept"] < (60 if case == "connection" else 1)
 
 
 @pytest.mark.parametrize("offline", ["0", "1"])
-def test_without_a_network_it_says_what_is_missing(asked, nowhere, offline):
+def test_without_a_network_the_missing_files_are_named(asked, nowhere, offline):
     [answer] = asked(nowhere, [[GPT2, "main", NEED, []]], HF_HUB_OFFLINE=offline)
     assert re.search(
         r"gpt2 at main: the cache misses config\.json, model\.safetensors or model\.safetensors\.index\.json and the "
@@ -172,7 +172,7 @@ def test_without_a_network_it_says_what_is_missing(asked, nowhere, offline):
 # --- folders
 
 
-def test_a_folder(tmp_path):
+def test_files_of_a_folder(tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("a/x.json", "y.json", "z.json"):
         (tmp_path / name).write_text(name)
@@ -189,11 +189,11 @@ def test_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["./x", "../x", "~/x", "/x"])
-def test_what_is_a_folder(source):
+def test_local_sources_begin_with_a_mark(source):
     assert hub.is_local(source) and not hub.is_local("org/x")
 
 
-def test_a_folder_is_asked_about_like_a_repository(tmp_path):
+def test_the_listing_of_a_folder(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     known = hub.listing(str(tmp_path), "", ["config.json", "model.safetensors"])
     assert known.sizes == {"config.json": 2} and list(known.cached) == ["config.json"] and not known.refusal
@@ -201,6 +201,6 @@ def test_a_folder_is_asked_about_like_a_repository(tmp_path):
     assert "no such repository" in hub.listing("a b", "main", []).refusal
 
 
-def test_a_user_whom_nobody_knows_is_said(tmp_path):
+def test_an_unknown_user_is_refused(tmp_path):
     with pytest.raises(ProfileError, match=r"~nobody-of-that-name/x: no such user; write the path out"):
         hub.find("~nobody-of-that-name/x", "", [])

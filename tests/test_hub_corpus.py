@@ -1,4 +1,4 @@
-"""A dataset of the hub is read as any corpus: from a hub on this machine, by a process that knows no other."""
+"""A dataset of the hub is read like any corpus; a server on this machine is the hub of a process of its own."""
 
 import gzip
 import itertools
@@ -21,7 +21,7 @@ from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.text import corpora
 
 FIELDS = {"name": "org/tales", "revision": "v1", "documents": 12, "context": 8, "shares": [0.6, 0.2, 0.2]}
-# sleeping is counted, not done: what is tried again shows as seconds
+# sleeping is counted, not done: the seconds show retries
 READER = """
 import json, sys, time
 from pathlib import Path
@@ -102,16 +102,16 @@ def hub(tmp_path_factory):
     for name, rows in (("odd", ODD), ("surrogate", [*ODD, "a \ud800 b"])):
         (root / name / "v1").mkdir(parents=True)
         (root / name / "v1/train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
-    for ending, whole in (("zst", zstandard.compress(PART.encode())), ("gz", gzip.compress(PART.encode()))):
+    for ending, content in (("zst", zstandard.compress(PART.encode())), ("gz", gzip.compress(PART.encode()))):
         (root / f"half_{ending}/v1").mkdir(parents=True)
-        (root / f"half_{ending}/v1/train.jsonl.{ending}").write_bytes(whole[: len(whole) // 2])
+        (root / f"half_{ending}/v1/train.jsonl.{ending}").write_bytes(content[: len(content) // 2])
     with serve(root.parents[1], broken=["train-cut.jsonl"]) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
-    """Reads corpora one after the other in a process of its own; all such processes share one cache."""
+    """Reads corpora in a process of its own; all such processes share one cache."""
     folder = tmp_path_factory.mktemp("reader")
     number = itertools.count()
 
@@ -133,14 +133,14 @@ def read(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(hub, read):
-    """What came of each of `READ` and `REFUSED`."""
+    """The answer for each of `READ` and `REFUSED`."""
     cases = READ | {name: changes for name, (changes, _) in REFUSED.items()}
     return dict(zip(cases, read(hub.url, cases.values()), strict=True))
 
 
 @pytest.fixture(scope="module")
 def nowhere(answers):
-    """The address of no hub: a port that was free a moment ago. By now, the cache knows the datasets."""
+    """An address without a hub, on a port that was free a moment ago; the cache already holds the datasets."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -163,18 +163,18 @@ def column(name: str, count: int, revision: str = "v1") -> list[object]:
         ("null rows", ["one", "a \ufffd b", "two", "three \U0001f98a", "nul \0", "four"]),
     ],
 )
-def test_the_first_documents_come_back_in_order(answers, case, expected):
+def test_the_first_documents_are_read_in_order(answers, case, expected):
     assert answers[case].get("texts", answers[case]) == expected
 
 
-def test_no_more_is_fetched_than_is_asked_for(hub, read):
+def test_only_the_needed_files_are_fetched(hub, read):
     before = len(hub.requests)
     read(hub.url, [{}])
     fetched = [request for request in hub.requests[before:] if request.startswith("GET") and ".jsonl" in request]
     assert fetched and all("train-0.jsonl" in request for request in fetched)
 
 
-def test_it_is_the_artefact_that_the_same_text_makes(answers, tmp_path):
+def test_a_text_file_of_the_same_documents_gives_the_same_arrays(answers, tmp_path):
     (tmp_path / "tales.txt").write_text("\n".join(map(str, column("text", 25))), "utf-8")
     spec = {"context": 8, "shares": FIELDS["shares"], "split_seed": 3}
     same = corpora.text(corpora.TextFiles(kind="text", path=str(tmp_path / "tales.txt"), unit="line", **spec))
@@ -191,13 +191,13 @@ def test_revisions_are_artefacts_of_their_own(answers):
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_hub_does_not_have(answers, case):
+def test_unavailable_datasets_are_refused(answers, case):
     assert re.search(REFUSED[case][1], answers[case].get("error", "read"))
     assert answers[case]["slept"] < 1
 
 
-def test_no_hub(read, nowhere):
-    """Neither waiting nor what the cache may hold of another revision."""
+def test_without_a_hub_nothing_is_waited_for(read, nowhere):
+    """Nor is another revision taken from the cache."""
     for answer in read(nowhere, [{}, {"revision": "v2"}]):
         assert re.search(
             r"org/tales at revision v. could .*\(Connect.*check name, revision and network", answer["error"]
@@ -205,14 +205,14 @@ def test_no_hub(read, nowhere):
         assert answer["slept"] == 0
 
 
-def test_offline(hub, read):
+def test_offline_nothing_is_requested(hub, read):
     before = len(hub.requests)
     [answer] = read(hub.url, [{}], HF_HUB_OFFLINE="1")
     assert re.search(r"org/tales at revision v1 .*\(OfflineModeIsEnabled.*HF_HUB_OFFLINE is not 1", answer["error"])
     assert answer["slept"] == 0 and len(hub.requests) == before
 
 
-def test_a_hub_that_goes_away_is_not_waited_for_long(hub, read):
+def test_a_hub_that_stops_answering_is_given_up_soon(hub, read):
     [answer] = read(hub.url, [{"name": "org/cut", "documents": 25}])
     assert "the dataset org/cut at revision v1 could not be read" in answer["error"]
     assert 1 < answer["slept"] < 60

@@ -1,4 +1,4 @@
-"""Files that other people have: found by their names, decoded or refused at a named byte, and parted as asked."""
+"""Text files are found by their names, decoded or refused at a named byte, and cut as the profile says."""
 
 import bz2
 import gzip
@@ -47,7 +47,7 @@ def test_a_path_means_the_file_of_that_name_or_what_matches(tmp_path, files, pat
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("text")
-    (root / "folder.txt").mkdir()  # what is no file is left out
+    (root / "folder.txt").mkdir()  # folders and dead links are left out
     (root / "gone.txt").symlink_to(root / "nowhere")
     for asked in (path, str(root / path)):
         found = reading.find_files(asked, root)
@@ -56,14 +56,14 @@ def test_a_path_means_the_file_of_that_name_or_what_matches(tmp_path, files, pat
         assert found == [root / path]
 
 
-def test_home_is_that_of_the_user(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.txt").write_text("text")
     assert reading.find_files("~/x.txt", tmp_path / "elsewhere") == [tmp_path / "x.txt"]
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("~nobody_of_that_name/x.txt", r"corpus\.path: '~nobody_of_that_name/x\.txt' names no file"),
         ("a\0b.txt", r"corpus\.path: 'a\\x00b\.txt' names no file|no file matches"),
@@ -73,9 +73,9 @@ def test_home_is_that_of_the_user(tmp_path, monkeypatch):
         (300 * "x", r"no file matches .*xxx$"),
     ],
 )
-def test_a_path_that_names_no_file(tmp_path, path, said):
+def test_a_path_without_files_is_refused(tmp_path, path, message):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ProfileError, match=said):
+    with pytest.raises(ProfileError, match=message):
         reading.find_files(path, tmp_path)
 
 
@@ -87,14 +87,14 @@ WANTED = ["Ein Fuchs.", "Eine schöne Eule:", "日本語 \U0001f98a", "Ende"]
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("unit", ["line", "paragraph"])
-def test_marks_and_ends_of_lines_are_no_text(tmp_path, newline, mark, unit):
+def test_byte_order_marks_and_line_ends_are_no_text(tmp_path, newline, mark, unit):
     between = {"line": "\n", "paragraph": "\n\n"}[unit]
     content = mark + between.join(WANTED) + "\n"
     (tmp_path / "x.txt").write_bytes(content.replace("\n", newline).encode())
     assert texts(corpora.text(of_text(tmp_path / "x.txt", unit))) == WANTED
 
 
-def test_marks_of_files_that_were_joined_are_no_text(tmp_path):
+def test_byte_order_marks_inside_a_file_are_no_text(tmp_path):
     (tmp_path / "x.txt").write_text("".join(f"\ufeff{text}\n" for text in WANTED))
     assert texts(corpora.text(of_text(tmp_path / "x.txt"))) == WANTED
 
@@ -120,14 +120,14 @@ NOT_UTF8 = {
 
 
 @pytest.mark.parametrize("kind", NOT_UTF8)
-def test_what_is_not_utf8_is_refused_by_file_byte_and_remedy(tmp_path, kind):
-    content, said = NOT_UTF8[kind]
+def test_other_encodings_are_refused_with_file_byte_and_remedy(tmp_path, kind):
+    content, message = NOT_UTF8[kind]
     (tmp_path / "odd.txt").write_bytes(content)
-    with pytest.raises(ProfileError, match=rf"odd\.txt: {said}|odd\.txt: .*{said}"):
+    with pytest.raises(ProfileError, match=rf"odd\.txt: {message}|odd\.txt: .*{message}"):
         corpora.text(of_text(tmp_path / "odd.txt"))
 
 
-def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x.txt").write_text("a\nb\nc\n")
 
     def refuse(files):
@@ -155,7 +155,7 @@ def test_empty_files_are_no_documents(tmp_path):
         ("  \ufeff \n plain \ufeff", "plain"),
     ],
 )
-def test_a_document_can_be_written(text, expected):
+def test_every_document_can_be_encoded(text, expected):
     assert reading.clean(text) == expected
     expected.encode()
 
@@ -163,7 +163,7 @@ def test_a_document_can_be_written(text, expected):
 # --- separators
 
 
-def test_a_separator_that_tries_all_ways_is_stopped(tmp_path, monkeypatch):
+def test_an_endless_search_for_a_separator_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "PATIENCE", 1)
     (file := tmp_path / "x.txt").write_text(60 * "=" + "!")
     with pytest.raises(ProfileError, match=r"'\(=\+\)\+\$' was sought in .*x\.txt for 1 s; it repeats"):
@@ -186,15 +186,15 @@ ARTICLES = ["The first.\n\nIts second paragraph.", "Another\n\nin three\n\nparts
     ],
 )
 @pytest.mark.parametrize("unit", ["file", "paragraph", "line"])
-def test_a_separator_parts_a_file(tmp_path, form, separator, unit):
+def test_a_separator_cuts_a_file(tmp_path, form, separator, unit):
     (tmp_path / "all.txt").write_text("".join(map(form.format, ARTICLES)))
     source = corpora.text(of_text(tmp_path / "all.txt", unit, separator=separator))
     between = {"file": "\0", "paragraph": "\n\n", "line": r"\n+"}[unit]
     expected = [re.split(between, article) for article in ARTICLES]
     assert texts(source) == [part for article in expected for part in article]
-    home = np.repeat(np.arange(4), list(map(len, expected)))
-    np.testing.assert_array_equal(source.array("articles"), home)
-    np.testing.assert_array_equal(source.array("split"), corpora.deal(4, SHARES, 0)[home])
+    article_of = np.repeat(np.arange(4), list(map(len, expected)))
+    np.testing.assert_array_equal(source.array("articles"), article_of)
+    np.testing.assert_array_equal(source.array("split"), corpora.deal(4, SHARES, 0)[article_of])
 
 
 def test_a_title_may_stay_with_its_article(tmp_path):
@@ -204,7 +204,7 @@ def test_a_title_may_stay_with_its_article(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("separator", "said"),
+    ("separator", "message"),
     [
         ("[", "not a regular expression: unterminated character set"),
         ("(", "not a regular expression: missing \\), unterminated subpattern at position 0"),
@@ -217,13 +217,13 @@ def test_a_title_may_stay_with_its_article(tmp_path):
         ("<|endoftext|>", r"\| means `or` in a regular expression; write <\\\|endoftext\\\|>"),
     ],
 )
-def test_a_separator_that_is_none_is_named_when_the_profile_is_read(separator, said):
+def test_a_wrong_separator_is_refused_when_the_profile_is_read(separator, message):
     fields = {"kind": "text", "path": "x", "unit": "file", "context": 8, "shares": SHARES, "split_seed": 0}
-    with pytest.raises(ProfileError, match=rf"corpus\.separator: .*{said}"):
+    with pytest.raises(ProfileError, match=rf"corpus\.separator: .*{message}"):
         spec.choose(corpora.KINDS, fields | {"separator": separator}, "params/x.yaml: corpus")
 
 
-def test_a_separator_that_parts_nothing_is_refused(tmp_path):
+def test_a_separator_that_matches_nothing_is_refused(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text("one\n---\ntwo" if name == "b" else "one")
     assert len(texts(corpora.text(of_text(tmp_path / "*.txt", "file", separator="^---$")))) == 4
@@ -250,12 +250,12 @@ def test_no_article_is_in_two_splits(tmp_path, seed):
     np.testing.assert_array_equal(np.bincount(split[np.unique(by_text, return_index=True)[1]]), [12, 4, 4])
 
 
-def test_a_line_is_an_article_and_one_file_of_paragraphs_is_dealt_with_a_word(tmp_path, capsys):
+def test_paragraphs_of_one_file_are_dealt_one_by_one_with_a_message(tmp_path, capsys):
     (tmp_path / "x.txt").write_text("\n\n".join(map(str, range(50))))
     lines, paragraphs = (corpora.text(of_text(tmp_path / "x.txt", unit)) for unit in ("line", "paragraph"))
     for source in (lines, paragraphs):
         np.testing.assert_array_equal(source.array("articles"), np.arange(50))
         np.testing.assert_array_equal(source.array("split"), corpora.deal(50, SHARES, 0))
-    said = capsys.readouterr().err
-    assert re.search(r"corpus: 1 file\(s\) only: the 50 documents .*one by one; .*`separator`", said)
-    assert said.count("\n") == 1, "lines are articles; nothing is to be said of them"
+    message = capsys.readouterr().err
+    assert re.search(r"corpus: 1 file\(s\) only: the 50 documents .*one by one; .*`separator`", message)
+    assert message.count("\n") == 1, "lines are articles, and give no message"

@@ -1,4 +1,4 @@
-"""An artefact is there whole or not at all, is what its key says, and is made once."""
+"""An artefact is complete or absent, has the contents that its key stands for, and is made once."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ ERRORS = {
 
 @store.artefact
 def overflowing(folder: Path, writer: str) -> None:
-    """Writes 800 kB where the system takes 100: what stands then on the disk is the first part of a file."""
+    """Write 800 kB where the system takes 100: the disk then holds the first part of a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -73,7 +73,7 @@ def overflowing(folder: Path, writer: str) -> None:
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
-    """A fresh store for each test, and a fresh memory of what was opened."""
+    """An empty store for each test, and none opened before."""
     monkeypatch.setattr(store._Settings, "root", tmp_path / "store")
     forget(monkeypatch)
     MADE.clear()
@@ -81,7 +81,7 @@ def root(tmp_path, monkeypatch):
 
 
 def forget(monkeypatch) -> None:
-    """As a new process would see the store."""
+    """Forget what was opened, as a new process."""
     monkeypatch.setattr(store, "_opened", {})
 
 
@@ -112,7 +112,7 @@ def test_an_array_is_mapped_and_read_only():
     assert isinstance(values, np.memmap) and not values.flags.writeable
 
 
-def test_whatever_differs_makes_another(monkeypatch):
+def test_a_difference_makes_another_artefact(monkeypatch):
     found = [
         numbers(5),
         numbers(6),
@@ -144,7 +144,7 @@ def test_whatever_differs_makes_another(monkeypatch):
     assert len({artefact.key for artefact in found}) == len({artefact.path for artefact in found}) == len(found)
 
 
-def test_what_is_equal_in_value_is_the_same():
+def test_equal_values_make_the_same_artefact():
     assert numbers(5, of=(1, 2)) is numbers(5, of=[1, 2])
     assert numbers(5, of={"a": 1, "b": 2}) is numbers(5, of={"b": 2, "a": 1})
     assert numbers(5, of=Size(rows=1)) is numbers(5, of=Size(rows=1, name="x"))
@@ -155,7 +155,7 @@ def test_what_is_equal_in_value_is_the_same():
     [np.zeros(2), np.int64(3), Path("x"), {1}, object(), print, [1, {"a": b"bytes"}]],
     ids=lambda value: type(value).__name__,
 )
-def test_what_has_no_key_is_refused(value, root):
+def test_values_without_a_key_are_refused(value, root):
     with pytest.raises(TypeError, match="cannot be keyed by"):
         numbers(5, of=value)
     assert finished(root) == []
@@ -185,14 +185,14 @@ def make(folder):
 '''
 
 
-def test_no_profile_is_open(monkeypatch, root):
+def test_without_an_open_profile_nothing_is_made(monkeypatch, root):
     monkeypatch.setattr(store._Settings, "threads", None)
     with pytest.raises(RuntimeError, match=r"no profile is open: call `profiles\.start"):
         numbers(5)
     assert finished(root) == []
 
 
-def test_use_sets_what_every_artefact_knows(tmp_path, monkeypatch):
+def test_use_sets_threads_device_and_root(tmp_path, monkeypatch):
     import torch
 
     store.use(threads=2, root=tmp_path / "other")
@@ -216,10 +216,10 @@ def flip(file: Path, position: int) -> None:
 
 @pytest.mark.parametrize("name", ["values.npy", "inner/words.json", "meta.json"])
 @pytest.mark.parametrize("how", ["bit", "truncated", "emptied", "missing"])
-def test_damage_is_said_and_mended(name, how, monkeypatch):
-    whole = numbers(5)
-    before = contents(whole.path)
-    file = whole.path / name
+def test_damage_is_reported_and_repaired(name, how, monkeypatch):
+    first = numbers(5)
+    before = contents(first.path)
+    file = first.path / name
     match how:
         case "bit":
             flip(file, len(before[name]) // 2)
@@ -230,33 +230,33 @@ def test_damage_is_said_and_mended(name, how, monkeypatch):
         case "missing":
             file.unlink()
     forget(monkeypatch)
-    if (name, how) == ("meta.json", "missing"):  # no artefact at all: nothing to warn of
-        mended = numbers(5)
+    if (name, how) == ("meta.json", "missing"):  # there is no artefact, hence no warning
+        again = numbers(5)
     else:
         with pytest.warns(UserWarning, match=rf"is damaged \({name}\); computing it again"):
-            mended = numbers(5)
-    assert len(MADE) == 2 and contents(mended.path) == before
-    assert (mended.key, mended.meta) == (whole.key, whole.meta)
+            again = numbers(5)
+    assert len(MADE) == 2 and contents(again.path) == before
+    assert (again.key, again.meta) == (first.key, first.meta)
 
 
 @pytest.mark.filterwarnings("ignore:store:UserWarning")
 def test_no_flipped_bit_changes_a_reported_number(monkeypatch):
-    """Numbers that only `meta.json` holds are checked as well: every byte of it, one after another."""
-    whole = numbers(5)
-    file, expected = whole.path / "meta.json", whole.meta
+    """Every byte of `meta.json` is checked as well: it alone holds the reported numbers."""
+    first = numbers(5)
+    file, expected = first.path / "meta.json", first.meta
     good = file.read_bytes()
     for position in range(len(good)):
         flip(file, position)
         forget(monkeypatch)
-        found = store._open(store._Slot(whole.path, whole.key, {}))
+        found = store._open(store._Slot(first.path, first.key, {}))
         assert found is None or found.meta == expected, good[position - 20 : position + 20]
         file.write_bytes(good)
     forget(monkeypatch)
-    assert store._open(store._Slot(whole.path, whole.key, {})) is not None
+    assert store._open(store._Slot(first.path, first.key, {})) is not None
 
 
-def test_another_artefact_in_its_place_is_not_believed(monkeypatch):
-    """A folder copied under the name of another key."""
+def test_the_files_of_another_artefact_are_noticed(monkeypatch):
+    """Its files were copied into the folder of another key."""
     five, six = numbers(5), numbers(6)
     for file in ("values.npy", "meta.json"):
         (five.path / file).write_bytes((six.path / file).read_bytes())
@@ -279,34 +279,34 @@ ADDED = {
 
 @pytest.mark.parametrize("how", ADDED)
 @pytest.mark.parametrize("process", ["a new process", "the same process"])
-def test_a_file_too_many_is_noticed(how, process, monkeypatch):
-    """Libraries read what lies there: transformers takes special tokens from a file that nobody recorded."""
-    whole = numbers(5)
-    before = contents(whole.path)
-    ADDED[how](whole.path)
+def test_an_added_file_is_noticed(how, process, monkeypatch):
+    """A library may read it: transformers would take special tokens from a file that nobody recorded."""
+    first = numbers(5)
+    before = contents(first.path)
+    ADDED[how](first.path)
     if process == "a new process":
         forget(monkeypatch)
     with pytest.warns(UserWarning, match=r"is damaged \(.+ was added.*\); computing it again"):
-        mended = numbers(5)
-    assert len(MADE) == 2 and contents(mended.path) == before
-    assert {path.name for path in mended.path.rglob("*")} == {
+        again = numbers(5)
+    assert len(MADE) == 2 and contents(again.path) == before
+    assert {path.name for path in again.path.rglob("*")} == {
         "inner", "words.json", "values.npy", "meta.json", "meta.sha256",
     }  # fmt: skip
 
 
-def test_what_changes_after_it_was_opened_is_noticed():
-    whole = numbers(5)
-    flip(whole.path / "values.npy", 150)
+def test_a_change_after_opening_is_noticed():
+    first = numbers(5)
+    flip(first.path / "values.npy", 150)
     with pytest.warns(UserWarning, match=r"is damaged \(values\.npy\)"):
-        mended = numbers(5)
-    assert mended.array("values").tobytes() == np.random.default_rng(0).normal(size=5).tobytes()
-    shutil.rmtree(mended.path)  # `make clean` beside an open notebook
+        again = numbers(5)
+    assert again.array("values").tobytes() == np.random.default_rng(0).normal(size=5).tobytes()
+    shutil.rmtree(again.path)  # `make clean` beside an open notebook
     assert numbers(5).path.exists() and len(MADE) == 3
 
 
 @pytest.mark.parametrize("what", ["file", "link", "dangling link"])
-def test_what_stands_in_the_place_of_an_artefact_gives_way(what, tmp_path, root):
-    """It may not show after hours."""
+def test_a_file_or_link_in_the_place_of_an_artefact_is_replaced(what, tmp_path, root):
+    """Else the build would fail after hours."""
     place = numbers(5).path
     shutil.rmtree(place)
     (tmp_path / "elsewhere").mkdir()
@@ -322,7 +322,7 @@ def test_what_stands_in_the_place_of_an_artefact_gives_way(what, tmp_path, root)
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ("file", "store: a file stands in the way; move it away"),
         ("dangling link", "store: a link that leads nowhere stands in the way; move it away"),
@@ -330,7 +330,7 @@ def test_what_stands_in_the_place_of_an_artefact_gives_way(what, tmp_path, root)
         ("circle of links", "store: a link that leads nowhere stands in the way; move it away"),
     ],
 )
-def test_a_store_that_is_no_folder_is_said_at_once(what, said, tmp_path, monkeypatch):
+def test_a_store_that_is_no_folder_is_reported_at_once(what, message, tmp_path, monkeypatch):
     root = tmp_path / "store"
     match what:
         case "file":
@@ -343,7 +343,7 @@ def test_a_store_that_is_no_folder_is_said_at_once(what, said, tmp_path, monkeyp
             (tmp_path / "above").write_text("x")
             monkeypatch.setattr(store._Settings, "root", tmp_path / "above" / "store")
     for call in (store.check, lambda: numbers(5)):
-        with pytest.raises(OSError, match=said) as caught:
+        with pytest.raises(OSError, match=message) as caught:
             call()
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
     assert MADE == [] and (what != "file" or root.read_text() == "precious")
@@ -356,37 +356,37 @@ def test_a_store_that_is_a_link_to_a_folder_is_used(tmp_path, root):
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC, errno.EDQUOT])
-def test_a_store_that_refuses_is_said_at_once(number, root, monkeypatch):
+def test_a_store_that_refuses_files_is_reported_at_once(number, root, monkeypatch):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(root / "x"))
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    said = "disk full; free" if number in (errno.ENOSPC, errno.EDQUOT) else f"access refused .*{os.strerror(number)}"
-    with pytest.raises(files.WriteError, match=rf"store/x: {said}") as caught:
+    message = "disk full; free" if number in (errno.ENOSPC, errno.EDQUOT) else f"access refused .*{os.strerror(number)}"
+    with pytest.raises(files.WriteError, match=rf"store/x: {message}") as caught:
         numbers(5)
     assert MADE == [] and caught.value.errno == number
 
 
 def test_a_finished_store_is_read_where_it_cannot_be_written(monkeypatch):
-    """From a disk of somebody else, say."""
-    whole = numbers(5)
+    """For example from the disk of another user."""
+    first = numbers(5)
     forget(monkeypatch)
     monkeypatch.setattr(files, "probe", lambda folder: pytest.fail("nothing is to be written"))
-    assert numbers(5).key == whole.key
+    assert numbers(5).key == first.key
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act for another user")
-def test_a_store_of_another_user_names_him(tmp_path_factory):
+def test_the_owner_of_a_closed_store_is_named(tmp_path_factory):
     place = Path("/tmp", f"{tmp_path_factory.getbasetemp().name}-{os.getpid()}")  # pytest's own folders are closed
     place.mkdir(mode=0o755)
     try:
         (place / "store").mkdir(mode=0o700)
         test = f"import os; os.setuid(65534); from pathlib import Path; files.probe(Path({str(place / 'store')!r}))"
         code = f"from sae_utils.engine.core import files\ntry:\n exec({test!r})\nexcept files.WriteError as e: print(e)"
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     finally:
         shutil.rmtree(place)
-    assert "store" in said and "access refused (Permission denied" in said and "belongs to root" in said
+    assert "store" in message and "access refused (Permission denied" in message and "belongs to root" in message
 
 
 # --- failure
@@ -401,7 +401,7 @@ def test_a_producer_that_fails_leaves_nothing(error, root):
 
 
 @pytest.mark.parametrize("error", [name for name in ERRORS if name.startswith("full")])
-def test_a_full_disk_is_said_and_costs_nothing_else(error, root):
+def test_a_full_disk_is_reported_and_damages_nothing(error, root):
     kept = numbers(5)
     before = contents(kept.path)
     with pytest.raises(OSError, match=r"disk full while making test_store\.unruly.*free some space") as caught:
@@ -411,31 +411,31 @@ def test_a_full_disk_is_said_and_costs_nothing_else(error, root):
 
 
 @pytest.mark.parametrize(
-    ("writer", "said"), [("save", "disk full while making"), ("appender", os.strerror(errno.EFBIG))]
+    ("writer", "message"), [("save", "disk full while making"), ("appender", os.strerror(errno.EFBIG))]
 )
-def test_a_write_that_the_system_cuts_short_leaves_nothing(writer, said, root):
-    """Numpy tells a short write by its counts alone, as on a full disk; a stream says why."""
+def test_a_short_write_leaves_nothing(writer, message, root):
+    """Numpy reports a short write by its counts only, as on a full disk; a stream reports the reason."""
     kept = numbers(5)
-    with pytest.raises(OSError, match=said):
+    with pytest.raises(OSError, match=message):
         overflowing(writer)
     assert finished(root) == [kept.path]
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_stands_where_a_draft_belongs_is_swept_away(kind, tmp_path):
-    whole = numbers(23)
+def test_a_file_or_link_in_the_place_of_a_draft_is_removed(kind, tmp_path):
+    first = numbers(23)
     store._opened.clear()
-    files.remove(whole.path)
-    draft = whole.path.with_name(f".{whole.path.name}.draft")
+    files.remove(first.path)
+    draft = first.path.with_name(f".{first.path.name}.draft")
     draft.touch() if kind == "file" else draft.symlink_to(tmp_path / "nowhere")
     assert numbers(23).array("values").size == 23 and not os.path.lexists(draft)
 
 
-def test_the_draft_of_a_killed_build_is_swept_away(monkeypatch):
-    whole = numbers(5)
-    before = contents(whole.path)
-    draft = whole.path.with_name(f".{whole.path.name}.draft")
-    whole.path.rename(draft)
+def test_the_draft_of_a_killed_build_is_removed(monkeypatch):
+    first = numbers(5)
+    before = contents(first.path)
+    draft = first.path.with_name(f".{first.path.name}.draft")
+    first.path.rename(draft)
     (draft / "meta.json").unlink()
     (draft / "values.npy").write_bytes(b"half")
     (draft / "rubbish.npy").write_bytes(b"of an older kind")
@@ -451,7 +451,7 @@ PASSES: list[list[str]] = []
 
 @store.artefacts
 def letters(folders: dict[str, Path], length: int, fails: str = ""):
-    """One artefact a letter; in the reverse order, since any will do."""
+    """One artefact for each letter, in the reverse order, as any order is allowed."""
     PASSES.append(list(folders))
     for item in reversed(folders):
         np.save(folders[item] / "values.npy", np.full(length, ord(item)))
@@ -468,11 +468,11 @@ def passes():
 
 def test_a_pass_makes_what_is_missing(passes, monkeypatch):
     assert letters([], 3) == {}
-    (alone,) = letters(["b"], 3).values()
+    (single,) = letters(["b"], 3).values()
     found = letters(["a", "b", "c", "a"], 3)
     assert passes == [["b"], ["a", "c"]]
     assert {item: made.meta["letter"] for item, made in found.items()} == {"a": "a", "b": "b", "c": "c"}
-    assert found["b"] is alone and len({made.key for made in found.values()}) == 3
+    assert found["b"] is single and len({made.key for made in found.values()}) == 3
     assert letters(["c"], length=3)["c"] is found["c"]
     forget(monkeypatch)
     np.testing.assert_array_equal(letters(["a", "c"], 3)["c"].array("values"), [99, 99, 99])
@@ -480,10 +480,10 @@ def test_a_pass_makes_what_is_missing(passes, monkeypatch):
     assert letters(["c"], 4)["c"].key != found["c"].key
 
 
-def test_what_is_made_alone_is_what_is_made_together(passes, root):
-    together = letters("abc", 3)
-    before = {item: contents(made.path) for item, made in together.items()}
-    for item, made in together.items():
+def test_one_pass_or_several_make_the_same_bytes(passes, root):
+    joint = letters("abc", 3)
+    before = {item: contents(made.path) for item, made in joint.items()}
+    for item, made in joint.items():
         (made.path / "values.npy").write_bytes(b"")
         store._opened.clear()
         with pytest.warns(UserWarning, match="damaged"):
@@ -550,18 +550,18 @@ def test_two_processes_make_it_once(tmp_path):
     assert paths[0] == paths[1] and (tmp_path / "count").read_text() == "made\n"
 
 
-def test_a_killed_build_is_taken_up_again_and_gives_the_same_bytes(tmp_path):
+def test_a_build_after_a_killed_one_gives_the_same_bytes(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     undisturbed.mkdir(), disturbed.mkdir()
     (undisturbed / "go").touch()
-    whole = start(script(undisturbed), undisturbed)
+    first = start(script(undisturbed), undisturbed)
     killed = start(script(disturbed), disturbed, "wait")
     assert killed.stdout.readline() == "half\n"
     killed.send_signal(signal.SIGKILL)
     assert killed.wait(60) == -signal.SIGKILL
     assert not [path for path in finished(disturbed / "store") if not path.name.startswith(".")]
     again = start(script(disturbed), disturbed)
-    paths = [Path(process.communicate(timeout=60)[0].strip()) for process in (whole, again)]
+    paths = [Path(process.communicate(timeout=60)[0].strip()) for process in (first, again)]
     assert contents(paths[0]) == contents(paths[1])
     assert (disturbed / "count").read_text() == "made\n" * 2
     assert finished(disturbed / "store") == [paths[1]]
@@ -576,18 +576,18 @@ def test_a_killed_build_is_taken_up_again_and_gives_the_same_bytes(tmp_path):
 def test_an_appended_file_is_what_numpy_saves(tmp_path, row, dtype, sizes):
     generator = np.random.default_rng(0)
     blocks = [(100 * generator.normal(size=(size, *row))).astype(dtype) for size in sizes]
-    whole = np.concatenate([np.empty((0, *row), dtype), *blocks])
-    np.save(tmp_path / "saved.npy", whole)
+    first = np.concatenate([np.empty((0, *row), dtype), *blocks])
+    np.save(tmp_path / "saved.npy", first)
     with store.Appender(tmp_path / "appended.npy", dtype, row) as out:
         for block in blocks:
             out.append(block)
         assert out.length == sum(sizes)
     assert (tmp_path / "appended.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
     mapped = np.load(tmp_path / "appended.npy", mmap_mode="r", allow_pickle=False)
-    assert mapped.shape == whole.shape and mapped.dtype == dtype and np.array_equal(mapped, whole)
+    assert mapped.shape == first.shape and mapped.dtype == dtype and np.array_equal(mapped, first)
 
 
-def test_blocks_of_another_type_or_order_are_converted(tmp_path):
+def test_blocks_of_another_type_or_memory_order_are_converted(tmp_path):
     block = np.arange(12.0).reshape(3, 4).T  # Fortran order, float64
     with store.Appender(tmp_path / "x.npy", np.int32, (3,)) as out:
         out.append(block)
@@ -595,7 +595,7 @@ def test_blocks_of_another_type_or_order_are_converted(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), np.concatenate([block, block[::-1]]))
 
 
-def test_rows_of_another_shape_do_not_grow_a_file(tmp_path):
+def test_rows_of_another_shape_are_refused(tmp_path):
     with store.Appender(tmp_path / "x.npy", np.float32, (3,)) as out:
         out.append(np.ones((2, 3)))
         with pytest.raises(ValueError, match=r"rows of shape \(4,\) do not belong in a file of rows \(3,\)"):

@@ -1,4 +1,4 @@
-"""Nothing is lost or mixed on the way from documents to rows of tokens, and classes stay with their words."""
+"""Rows hold every token of the documents, never mixed, and classes stay with their words."""
 
 import re
 
@@ -14,13 +14,13 @@ PLAIN = "The fox, it's said,  ran!\nÜber den Fluß; 日本語 \U0001f98a e\u030
 
 
 @pytest.fixture
-def told():
+def source():
     return corpora.text(STORIES)
 
 
 @pytest.fixture
 def plain(tmp_path):
-    """Text that is not the stories': other scripts, double spaces, a special token's name."""
+    """Text unlike the stories: other scripts, double spaces, the name of a special token."""
     for name in "abcd":
         (tmp_path / f"{name}.txt").write_text(f"{name} " + 20 * PLAIN, newline="")
     spec = corpora.TextFiles(
@@ -34,7 +34,7 @@ def read(artefact):
 
 
 def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Tokens and classes of each document, its rows joined, without what opens and fills them."""
+    """Tokens and classes of each document, from all of its rows, without openings and padding."""
     tokens, classes, documents, places = (rows.array(name) for name in ("tokens", "classes", "documents", "places"))
     read = (places > 0) | (places == tokenization.MASKED)
     at = {number: (documents == number) & read for number in np.unique(documents)}
@@ -42,11 +42,11 @@ def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("context", [4, 9, 112])
-def test_words_come_back_with_their_class(told, context):
-    tokenizer = tokenization.train(told, "word", 4000)
-    rows = tokenization.rows(told, tokenizer, context)
+def test_words_keep_their_class(source, context):
+    tokenizer = tokenization.train(source, "word", 4000)
+    rows = tokenization.rows(source, tokenizer, context)
     words, known = read(tokenizer), set()
-    for document, split in zip(stories.stories(seed=3, documents=200), told.array("split"), strict=True):
+    for document, split in zip(stories.stories(seed=3, documents=200), source.array("split"), strict=True):
         if corpora.SPLITS[split] == "training":
             known |= set(document.text.split())
     found, unknown, total = documents_of(rows), 0, 0
@@ -63,10 +63,10 @@ def test_words_come_back_with_their_class(told, context):
 
 
 @pytest.mark.parametrize("vocabulary", [280, 500, 3000])
-def test_the_class_of_a_token_is_that_of_the_word_in_which_it_ends(told, vocabulary):
-    tokenizer = tokenization.train(told, "bpe", vocabulary)
+def test_the_class_of_a_token_is_that_of_the_word_in_which_it_ends(source, vocabulary):
+    tokenizer = tokenization.train(source, "bpe", vocabulary)
     assert len(read(tokenizer)) <= vocabulary
-    rows = tokenization.rows(told, tokenizer, 300)
+    rows = tokenization.rows(source, tokenizer, 300)
     pieces, found, split_words = read(tokenizer), documents_of(rows), 0
     for number, document in enumerate(stories.stories(seed=3, documents=200)):
         tokens, classes = found[number]
@@ -85,17 +85,17 @@ def test_a_long_document_is_cut_without_loss(plain, context):
     tokenizer = tokenization.train(plain, "bpe", 300)
     rows = tokenization.rows(plain, tokenizer, context)
     pieces, found = read(tokenizer), documents_of(rows)
-    whole = [text for block in corpora.blocks(plain) for text in block.texts]
-    assert len(rows.array("lengths")) > 20 * len(whole) / context
-    for number, text in enumerate(whole):
+    full = [text for block in corpora.blocks(plain) for text in block.texts]
+    assert len(rows.array("lengths")) > 20 * len(full) / context
+    for number, text in enumerate(full):
         assert pieces.decode(found[number][0], clean_up_tokenization_spaces=False) == text
         assert (found[number][1] == -1).all()
 
 
 @pytest.mark.parametrize(("kind", "context"), [("word", 9), ("word", 112), ("bpe", 9), ("bpe", 300)])
-def test_a_row_is_one_document_opened_and_filled(told, kind, context):
-    tokenizer = tokenization.train(told, kind, 500)
-    rows, words = tokenization.rows(told, tokenizer, context), read(tokenizer)
+def test_a_row_is_one_document_opened_and_filled(source, kind, context):
+    tokenizer = tokenization.train(source, kind, 500)
+    rows, words = tokenization.rows(source, tokenizer, context), read(tokenizer)
     tokens, lengths, documents = (rows.array(name) for name in ("tokens", "lengths", "documents"))
     assert tokens.shape == rows.array("classes").shape == documents.shape == (rows.meta["rows"], context)
     assert (tokens.dtype, lengths.dtype, documents.dtype) == (np.int32, np.int32, np.int32)
@@ -110,18 +110,18 @@ def test_a_row_is_one_document_opened_and_filled(told, kind, context):
     assert (np.diff(documents) >= 0).all()
     same = documents[1:] == documents[:-1]
     assert (lengths[:-1][same] == context).all()  # only the last row of a document is short
-    np.testing.assert_array_equal(rows.array("split"), told.array("split")[documents])
+    np.testing.assert_array_equal(rows.array("split"), source.array("split")[documents])
     assert int((lengths - 1).sum()) == rows.meta["tokens"]
 
 
 @pytest.mark.parametrize("context", [9, 64, 300])
-def test_packed_rows_hold_the_same_documents_and_little_padding(told, context):
-    tokenizer = tokenization.train(told, "bpe", 500)
-    padded, packed = (tokenization.rows(told, tokenizer, context, told_to_pack) for told_to_pack in (False, True))
-    apart, together = documents_of(padded), documents_of(packed)
-    assert sorted(apart) == sorted(together) and packed.meta["tokens"] == padded.meta["tokens"]
-    for number, arrays in apart.items():
-        for mine, yours in zip(arrays, together[number], strict=True):
+def test_packed_rows_hold_the_same_documents_and_little_padding(source, context):
+    tokenizer = tokenization.train(source, "bpe", 500)
+    padded, packed = (tokenization.rows(source, tokenizer, context, pack) for pack in (False, True))
+    padded_documents, packed_documents = documents_of(padded), documents_of(packed)
+    assert sorted(padded_documents) == sorted(packed_documents) and packed.meta["tokens"] == padded.meta["tokens"]
+    for number, arrays in padded_documents.items():
+        for mine, yours in zip(arrays, packed_documents[number], strict=True):
             np.testing.assert_array_equal(mine, yours)
     lengths, places, tokens = (packed.array(name) for name in ("lengths", "places", "tokens"))
     assert sum(lengths < context - 1) <= 3  # the last row of each split; one place cannot hold an opening and a token
@@ -134,23 +134,23 @@ def test_packed_rows_hold_the_same_documents_and_little_padding(told, context):
     np.testing.assert_array_equal(places == 0, begins & (places >= 0))
     counted = np.where(places > 0, np.roll(places, 1, axis=1) + 1, places)
     np.testing.assert_array_equal(places, counted)
-    assert (told.array("split")[documents] == packed.array("split")[:, None]).all()
+    assert (source.array("split")[documents] == packed.array("split")[:, None]).all()
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_blocks_do_not_show(told, monkeypatch, tmp_path, packed):
-    tokenizer = tokenization.train(told, "word", 500)
-    whole = tokenization.rows(told, tokenizer, 20, packed)
+def test_the_size_of_blocks_does_not_matter(source, monkeypatch, tmp_path, packed):
+    tokenizer = tokenization.train(source, "word", 500)
+    full = tokenization.rows(source, tokenizer, 20, packed)
     monkeypatch.setattr(corpora, "BLOCK", 7)
-    meta = tokenization.rows.__wrapped__(tmp_path, told, tokenizer, 20, packed)
-    assert meta == whole.meta
+    meta = tokenization.rows.__wrapped__(tmp_path, source, tokenizer, 20, packed)
+    assert meta == full.meta
     for name in ("tokens", "classes", "lengths", "documents", "places", "split"):
-        assert (tmp_path / f"{name}.npy").read_bytes() == (whole.path / f"{name}.npy").read_bytes()
+        assert (tmp_path / f"{name}.npy").read_bytes() == (full.path / f"{name}.npy").read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])
-def test_a_tokenizer_is_trained_on_training_documents_alone(tmp_path, kind):
-    """A word that fills the other splits is unknown to it."""
+def test_a_tokenizer_is_trained_on_training_documents_only(tmp_path, kind):
+    """It does not know a word of the other splits."""
     secret = "zyxwvu"
     split = corpora.deal(40, [0.6, 0.2, 0.2], 0)
     lines = ["plain words here", f"{secret} {secret} {secret}"]
@@ -164,17 +164,17 @@ def test_a_tokenizer_is_trained_on_training_documents_alone(tmp_path, kind):
     assert found == [tokenization.UNKNOWN] if kind == "word" else found == list(secret)
 
 
-def test_training_twice_gives_the_same_files(told, tmp_path):
+def test_training_twice_gives_the_same_files(source, tmp_path):
     for kind in ("word", "bpe"):
-        known = tokenization.train(told, kind, 400)
+        known = tokenization.train(source, kind, 400)
         (tmp_path / kind).mkdir()
-        tokenization.train.__wrapped__(tmp_path / kind, told, kind, 400)
+        tokenization.train.__wrapped__(tmp_path / kind, source, kind, 400)
         for file in (tmp_path / kind).iterdir():
             assert file.read_bytes() == (known.path / file.name).read_bytes()
         assert read(known).pad_token_id == 0 and read(known).bos_token_id == 1
 
 
-def test_a_corpus_shorter_than_one_context(tmp_path):
+def test_a_corpus_shorter_than_one_context_is_refused(tmp_path):
     (tmp_path / "x.txt").write_text("one two\nthree\nfour five")
     spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "x.txt"), unit="line", context=6, shares=[0.4, 0.3, 0.3], split_seed=0
@@ -187,11 +187,11 @@ def test_a_corpus_shorter_than_one_context(tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["bos_token", "pad_token"])
-def test_a_tokenizer_without_special_tokens_is_refused(told, tmp_path, lacking):
-    words = read(tokenization.train(told, "word", 400))
+def test_a_tokenizer_without_special_tokens_is_refused(source, tmp_path, lacking):
+    words = read(tokenization.train(source, "word", 400))
     setattr(words, lacking, None)
     with pytest.raises(ValueError, match="no beginning-of-sequence or padding token"):
-        tokenization.write_rows(tmp_path, told, words, 20)
+        tokenization.write_rows(tmp_path, source, words, 20)
 
 
 # --- special tokens in the text
@@ -205,7 +205,7 @@ MARKED = {
 
 
 def tokenizer_with(kind: str, opening: str, extra: list[str], corpus: list[str]):
-    """A tokenizer made on the spot, whose unknown token is that of an unknown word for `word`."""
+    """A new tokenizer; with `word`, unknown words become its unknown token."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -226,8 +226,8 @@ def tokenizer_with(kind: str, opening: str, extra: list[str], corpus: list[str])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", ["word", "bpe"])
 @pytest.mark.parametrize("family", MARKED)
-def test_a_special_token_in_the_text_is_masked_and_nothing_else(tmp_path, capsys, family, kind, packed):
-    """Oracle: the same text with its special tokens taken out has the same sites in the same order."""
+def test_special_tokens_in_the_text_are_masked_and_nothing_else(tmp_path, capsys, family, kind, packed):
+    """Oracle: the same text without its special tokens has the same sites in the same order."""
     opening, form = MARKED[family]
     extra = ["</s>", "[SEP]", "[MASK]"]
     fillers = ["a   tale of  owls", "stone and water", "she <b>went</b> home", "why not", "xylophone zebra"]
@@ -275,7 +275,7 @@ def test_no_site_is_at_a_special_token(tmp_path):
 
 
 def test_judged_rows_are_drawn_over_articles(tmp_path):
-    """Articles of very different length: any number of rows is spread over as many of them as it can be."""
+    """Articles have very different lengths; rows are spread over as many of them as possible."""
     for n in range(40):
         (tmp_path / f"{n:02}.txt").write_text("\n\n".join(f"word{n} " * (5 + 7 * (n % 9)) for _ in range(1 + n % 5)))
     spec = corpora.TextFiles(
@@ -292,6 +292,6 @@ def test_judged_rows_are_drawn_over_articles(tmp_path):
         assert len(found) == min(count, len(chosen)) and (np.diff(found) > 0).all() and np.isin(found, chosen).all()
         drawn = np.bincount(article[found], minlength=len(have))
         level = drawn.max()
-        assert (drawn >= np.minimum(have, level - 1)).all()  # nobody has two more than one who has rows left
+        assert (drawn >= np.minimum(have, level - 1)).all()  # no article has two more than another that has rows left
     few = tokenization.spread_rows(rows, chosen, 5)
     assert not np.array_equal(few, chosen[:5]) and article[few].max() > np.unique(article[chosen])[5]

@@ -1,4 +1,4 @@
-"""Tiny checkpoints laid out as the hub has them: Pythia, GPT-2, TinyStories, Gemma-2 and Llama, and SAEs for them.
+"""Tiny checkpoints in the layout of the hub: Pythia, GPT-2, TinyStories, Gemma-2 and Llama, and SAEs for them.
 
 In: a folder. Out: repositories as `hub_server` serves them, and a cache as huggingface_hub fills it.
 Never: a network; weights that mean anything.
@@ -67,7 +67,7 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
 
 
 def folder(root: Path, name: str, revision: str = "main") -> Path:
-    """Where a revision of a repository lies."""
+    """The folder of a revision of a repository."""
     return root / "models" / name / revision
 
 
@@ -75,7 +75,7 @@ def model(
     root: Path, name: str, texts: list[str], revision: str = "main", *, seed: int = 0, layers: int = LAYERS,
     like: str = "", **wider: int,
 ) -> Path:  # fmt: skip
-    """Write a family's checkpoint (of `like`, under another name), weights large enough for its layers to differ.
+    """Write a checkpoint of a family (of `like`, under another name), with weights so large that its layers differ.
 
     `wider`: keys of its configuration that differ.
     """
@@ -93,14 +93,14 @@ def model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        for parameter in network.parameters():  # biases and norms too
+        for parameter in network.parameters():  # also of biases and norms
             parameter.data += 0.1 * torch.randn_like(parameter)
     network.save_pretrained(place)
     return place
 
 
 def tokenizer(place: Path, words: dict[str, str], texts: list[str]) -> int:
-    """A byte-level BPE with a post-processor and a truncation that no row may see; the number of its tokens."""
+    """Write a byte-level BPE whose post-processor and truncation no row may show; returns the number of its tokens."""
     raw = Tokenizer(algorithms.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -117,13 +117,15 @@ def tokenizer(place: Path, words: dict[str, str], texts: list[str]) -> int:
     raw.save(str(place / "tokenizer.json"))
     if words["class"] == "GPT2Tokenizer":
         raw.model.save(str(place))
-    named = {f"{key}_token": words[key] for key in ("bos", "eos", "unk") if key in words}  # no family names its padding
+    named = {
+        f"{key}_token": words[key] for key in ("bos", "eos", "unk") if key in words
+    }  # no family has a padding token here
     (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": words["class"]} | named))
     return raw.get_vocab_size()
 
 
 def planted(x: np.ndarray) -> dict[str, torch.Tensor]:
-    """An SAE that fits where `x` (tokens, d) comes from: half of its principal directions, each way a feature."""
+    """An SAE that reconstructs `x` (tokens, d): two features of opposite signs for half of its principal axes."""
     mean = x.mean(0)
     directions = np.linalg.svd(x - mean, full_matrices=False)[2][: x.shape[1] // 2]
     rows = torch.from_numpy(np.concatenate([directions, -directions]).astype(np.float32))
@@ -139,7 +141,7 @@ def drawn(d: int = D, n: int = WIDTH, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def sparsify(place: Path, weights: dict[str, torch.Tensor], k: int, **changes: Any) -> None:
-    """An SAE as EleutherAI's repositories hold it, in the folder of its hookpoint."""
+    """Write an SAE in the layout of EleutherAI's repositories, in the folder of its hookpoint."""
     place.mkdir(parents=True)
     n, d = weights["W_dec"].shape
     config = {"expansion_factor": 32, "normalize_decoder": True, "num_latents": n, "k": k, "signed": False, "d_in": d}
@@ -151,7 +153,7 @@ def sparsify(place: Path, weights: dict[str, torch.Tensor], k: int, **changes: A
 
 
 def saelens(place: Path, weights: dict[str, torch.Tensor], hook: str, **changes: Any) -> None:
-    """An SAE as SAELens releases before version 6 hold it."""
+    """Write an SAE in the layout of SAELens releases before version 6."""
     place.mkdir(parents=True)
     d, n = weights["W_enc"].shape
     config = {"architecture": "standard", "d_in": d, "d_sae": n, "dtype": "torch.float32", "hook_point": hook,
@@ -162,14 +164,14 @@ def saelens(place: Path, weights: dict[str, torch.Tensor], hook: str, **changes:
 
 
 def gemma_scope(place: Path, weights: dict[str, torch.Tensor], threshold: float) -> None:
-    """An SAE as Gemma Scope's repositories hold it."""
+    """Write an SAE in the layout of Gemma Scope."""
     place.mkdir(parents=True)
     arrays = {name: value.numpy() for name, value in weights.items()}
     np.savez(place / "params.npz", threshold=np.full(len(arrays["b_enc"]), threshold, np.float32), **arrays)
 
 
 def llama_scope(place: Path, weights: dict[str, torch.Tensor], hook: str, scale: float) -> None:
-    """An SAE as Llama Scope's repositories hold it: it reads activations times `scale`, which its mean norm tells."""
+    """Write an SAE in the layout of Llama Scope: it reads activations times `scale`, computed from their mean norm."""
     (place / "checkpoints").mkdir(parents=True)
     d, n = weights["W_enc"].shape
     config = {"d_model": d, "d_sae": n, "hook_point_in": hook, "jump_relu_threshold": 0.0,
@@ -184,7 +186,7 @@ def llama_scope(place: Path, weights: dict[str, torch.Tensor], hook: str, scale:
 
 
 def vectors(folder: Path, name: str, words: Iterable[str], size: int = 300) -> None:
-    """Random vectors of words where gensim's downloader keeps what it has fetched, in word2vec's binary format."""
+    """Write random word vectors into the cache of gensim's downloader, in word2vec's binary format."""
     place, known = folder / name, KeyedVectors(size)
     place.mkdir(parents=True)
     there = sorted(set(words))
@@ -197,7 +199,7 @@ def vectors(folder: Path, name: str, words: Iterable[str], size: int = 300) -> N
 
 
 def cache(root: Path, home: Path) -> None:
-    """Fill a cache with all that `root` holds."""
+    """Fill a cache with all repositories below `root`."""
     for place in (root / "models").glob("*/*/*"):
         name = "/".join(place.parts[-3:-1])
         store = home / f"models--{name.replace('/', '--')}"

@@ -15,18 +15,20 @@ KINDS = ("word", "wordpiece", "byte", "bytes and digits", "unigram", "byte fallb
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer of one of `KINDS`; none of them adds anything to a text."""
     raw = _untrained(kind)
-    told = {"special_tokens": SPECIAL, "show_progress": False}
+    shared = {"special_tokens": SPECIAL, "show_progress": False}
     match kind:
         case "word":
-            trainer = trainers.WordLevelTrainer(**told)
+            trainer = trainers.WordLevelTrainer(**shared)
         case "wordpiece":
-            trainer = trainers.WordPieceTrainer(vocab_size=60, **told)
+            trainer = trainers.WordPieceTrainer(vocab_size=60, **shared)
         case "unigram":
-            trainer = trainers.UnigramTrainer(vocab_size=70, unk_token="<unk>", **told)
+            trainer = trainers.UnigramTrainer(vocab_size=70, unk_token="<unk>", **shared)
         case "end of word":
-            trainer = trainers.BpeTrainer(vocab_size=90, end_of_word_suffix="</w>", **told)
+            trainer = trainers.BpeTrainer(vocab_size=90, end_of_word_suffix="</w>", **shared)
         case _:
-            trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **told)
+            trainer = trainers.BpeTrainer(
+                vocab_size=280, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **shared
+            )
     if kind != "byte fallback":
         raw.train_from_iterator([TEXT] * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", pad_token="<pad>", unk_token="<unk>")
