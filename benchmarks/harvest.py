@@ -1,12 +1,12 @@
-"""Codes of a model on disk, beside the bare forward pass plus the bare encoding of the same rows in the same run.
+"""Codes of a model on disk, against the bare forward pass plus the bare encoding of the same rows in the same run.
 
-``python -m benchmarks.harvest``: a model of Pythia-70m's shape, random weights; a TopK SAE of 32,768 features (k 16)
-on the output of block 3, rows of 128 tokens. Ours is `activations.codes` whole, from rows on disk to codes on disk,
-without loading model and SAE. Bare is transformers' four blocks and SAELens' `encode` on the same rows, in batches and
-segments of the same size, with nothing kept. They run in turn on one thread; seconds are CPU-seconds. The last line is
-one JSON object: ratio_bare (bare / ours, the median over repeats: 1 means that all else is free), tokens_per_s, and
-peak_mb at two numbers of rows, each in a process of its own. With CUDA also cuda_ratio_bare and cuda_tokens_per_s, in
-seconds of the clock.
+``python -m benchmarks.harvest``: a model of the shape of Pythia-70m with random weights; a TopK SAE of 32,768 features
+(k 16) on the output of block 3; rows of 128 tokens. Ours is `activations.codes`, from rows on disk to codes on disk,
+with model and SAE already loaded. Bare is transformers' four blocks and SAELens' `encode` on the same rows, in batches
+and segments of the same size, and stores nothing. They run in turn on one thread and are measured in CPU-seconds. The
+last line is one JSON object: ratio_bare (bare / ours, median over repeats; 1 means that all else is free),
+tokens_per_s, and peak_mb at two numbers of rows, each in its own process. With CUDA also cuda_ratio_bare and
+cuda_tokens_per_s, in seconds of the clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONTEXT, VOCABULARY = 128, 50_304
 
 @artefact
 def model(folder: Path) -> dict[str, Any]:
-    """Pythia-70m with random weights, and a tokenizer of one word, which nothing here asks."""
+    """Pythia-70m with random weights, and a tokenizer of one word."""
     from tokenizers import Tokenizer
     from tokenizers import models as algorithms
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
@@ -63,7 +63,7 @@ def dictionary(folder: Path) -> dict[str, Any]:
 
 @artefact
 def rows(folder: Path, count: int) -> dict[str, Any]:
-    """So many rows of random tokens, one in eight of them short, all to be looked at."""
+    """Held-out rows of random tokens, one in eight of half the length."""
     rng = np.random.default_rng(0)
     np.save(folder / "tokens.npy", rng.integers(1, VOCABULARY, (count, CONTEXT), dtype=np.int32))
     lengths, place = np.where(rng.random(count) < 1 / 8, CONTEXT // 2, CONTEXT), np.arange(CONTEXT, dtype=np.int32)
@@ -77,8 +77,8 @@ def rows(folder: Path, count: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def bare(network: Any, sae: Any, given: Artefact) -> None:
-    """The blocks up to the hook, without what comes after them, and the SAE."""
-    order = np.argsort(given.array("lengths"), kind="stable")  # as little padding as ours
+    """Run the blocks up to the hook, and encode."""
+    order = np.argsort(given.array("lengths"), kind="stable")  # as little padding as in ours
     for batch in batching.in_order(order):
         tokens, mask = batching.take(given, batch)
         mask[:, :SKIP] = False
@@ -98,7 +98,7 @@ def timed(work: Any) -> float:
 
 
 def ours(bridge: Any, sae: Any, given: Artefact, root: Path) -> None:
-    """`activations.codes` with model and SAE already loaded, into an empty folder."""
+    """Run `activations.codes` with the model and SAE that are loaded, into an empty folder."""
     sites = activations.sites(given, SKIP)
     with (
         tempfile.TemporaryDirectory(dir=root) as place,
@@ -110,11 +110,11 @@ def ours(bridge: Any, sae: Any, given: Artefact, root: Path) -> None:
 
 
 def speed(root: Path, device: str, count: int, repeats: int) -> tuple[float, float]:
-    """Bare / ours, and tokens per second of ours."""
+    """The ratio bare / ours, and tokens per second of ours."""
     from transformers import GPTNeoXModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # the head is left out on purpose
+    logging.set_verbosity_error()  # it would warn that the head is missing
     logging.disable_progress_bar()
     store.use(threads=1, device=device, root=root)
     given = rows(count)
@@ -128,7 +128,7 @@ def speed(root: Path, device: str, count: int, repeats: int) -> tuple[float, flo
     for work in works.values():  # warm up
         work(few)
     for repeat in range(repeats):
-        for name in sorted(works, reverse=bool(repeat % 2)):  # who begins takes turns
+        for name in sorted(works, reverse=bool(repeat % 2)):  # each is first in turn
             spent[name].append(timed(functools.partial(works[name], given)))
         both = ", ".join(f"{name} {seconds[-1]:.2f} s" for name, seconds in spent.items())
         print(f"{device}: {both}, {tokens:,} tokens", flush=True)

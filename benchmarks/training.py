@@ -1,7 +1,7 @@
-"""Training an SAE on stored activations against SAELens' bare trainer on tensors in memory.
+"""Training an SAE on stored activations, against SAELens' bare trainer on tensors in memory.
 
-Both run in turn with the same configuration. `ratio_bare` is bare time / stored time (1: reading and mixing are free),
-the median over repeats. `ratio_first` counts the pass over the model too, which the first SAE of a hook pays for all.
+Both run in turn with the same configuration. `ratio_bare` is bare time / stored time, the median over repeats (1:
+reading and mixing are free). `ratio_first` adds the pass over the model, which all SAEs of a hook share.
 """
 
 from __future__ import annotations

@@ -45,9 +45,13 @@ def side(stored: Artefact, sites: Artefact, split: str) -> Side:
 
 @functools.cache
 def _prepared(stored: Artefact, sites: Artefact, split: str) -> Side:
-    at = np.flatnonzero(in_split(sites, split)).astype(np.int64)
-    made = sides.prepare(activations.matrix(stored), at, stored.path.name)
+    made = sides.prepare(activations.matrix(stored), _places(sites, split), stored.path.name)
     return made._replace(codes=np.empty((0, made.features)))  # the file would stay mapped
+
+
+@functools.cache
+def _places(sites: Artefact, split: str) -> np.ndarray:
+    return np.flatnonzero(in_split(sites, split)).astype(np.int64)
 
 
 def correlation(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
