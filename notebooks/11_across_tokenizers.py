@@ -188,8 +188,8 @@ pairs = pd.DataFrame(
     }
     for key, x in found.items()
 )
-tops = pairs.rename(columns={"counterparts": "counterparts, of fewer"})
-out.table("pairs", tops, {"n": "{:,}", **dict.fromkeys(tops.columns[4:], "{:.2f}")})
+pair_table = pairs.rename(columns={"counterparts": "counterparts, of fewer"})
+out.table("pairs", pair_table, {"n": "{:,}", **dict.fromkeys(pair_table.columns[4:], "{:.2f}")})
 
 # %%
 groups = {

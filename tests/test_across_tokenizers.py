@@ -16,7 +16,7 @@ STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0
 
 @store.artefact
 def planted(folder, sites, labels: list[int], width: int):
-    """Codes in which every token fires the feature of its label, by 1 + its number modulo 3."""
+    """Codes in which every token fires the feature of its label, with activation 1 + its number modulo 3."""
     np.save(folder / "indices.npy", np.array(labels, np.int32))
     np.save(folder / "values.npy", (1 + np.arange(len(labels)) % 3).astype(np.float32))
     np.save(folder / "indptr.npy", np.arange(len(labels) + 1))
@@ -34,7 +34,7 @@ class Side:
         self.sites = activations.sites(self.rows, skip)
 
     def text(self, first: int, last: int) -> str:
-        """What the sites from first to last spell."""
+        """The text of the sites from first to last."""
         tokens = self.sites.array("tokens")[first : last + 1]
         return self.loaded.decode(tokens, clean_up_tokenization_spaces=False).strip()
 
@@ -61,8 +61,8 @@ def pieces():
 
 
 @pytest.mark.parametrize(("context", "packed"), [(40, False), (6, False), (40, True)])
-def test_no_position_is_at_a_special_token_that_stands_in_the_text(tmp_path, context, packed):
-    """The others are shared as if it were not there."""
+def test_special_tokens_in_the_text_are_no_positions(tmp_path, context, packed):
+    """All other positions are shared as without them."""
     lines = [f"<bos> the fox{n} ran <pad> home . <bos> an owl{n % 7} sang <bos>" for n in range(30)]
     (tmp_path / "texts.txt").write_text("\n".join(lines))
     spec = {"context": 40, "shares": STORIES["shares"], "split_seed": 0}
@@ -100,8 +100,8 @@ def test_the_sites_of_a_unit_spell_its_word(words, context, packed):
     assert kept.meta["pieces"] == kept.array("pieces").mean() == np.mean(kept.array("first_b") < kept.array("last_b"))
 
 
-def test_rows_that_open_alike(words):
-    """Whole documents open alike; rows of 9 tokens only where a word begins both, as at the start of a document."""
+def test_the_share_of_rows_with_the_same_opening(words):
+    """It is 1 for whole documents, and small for rows of 9 tokens."""
     assert placed(words, Side(stories(), "bpe", 400, 400)).meta["same_opening"] == 1
     short = Side(stories(), "bpe", 400, 9)
     assert placed(short, short, "ends").meta["same_opening"] == 1
@@ -112,7 +112,7 @@ def test_rows_that_open_alike(words):
 
 
 def test_a_unit_with_a_masked_token_is_left_out(words):
-    """Masking the first two tokens of every row of 9 takes their units, and nothing else."""
+    """A mask of the first two tokens of every row removes their units and no others."""
     whole, masked = (Side(stories(), "bpe", 400, 9, skip) for skip in (1, 3))
     everything, kept = placed(words, whole), placed(words, masked)
     seen = whole.sites.array("positions") >= 3
@@ -125,7 +125,7 @@ def test_a_unit_with_a_masked_token_is_left_out(words):
     np.testing.assert_array_equal(kept.array("first_b"), numbers[everything.array("first_b")[expected]])
 
 
-def test_all_masked_says_so(words):
+def test_positions_that_are_all_masked_are_refused(words):
     with pytest.raises(ValueError, match=r"all of the \d+ shared positions are masked on one side: lower `skip`"):
         placed(words, Side(stories(), "bpe", 400, 9, 9))
 
@@ -154,8 +154,8 @@ def random_codes(seed: int, tokens: int = 60, width: int = 7) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
-def test_aggregation_is_that_of_dense_rows(how, seed):
-    """Also of negative codes, and with tokens that are in no unit."""
+def test_aggregation_equals_that_of_dense_rows(how, seed):
+    """Codes may be negative, and tokens may be in no unit."""
     codes = random_codes(seed)
     first = np.sort(np.random.default_rng(seed).choice(60, 20, replace=False))
     last = np.maximum(first, np.append(first[1:], 60) - 1 - np.arange(20) % 2)
@@ -167,7 +167,7 @@ def test_aggregation_is_that_of_dense_rows(how, seed):
 
 
 @pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
-def test_units_of_one_token_are_left_as_they_are(how):
+def test_units_of_one_token_keep_their_codes(how):
     codes = sparse.csr_array(random_codes(0))
     found = across_tokenizers.aggregate(codes, np.arange(60), np.arange(60), how)
     for name in ("data", "indices", "indptr"):
@@ -175,14 +175,14 @@ def test_units_of_one_token_are_left_as_they_are(how):
 
 
 @pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
-def test_codes_where_nothing_fires(how):
+def test_empty_codes_stay_empty(how):
     found = across_tokenizers.aggregate(
         sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how
     )
     assert found.shape == (2, 3) and found.nnz == 0
 
 
-def test_blocks_make_no_difference(words, pieces, monkeypatch):
+def test_codes_do_not_depend_on_the_size_of_blocks(words, pieces, monkeypatch):
     kept = placed(words, pieces)
     codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
     whole = activations.matrix(codes)
@@ -193,7 +193,7 @@ def test_blocks_make_no_difference(words, pieces, monkeypatch):
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
 
 
-def test_an_unknown_aggregation():
+def test_an_unknown_aggregation_is_refused():
     with pytest.raises(ValueError, match="how = 'sum': one of last, mean, max"):
         across_tokenizers.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
 
@@ -208,8 +208,8 @@ def test_codes_of_other_sites_are_refused(words, pieces):
 
 
 @pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
-def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, how):
-    """A feature fires on every token of a word of its class; of B they are stored in another order."""
+def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, how):
+    """A feature fires on every token of the words of its class; B has another order of features."""
     order = np.random.default_rng(0).permutation(1 + max(words.sites.array("classes")))
     kept, features = placed(words, pieces), []
     for side, numbering, name in ((words, np.arange(len(order)), "a"), (pieces, order, "b")):
@@ -227,8 +227,8 @@ def test_features_of_a_class_find_each_other_across_tokenizers(words, pieces, ho
 
 
 @pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
-def test_with_one_tokenizer_nothing_changes(world, how):
-    """The same codes, the same pairs and the same scores as without any alignment."""
+def test_alignment_changes_nothing_for_one_tokenizer(world, how):
+    """Codes, pairs and scores are those without alignment."""
     kept = across_tokenizers.align(world, "one_layer", "two_layer", "ends")
     assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
     plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
@@ -261,13 +261,13 @@ def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
         ([1, 2], {2}, "are arranged more alike than chance in some comparisons and not in others"),
     ],
 )
-def test_too_few_pairs_are_no_answer(tested, holding, said):
+def test_the_verdict_counts_the_tested_sets(tested, holding, said):
     assert across_tokenizers.verdict(tested, holding, len(tested)) == said
     if tested:
         assert across_tokenizers.verdict(tested, holding, 3) == f"{said} (1 of 3 sets have too few pairs)"
 
 
-def test_a_control_without_pairs_is_none():
+def test_the_verdict_on_the_control():
     assert across_tokenizers.control_verdict([], {1}) == "are too few to be held against the negative control"
     assert across_tokenizers.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
     assert "not clearly more alike" in across_tokenizers.control_verdict([1, 2], {2})

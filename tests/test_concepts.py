@@ -1,4 +1,4 @@
-"""Lists are checked, rules are counted by hand, placebos are like what they stand for."""
+"""Bad lists of words are refused; rules, precision and recall give what counting by hand gives."""
 
 import numpy as np
 import pytest
@@ -30,13 +30,13 @@ def lists(tmp_path, monkeypatch):
 HEAD = "toy:\n  about: for a test\n  disjoint: true\n  concepts:\n"
 
 
-def test_every_set_of_the_repository_can_be_read():
+def test_every_concept_set_of_the_repository_is_valid():
     assert {"stories", "published", "published_2024"} <= set(params.read("concepts"))
     for name in params.read("concepts"):
         assert all(concepts.word_lists(name).values())
 
 
-def test_the_lists_of_the_stories_are_words_of_several_classes():
+def test_a_list_of_the_stories_holds_words_of_several_classes():
     from sae_utils.engine.text import stories
 
     classes = {word.casefold(): place[0] for word, place in stories.membership().items()}
@@ -50,7 +50,7 @@ def test_the_lists_of_the_stories_are_words_of_several_classes():
             assert not whole <= set(listed), f"{concept} holds all of {name}"
 
 
-def test_words_are_folded(lists):
+def test_words_are_case_folded(lists):
     lists(HEAD + "    names: [Anna, BEN]\n")
     assert concepts.word_lists("toy") == {"names": ("anna", "ben")}
 
@@ -70,14 +70,14 @@ def test_words_are_folded(lists):
         ("- x\n", "expected keys"),
     ],
 )
-def test_bad_lists_say_where_and_what_to_do(lists, text, message):
+def test_bad_lists_are_refused_with_place_and_remedy(lists, text, message):
     lists(text)
     with pytest.raises(ProfileError, match=message) as error:
         concepts.word_lists("toy")
     assert "concepts" in str(error.value)
 
 
-def test_published_lists_may_overlap(lists):
+def test_lists_may_overlap_where_the_set_says_so(lists):
     lists(HEAD.replace("disjoint: true", "disjoint: false") + "    a: [x, y]\n    b: [y, z]\n")
     assert concepts.word_lists("toy")["b"] == ("y", "z")
 
@@ -86,7 +86,7 @@ BASE = {"a": ("x",), "b": ("y", "x"), "c": ("z",)}
 ONE = {"single": ["she"], "mismatched": []}
 
 
-def test_unions_and_single_keywords():
+def test_unions_and_keywords_follow_the_lists():
     assert concepts.combine(BASE, {}, {"single": [], "mismatched": []}, where="here") == BASE
     keywords = {"single": ["She", "he"], "mismatched": [["She", "he"]]}
     made = concepts.combine(BASE, {"ab": ["a", "b"]}, keywords, where="here")
@@ -109,7 +109,7 @@ def test_unions_and_single_keywords():
         ({"x": ["a", 3]}, r"x\.1: .*valid string, found 3"),
     ],
 )
-def test_bad_unions_say_where_and_what_to_do(unions, message):
+def test_bad_unions_are_refused_with_place_and_remedy(unions, message):
     with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.unions\.{message}"):
         concepts.combine(BASE, unions, ONE, where="params/own.yaml: 05")
 
@@ -143,33 +143,31 @@ def test_bad_unions_say_where_and_what_to_do(unions, message):
         ({"mismatched": []}, "single: missing"),
     ],
 )
-def test_bad_keywords_say_where_and_what_to_do(keywords, message):
+def test_bad_keywords_are_refused_with_place_and_remedy(keywords, message):
     given = keywords if "mismatched" in keywords else keywords | {"mismatched": []}
     with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.keywords\.{message}"):
         concepts.combine(BASE, {}, given, where="params/own.yaml: 05")
 
 
-def test_a_keyword_is_no_second_concept_of_its_name():
+def test_a_keyword_needs_a_name_that_no_union_has():
     keywords = {"single": ["she"], "mismatched": []}
     with pytest.raises(ProfileError, match="single: a concept or union is called \"'she'\"; rename that"):
         concepts.combine(BASE, {"'she'": ["a", "b"]}, keywords, where="here")
 
 
 @pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
-def test_unions_and_keywords_of_every_profile_are_good(name):
-    told = (
-        params.read(name)["05_semantic_subspaces"]
-        if name != "smoke"
-        else profiles.load(name).sections["05_semantic_subspaces"]
-    )
-    made = concepts.combine(concepts.word_lists(told["concept_set"]), told["unions"], told["keywords"], where=name)
+def test_unions_and_keywords_of_every_profile_are_valid(name):
+    section = profiles.load(name).sections["05_semantic_subspaces"] if name == "smoke" else None
+    section = section or params.read(name)["05_semantic_subspaces"]
+    lists = concepts.word_lists(section["concept_set"])
+    made = concepts.combine(lists, section["unions"], section["keywords"], where=name)
     assert len(made) > 10 and all(made.values())
 
 
 # --- rules
 
 
-def test_rules_are_checked():
+def test_rules_are_checked_and_described():
     assert concepts.describe(concepts.rule({"kind": "top", "top": 5, "least": 1})) == "any of the top 5"
     assert concepts.describe(concepts.rule({"kind": "top", "top": 5, "least": 2})) == "at least 2 of the top 5"
     assert concepts.describe(concepts.rule({"kind": "mass", "share": 0.5})) == "50% of the activation"
@@ -185,7 +183,7 @@ def test_rules_are_checked():
 
 @pytest.fixture(scope="module")
 def world():
-    """Random codes of 12 features on 400 tokens of 30 words, some tokens inside a word; half is looked at."""
+    """Random codes of 12 features on 400 tokens of 30 words, and a mask of half of the tokens."""
     rng = np.random.default_rng(1)
     dense = rng.random((400, 12)).astype(np.float32) * (rng.random((400, 12)) < 0.2)
     dense[:, 7] = 0  # dead
@@ -195,7 +193,7 @@ def world():
 
 
 def brute(dense, words, on, listed, k):
-    """Words of the top tokens and the mass on listed words, feature by feature."""
+    """Listed words among the top tokens, and activation on listed words, feature by feature."""
     tops, masses = [], []
     for column in dense.T:
         at = [t for t in range(len(dense)) if on[t] and column[t] > 0]
@@ -207,7 +205,7 @@ def brute(dense, words, on, listed, k):
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
-def test_rules_count_as_by_hand(world, kind):
+def test_rules_give_what_counting_by_hand_gives(world, kind):
     dense, words, documents, on = world
     codes = sparse.csr_array(dense) if kind == "sparse" else dense.astype(np.float16)
     if kind == "dense":
@@ -228,7 +226,7 @@ def test_rules_count_as_by_hand(world, kind):
     assert 0 < mask.sum() < 30 and (hits >= 1).sum() > 3
 
 
-def test_other_documents_have_no_say(world):
+def test_evidence_ignores_tokens_outside_the_mask(world):
     dense, words, documents, on = world
     changed = np.where(on[:, None], dense, RNG.random(dense.shape).astype(np.float32))
     one, two = (concepts.evidence(sparse.csr_array(x), words, documents, on, k=6) for x in (dense, changed))
@@ -236,21 +234,21 @@ def test_other_documents_have_no_say(world):
     assert (one.mass != two.mass).nnz == 0
 
 
-def test_more_tops_than_were_kept(world):
+def test_a_rule_cannot_look_at_more_tokens_than_were_kept(world):
     dense, words, documents, on = world
     found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
     with pytest.raises(ValueError, match="top 5, but 3 were kept"):
         concepts.about(found, concepts.word_mask([], found), concepts.rule({"kind": "top", "top": 5, "least": 1}))
 
 
-def test_absent_words_are_listed(world):
+def test_absent_words_match_no_whole_word(world):
     dense, words, documents, on = world
     found = concepts.evidence(sparse.csr_array(dense), words, documents, on, k=3)
     assert concepts.absent_words(["W01", "w0", "nowhere"], found) == ["w0", "nowhere"]  # w0 is only a part of w01
     assert concepts.word_mask(["w0"], found).sum() == 0
 
 
-def test_share_of_true_classes_by_hand(world):
+def test_class_share_by_hand(world):
     dense, _, _, on = world
     classes = np.random.default_rng(2).integers(-1, 4, 400)
     expected = [
@@ -261,25 +259,25 @@ def test_share_of_true_classes_by_hand(world):
         np.testing.assert_allclose(concepts.class_share(codes, classes, [1, 3], on), expected, rtol=1e-6)
 
 
-def test_precision_and_recall():
+def test_precision_and_recall_by_hand():
     chosen, true = np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool)
     assert concepts.recovery(chosen, true) == (3, 2 / 3, 2 / 3)
     assert np.isnan(concepts.recovery(~chosen & chosen, true).precision)
     assert np.isnan(concepts.recovery(chosen, np.zeros(5, bool)).recall)
 
 
-def test_true_classes_are_those_of_any_listed_word():
+def test_true_classes_are_the_classes_of_all_listed_words():
     membership = stories.membership("true")
     one, other = (next(word for word, (name, _) in membership.items() if name == stories.CLASSES[c]) for c in (0, 3))
     assert concepts.true_classes([one.upper(), other, "nowhere"], "true") == [0, 3]
     assert concepts.true_classes(["nowhere"], "true") == []
 
 
-def test_true_classes_are_those_of_the_world():
+def test_true_classes_depend_on_the_world():
     moved = [word for word, (name, _) in stories.membership("scrambled").items() if name == stories.CLASSES[2]]
     assert concepts.true_classes(moved, "scrambled") == [2] != concepts.true_classes(moved, "true")
 
 
-def test_where_the_truth_is_not_known_a_set_has_a_size_only():
+def test_without_a_truth_there_is_no_precision_or_recall():
     judged = concepts.recovery(np.array([True, False, True]), None)
     assert judged.n == 2 and np.isnan([judged.precision, judged.recall]).all()

@@ -1,4 +1,4 @@
-"""An answer counts corrected p, a union only beyond its parts, and every word agrees with it."""
+"""Answers use corrected p, a union must exceed its parts, and words agree with the answers."""
 
 import math
 
@@ -23,7 +23,7 @@ def result(observed: float, movable: float = 1.0, n: int = 12) -> significance.R
 
 
 @pytest.mark.parametrize(
-    ("answer", "beyond", "alike", "mark", "told"),
+    ("answer", "beyond", "alike", "mark", "words"),
     [
         (Answer(0.01), True, True, "*", "alike"),
         (Answer(0.2), False, False, "", "not alike"),
@@ -33,13 +33,13 @@ def result(observed: float, movable: float = 1.0, n: int = 12) -> significance.R
         (Answer(0.3, 0.01), False, False, "", "not alike"),
     ],
 )
-def test_a_union_counts_only_beyond_its_parts(answer, beyond, alike, mark, told):
+def test_a_union_must_exceed_its_parts(answer, beyond, alike, mark, words):
     assert (answer.beyond, answer.alike, answer.mark) == (beyond, alike, mark)
     some = np.array([True, False])
-    assert outcomes.outcome(some, some, True, answer) == told
+    assert outcomes.outcome(some, some, True, answer) == words
 
 
-def test_answers_are_corrected_over_both_tests():
+def test_p_is_corrected_over_both_tests():
     shuffled = {"one": {"rsa": result(0.9), "cka": result(0.0)}, "two": {"rsa": result(0.9), "cka": result(0.9)}}
     within = {"two": {"rsa": result(0.05), "cka": result(0.0)}}
     found, corrected = outcomes.answers(shuffled, within, "rsa")
@@ -52,20 +52,20 @@ def test_answers_are_corrected_over_both_tests():
     assert found["one"].alike and found["two"].mark == "°"
 
 
-def test_a_shuffle_that_hardly_moves_is_no_answer():
+def test_a_shuffle_that_moves_few_pairs_gives_no_p():
     shuffled, stuck = {"x": {"rsa": result(0.9)}}, {"x": {"rsa": result(0.9, movable=0.4)}}
     answer = outcomes.answers(shuffled, stuck, "rsa")[0]["x"]
     assert math.isnan(answer.within) and answer.beyond and not answer.alike
 
 
-def test_no_test_no_answer():
+def test_without_tests_there_are_no_answers():
     assert outcomes.answers({}, {}, "rsa") == ({}, {})
 
 
-def test_a_subspace_is_told_with_its_null_or_as_too_few():
+def test_columns_have_the_null_or_too_few():
     found = significance.summarise(0.5, np.array([0.0, 0.2, 0.1, 0.1]), measure="x", null="y", n=12)
-    told = {"n": "12", "score": "0.50", "null": "0.10 ± 0.08"}
-    assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.2)) == told | {"p": "0.200"}
+    words = {"n": "12", "score": "0.50", "null": "0.10 ± 0.08"}
+    assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.2)) == words | {"p": "0.200"}
     assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.001, 0.3))["p"] == "0.001 / 0.300"
     assert outcomes.columns(chosen(np.arange(12)), found, Answer(0.001, math.nan))["p"] == "0.001 / n/a"
     few = {"score": "too few", "null": "", "p": ""}
@@ -73,7 +73,7 @@ def test_a_subspace_is_told_with_its_null_or_as_too_few():
     assert outcomes.columns(chosen(np.arange(26), np.arange(26) // 4), None, None) == {"n": "26/7"} | few
 
 
-def test_outcomes_are_told_apart():
+def test_every_outcome_has_its_words():
     some, none = np.array([True, False]), np.array([False, False])
     assert outcomes.outcome(some, none, False, None) == "no feature in B"
     assert outcomes.outcome(none, none, False, Answer(0.01)) == "no feature in A and B"

@@ -1,4 +1,4 @@
-"""Placebo lists give as many pairs as the concept's, like them, and chosen by other words."""
+"""Placebo lists give as many pairs as a concept, and similar ones, but from other words."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ RULE = concepts.rule({"kind": "mass", "share": 0.5})
 
 @pytest.fixture(scope="module")
 def world():
-    """Either side has features that fire on two or three words each; feature i of a pairs with feature i of b."""
+    """Features that fire on two or three words each on both sides; feature i of a correlates with feature i of b."""
     rng = np.random.default_rng(0)
     of = rng.integers(0, WORDS, 9000).astype(np.int32)
     words = Words(tuple(f"w{i:03d}" for i in range(WORDS)), of)
@@ -34,7 +34,7 @@ def world():
 
 
 def correlation_of(r):
-    """What `pairs_among` asks of a correlation whose matrix is `r`."""
+    """A correlation whose matrix is `r`, with as much as `pairs_among` needs."""
     n = len(r)
     moments, candidates = Moments(np.zeros(n), np.ones(n), np.ones(n), LIVE), Candidates(np.zeros((n, 1)), r[:, :1])
     return Correlation(moments, moments, candidates, candidates, lambda a, b: r[np.ix_(a, b)])
@@ -48,7 +48,7 @@ def drawn(world, listed, how="one-to-one", m=60):
 
 
 @pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
-def test_placebos_are_as_many_and_alike(world, how):
+def test_placebos_have_as_many_and_similar_pairs(world, how):
     listed = np.arange(WORDS) < 20
     pairs, made = drawn(world, listed, how)
     n = len(pairs.a)
@@ -61,8 +61,8 @@ def test_placebos_are_as_many_and_alike(world, how):
     assert made.target[1] == pytest.approx(pairs.r.mean(), abs=1e-5)
 
 
-def test_a_placebo_is_all_that_its_words_choose(world):
-    """Cut where the list first gives n pairs: one word less gives fewer, and no pair of the words is left out."""
+def test_a_placebo_has_all_pairs_of_its_words(world):
+    """The list is cut where it first gives n pairs, and no pair of its words is left out."""
     found, r = world
     way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
 
@@ -83,7 +83,7 @@ def test_a_placebo_is_all_that_its_words_choose(world):
     assert 1 < hits < 12
 
 
-def test_what_words_cannot_give_is_no_null(world):
+def test_there_are_no_placebos_where_lists_cannot_give_enough_pairs(world):
     found, r = world
     way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
     many = Pairs.of(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180), 90, 90)
@@ -96,7 +96,7 @@ def test_the_lists_with_the_nearest_means_are_kept():
     assert placebos._nearest(means, np.array([5.0, 0.5]), 3).tolist() == [1, 2, 3]
 
 
-def test_the_word_of_a_pair_and_what_else_is_held_equal(world):
+def test_covariates_by_hand(world):
     found, _ = world
     listed = np.arange(WORDS) < 20
     a = np.flatnonzero(concepts.about(found[0], listed, RULE))
@@ -109,8 +109,8 @@ def test_the_word_of_a_pair_and_what_else_is_held_equal(world):
 
 
 @pytest.mark.parametrize("features", [(1, 1), (3, 6)])
-def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
-    """Features of one word are alike on both sides: a list that tears them apart would make any concept special."""
+def test_a_random_list_rejects_at_the_nominal_rate(features):
+    """Features of one word are alike on both sides, so that lists must keep them together."""
     p = []
     for seed in range(50):
         rng = np.random.default_rng([5, seed])
@@ -133,7 +133,7 @@ def test_a_concept_that_is_a_random_list_rejects_at_the_nominal_rate(features):
 
 
 def test_scores_against_placebos(world):
-    """Where only the concept's own pairs are copies, its placebos do not reach it; where all are, they do."""
+    """Placebos score less than the concept where only its own pairs are copies, and as much where all are."""
     listed = np.arange(WORDS) < 20
     pairs, made = drawn(world, listed, m=99)
     rng = np.random.default_rng(1)
@@ -157,7 +157,7 @@ def test_scores_against_placebos(world):
 
 @pytest.fixture(scope="module")
 def text():
-    """800 words, as often as Zipf has it."""
+    """800 words with frequencies by Zipf's law, and a list of ten."""
     occurs = np.maximum(20_000 // np.arange(1, 801), 1)
     occurs[::50] = 0
     empty = sparse.csr_array((800, 1))
@@ -167,14 +167,14 @@ def text():
     return found, np.isin(np.arange(800), [3, 20, 33, 101, 160, 222, 240, 355, 404, 501])
 
 
-def test_placebo_words_are_all_that_occur_and_none_twice(text):
+def test_an_order_holds_every_word_that_occurs_once(text):
     found, listed = text
     order = placebos.word_order(found, listed, np.random.default_rng(0))
     assert len(order) == len(set(order)) == (found.occurs > 0).sum() and (found.occurs[order] > 0).all()
 
 
-def test_listed_words_come_about_as_often_as_others(text):
-    """A list that avoided them would be less unlike other such lists than a random list is."""
+def test_listed_words_come_first_as_often_as_others(text):
+    """Lists that avoid them would be less unlike each other than a random list is unlike them."""
     found, listed = text
     firsts = [placebos.word_order(found, listed, np.random.default_rng(s))[:9] for s in range(400)]
     near = np.abs(np.log(found.occurs[:, None].clip(1e-9)) - np.log(found.occurs[listed & (found.occurs > 0)])) < 0.1
@@ -182,7 +182,7 @@ def test_listed_words_come_about_as_often_as_others(text):
     assert share[listed & near.any(1)].mean() == pytest.approx(share[~listed & near.any(1)].mean(), abs=0.05)
 
 
-def test_placebos_occur_as_often(text):
+def test_first_words_are_about_as_frequent_as_listed_ones(text):
     found, listed = text
     wanted = np.sort(np.log(found.occurs[listed & (found.occurs > 0)]))
     firsts = [placebos.word_order(found, listed, np.random.default_rng(s))[: len(wanted)] for s in range(200)]
@@ -193,18 +193,18 @@ def test_placebos_occur_as_often(text):
     assert len({tuple(first) for first in firsts}) == 200
 
 
-def test_words_far_from_any_listed_come_last(text):
+def test_words_of_other_frequencies_come_last(text):
     found, _ = text
     order = placebos.word_order(found, np.isin(np.arange(800), [4, 5]), np.random.default_rng(0), reach=30)
     assert set(order[:30]) == set(np.argsort(-found.occurs, kind="stable")[:30])
 
 
-def test_placebos_are_drawn_by_seed(text):
+def test_the_order_follows_from_the_seed(text):
     found, listed = text
     one, two = (placebos.word_order(found, listed, np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
-def test_a_placebo_of_nothing_is_nothing(text):
+def test_an_empty_list_has_no_order(text):
     found, listed = text
     assert placebos.word_order(found, listed & ~listed, np.random.default_rng(0)).size == 0

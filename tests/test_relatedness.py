@@ -10,7 +10,7 @@ WORDS = [f"w{i}" for i in range(40)]
 
 @pytest.fixture(scope="module")
 def known():
-    """Words 0 to 9 lie near one direction, the rest anywhere."""
+    """Words 0 to 9 are near one direction, the others anywhere."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((40, 12))
     rows[:10] = rng.standard_normal(12) * 2 + 0.3 * rows[:10]
@@ -28,7 +28,7 @@ def test_cosines_by_hand(known):
     assert (n, unknown) == (3, 0.25)
 
 
-def test_related_words_are_told_from_any(known):
+def test_related_words_exceed_random_ones(known):
     words = [frozenset({f"w{i}", f"w{(i + 1) % 10 if i < 10 else i}"}) for i in range(40)]
     near = relatedness.related(np.arange(6), np.arange(40), words, known, m=199, seed=0)
     far = relatedness.related(np.arange(20, 26), np.arange(40), words, known, m=199, seed=0)
@@ -36,17 +36,17 @@ def test_related_words_are_told_from_any(known):
     assert near.words == 7 and near.unknown == 0 and near.features == 6
 
 
-def test_words_nobody_knows_give_no_score(known):
+def test_words_without_vectors_give_no_score(known):
     nothing = [frozenset({"x"})] * 40
     assert relatedness.related(np.arange(3), np.arange(40), nothing, known, m=9, seed=0) is None
     assert relatedness.related(np.arange(3), np.arange(2), [frozenset(WORDS)] * 40, known, m=9, seed=0) is None
 
 
-def test_words_of_features():
+def test_the_words_of_features_are_those_of_their_top_tokens():
     top = np.array([[0, 0, 2], [-1, 1, -1], [-1, -1, -1]])
     assert relatedness.words_of(top, ("a", "b", "c")) == [{"a", "c"}, {"b"}, frozenset()]
 
 
-def test_sets_drawn_at_random_that_nobody_knows_give_no_score(known):
+def test_random_features_without_vectors_give_no_score(known):
     words = [frozenset({"w1", "w2"}), frozenset({"w3", "w4"}), *[frozenset({"nobody"})] * 6]
     assert relatedness.related(np.array([0, 1]), np.arange(2, 8), words, known, m=9, seed=0) is None

@@ -1,4 +1,4 @@
-"""Planted relations are parallel and alike in both models; words without a feature of their own are said."""
+"""Planted relations are parallel and alike in both models; words without features of their own are left out."""
 
 from itertools import combinations, permutations
 
@@ -16,7 +16,7 @@ FLAT = [word for pair in PAIRS for word in pair]
 
 
 def world(extra=()):
-    """Feature i of both sides fires on word i alone, and a little on another."""
+    """Feature i of both sides fires on word i, and a little on one other word."""
     text = sorted({*FLAT, "other", *extra})
     of = np.tile(np.arange(len(text), dtype=np.int32), 20)
     dense = np.zeros((len(of), len(FLAT)), np.float32)
@@ -30,7 +30,7 @@ def world(extra=()):
 
 
 def rows(seed, parallel=True):
-    """One random row a pair of words; the second word is one common step away, or any."""
+    """Rows of pairs of words; the second of a pair is a common step from the first, or anywhere."""
     rng = np.random.default_rng(seed)
     base, step = rng.standard_normal((6, 8)), 3 * rng.standard_normal(8)
     other = base + step + 0.3 * rng.standard_normal((6, 8)) if parallel else 3 * rng.standard_normal((6, 8))
@@ -44,7 +44,7 @@ def test_every_word_finds_its_feature():
     assert made.first.tolist() == [0, 2, 4, 6, 8, 10] and made.second.tolist() == [1, 3, 5, 7, 9, 11]
 
 
-def test_words_without_a_feature_are_said():
+def test_words_without_a_feature_are_named():
     pairs, found = world(extra=["prince"])
     made = relations.find(pairs, found, [*PAIRS, ["prince", "nobody"]], share=0.5)
     assert made.missing == ["prince", "nobody"] and len(made.words) == 6
@@ -65,7 +65,7 @@ def test_two_words_of_one_feature_are_no_relation():
 
 
 def test_relations_that_share_a_feature_count_once():
-    """Every difference that has an end in common with another is parallel to a part of it in any model."""
+    """In any model a difference is partly parallel to another one that has a feature in common with it."""
     pairs, found = world()
     same = relations.find(pairs, found, [["king", "queen"], ["queen", "king"], ["king", "queen"]], share=0.5)
     assert (same.words, same.shared, same.merged) == ([("king", "queen")], 2, 0)
@@ -75,8 +75,8 @@ def test_relations_that_share_a_feature_count_once():
         assert len(np.unique([relation.first, relation.second])) == 2 * len(relation.words)
 
 
-def test_pairs_that_share_a_feature_of_one_side_are_no_two_ends():
-    """Many-to-one: king and queen have the same feature of b, woman that of man."""
+def test_pairs_that_share_a_feature_of_one_side_do_not_make_a_relation():
+    """Many-to-one pairs: king and queen share a feature of b, and so do man and woman."""
     _, found = world()
     a = np.arange(12)
     b = np.where(np.isin(a, [1, 3]), a - 1, a)
@@ -89,7 +89,7 @@ def test_pairs_that_share_a_feature_of_one_side_are_no_two_ends():
     assert (crossed.words, crossed.shared) == ([("king", "boy")], 1)
 
 
-def test_of_relations_that_share_the_best_evidenced_is_kept():
+def test_of_relations_that_share_a_feature_the_best_is_kept():
     pairs, found = world()
     weaker = [side._replace(total=side.total * np.where(np.arange(12) == 1, 1.5, 1)) for side in found]  # queen's
     made = relations.find(pairs, tuple(weaker), [["king", "queen"], ["man", "king"], ["queen", "he"]], share=0.5)
@@ -97,13 +97,13 @@ def test_of_relations_that_share_the_best_evidenced_is_kept():
 
 
 @pytest.mark.parametrize("bad", ["king queen", ["king"], ["king", ""], ["king", " "], ["king", 1], ["a", "b", "c"]])
-def test_what_is_no_relation_is_refused(bad):
+def test_a_relation_that_is_not_of_two_words_is_refused(bad):
     pairs, found = world()
     with pytest.raises(ProfileError, match=r"relation\.words: .* is no relation; write two words"):
         relations.find(pairs, found, [["king", "queen"], bad], share=0.5)
 
 
-def test_no_pairs_no_relations():
+def test_without_pairs_there_are_no_relations():
     _, found = world()
     none = Pairs.of([], [], [], len(FLAT), len(FLAT))
     assert relations.find(none, found, PAIRS, share=0.5).words == []
@@ -117,7 +117,7 @@ def test_planted_relations_are_found():
     assert result["across"].n == 6
 
 
-def test_unrelated_differences_are_not():
+def test_unrelated_differences_reject_at_the_nominal_rate():
     pairs, found = world()
     made = relations.find(pairs, found, PAIRS, share=0.5)
     p = np.array(
@@ -130,7 +130,7 @@ def test_unrelated_differences_are_not():
 
 
 def test_the_same_arrangement_is_found_across():
-    """Differences that are no more parallel than any, but the same in both models up to a rotation."""
+    """The differences are not parallel, but the same in both models up to a rotation."""
     pairs, found = world()
     made = relations.find(pairs, found, PAIRS, share=0.5)
     a = rows(3, parallel=False)
@@ -147,7 +147,7 @@ def test_too_few_relations_are_refused():
         relations.test(made, rows(0), rows(1), m=19, seed=0)
 
 
-def test_a_pair_of_features_at_two_ends_is_refused():
+def test_a_pair_of_features_in_two_relations_is_refused():
     pairs, found = world()
     made = relations.find(pairs, found, PAIRS, share=0.5)
     with pytest.raises(ValueError, match="6 relations of 11 pairs of features"):
@@ -155,7 +155,7 @@ def test_a_pair_of_features_at_two_ends_is_refused():
 
 
 def naive(a, b, order_a, order_b):
-    """Mean cosines and their correlation, difference by difference: relation i is features 2i and 2i + 1."""
+    """Mean cosines and their correlation in a loop; relation i has the features 2i and 2i + 1."""
     cosines = []
     for side, order in ((a, order_a), (b, order_b)):
         steps = [side[order[i]] - side[order[i + 1]] for i in range(0, len(order), 2)]
@@ -164,7 +164,7 @@ def naive(a, b, order_a, order_b):
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-def test_three_relations_against_every_order_of_their_features(parallel):
+def test_three_relations_against_all_orders_of_their_features(parallel):
     pairs, found = world()
     made = relations.find(pairs, found, PAIRS[:3], share=0.5)
     a, b = rows(2, parallel), rows(52, parallel)
@@ -183,8 +183,8 @@ def test_three_relations_against_every_order_of_their_features(parallel):
         assert result["parallel a"].p < 0.03 and result["parallel b"].p < 0.03
 
 
-def test_features_of_other_words_are_no_analogy():
-    """The planted relations again, the features given to the wrong words."""
+def test_features_of_other_words_make_no_relation():
+    """The planted features are given to the wrong words."""
     pairs, found = world()
     made = relations.find(pairs, found, PAIRS, share=0.5)
     wrong = np.random.default_rng(4)
@@ -195,13 +195,13 @@ def test_features_of_other_words_are_no_analogy():
     assert sum(x <= 0.1 for x in p) <= 5
 
 
-def test_relations_are_told_with_their_scores_or_as_too_few():
+def test_columns_have_the_scores_or_too_few():
     pairs, found = world()
     made, few = (relations.find(pairs, found, PAIRS[:n], share=0.5) for n in (3, 2))
     result = relations.test(made, rows(0), rows(1), m=19, seed=0)
-    told = relations.columns(made, result)
-    assert told["n"] == "3" and told["across"] == f"{result['across'].observed:.2f}"
-    assert told["parallel a, p"] == f"{result['parallel a'].p:.3f}"
+    cells = relations.columns(made, result)
+    assert cells["n"] == "3" and cells["across"] == f"{result['across'].observed:.2f}"
+    assert cells["parallel a, p"] == f"{result['parallel a'].p:.3f}"
     assert relations.columns(few, None) == {
         "n": "2", "parallel a": "too few", "parallel a, p": "", "parallel b": "too few", "parallel b, p": "",
         "across": "too few", "across, p": "",

@@ -16,7 +16,7 @@ def chosen(a, b=None) -> Pairs:
 
 
 def copies(noise: float, seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of side a, and the same rotated into more dimensions with noise."""
+    """Rows of side a, and their noisy copies, rotated into more dimensions."""
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((n, 12))
     turn = np.linalg.qr(rng.standard_normal((16, 12)))[0]
@@ -25,7 +25,7 @@ def copies(noise: float, seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndar
 
 @pytest.fixture(scope="module")
 def found():
-    """Codes of 30 and 24 features, the first 18 of either side noisy copies; two features are dead."""
+    """A correlation of 30 and 24 features: the first 18 are noisy copies, and the last of each side is dead."""
     rng = np.random.default_rng(0)
     a = rng.random((3000, 30)) * (rng.random((3000, 30)) < 0.1)
     b = np.hstack([a[:, :18] * (rng.random((3000, 18)) < 0.7), rng.random((3000, 6)) * (rng.random((3000, 6)) < 0.1)])
@@ -61,7 +61,7 @@ def test_a_block_has_the_bits_of_the_whole_matrix(found):
 
 
 def test_way_2_correlates_no_feature_outside_the_concept(found):
-    """All by all would be 4.3 GB at 32,768 features a side."""
+    """The whole matrix would take 4.3 GB at 32,768 features a side."""
     asked = []
 
     def block(rows, columns):
@@ -93,15 +93,15 @@ def test_way_2_of_all_features_is_the_matching_of_all(found, how):
     np.testing.assert_allclose(every.r, pairs.r, atol=1e-6)
 
 
-def test_way_2_looks_at_the_concept_alone(found):
-    """Feature 3 of a loses its copy, which is not about the concept, and takes what is left."""
+def test_way_2_ignores_features_outside_the_concept(found):
+    """The copy of feature 3 is not about the concept, so that the feature gets another partner."""
     a, b = np.isin(np.arange(30), [1, 3]), np.isin(np.arange(24), [1, 7])
     assert list(subspaces.pairs_among(found, a, b, how="one-to-one", least=-1).a) == [1, 3]
     strict = subspaces.pairs_among(found, a, b, how="many-to-one", least=0.2)
     assert (strict.a.tolist(), strict.b.tolist()) == ([1], [1])
 
 
-def test_no_feature_no_pair(found):
+def test_without_features_there_are_no_pairs(found):
     none = np.zeros(30, bool)
     for how in ("one-to-one", "many-to-one"):
         assert len(subspaces.pairs_among(found, none, np.ones(24, bool), how=how, least=0.1).a) == 0

@@ -1,4 +1,4 @@
-"""Planted clusters are found without their words, carried through the pairs, and told from none."""
+"""Planted clusters are found without words, and exceed random features."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_clusters_are_the_planted_ones(planted):
     assert adjusted_rand_score(truth[found >= 0], found[found >= 0]) > 0.95 and (found >= 0).mean() > 0.5
 
 
-def test_clusters_are_of_directions(planted):
+def test_clusters_do_not_depend_on_the_length_of_rows(planted):
     rows, _ = planted
     longer = rows * np.random.default_rng(1).uniform(0.1, 10, (90, 1))
     np.testing.assert_array_equal(unsupervised.kmeans(rows, 3, seed=0), unsupervised.kmeans(longer, 3, seed=0))
@@ -36,7 +36,7 @@ def test_few_rows_make_few_clusters(planted):
     assert (unsupervised.hdbscan(rows[:3], 5) == -1).all()
 
 
-def test_lda_predicts_labels_it_was_not_taught(planted):
+def test_lda_predicts_labels_of_other_folds(planted):
     rows, truth = planted
     labels = np.where(np.arange(90) % 10 == 0, -1, truth)
     predicted = unsupervised.lda(rows, labels, 5, seed=0)
@@ -59,12 +59,12 @@ def test_lda_of_one_label_predicts_none(planted):
     assert (unsupervised.lda(rows, rare, 5, seed=0) == -1).all()
 
 
-def test_clusters_are_named_by_most_of_their_labels():
+def test_the_majority_label_of_a_cluster():
     clusters, labels = np.array([0, 0, 0, 1, 1, 2, -1, -1]), np.array([4, 2, 2, -1, 3, -1, 2, 2])
     assert unsupervised.majority_label(clusters, labels).tolist() == [2, 2, 2, 3, 3, -1, -1, -1]
 
 
-def test_a_cluster_is_told_from_random_features(planted):
+def test_a_cluster_is_more_compact_than_random_features(planted):
     rows, truth = planted
     pool = np.arange(90)
     one = unsupervised.compactness(np.flatnonzero(truth == 1)[:12], pool, rows, m=199, seed=0)

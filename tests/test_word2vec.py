@@ -1,4 +1,4 @@
-"""Vectors come from the corpus, gensim's downloader or a file; a bad file is refused with its fault."""
+"""Vectors come from the corpus, gensim's downloader or a file; bad files are refused."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, vectors) -> dict[str, bytes]:
-    """The same vectors as gensim writes them, ending -> content."""
+    """Files of the vectors as gensim writes them, by their ending."""
     saved = KeyedVectors(vectors.shape[1])
     saved.add_vectors(WORDS, vectors)
     folder = tmp_path_factory.mktemp("written")
@@ -39,14 +39,14 @@ def read(folder, ending: str, content: bytes):
 
 
 @pytest.mark.parametrize("ending", ["txt", "bin", "txt.gz", "bin.gz"])
-def test_what_gensim_writes_is_read(tmp_path, written, vectors, ending):
+def test_files_of_gensim_are_read(tmp_path, written, vectors, ending):
     found = read(tmp_path, ending, written[ending])
     assert list(found) == WORDS
     np.testing.assert_allclose(list(found.values()), vectors, rtol=1e-5, atol=1e-7)
 
 
-def test_a_binary_file_as_google_wrote_its_own_is_read(tmp_path, vectors):
-    """With a line's end after every vector, Latin-1 in a word, and a word twice."""
+def test_a_binary_file_like_that_of_google_is_read(tmp_path, vectors):
+    """It has a line break after every vector, Latin-1 in a word, and a word twice."""
     words = [b"word", b"caf\xe9", b"word"]
     rows = b"".join(word + b" " + row.tobytes() + b"\n" for word, row in zip(words, vectors, strict=False))
     found = read(tmp_path, "bin", b"3 8\n" + rows)
@@ -77,7 +77,7 @@ HARM = {
 
 @pytest.mark.parametrize("ending", ["txt", "bin", "txt.gz", "bin.gz"])
 @pytest.mark.parametrize("how", HARM)
-def test_what_is_not_as_announced_is_refused(tmp_path, written, ending, how):
+def test_a_file_that_breaks_its_announcement_is_refused(tmp_path, written, ending, how):
     harmed = HARM[how](written[ending.removesuffix(".gz")])
     harmed = gzip.compress(harmed) if ending.endswith(".gz") else harmed
     with pytest.raises(ProfileError, match=rf"vectors\.path: .*v\.{ending} is not in word2vec's (binary|text) format"):
@@ -103,7 +103,7 @@ def test_a_line_with_one_number_is_refused(tmp_path, written):
         ("txt.gz", "txt", "it is not gzipped"),
     ],
 )
-def test_a_name_that_says_another_format_is_refused(tmp_path, written, ending, of, said):
+def test_a_file_named_for_another_format_is_refused(tmp_path, written, ending, of, said):
     with pytest.raises(ProfileError, match=said) as caught:
         read(tmp_path, ending, written[of])
     assert str(caught.value).endswith("`save_word2vec_format` of gensim writes it, and .bin names the binary one")
@@ -119,7 +119,7 @@ def test_a_damaged_archive_is_refused(tmp_path, written, ending):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("ending", ["txt", "bin"])
-def test_numbers_that_are_none_are_refused(tmp_path, ending, value):
+def test_numbers_that_are_not_finite_are_refused(tmp_path, ending, value):
     saved = KeyedVectors(2)
     saved.add_vectors(["a", "b"], np.array([[1, 2], [value, 4]], np.float32))
     saved.save_word2vec_format(str(tmp_path / f"v.{ending}"), binary=ending == "bin")
@@ -153,13 +153,13 @@ def test_a_file_of_either_format(saved, name):
     ("name", "content", "message"),
     [
         ("none.txt", None, "no file .*none.txt; give one in word2vec's"),
-        ("v.kv", None, "pickle and can run code; save it with `save_word2vec_format`"),
+        ("v.kv", None, "v.kv is not in word2vec's text format.*`save_word2vec_format` of gensim writes it"),
         ("x.txt", "no vectors here\nat all", "x.txt is not in word2vec's text format"),
         ("x.txt", "", "not in word2vec's text format"),
         ("x.bin", "2 4\nshe \x01\x02", "not in word2vec's binary format"),
     ],
 )
-def test_bad_files_say_what_to_do(saved, name, content, message):
+def test_bad_files_are_refused_with_a_remedy(saved, name, content, message):
     if content is not None:
         (saved / name).write_text(content)
     with pytest.raises(ProfileError, match=message):
@@ -176,7 +176,7 @@ GOOGLE = "word2vec-google-news-300"
 
 @pytest.fixture
 def fetched(tmp_path, monkeypatch):
-    """What gensim's downloader finds where it has been before, and no network."""
+    """A cache of gensim's downloader, and no network."""
     import gensim.downloader
 
     def refuse(*_):
@@ -189,15 +189,15 @@ def fetched(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_downloader_gives_a_path_and_runs_nothing(fetched, capfd):
-    """The folder of gensim's own layout; its `__init__.py`, which gensim would import, ends whoever runs it."""
+def test_downloaded_code_is_not_run(fetched, capfd):
+    """The cache holds an `__init__.py`, which gensim would import, and which ends the process."""
     read = word2vec.vectors({"kind": "download", "name": GOOGLE}, None, ["she", "anna", "nobody"])
     assert list(read.place) == ["she", "anna"] and read.unit.shape == (2, 300)
     np.testing.assert_allclose(np.linalg.norm(read.unit, axis=1), 1, rtol=1e-5)
     assert not capfd.readouterr().err  # of a network that does not answer
 
 
-def test_vectors_that_cannot_be_downloaded_say_what_to_do(fetched):
+def test_a_failed_download_is_refused_with_a_remedy(fetched):
     for name in ("nothing", "gone"):
         with pytest.raises(ProfileError, match=rf"vectors\.name: gensim could not download '{name}'.*kind: file"):
             word2vec.vectors({"kind": "download", "name": name}, None, ["she"])
@@ -206,7 +206,7 @@ def test_vectors_that_cannot_be_downloaded_say_what_to_do(fetched):
         (fetched / "information.json").write_text(json.dumps(listed))
 
 
-def test_what_vectors_would_take_is_told_without_fetching(fetched):
+def test_sizes_are_known_without_fetching(fetched):
     file = fetched / GOOGLE / f"{GOOGLE}.gz"
     here = word2vec.available(GOOGLE)
     assert here.sizes == {file.name: file.stat().st_size} and here.cached == {file.name: str(file)}
@@ -223,7 +223,7 @@ def test_what_vectors_would_take_is_told_without_fetching(fetched):
 
 
 def test_vectors_trained_on_the_corpus(world):
-    """The artefact holds what gensim trains on the training documents, and the same again."""
+    """The artefact holds the vectors that gensim trains on the training documents."""
     read = word2vec.vectors(TRAINED, world.corpus, ["fox", "growled", "anna", "nowhere"])
     assert list(read.place) == ["fox", "growled", "anna"] and read.unit.shape == (3, 8)
     kept = word2vec.skipgram(corpora.text(world.corpus), word2vec.SkipGram(**TRAINED))

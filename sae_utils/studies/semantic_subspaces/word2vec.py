@@ -84,7 +84,7 @@ def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[s
         found = dict(zip(json.loads((made.path / "words.json").read_text("utf-8")), made.array("vectors"), strict=True))
     else:
         assert isinstance(spec, Download | File)
-        path = _download(spec.name) if isinstance(spec, Download) else _file(spec)
+        path = _download(spec.name) if isinstance(spec, Download) else hub.local_path(spec.path)
         found = read(path, set().union(*spellings.values()))
     rows = {word: found[x] for word, each in spellings.items() for x in reversed(each) if x in found}
     matrix = np.array(list(rows.values()), np.float32).reshape(len(rows), -1)
@@ -154,26 +154,17 @@ def _download(name: str) -> Path:
 # --- files
 
 
-def _file(spec: File) -> Path:
-    path = hub.local_path(spec.path)
-    if not path.is_file():
-        raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
-    if path.suffix in (".kv", ".model", ".pkl", ".pickle"):
-        raise ProfileError(
-            f"vectors.path: {path.name} looks like gensim's own format, which is a pickle and can run code; save it "
-            "with `save_word2vec_format`"
-        )
-    return path
-
-
 def read(path: Path, wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
     """The vectors of the words `wanted` in a file in word2vec's format: binary if named .bin, else text.
 
     The first of equal words counts, and bytes that are no UTF-8 are read as U+FFFD.
 
     Raises:
-        ProfileError: the file has another format, is damaged, or holds something else than its first line announces.
+        ProfileError: no such file, or one that is damaged, has another format (gensim's own is a pickle, which is not
+            loaded), or holds something else than its first line announces.
     """
+    if not path.is_file():
+        raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
     binary = path.name.endswith((".bin", ".bin.gz", "word2vec-google-news-300.gz"))
     try:
         with open(path, "rb") as raw:
