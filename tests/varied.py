@@ -1,0 +1,180 @@
+"""The smoke profile with its lists one element longer or shorter: further elements, and lists of fixed length.
+
+A list or mapping is named by the path to it in a notebook's section. `MORE` holds one further element (of a mapping: a
+key with its value) that needs no model or SAE beyond those of the smoke profile.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+Path = tuple[str | int, ...]
+COPY = {"kind": "copies", "shared": 0.7}
+FAMILIES = {"kind": "grouped", "groups": 8, "centres": 0.0, "alike_a": 0.8, "alike_b": 0.8}
+TWO_BY_THREE = [["two_layer_1_block0", "two_layer_1"], ["three_layer_block0", "three_layer_block1", "three_layer"]]
+WOMAN, VERB = "woman to man", "noun to its verb"
+MORE: dict[str, dict[Path, Any]] = {
+    "00_models_and_dictionaries": {
+        ("control_seeds",): "three_layer_1",
+        ("control_ceiling",): "relu",
+        ("control_depths",): "scrambled_0_block0",
+        ("control_negatives",): "scrambled_0",
+        ("control_random",): "random_blocks",
+        ("control_random_blocks",): "random",
+    },
+    "01_feature_matching": {
+        ("secondary_measures",): "cca_squared",
+        ("filters_in_order",): ["strongest", {"share": 0.9}],
+        ("filters_in_order", 2, 1, "tokens"): "he",
+        ("near",): 0.4,
+    },
+    "02_one_to_one": {("least_r",): 0.95, ("hub_thresholds",): 10_000, ("strongest",): 0.9},
+    "03_layer_sweep": {
+        ("pairs",): ("two_layer_1 x three_layer", TWO_BY_THREE),
+        ("negatives",): "two_layer_0 x two_layer_1",
+        ("secondary_measures",): "cca_squared",
+    },
+    "04_llm_vs_sae": {
+        ("layers", 0): "two_layer_0_block0",
+        ("layers", 1): "three_layer_block0",
+        ("seeds",): ("three_layer_block1", "three_layer_1_block1"),
+        ("controls",): ("random blocks", ["random_blocks", "three_layer"]),
+        ("by_index",): ("two_layer_1", ["two_layer_0"]),
+        ("by_index", "two_layer_0"): "two_layer_2",
+        ("secondary_measures",): "cca_squared",
+    },
+    "05_semantic_subspaces": {
+        ("unions",): ("all", ["people", "places", "deeds"]),
+        ("unions", "things"): "people",
+        ("unions", "humans"): "places",
+        ("unions", "said of things"): "places",
+        ("keywords", "single"): "king",
+        ("keywords", "mismatched"): ["he", "once"],
+        ("rules",): {"kind": "top", "top": 3, "least": 1},
+        ("layers", "a"): "residual",
+        ("layers", "b"): "three_layer_1_block0",
+        ("scoring", "measures"): "cca_squared",
+        ("power_curve", "sizes"): 60,
+        ("relation", "words"): ("aunt to uncle", [["aunt", "uncle"], ["queen", "king"]]),
+        ("relation", "words", WOMAN): ["aunt", "uncle"],
+        ("relation", "words", VERB): ["bear", "growled"],
+    },
+    "06_known_truth": {
+        ("measures",): "jaccard_knn",
+        ("only_tested",): "cca_squared",
+        ("truths",): ("another copy", COPY),
+        ("grids",): {"d_a": 8, "d_b": 12, "n": [30, 100]},
+        ("grids", 0, "n"): 40,
+        ("grids", 1, "n"): 40,
+        ("weak_truths",): ("another copy", COPY),
+        ("traps",): ("more families", {"right_null": "blocks", "world": FAMILIES}),
+        ("trapped",): "cka",
+        ("interval", "measures"): "cca_squared",
+    },
+    "11_across_tokenizers": {
+        ("comparisons",): ["two_layer_0_block0", "bpe", "one_layer", "scrambled_0"],
+        ("tokenizers",): ("smallest pieces", ["bpe", 300]),
+    },
+    "12_published_tables": {
+        ("tokens",): "he",
+        ("truths",): ("another copy", COPY),
+        ("published_layers",): ("pythia-70m", {"3": "one_layer"}),
+    },
+}
+FIXED: dict[str, list[Path]] = {
+    "01_feature_matching": [("filters_in_order", "*")],  # a filter and its options
+    "03_layer_sweep": [("pairs", "*"), ("ceilings", "*"), ("middle",)],  # two sides
+    "04_llm_vs_sae": [("layers",), ("controls", "*")],
+    "05_semantic_subspaces": [("keywords", "mismatched", "*"), ("relation", "words", "*", "*")],
+    "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
+}
+"""lists whose places have meanings of their own"""
+SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*"), ("ceilings",)]}
+"""lists and mappings that grow only with a further SAE"""
+TOGETHER: dict[str, tuple[Path, Path]] = {"00_models_and_dictionaries": (("control_seeds",), ("control_negatives",))}
+"""lists that belong together element by element"""
+
+
+def matches(path: Path, patterns: list[Path]) -> bool:
+    """Whether a path is one of these, in which "*" stands for any step."""
+    return any(
+        len(path) == len(pattern) and all(want in ("*", step) for want, step in zip(pattern, path, strict=True))
+        for pattern in patterns
+    )
+
+
+def lists(value: Any, path: Path = ()) -> Iterator[tuple[Path, list[Any]]]:
+    """Every list in a section, with the path to it."""
+    if isinstance(value, list):
+        yield path, value
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        yield from lists(inner, (*path, step))
+
+
+def free(notebook: str, section: dict[str, Any]) -> list[Path]:
+    """Paths to the lists and mappings of a section whose length is free."""
+    found: list[Path] = [path for path, _ in lists(section) if not matches(path, FIXED.get(notebook, []))]
+    alone = [path for path in SHORTER_ONLY.get(notebook, []) if "*" not in path]
+    return list(dict.fromkeys([*found, *MORE[notebook], *alone]))
+
+
+REFUSED: dict[tuple[str, Path], str] = {
+    ("03_layer_sweep", ("pairs",)): r"negatives: no pair is called 'two_layer_0 x scrambled_0'",
+    ("03_layer_sweep", ("pairs", "two_layer_0 x three_layer", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("pairs", "two_layer_0 x two_layer_1", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("pairs", "three_layer x three_layer_1", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("negatives",)): r"negatives: .*at least 1",
+    ("04_llm_vs_sae", ("layers", 0)): r"layers\.0: .*at least 1",
+    ("05_semantic_subspaces", ("unions", "humans")): r"unions\.humans: .*at least 2",
+    ("05_semantic_subspaces", ("unions", "said of things")): r"unions\.said of things: .*at least 2",
+    ("05_semantic_subspaces", ("keywords", "single")): "'once' is not in keywords.single",
+}
+"""lists of the smoke profile that cannot be shorter, and what the refusal says"""
+
+
+def reason(notebook: str, path: Path, how: str) -> str | None:
+    """Why a profile with this list changed is refused; None if it is not."""
+    found = [why for (name, pattern), why in REFUSED.items() if name == notebook and matches(path, [pattern])]
+    return found[0] if found and how == "shorter" else None
+
+
+def change(notebook: str, section: dict[str, Any], path: Path, how: str) -> dict[str, Any] | None:
+    """A section with the list at `path` one element "longer" or "shorter"; None where it cannot be."""
+    changed = copy.deepcopy(section)
+    pair = TOGETHER.get(notebook, ())
+    done = [_change(changed, each, MORE[notebook].get(each), how) for each in (pair if path in pair else (path,))]
+    return changed if all(done) else None
+
+
+def _change(section: dict[str, Any], path: Path, element: Any, how: str) -> bool:
+    value: Any = section
+    for step in path:
+        value = value[step]
+    if how == "shorter":
+        if value:
+            value.pop() if isinstance(value, list) else value.popitem()
+            return True
+        return False
+    if element is None:
+        return False
+    if isinstance(value, list):
+        value.append(element)
+    else:
+        value[element[0]] = element[1]
+    return True
+
+
+def profile(sections: dict[str, dict[str, Any]], how: str) -> dict[str, Any]:
+    """Keys of a profile that extends smoke, in which every list that may be is one element "longer" or "shorter"."""
+    keys: dict[str, Any] = {"extends": "smoke"}
+    for notebook, section in sections.items():
+        changed: dict[str, Any] = copy.deepcopy(section)
+        pair = TOGETHER.get(notebook, ())
+        for path in sorted(free(notebook, section), key=len, reverse=True):  # the inner ones first
+            if not reason(notebook, path, how) and (path not in pair or path == pair[0]):
+                changed = change(notebook, changed, path, how) or changed
+        keys[notebook] = {key: value for key, value in changed.items() if value != section[key]}
+    return keys
