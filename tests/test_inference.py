@@ -1,4 +1,7 @@
-"""Corrected p-values against brute force, SciPy, and the error rates that they promise."""
+"""Corrected p-values against definitions, rates under the null, and intervals that hold the truth."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -137,3 +140,17 @@ def test_whole_documents_are_dealt_to_groups_of_as_many_tokens():
 def test_too_few_units_are_named():
     with pytest.raises(ValueError, match="2 families of 5 rows"):
         inference.jackknife(lambda rows: 0.0, np.array([0, 0, 0, 1, 1]))
+
+
+def test_tests_and_intervals_need_no_torch():
+    code = """
+import sys
+import numpy as np
+from sae_utils import inference, measures, significance
+assert "scipy.stats" not in sys.modules, "it takes half a second"
+a = np.random.default_rng(0).normal(size=(30, 4))
+found = significance.test(a, a[::-1], measures.NAMES, m=19)
+assert len(inference.maximum_of_z({"a": found})["a"]) == len(measures.NAMES)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

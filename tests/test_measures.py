@@ -11,8 +11,12 @@ from skbio.stats.distance import DistanceMatrix
 from skbio.stats.distance import mantel as skbio_mantel
 from sklearn.neighbors import NearestNeighbors
 
-from sae_utils import measures, nulls
+from sae_utils import matching, measures, nulls, significance
 from sae_utils.engine.geometry import linear
+from sae_utils.studies.known_truth import calibration, synthetic
+from sae_utils.studies.layer_sweep import cells
+from sae_utils.studies.llm_vs_sae import matched
+from sae_utils.studies.semantic_subspaces import subspaces
 
 X = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
 Y = np.array([[0, 2, 7], [2, 0, 6], [7, 6, 0]])
@@ -337,3 +341,96 @@ def test_what_cannot_be_scored_is_refused():
         measures.of_subsets(a_rows, b_rows, index, index, ["svcc"])
     with pytest.raises(ValueError, match="mutual_knn_5 needs at least 6"):
         measures.of_subsets(a_rows, b_rows, index, index, ["mutual_knn"], neighbours=5)
+
+
+# --- every measure, through the functions that notebooks give the primary one
+
+
+class Stored:
+    """Arrays by name, as an artefact gives them."""
+
+    def __init__(self, **arrays):
+        self.array = arrays.get
+
+
+@pytest.mark.filterwarnings("ignore:.*canonical correlations are 1")
+@pytest.mark.parametrize("name", measures.NAMES)
+def test_every_measure_serves_as_the_primary_one(name, tmp_path, monkeypatch):
+    """Where an interval needs a null mean in closed form, a measure without one is refused by that property."""
+    what, rng = measures.measure(name), np.random.default_rng(0)
+    a = rng.normal(size=(60, 6))
+    b = np.hstack([a, rng.normal(size=(60, 1))]) + 0.2 * rng.normal(size=(60, 7))
+    none = np.zeros(60, np.int8)
+    one = matching.Pairs(np.arange(60), np.arange(60), np.ones(60, np.float32), none, none)
+    results = list(significance.test(a, b, [name], m=19).values())
+    results += significance.test(a, b, [name], null=nulls.blocks(np.arange(60) // 2), m=19).values()
+    results += significance.test(a, b, [name], m_of={name: 0 if what.closed_form else 9}, m=9).values()
+    results.append(significance.test_pairs(one, a, b, name, m=19, seed=0))
+    at_n = [significance.rows_at_n((a, b), name, 40, subsets=2, m=9, seed=0)]
+    at_n.append(significance.pairs_at_n(one, a, b, name, 40, subsets=2, m=9, seed=0))
+    if what.repeats:
+        many = matching.Pairs(one.a, np.arange(60) // 2, one.r, none, none)
+        near = a[many.b] + 0.1 * rng.normal(size=a.shape)
+        results.append(significance.test_pairs(many, near, b, name, m=9, seed=0))
+
+    scoring = subspaces.Scoring(a, b, [name], 3, one)
+    results += [
+        subspaces.arrangement(one, scoring, m=9, seed=0, part=part)[name] for part in (None, np.arange(60) // 20)
+    ]
+    baseline = subspaces.random_subsets(40, one, scoring, m=5, seed=0)[name]
+    assert np.isfinite(subspaces.power(one, scoring, [20, 40], trials=2, m=9, seed=0)).all()
+
+    world, size = synthetic.Copies(kind="copies", shared=0.6), calibration.Size(n=30, d_a=4, d_b=5)
+    estimate = calibration.estimates.__wrapped__(None, world, size, [name], 9, 2, 0)[name]
+    assert calibration.rejections.__wrapped__(None, world, "shuffled", size, [name], 19, 2, 0)[name] in (0, 1, 2)
+
+    battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
+    monkeypatch.setattr(cells, "rows", lambda side, kind: side)
+    scored = cells.scored.__wrapped__(tmp_path, Stored(a=one.a, b=one.b), a, b, battery, 40, [0])
+    assert scored["results"]["decoder"][name]["p"] == 1 / 20
+    assert np.isfinite(scored["at_one_n"]["decoder"][name]["excess"])
+
+    for found in results:
+        assert found.observed > found.null_mean and (found.p <= 0.2 or not found.m) and 0 < found.excess <= 1, found
+    assert all(0 < found.excess <= 1 for found in at_n)
+    assert np.isfinite([baseline.mean, baseline.sd, *estimate.values()]).all()
+    if what.closed_form:
+        interval = matched.excess_interval((a, b), name, 0.9)
+        covered = calibration.coverage.__wrapped__(None, world, size, [name], 3, 2, 0)[name]
+        assert interval.low < interval.estimate < interval.high and np.isfinite(list(covered.values())).all()
+    else:
+        with pytest.raises(ValueError, match=f"{name} with m = 0: .* or a closed form"):
+            matched.excess_interval((a, b), name, 0.9)
+
+
+@pytest.mark.parametrize("name", measures.NAMES)
+def test_what_the_registry_says_is_true(name):
+    what = measures.measure(name)
+    a, b = related(0, d_a=9)
+    assert (what.name, what.scope == "local") == (name, what.neighbours > 0) and what.label and what.formula
+    assert what.source
+    forth, back = measures.score(a, b, name), measures.score(b, a, name)
+    assert (forth == pytest.approx(back, abs=1e-12)) == what.symmetric
+    least = a[: what.least], b[: what.least]
+    assert not np.isnan(measures.score(*least, name)) or name == "cka_debiased"
+    with pytest.raises(ValueError, match=f"at least {what.least}|at least 3"):
+        measures.score(a[: what.least - 1], b[: what.least - 1], name)
+    repeated = np.repeat(b[:20], 3, axis=0)
+    if what.repeats:
+        assert np.isfinite(measures.score(a, repeated, name))
+
+
+def test_an_option_is_part_of_the_name():
+    for name, option in (("mutual_knn", {"k": 5}), ("jaccard_knn", {"k": 3}), ("svcca", {"variance": 0.9})):
+        what = measures.measure(name, **option)
+        assert what.name == f"{name}_{next(iter(option.values()))}" and measures.measure(what.name).name == what.name
+    assert measures.chosen(["mutual_knn", "mutual_knn_7", "cka"], 4)["mutual_knn"].name == "mutual_knn_4"
+    assert measures.chosen(["mutual_knn_7"], 4)["mutual_knn_7"].neighbours == 7
+    for name, option in (
+        ("cka", {"k": 5}),
+        ("mutual_knn", {"variance": 0.5}),
+        ("cka_5", {}),
+        ("mutual_knn_5", {"k": 3}),
+    ):
+        with pytest.raises(ValueError, match="unknown measure"):
+            measures.measure(name, **option)
