@@ -73,20 +73,12 @@ def _warn_of_code_path() -> None:
 
 
 def check() -> None:
-    """Try to write in the store, before hours are spent on what belongs there.
-
-    Raises:
-        files.WriteError: its folder is a file, a link that leads nowhere, on a full disk, another user's or read-only.
-    """
+    """Try to write in the store, before hours are spent on what belongs there. Raises `files.WriteError`."""
     files.probe(_Settings.root)
 
 
 def threads() -> int:
-    """Cores that this run may use.
-
-    Raises:
-        RuntimeError: no profile is open.
-    """
+    """Cores that this run may use. Raises RuntimeError where no profile is open."""
     if _Settings.threads is None:
         raise RuntimeError(
             "no profile is open: call `profiles.start(profile, notebook)` or `store.use(threads=...)` first"
@@ -100,17 +92,13 @@ def device() -> str:
 
 
 class Artefact:
-    """One finished folder of the store.
-
-    Attributes:
-        key: sha256 (hex) of all that made it.
-        path: its folder.
-        meta: numbers and texts that its producer returned.
-    """
+    """One finished folder of the store."""
 
     def __init__(self, key: str, path: Path, meta: dict[str, Any]) -> None:
-        self.key, self.path, self.meta = key, path, meta
-        self.stamp = files.stamp(path)  # of what was verified
+        self.key = key  # sha256 (hex) of all that made it
+        self.path = path
+        self.meta = meta  # numbers and texts that its producer returned
+        self.stamp = files.stamp(path)  # state of the folder when it was verified
 
     def array(self, name: str) -> np.ndarray:
         """The array `name`, memory-mapped and read-only."""
@@ -326,11 +314,7 @@ class Appender:
         )
 
     def append(self, block: np.ndarray) -> None:
-        """Add rows at the end.
-
-        Raises:
-            ValueError: a row has another shape than the file's.
-        """
+        """Add rows at the end. Raises ValueError where they have another shape than the file's."""
         if block.shape[1:] != self.row:
             raise ValueError(f"rows of shape {block.shape[1:]} do not belong in a file of rows {self.row}")
         self._stream.write(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).data)

@@ -32,11 +32,7 @@ class WriteError(OSError):
 
 @contextlib.contextmanager
 def draft(file: Path) -> Iterator[Path]:
-    """A path for this process to fill; it becomes `file` at the end, and is removed after an error.
-
-    Raises:
-        WriteError: as `explained`.
-    """
+    """A path to fill; it becomes `file` at the end, and is removed after an error. Raises WriteError."""
     with explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         _remove_old_drafts(file)
@@ -49,11 +45,7 @@ def draft(file: Path) -> Iterator[Path]:
 
 
 def write(file: Path, content: str | bytes) -> None:
-    """Write a text in UTF-8, or bytes, completely or not at all.
-
-    Raises:
-        WriteError: as `explained`.
-    """
+    """Write a text in UTF-8, or bytes, completely or not at all. Raises WriteError."""
     with draft(file) as path:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -67,11 +59,7 @@ def _remove_old_drafts(file: Path) -> None:
 
 
 def probe(folder: Path) -> None:
-    """Make a folder and try to write in it, before hours are spent on its contents.
-
-    Raises:
-        WriteError: as `explained`.
-    """
+    """Make a folder and try to write in it, before hours are spent on its contents. Raises WriteError."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:  # only writing shows a quota or a read-only disk
@@ -80,10 +68,9 @@ def probe(folder: Path) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Give errors of the system a message with place, reason and remedy; `path` is what is read or written.
+    """Turn errors of the system into WriteError with place, reason and remedy; `path` is what is read or written.
 
-    Raises:
-        WriteError: the disk is full, the place is read-only or another user's, or something else lies there.
+    It covers a full disk, a place that is read-only or another user's, and something else in the way.
     """
     try:
         yield

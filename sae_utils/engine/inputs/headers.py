@@ -22,11 +22,7 @@ NOT_JSON = (ValueError, RecursionError)
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ProfileError: the file holds no JSON, or no object.
-    """
+    """The object in a JSON file. Raises ProfileError where it holds none."""
     try:
         found = json.loads(file.read_text("utf-8"))
     except NOT_JSON as error:

@@ -46,16 +46,11 @@ class Files(Spec):
 class Listing(NamedTuple):
     """What can be known of a repository or a folder before a file of it is fetched."""
 
-    sizes: dict[str, int]
-    """file -> bytes: of all files, or, where the hub does not answer, of those in the cache"""
-    cached: dict[str, str]
-    """files that need not be fetched -> their paths"""
-    terms: str = ""
-    """licence, and whether it must be accepted first"""
-    parameters: int = 0
-    """numbers in its safetensors; 0 where unknown"""
-    refusal: str = ""
-    """why the hub tells nothing; empty if it answered"""
+    sizes: dict[str, int]  # file -> bytes: of all files, or, where the hub does not answer, of those in the cache
+    cached: dict[str, str]  # files that need not be fetched -> their paths
+    terms: str = ""  # licence, and whether it must be accepted first
+    parameters: int = 0  # numbers in its safetensors; 0 where unknown
+    refusal: str = ""  # why the hub tells nothing; empty if it answered
 
 
 def is_local(source: str) -> bool:
@@ -66,8 +61,7 @@ def is_local(source: str) -> bool:
 def local_path(path: str) -> Path:
     """The path that a profile names, from the root of this repository if it is not absolute.
 
-    Raises:
-        ProfileError: it begins with a user whom this machine does not know.
+    Raises ProfileError where it begins with a user whom this machine does not know.
     """
     try:
         return REPOSITORY / Path(path).expanduser()

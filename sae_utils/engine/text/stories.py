@@ -175,12 +175,7 @@ def _block(rng: np.random.Generator, topic: str | None, triggered: bool) -> tupl
 def _sentences(draws: _Draws, cast: _Cast, story: Array, place: Array, about: Array) -> Array:
     """(sentences, columns) places of the lexicon, -1 for nothing.
 
-    Args:
-        draws: the random stream.
-        cast: what the sentences of a story share.
-        story: (sentences,) number of the story.
-        place: (sentences,) number of the sentence in its story.
-        about: (sentences,) topic.
+    `story`, `place` and `about` (sentences,): number of the story, number of the sentence in it, topic.
     """
     rng, lex, n = draws.rng, draws.lex, story.size
     who = np.where(place < 2, place, rng.integers(2, size=n))

@@ -28,10 +28,8 @@ WORD = re.compile(r"[^\W_]+")  # "she's" is `she` and `s`
 class Words(NamedTuple):
     """The words of a run of tokens."""
 
-    text: tuple[str, ...]
-    """different words, case-folded, sorted"""
-    of: NDArray[np.int32]
-    """(tokens,) index into `text` of the word that ends at the token, -1 where none ends"""
+    text: tuple[str, ...]  # different words, case-folded, sorted
+    of: NDArray[np.int32]  # (tokens,) index into `text` of the word that ends at the token, -1 where none ends
 
 
 def find_words(texts: Sequence[bytes], tokens: np.ndarray, rows: np.ndarray, positions: np.ndarray) -> Words:
