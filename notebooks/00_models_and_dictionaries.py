@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline, profiles, report, significance, sweep, tables
+from sae_utils import measures, pipeline, profiles, report, significance, sweep, tables
 from sae_utils.engine.lms import cross_entropy
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import corpora, stories
@@ -189,7 +189,10 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 name = run.common.primary.pair[0]
 x, features = readers[name], pipeline.features(run, name)
 post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
-fit, judge = (np.flatnonzero(features.sites.array("split") == half)[:truth_tokens] for half in (1, 2))
+fit, judge = (
+    np.flatnonzero(features.sites.array("split") == corpora.SPLITS.index(name))[:truth_tokens]
+    for name in ("matching", "held_out")
+)
 classes = features.sites.array("classes")
 classed = description.classes_known(run)
 if not classed:
@@ -291,7 +294,7 @@ gaps
 # %%
 out.text("random negative", tables.yes(set(control_random) <= set(control_negatives)))
 out.text("limits", description.limits(run))
-out.text("geometry", description.measure(geometry))
+out.text("geometry", measures.measure(geometry).label)
 out.number("content", 100 * control.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")

@@ -75,7 +75,6 @@ from sae_utils import (
 from sae_utils.measures import measure
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import matched
-from sae_utils.studies.models_and_dictionaries import description
 
 # %%
 run = profiles.start(profile, "01_feature_matching")
@@ -572,7 +571,7 @@ out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
 alike = first.p < 0.05 and first.excess > 0
 verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
-out.text("measure", description.measure(primary.measure))
+out.text("measure", measure(primary.measure).label)
 out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)
 alike
 

@@ -396,7 +396,8 @@ for label, other in others.items():
 # %%
 parts = [one_to_one.table(scores).assign(pair=label) for label, scores in dictionaries.items()]
 as_wholes = pd.concat(parts)[["pair", "score", "n", "observed", "null", "null SD", "p", "null is"]]
-out.table("dictionaries", as_wholes, tables.formats(as_wholes) | {"p": "{:.2f}"})
+shown = {"n": "{:,}", "p": "{:.2f}", **dict.fromkeys(["observed", "null", "null SD"], "{:.2g}")}
+out.table("dictionaries", as_wholes, shown)
 out.number("null draws", null_draws, "{:d}")
 tested = as_wholes[(as_wholes.pair == "primary") & as_wholes.p.notna()]
 beyond = set(tested.score[tested.p <= 1 / (null_draws + 1)])

@@ -45,6 +45,7 @@ middle = ["two_layer_0", "three_layer_block1"]
 candidates = 16
 counterpart = 0.5
 secondary_measures = ["rsa_pearson", "cka", "cka_debiased", "procrustes", "mutual_knn"]
+other_estimators = ["cca", "pwcca", "second_order_cosine"]
 neighbours = 5
 permutations = 99
 fewest = 10
@@ -58,7 +59,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sae_utils import pipeline, profiles, report, sweep, tables
+from sae_utils import measures, pipeline, profiles, report, sweep, tables
 from sae_utils.studies.layer_sweep import cells, layers
 from sae_utils.studies.llm_vs_sae import units
 
@@ -297,16 +298,28 @@ out.text("itself", tables.among(range(len(itself)), np.flatnonzero(itself)) if i
 closest
 
 # %% [markdown]
-# ## Two estimators called SVCCA
+# ## Two estimators called SVCCA, and others
 # SVCCA averages the canonical correlations of the k components that hold 99% of the variance; the published estimator
 # keeps one component of each side. With fewer rows than components of both sides some canonical correlations are 1
 # whatever the rows hold, and no excess at one n is given; neither should be trusted where n is not several times k.
+# Beside them stand other estimators of what two sets of rows share, at the layers of the pair that is compared; they are
+# a family of their own, against the same shuffled pairings.
+
+# %%
+others = battery.model_copy(update={"measures": other_estimators})
+scored_by_others = sweep.sweep(
+    lambda x: cells.scored(matched[x], trained[x.a], trained[x.b], others, n, [seed, grid.index(x)]),
+    [cell for cell in scores if cell.pair == main.pair and other_estimators],
+    "other estimators",
+)
+by_others = layers.table({cell: cells.read(kept) for cell, kept in scored_by_others.items()}, {})
 
 # %%
 both = lines[lines.measure.isin(["svcca", "svcca_first_component"]) & (lines.rows == "decoder")]
-estimators = both[both.pair == main.pair].assign(
-    estimator=lambda rows: rows.measure.map({"svcca": "SVCCA", "svcca_first_component": "first component"})
+estimators = pd.concat(
+    [both[both.pair == main.pair], *([by_others[by_others.rows == "decoder"]] if len(by_others) else [])]
 )
+estimators["estimator"] = [measures.measure(name).label for name in estimators.measure]
 estimators["blocks"] = [blocks[cell] for cell in estimators.cell]
 estimators = estimators.sort_values(["i", "j"], kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})
 asked = ["blocks", "estimator", "n", "k", "observed", "null", "null SD", "excess", "z", "family", "at one n"]

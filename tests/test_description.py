@@ -122,10 +122,6 @@ def test_what_differs_besides_is_said_of_what_differs():
     assert "The SAE of B alone was trained here" in description.limits(seeds)
 
 
-def test_a_measure_in_words():
-    assert description.measure("rsa_spearman") == "Spearman RSA" and description.measure("pwcca") == "pwcca"
-
-
 def test_the_checkpoints_of_a_toy(world):
     found = description.checkpoints(world, "one_layer")
     kept = pipeline.model(world, "one_layer").meta

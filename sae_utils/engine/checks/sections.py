@@ -99,7 +99,7 @@ FILTER_OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 COUNTS: dict[str, Any] = {
     "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
-    "fewest": Size,
+    "null_draws": Spread, "fewest": Size,
 }  # fmt: skip
 """whole numbers with other bounds than a count"""
 
@@ -142,6 +142,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "negatives": Some[str],
         "middle": Two[Dictionary],
         "secondary_measures": Different[Measure],
+        "other_estimators": Different[Measure],
     },
     "04_llm_vs_sae": {
         "layers": Two[Some[Dictionary]],

@@ -31,13 +31,6 @@ SITES = {
     "mlp.hook_post": "the neurons of an MLP",
 }
 
-MEASURES = {"rsa_spearman": "Spearman RSA", "rsa_pearson": "Pearson RSA", "mutual_knn": "mutual kNN", "cka": "CKA"}
-
-
-def measure(name: str) -> str:
-    """A measure as a sentence names it."""
-    return MEASURES.get(name, name.replace("_", " "))
-
 
 # --- size and training
 
