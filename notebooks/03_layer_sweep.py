@@ -302,8 +302,8 @@ closest
 # SVCCA averages the canonical correlations of the k components that hold 99% of the variance; the published estimator
 # keeps one component of each side. With fewer rows than components of both sides some canonical correlations are 1
 # whatever the rows hold, and no excess at one n is given; neither should be trusted where n is not several times k.
-# Beside them stand other estimators of what two sets of rows share, at the layers of the pair that is compared; they are
-# a family of their own, against the same shuffled pairings.
+# Beside them stand other estimators of what two sets of rows share, at the layers of the pair that is compared: a family
+# of their own, against the same shuffled pairings.
 
 # %%
 others = battery.model_copy(update={"measures": other_estimators})
@@ -316,9 +316,7 @@ by_others = layers.table({cell: cells.read(kept) for cell, kept in scored_by_oth
 
 # %%
 both = lines[lines.measure.isin(["svcca", "svcca_first_component"]) & (lines.rows == "decoder")]
-estimators = pd.concat(
-    [both[both.pair == main.pair], *([by_others[by_others.rows == "decoder"]] if len(by_others) else [])]
-)
+estimators = pd.concat([both[both.pair == main.pair], by_others[by_others.rows == "decoder"]])
 estimators["estimator"] = [measures.measure(name).label for name in estimators.measure]
 estimators["blocks"] = [blocks[cell] for cell in estimators.cell]
 estimators = estimators.sort_values(["i", "j"], kind="stable").rename(columns={"sd": "null SD", "one_n": "at one n"})

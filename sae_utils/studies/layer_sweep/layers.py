@@ -25,6 +25,11 @@ Family = dict["Cell", dict[str, dict[str, float]]]
 """a p by cell, kind of rows, measure"""
 
 
+COLUMNS = (
+    "cell pair i j a b rows measure n k observed null sd z p family excess one_n one_n_sd relative note".split()
+)  # of `table`
+
+
 class Cell(NamedTuple):
     """One layer of one model beside one layer of another."""
 
@@ -204,7 +209,7 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
                         "note": x.note,
                     }
                 )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def matches(found: Mapping[Cell, Artefact]) -> pd.DataFrame:
