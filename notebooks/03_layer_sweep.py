@@ -302,8 +302,8 @@ closest
 # SVCCA averages the canonical correlations of the k components that hold 99% of the variance; the published estimator
 # keeps one component of each side. With fewer rows than components of both sides some canonical correlations are 1
 # whatever the rows hold, and no excess at one n is given; neither should be trusted where n is not several times k.
-# Beside them stand other estimators of what two sets of rows share, at the layers of the pair that is compared: a family
-# of their own, against the same shuffled pairings.
+# Beside them stand other estimators of what two sets of rows share, at the layers of the pair that is compared. They
+# are a family of their own, against the same shuffled pairings.
 
 # %%
 others = battery.model_copy(update={"measures": other_estimators})

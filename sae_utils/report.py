@@ -11,6 +11,7 @@ and which are not what a notebook wrote.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import re
 import sys
@@ -142,13 +143,10 @@ class Report:
         """
         import matplotlib.pyplot as plt
 
-        source = script(self.notebook).read_text("utf-8")
-        title = re.search(r"^# # (.+)$", source, re.MULTILINE)
-        said = f"Not in this edition, which has {why}."
-        if not part and title:
-            said = f"{title[1]}: not in this edition, which has {why}."
+        title = " ".join(self.notebook.split("_")[1:]).capitalize()
+        said = f"Not in this edition, which has {why}." if part else f"{title}: not in this edition, which has {why}."
         self._define(f"{part} absent", escape(said))
-        for name in re.findall(r'out\.figure\(\s*"([^"]+)"', source):
+        for name in _figure_names(self.notebook):
             if name.startswith(part):
                 figure = plt.figure(figsize=(4.5, 0.4))
                 figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
@@ -171,6 +169,13 @@ class Report:
         body = "".join(f"{line}%\n" for line in lines)
         files.write(file, f"{self._header}%\n% content {_seal(self._header, body)}%\n{body}")
         return file
+
+
+def _figure_names(notebook: str) -> list[str]:
+    """Names of the figures that a notebook saves: the first arguments of its calls of `out.figure`."""
+    calls = (node for node in ast.walk(ast.parse(script(notebook).read_text("utf-8"))) if isinstance(node, ast.Call))
+    names = [call.args[0] for call in calls if ast.unparse(call.func) == "out.figure"]
+    return [name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)]
 
 
 def _header(profile: Profile, notebook: str) -> str:
