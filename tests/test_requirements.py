@@ -82,6 +82,8 @@ EDITS = [
     ((CONCEPTS, "rules"), [{"kind": "top", "top": 50, "least": 1}], r"rules\.0\.top: 50 of the 10 tokens"),
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
     ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
+    ((CONCEPTS, "scoring", "measures"), ["procrustes_half"],
+     r"power_curve\.sizes: 5 pairs are too few: the measures need 6 or more"),
     ((CONCEPTS, "scoring", "measures"), ["rsa"], r"scoring\.measures\.0: no measure is called 'rsa'"),
     ((TRUTH, "truths"), {}, r"truths: .*at least 1"),
     ((TRUTH, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),

@@ -182,6 +182,21 @@ def test_random_subsets_are_a_baseline():
         subspaces.random_subsets(41, pool, scoring, m=199, seed=0)
 
 
+@pytest.mark.parametrize("name", measures.NAMES)
+def test_every_measure_tests_a_subspace(name):
+    """One-to-one and many-to-one, with and without parts, and for the power."""
+    a, b = copies(0.3)
+    scoring = subspaces.Scoring(a, b, [name], 3, chosen(np.arange(N)))
+    for pairs in (chosen(np.arange(30)), chosen(np.arange(30), np.arange(30) // 2)):
+        for part in (None, np.arange(N) // 20):
+            found = subspaces.arrangement(pairs, scoring, m=19, seed=0, part=part)[name]
+            assert np.isfinite([found.observed, found.null_mean, found.p]).all()
+    assert found.p > 0.05  # most partners of these pairs are wrong
+    assert subspaces.arrangement(chosen(np.arange(30)), scoring, m=19, seed=0)[name].p == 0.05
+    assert np.isfinite(subspaces.random_subsets(12, scoring.pool, scoring, m=9, seed=0)[name].mean)
+    assert subspaces.power(scoring.pool, scoring, [30], trials=2, m=19, seed=0).tolist() == [1.0]
+
+
 # --- unions
 
 

@@ -72,18 +72,20 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
     """Sets of pairs that are too small for the measures asked of them."""
     sections, least = profile.sections, _least(profile.common.primary.measure)
     power, scoring = (sections[CONCEPTS][key] for key in ("power_curve", "scoring"))
+    scored_by = [name for name in (profile.common.primary.measure, *scoring["measures"]) if name in measures.NAMES]
+    of_subspaces = measures.chosen(scored_by, scoring["neighbours"]).values()
     needed = {
         f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
         f"{NEURONS}.fewest": (sections[NEURONS]["fewest"], least),
         f"{NEURONS}.subspaces_of.fewest": (sections[NEURONS]["subspaces_of"]["fewest"], least),
         f"{ACROSS}.fewest": (sections[ACROSS]["fewest"], least),
-        f"{CONCEPTS}.power_curve.sizes": (min(power["sizes"]), scoring["neighbours"] + 1),
+        f"{CONCEPTS}.power_curve.sizes": (min(power["sizes"]), max((x.least for x in of_subspaces), default=0)),
     }
     for key, (given, fewest) in needed.items():
         if given < fewest:
             yield (
-                f"{key}: {given} pairs are too few: the measures need {fewest} or more, one more than the neighbours "
-                "that are compared"
+                f"{key}: {given} pairs are too few: the measures need {fewest} or more; one that compares neighbours "
+                "needs one more than these"
             )
 
 

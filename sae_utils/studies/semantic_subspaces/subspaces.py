@@ -117,7 +117,7 @@ class Scoring(NamedTuple):
 def arrangement(pairs: Pairs, scoring: Scoring, *, m: int, seed: Seed, part: Ints | None = None) -> Results:
     """Results by measure for the decoder rows of the pairs against a shuffled pairing: the test of a subspace.
 
-    Pairs that share a partner are given another one together; the note says where their number goes with geometry.
+    Pairs that share a partner get another one together; the note warns where their number is related to geometry.
     `part` (features_b,): partners change places within their own part only, so that the null keeps what the parts
     alone have in common: the test of a union.
     """
