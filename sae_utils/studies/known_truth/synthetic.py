@@ -1,7 +1,7 @@
-"""Paired rows whose truth is known, because it was planted.
+"""Paired rows with a planted truth.
 
-In: a recipe as a profile writes it, a generator, n and the two widths. Out: paired Gaussian rows, and the group that
-each pair belongs to. What both sides share lies in other directions of either, by a random rotation.
+In: a recipe as a profile writes it, a generator, n and two widths. Out: paired Gaussian rows, and the group of every
+pair. Whatever both sides share lies in other directions of either, by a random rotation.
 Never: a score, a null, a model.
 """
 
@@ -20,18 +20,18 @@ Rng = np.random.Generator
 
 
 class PairedRows(NamedTuple):
-    """Paired rows."""
+    """Paired rows, and their groups."""
 
     a: np.ndarray
     """(n, d_a)"""
     b: np.ndarray
     """(n, d_b)"""
     groups: np.ndarray
-    """(n,) the cluster, family, stratum or shared partner of a pair; a number of its own where there are no groups"""
+    """(n,) cluster, family, stratum or shared partner of a pair; a number of its own where there are no groups"""
 
 
 class Copies(Spec):
-    """Independent rows, noisy copies, rotated copies: the same latent rows on both sides, beside noise."""
+    """Rows whose two sides are rotations of the same latent rows, mixed with noise."""
 
     kind: Literal["copies"]
     shared: float = Field(ge=0, le=1)
@@ -41,9 +41,9 @@ class Copies(Spec):
         """`n` pairs of `d_a` and `d_b` dimensions; O(n d^2 + d^3)."""
         narrow, wide = sorted((d_a, d_b))
         latent = rng.normal(size=(n, narrow))
-        turned = latent @ rotation(rng, narrow, wide)
-        a, b = (latent, turned) if d_a == narrow else (turned, latent)
-        return PairedRows(_mixed(rng, a, self.shared), _mixed(rng, b, self.shared), np.arange(n))
+        rotated = latent @ rotation(rng, narrow, wide)
+        a, b = (latent, rotated) if d_a == narrow else (rotated, latent)
+        return PairedRows(_with_noise(rng, a, self.shared), _with_noise(rng, b, self.shared), np.arange(n))
 
 
 class OneDirection(Spec):
@@ -56,15 +56,15 @@ class OneDirection(Spec):
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions."""
         latent = rng.normal(size=(n, 1))
-        a, b = (_mixed(rng, math.sqrt(d) * latent @ rotation(rng, 1, d), self.strength) for d in (d_a, d_b))
+        a, b = (_with_noise(rng, math.sqrt(d) * latent @ rotation(rng, 1, d), self.strength) for d in (d_a, d_b))
         return PairedRows(a, b, np.arange(n))
 
 
 class Grouped(Spec):
-    """Rows that scatter around the centre of their group, of groups of one size (or one less).
+    """Rows that scatter around the centres of groups, whose sizes differ by one at most.
 
-    With `centres` above 0 a clustered copy. With 0 nothing is shared but membership: families of near-duplicates where
-    groups are small, a confounder where they are large, features that chose the same partner where `alike_b` is 1.
+    With `centres` above 0 the two sides are clustered copies. With 0 they share nothing but the groups: small groups
+    are families of near-duplicates, large ones a confounder; with `alike_b` = 1 groups are features with one partner.
     """
 
     kind: Literal["grouped"]
@@ -81,9 +81,8 @@ class Grouped(Spec):
             raise ValueError(f"n = {n} pairs in {self.groups} groups: plant at least one a group")
         groups = np.arange(n) * self.groups // n
         centres = Copies(kind="copies", shared=self.centres).draw(rng, self.groups, d_a, d_b)
-        a, b = (
-            _mixed(rng, rows[groups], alike) for rows, alike in ((centres.a, self.alike_a), (centres.b, self.alike_b))
-        )
+        a = _with_noise(rng, centres.a[groups], self.alike_a)
+        b = _with_noise(rng, centres.b[groups], self.alike_b)
         return PairedRows(a, b, groups)
 
 
@@ -93,14 +92,12 @@ KINDS: dict[str, type[Spec]] = {"copies": Copies, "one_direction": OneDirection,
 
 
 def worlds(values: Mapping[str, Any], where: str) -> dict[str, World]:
-    """The records that `values` describe by their `kind`, by name.
+    """The worlds that `values` describe, by name.
 
     Raises:
         ProfileError: as `spec.choose`; `where` names the file and the key.
     """
-    found = {name: choose(KINDS, value, f"{where}.{name}") for name, value in values.items()}
-    assert all(isinstance(world, World) for world in found.values())
-    return cast(dict[str, World], found)
+    return {name: cast(World, choose(KINDS, value, f"{where}.{name}")) for name, value in values.items()}
 
 
 def rotation(rng: Rng, d: int, width: int) -> np.ndarray:
@@ -111,6 +108,6 @@ def rotation(rng: Rng, d: int, width: int) -> np.ndarray:
     return np.asarray((q * np.sign(np.diag(r))).T)
 
 
-def _mixed(rng: Rng, planted: np.ndarray, share: float) -> np.ndarray:
-    """`planted` (n, d) and fresh noise of unit variance, in shares of variance."""
+def _with_noise(rng: Rng, planted: np.ndarray, share: float) -> np.ndarray:
+    """`planted` (n, d) and fresh noise of unit variance; `share` is the planted part of the variance."""
     return math.sqrt(share) * planted + math.sqrt(1 - share) * rng.normal(size=planted.shape)
