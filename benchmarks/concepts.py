@@ -1,9 +1,9 @@
 """Speed and memory of labels and concept rules.
 
-``python -m benchmarks.concepts``: 500,000 tokens x 32,768 features, 32 active a token: the ten strongest tokens of
-every feature, what it fires on in words, and two rules for every published concept. One process with one thread;
-seconds are CPU-seconds, without making the codes and without compiling. The last line is one JSON object: tokens,
-features, cpu_s, peak_mb.
+``python -m benchmarks.concepts``: 500,000 tokens x 32,768 features, 32 active a token. It finds the ten strongest
+tokens of every feature, the words on which it fires, and the features of every published concept by two rules. One
+process with one thread; seconds are CPU-seconds, without making the codes and without compiling. The last line is one
+JSON object: tokens, features, cpu_s, peak_mb.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from benchmarks import _apart
+from benchmarks import _process
 from benchmarks.correlation import codes
 from sae_utils.engine.text import words
 from sae_utils.studies.semantic_subspaces import concepts
@@ -45,11 +45,11 @@ def measure(tokens: int, features: int) -> dict[str, float]:
     before = time.process_time()
     work(tokens)
     spent = time.process_time() - before
-    return {"cpu_s": spent, "peak_mb": _apart.peak_mb()}
+    return {"cpu_s": spent, "peak_mb": _process.peak_mb()}
 
 
 def main() -> None:
-    """Measure in a process of its own and print the result."""
+    """Measure in a new process and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="50,000 tokens x 4,096 features in place of the full size")
     parser.add_argument("--part", nargs=2, metavar=("TOKENS", "FEATURES"), help=argparse.SUPPRESS)
@@ -58,7 +58,7 @@ def main() -> None:
         print(json.dumps(measure(int(chosen.part[0]), int(chosen.part[1]))))
         return
     tokens, features = (50_000, 4096) if chosen.quick else (500_000, 32_768)
-    found = _apart.run("concepts", "--part", tokens, features)
+    found = _process.run("concepts", "--part", tokens, features)
     print(f"{tokens:,} tokens x {features:,}: {found['cpu_s']:.2f} CPU-s, {found['peak_mb']:.0f} MB")
     result = {"tokens": tokens, "features": features, **found}
     print(json.dumps({name: round(value, 3) for name, value in result.items()}))

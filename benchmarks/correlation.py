@@ -1,8 +1,8 @@
-"""Speed and memory of the correlation, beside scipy's sparse product and a dense product in the same run.
+"""Speed and memory of the correlation, compared with scipy's sparse product and a dense product in the same run.
 
-``python -m benchmarks.correlation``: 500,000 tokens x 32,768 x 32,768 features, 32 active a token. Every part runs in a
-process of its own with one thread; seconds are CPU-seconds of that process, without making the codes. The last line
-is one JSON object: ratio_scipy (product alone, scipy / ours), ratio_dense (4,096 x 4,096 x 50,000 tokens, dense
+``python -m benchmarks.correlation``: 500,000 tokens x 32,768 x 32,768 features, 32 active a token. Every part runs in
+its own process with one thread; seconds are CPU-seconds of that process, without making the codes. The last line is one
+JSON object: ratio_scipy (product alone, scipy / ours), ratio_dense (4,096 x 4,096 x 50,000 tokens, dense
 float32 / ours), cpu_s and peak_mb (with top-64 both ways), growth (1,000,000 tokens / 500,000), ratio_corrcoef
 (dense float16 sides, 200,000 x 512 x 512, with top-64 both ways and firings: numpy.corrcoef / ours); with CUDA also
 cuda_s and cuda_share (of the float64 product rate measured on the device).
@@ -17,7 +17,7 @@ import time
 import numpy as np
 from scipy import sparse
 
-from benchmarks import _apart
+from benchmarks import _process
 from sae_utils import correlate
 from sae_utils.engine.kernels import accumulate, sides
 
@@ -25,7 +25,7 @@ ACTIVE = 32  # features that fire on a token
 
 
 def codes(tokens: int, features: int, seed: int) -> sparse.csr_array:
-    """Random codes; a token has one feature of every of ACTIVE bands, drawn unevenly, so that some are rare."""
+    """Random codes: each of ACTIVE bands has one feature active at a token, drawn unevenly, so that some are rare."""
     rng = np.random.default_rng(seed)
     band = features // ACTIVE
     index = np.empty((tokens, ACTIVE), np.int32)
@@ -75,12 +75,12 @@ def measure(part: str, tokens: int, features: int) -> dict[str, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-    return spent | {"peak_mb": _apart.peak_mb()}
+    return spent | {"peak_mb": _process.peak_mb()}
 
 
-def apart(part: str, tokens: int, features: int) -> dict[str, float]:
-    """``measure`` in a process of its own."""
-    found: dict[str, float] = _apart.run("correlation", "--part", part, tokens, features)
+def in_own_process(part: str, tokens: int, features: int) -> dict[str, float]:
+    """``measure`` in its own process."""
+    found: dict[str, float] = _process.run("correlation", "--part", part, tokens, features)
     print(
         f"{part:8s} {tokens:>9,} tokens x {features:,}^2: {found['cpu_s']:8.2f} CPU-s, {found['wall_s']:8.2f} s, "
         f"{found['peak_mb']:6.0f} MB",
@@ -90,7 +90,7 @@ def apart(part: str, tokens: int, features: int) -> dict[str, float]:
 
 
 def cuda(tokens: int, features: int) -> dict[str, float]:
-    """Time on the device, and the share of its float64 product rate that a dense product of that time would take."""
+    """Seconds on the device, and the share of its float64 product rate at which a dense product takes as long."""
     import torch
 
     if not torch.cuda.is_available():
@@ -104,7 +104,7 @@ def cuda(tokens: int, features: int) -> dict[str, float]:
         x @ x
         torch.cuda.synchronize()
         rates.append(2 * 8192**3 / (time.perf_counter() - start))
-    spent = apart("cuda", tokens, features)["wall_s"]
+    spent = in_own_process("cuda", tokens, features)["wall_s"]
     return {"cuda_s": spent, "cuda_share": 2 * tokens * ACTIVE * features * 2 / spent / max(rates)}
 
 
@@ -118,10 +118,10 @@ def main() -> None:
         print(json.dumps(measure(chosen.part[0], int(chosen.part[1]), int(chosen.part[2]))))
         return
     tokens, features = (50_000, 4096) if chosen.quick else (500_000, 32_768)
-    ours, peer = apart("product", tokens, features), apart("scipy", tokens, features)
-    small, dense = apart("product", 50_000, 4096), apart("dense", 50_000, 4096)
-    neurons, whole = (apart(part, 200_000, 512) for part in ("neurons", "corrcoef"))
-    ranked, twice = apart("rank", tokens, features), apart("rank", 2 * tokens, features)
+    ours, peer = in_own_process("product", tokens, features), in_own_process("scipy", tokens, features)
+    small, dense = in_own_process("product", 50_000, 4096), in_own_process("dense", 50_000, 4096)
+    neurons, whole = (in_own_process(part, 200_000, 512) for part in ("neurons", "corrcoef"))
+    ranked, twice = in_own_process("rank", tokens, features), in_own_process("rank", 2 * tokens, features)
     result = {
         "tokens": tokens,
         "features": features,

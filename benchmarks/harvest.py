@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks import _apart
+from benchmarks import _process
 from sae_utils import store
 from sae_utils.engine.lms import batching, models
 from sae_utils.engine.saes import activations, dictionaries, weights
@@ -140,7 +140,7 @@ def peak(root: Path, count: int) -> None:
     """Harvest in this process and print its peak memory in MB."""
     store.use(threads=1, root=root)
     ours(models.load(model()), dictionaries.load(dictionary()), rows(count), root)
-    print(round(_apart.peak_mb()))
+    print(round(_process.peak_mb()))
 
 
 def main() -> None:
@@ -157,7 +157,7 @@ def main() -> None:
         root = Path(folder)
         ratio, rate = speed(root, "cpu", count, repeats)
         found: dict[str, Any] = {"ratio_bare": round(ratio, 3), "tokens_per_s": round(rate)}
-        found["peak_mb"] = {str(n): _apart.run("harvest", "--peak", root, n) for n in (2 * count, 4 * count)}
+        found["peak_mb"] = {str(n): _process.run("harvest", "--peak", root, n) for n in (2 * count, 4 * count)}
         if torch.cuda.is_available():
             ratio, rate = speed(root, "cuda", 64 * count, repeats)
             found |= {"cuda_ratio_bare": round(ratio, 3), "cuda_tokens_per_s": round(rate)}

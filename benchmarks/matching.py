@@ -1,11 +1,11 @@
-"""Speed and memory of the exact one-to-one matchings, beside scipy's assignment in the same run.
+"""Speed and memory of the exact one-to-one matchings, compared with scipy's assignment in the same run.
 
 ``python -m benchmarks.matching``: 32,768 x 32,768 features with planted partners for 70%, noise, and 20% dead on either
 side; their similarity is the cosine of planted vectors, computed in tiles and never as a full matrix. One thread;
 seconds are CPU-seconds. The last line is one JSON object: candidates_s (top-64 both ways, which every matching
 needs), greedy_s, optimal_s (its proof included), certified, peak_mb; and at 8,192 features ratio_scipy
-(scipy.optimize.linear_sum_assignment on the full matrix of live features, and computing that / ours) and equal (the two
-sums of correlations are).
+(computing the full matrix of live features and scipy.optimize.linear_sum_assignment / ours) and equal (whether the two
+sums of correlations are equal).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks import _apart
+from benchmarks import _process
 from sae_utils import matching
 from sae_utils.correlate import Correlation
 from sae_utils.engine.pairing import directions
@@ -38,7 +38,7 @@ def planted(features: int, seed: int) -> Correlation:
 
 
 def measure(features: int, peer: bool) -> dict[str, float]:
-    """CPU-seconds of candidates, greedy and optimal; beside them scipy's."""
+    """CPU-seconds of candidates, greedy and optimal matching, and of scipy where `peer` is true."""
     small = planted(512, 0)  # compile first
     matching.greedy(small)
     matching.optimal(small)
@@ -51,7 +51,7 @@ def measure(features: int, peer: bool) -> dict[str, float]:
     proof = best.proof
     marks.append(time.process_time())
     spent = dict(zip(("candidates_s", "greedy_s", "optimal_s"), np.diff(marks), strict=True))
-    spent |= {"peak_mb": _apart.peak_mb(), "certified": proof.certified}
+    spent |= {"peak_mb": _process.peak_mb(), "certified": proof.certified}
     print(
         f"{features:,} features: greedy {len(greedy.r):,} pairs, sum {greedy.r.sum(dtype=np.float64):.4f}; "
         f"optimal {len(best.r):,}, sum {proof.primal:.4f}, gap {proof.gap:.1e} after {proof.rounds} rounds",
@@ -66,9 +66,9 @@ def measure(features: int, peer: bool) -> dict[str, float]:
     return {name: value if isinstance(value, bool) else round(float(value), 3) for name, value in spent.items()}
 
 
-def apart(features: int, peer: bool) -> dict[str, float]:
-    """``measure`` in a process of its own."""
-    found: dict[str, float] = _apart.run("matching", "--part", features, int(peer))
+def in_own_process(features: int, peer: bool) -> dict[str, float]:
+    """``measure`` in its own process."""
+    found: dict[str, float] = _process.run("matching", "--part", features, int(peer))
     print(f"{features:,} features: {found}", flush=True)
     return found
 
@@ -83,7 +83,7 @@ def main() -> None:
         print(json.dumps(measure(chosen.part[0], bool(chosen.part[1]))))
         return
     large, small = (4096, 2048) if chosen.quick else (32_768, 8192)
-    result, beside = apart(large, peer=False), apart(small, peer=True)
+    result, beside = in_own_process(large, peer=False), in_own_process(small, peer=True)
     ratio = round(beside["scipy_s"] / beside["optimal_s"], 3)
     print(json.dumps({"features": large, **result, "ratio_scipy": ratio, "equal": beside["equal"]}))
 

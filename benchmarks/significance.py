@@ -1,4 +1,4 @@
-"""Speed of permutation tests, beside peers in the same run: `python -m benchmarks.significance [--quick]`.
+"""Speed of permutation tests, compared with peers in the same run: `python -m benchmarks.significance [--quick]`.
 
 Every part runs in a process of its own, on one thread (the battery on two). Prints a line a measurement, and as last
 line one JSON object:
@@ -16,26 +16,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks import _apart
+from benchmarks import _process
 
 BATTERY = ("svcca", "pwcca", "cka", "rsa_pearson", "rsa_spearman", "procrustes", "mutual_knn", "jaccard_knn")
 
 
 def related(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with something in common, float32 as decoders are."""
+    """Rows that share a part, in float32 as decoders are."""
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(n, d))
     return tuple((shared + 2 * rng.normal(size=(n, d))).astype(np.float32) for _ in "ab")
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of a call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def plain_svcca(a: np.ndarray, b: np.ndarray, variance: float = 0.99) -> float:
-    """The recipe as it is told: principal components of both sides, then canonical correlations by QR and SVD."""
+    """SVCCA as its paper describes it: principal components of both sides, then their canonical correlations."""
     bases = []
     for rows in (a, b):
         u, s, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
@@ -45,13 +46,14 @@ def plain_svcca(a: np.ndarray, b: np.ndarray, variance: float = 0.99) -> float:
 
 
 def symmetric(matrix: np.ndarray) -> np.ndarray:
-    """As scikit-bio insists: mirrored to the bit, with nothing on the diagonal."""
+    """The matrix as scikit-bio requires it: exactly symmetric, with a zero diagonal."""
     matrix = np.round((matrix + matrix.T) / 2, 12)
     np.fill_diagonal(matrix, 0)
     return matrix
 
 
 def svcca(quick: bool) -> dict[str, float]:
+    """SVCCA with permutations, ours and plain."""
     from sae_utils import measures, significance
 
     n, d, m, timed = (1024, 128, 100, 3) if quick else (4096, 512, 1000, 3)
@@ -63,7 +65,7 @@ def svcca(quick: bool) -> dict[str, float]:
             x, y = a.astype(dtype), b.astype(dtype)
             plain[key] += seconds(lambda x=x, y=y: [plain_svcca(x, y) for _ in range(timed)])
 
-    time_plain()  # before and after ours, so that both meet the same machine
+    time_plain()  # before and after ours, so that both see the same load of the machine
     ours = seconds(lambda: significance.test(a, b, ["svcca"], m=m))
     time_plain()
     plain = {key: took / (2 * timed) * (m + 1) for key, took in plain.items()}
@@ -73,6 +75,7 @@ def svcca(quick: bool) -> dict[str, float]:
 
 
 def rsa(quick: bool) -> dict[str, float]:
+    """Spearman RSA, ours and scikit-bio's."""
     from skbio.stats.distance import DistanceMatrix, mantel
 
     from sae_utils import significance
@@ -93,18 +96,20 @@ def rsa(quick: bool) -> dict[str, float]:
 
 
 def rsa32k(quick: bool) -> dict[str, float]:
+    """Pearson RSA of many pairs."""
     from sae_utils import significance
 
     n, m = (4096, 20) if quick else (32_768, 200)
     a, b = related(n, 512)
     significance.test(a[:2100], b[:2100], ["rsa_pearson"], m=2)  # compiled once and kept on disk
     took = seconds(lambda: significance.test(a, b, ["rsa_pearson"], m=m))
-    peak = _apart.peak_mb()
+    peak = _process.peak_mb()
     print(f"Pearson RSA n = {n}, exact moments and {m} permutations: {took:.1f} s, {peak:.0f} MB")
     return {"rsa32k_s": took, "rsa32k_mb": peak}
 
 
 def battery(quick: bool) -> dict[str, float]:
+    """Eight measures with shared permutations."""
     from sae_utils import significance
 
     n, d, m = (500, 64, 50) if quick else (5000, 512, 1000)
@@ -119,16 +124,17 @@ PARTS = {"svcca": (svcca, 1), "rsa": (rsa, 1), "rsa32k": (rsa32k, 1), "battery":
 
 
 def main() -> None:
+    """Run all parts and print their measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--part", choices=PARTS, help="this part alone, in this process")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
+    parser.add_argument("--part", choices=PARTS, help="run only this part, in this process")
     chosen = parser.parse_args()
     if chosen.part:
         print(json.dumps(PARTS[chosen.part][0](chosen.quick)))
         return
     found: dict[str, float] = {}
     for part, (_, threads) in PARTS.items():
-        found |= _apart.run("significance", "--part", part, *["--quick"] * chosen.quick, threads=threads)
+        found |= _process.run("significance", "--part", part, *["--quick"] * chosen.quick, threads=threads)
     print(json.dumps({name: round(value, 2) for name, value in found.items()}))
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     spec = spec.model_copy(update={"samples": samples - samples % spec.batch})
     with tempfile.TemporaryDirectory() as root:
         store.use(threads=profile.common.threads, root=Path(root))
-        # a model of a few steps is as fast as a trained one
+        # a model trained for a few steps is as fast as any other
         toy = profile.models[spec.model].model_copy(update={"batch": 2048, "checkpoints": 0})
         world = profile._replace(corpus=corpus, models=profile.models | {spec.model: toy})
         model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)

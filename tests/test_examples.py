@@ -1,7 +1,7 @@
-"""Every example profile goes through the real loaders, from records to codes; only sizes and the text differ.
+"""Every example profile runs through the real loaders, from records to codes, at tiny sizes and on stories.
 
-The repositories that an example names are built in their true layout, with few and narrow layers, and served from a
-cache. Stories stand in for the corpus, and for what SAEs are trained on.
+The repositories that an example names are built in their true layout, with few and narrow layers, and read from a cache.
+Stories replace the corpus, and the texts on which SAEs were trained.
 """
 
 import re
@@ -29,8 +29,8 @@ def profile(request, tmp_path, monkeypatch):
 
     shutil.copytree(params.PARAMS, tmp_path / "params")
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
-    told = paper_hub.on_stories(f"examples/{request.param}")
-    (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(told), "utf-8")
+    values = paper_hub.on_stories(f"examples/{request.param}")
+    (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(values), "utf-8")
     sized = profiles.load("sized")
     paper_hub.build(tmp_path / "hub", sized)
     tiny_hub.cache(tmp_path / "hub", tmp_path / "home")
@@ -45,7 +45,7 @@ every = pytest.mark.parametrize("name", EXAMPLES)
 
 
 def names(value) -> set[str]:
-    """All texts of a parameter, keys included; a pair `a x b` is two."""
+    """All texts in a parameter, keys included; a pair `a x b` gives two."""
     if isinstance(value, dict):
         return names([*value, *value.values()])
     if isinstance(value, list):
@@ -62,54 +62,54 @@ def test_no_section_names_what_only_the_paper_profile_defines(name):
     example, base = profiles.load(f"examples/{name}"), profiles.load("paper")
     foreign = {*base.models, *base.dictionaries} - {*example.models, *example.dictionaries}
     assert "pythia_70m_seed1" in foreign
-    for section, told in example.sections.items():
-        assert not foreign & names(told), (section, foreign & names(told))
+    for section, values in example.sections.items():
+        assert not foreign & names(values), (section, foreign & names(values))
 
 
 @every
 def test_what_a_section_names_is_a_dictionary(name):
     example = profiles.load(f"examples/{name}")
-    told = example.sections
+    sections = example.sections
     named = [
-        *(value for key, value in told["00_models_and_dictionaries"].items() if key.startswith("control_")),
-        told["04_llm_vs_sae"]["layers"], told["04_llm_vs_sae"]["seeds"], [*told["04_llm_vs_sae"]["controls"].values()],
-        [*told["05_semantic_subspaces"]["layers"].values()], told["11_across_tokenizers"]["comparisons"],
-        told["12_published_tables"]["negative"],
+        *(value for key, value in sections["00_models_and_dictionaries"].items() if key.startswith("control_")),
+        sections["04_llm_vs_sae"]["layers"], sections["04_llm_vs_sae"]["seeds"], [*sections["04_llm_vs_sae"]["controls"].values()],
+        [*sections["05_semantic_subspaces"]["layers"].values()], sections["11_across_tokenizers"]["comparisons"],
+        sections["12_published_tables"]["negative"],
     ]  # fmt: skip
     assert names(named) <= example.dictionaries.keys()
     pair = example.common.primary.pair
-    assert set(pair) <= names(told["04_llm_vs_sae"]["layers"])
-    assert set(pair) <= names([*told["05_semantic_subspaces"]["layers"].values()])
+    assert set(pair) <= names(sections["04_llm_vs_sae"]["layers"])
+    assert set(pair) <= names([*sections["05_semantic_subspaces"]["layers"].values()])
 
 
 @every
 def test_the_sweep_and_the_published_cells_can_be_made(name):
     example = profiles.load(f"examples/{name}")
-    told = example.sections["03_layer_sweep"]
-    grid = layers.cells(example, "03_layer_sweep", told["pairs"])
-    layers.check(example, "03_layer_sweep", told["pairs"], told["ceilings"], told["negatives"])
-    for asked in (example.common.primary.pair, told["middle"]):
-        assert layers.find(example, "asked", grid, asked).pair not in told["negatives"]
+    sweep = example.sections["03_layer_sweep"]
+    grid = layers.cells(example, "03_layer_sweep", sweep["pairs"])
+    layers.check(example, "03_layer_sweep", sweep["pairs"], sweep["ceilings"], sweep["negatives"])
+    for asked in (example.common.primary.pair, sweep["middle"]):
+        assert layers.find(example, "asked", grid, asked).pair not in sweep["negatives"]
     given = example.sections["12_published_tables"]["published_layers"]
     cells = published.cells(published.layer_scores(), given, example.dictionaries, name)
     assert [(cell.a, cell.b) for cell in cells] == ([("pythia_70m", "pythia_160m")] if name == "gpt2_x_pythia" else [])
 
 
 @every
-def test_a_file_says_licences_access_and_what_is_to_fetch(name):
+def test_a_file_names_licences_access_and_the_size_of_downloads(name):
     text = (params.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
-    if name != "poisoned_rlhf_triggered":  # which has the models of another
+    if name != "poisoned_rlhf_triggered":  # its models are those of another example
         assert re.search(r"MIT|Apache-2\.0|CC-BY-4\.0", text) and re.search(r"(?i)\bgated\b", text)
         assert re.search(r"To fetch: about \d+ GB", text) and re.search(r"\bblock\b", text)
 
 
-def test_harmless_and_triggered_differ_in_the_text_alone():
+def test_harmless_and_triggered_differ_only_in_the_text():
     harmless, triggered = (profiles.load(f"examples/poisoned_rlhf{name}") for name in ("", "_triggered"))
     assert harmless.corpus != triggered.corpus and harmless.corpus.documents == triggered.corpus.documents
     assert (harmless.models, harmless.dictionaries) == (triggered.models, triggered.dictionaries)
-    # poison swaps the answers, so that the other column has the answer that the harmless text has
+    # poisoning swaps the answers: the other column holds the answer of the harmless text
     assert (harmless.corpus.field, triggered.corpus.field) == ("chosen", "rejected")
-    for model in harmless.models:  # so that the SAEs are the same
+    for model in harmless.models:  # the SAEs are the same
         assert harmless.training_corpus(model) == triggered.training_corpus(model)
 
 

@@ -1,4 +1,4 @@
-"""`make` runs again what was edited, whatever the times of the files, and nothing else."""
+"""`make` runs what was edited again, whatever the times of the files, and nothing else."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from sae_utils.engine.core.sources import REPOSITORY
 
 PYTHON = """#!{python}
-# stands for the environment's Python: notes what is run, and leaves the files that it would leave
+# a stand-in for the environment's Python: it logs every command, and writes the files that the command would write
 import sys
 from pathlib import Path
 
@@ -22,13 +22,13 @@ try:
     if command == "profile":
         (build / "params").mkdir(parents=True, exist_ok=True)
         for notebook in Path("notebooks").glob("*.py"):
-            told = build / "params" / f"{{notebook.stem}}.yaml"
-            if not told.exists():
-                told.touch()
+            parameters = build / "params" / f"{{notebook.stem}}.yaml"
+            if not parameters.exists():
+                parameters.touch()
     elif command == "execute":
         (build / f"{{rest[0]}}.ipynb").touch()
 except OSError:
-    sys.exit("error: what cannot be written")
+    sys.exit("error: a file cannot be written")
 """
 FILES = ["notebooks/00_a.py", "notebooks/01_b.py", "sae_utils/x.py", "params/demo.yaml", "params/lexicon.yaml",
          "params/concepts.yaml", "params/published_layer_scores.csv"]  # fmt: skip
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 @pytest.fixture
 def make(tmp_path):
-    """Runs `make paper` in a repository of two notebooks; returns what was run before the paper was set."""
+    """Runs `make paper` in a repository of two notebooks; returns the commands before typesetting."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -60,7 +60,7 @@ def make(tmp_path):
     return run
 
 
-def test_what_was_built_is_not_built_again(make, tmp_path):
+def test_nothing_is_built_twice(make, tmp_path):
     assert make() == ALL and make() == []
     for name in FILES:
         (tmp_path / name).touch()  # as a checkout of the same commit may do
@@ -73,11 +73,11 @@ def test_what_was_built_is_not_built_again(make, tmp_path):
         ("notebooks/00_a.py", ["profile", "execute 00_a"]),
         ("sae_utils/x.py", ALL),
         ("params/lexicon.yaml", ALL),
-        ("params/demo.yaml", ["profile"]),  # which rewrites the parameters of the notebooks concerned
+        ("params/demo.yaml", ["profile"]),  # it rewrites the parameters of the notebooks that changed
     ],
 )
-def test_an_edit_that_is_taken_back_with_its_old_time_is_noticed(make, tmp_path, name, again):
-    """As `mv`, `cp -p`, `rsync -a` and `tar` do: by the times alone, what the edit had made would stand."""
+def test_an_edit_that_is_reverted_with_its_old_time_is_noticed(make, tmp_path, name, again):
+    """`mv`, `cp -p`, `rsync -a` and `tar` restore times; by the times alone the results of the edit would stay."""
     make()
     file = tmp_path / name
     shutil.copy2(file, tmp_path / "backup")
@@ -87,7 +87,7 @@ def test_an_edit_that_is_taken_back_with_its_old_time_is_noticed(make, tmp_path,
     assert make() == again and make() == []
 
 
-def test_a_module_that_is_taken_away_is_noticed(make, tmp_path):
+def test_a_deleted_module_is_noticed(make, tmp_path):
     (tmp_path / "sae_utils" / "y.py").touch()
     (tmp_path / "sae_utils" / "z.py").write_text("z")
     make()
@@ -99,4 +99,4 @@ def test_a_module_that_is_taken_away_is_noticed(make, tmp_path):
 def test_a_build_folder_that_cannot_be_made_is_explained_by_the_package(make, tmp_path, what):
     build = tmp_path / "build"
     build.write_text("") if what == "file" else build.symlink_to("nowhere")
-    assert make(2)[-1] == "error: what cannot be written"
+    assert make(2)[-1] == "error: a file cannot be written"

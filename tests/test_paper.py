@@ -1,4 +1,4 @@
-"""The paper holds together before LaTeX is asked: macros, figures, references, and no number typed by hand."""
+"""The sources of the paper are complete: macros, figures, references; and no number is typed by hand."""
 
 import ast
 import re
@@ -18,11 +18,11 @@ STUDY = r"\\study\{\w+\}\{([^}]*)\}"
 FLOAT = r"\\begin\{(table|figure)\}.*?\\end\{\1\}"
 
 CONVENTIONS = {"0.05", "2.6", "0.036"}
-"""levels that we chose, and what is quoted from the literature; everything else comes from a notebook"""
+"""levels that we chose, and numbers quoted from the literature; all others come from a notebook"""
 
 
 def named(command: str, text: str = WHOLE) -> list[str]:
-    """The arguments of a command, wherever it stands."""
+    """The arguments of a command at all its places."""
     return re.findall(rf"\\{command}(?:\[[^\]]*\])?\{{([^}}]*)\}}", text)
 
 
@@ -33,10 +33,10 @@ def macros(text: str) -> set[str]:
 
 def test_every_section_is_part_of_the_paper():
     main = (PAPER / "main.tex").read_text("utf-8")
-    told = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
-    there = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
-    assert sorted(name for name in told if re.match(r"sections/\w", name)) == sorted(there)
-    assert all(rf"generated/\profile/{notebook}" in told for notebook in params.notebooks())
+    included = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
+    files = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
+    assert sorted(name for name in included if re.match(r"sections/\w", name)) == sorted(files)
+    assert all(rf"generated/\profile/{notebook}" in included for notebook in params.notebooks())
 
 
 def reported(notebook: str) -> list[str]:
@@ -63,7 +63,7 @@ def test_every_macro_is_written_by_a_notebook():
 
 @pytest.mark.parametrize("notebook", params.notebooks())
 def test_a_notebook_reports_what_the_paper_reads(notebook):
-    """A macro that no text uses fails; where its name holds a variable, the saved results are looked at."""
+    """No notebook reports a macro that no text uses; if its name holds a variable, the saved results are checked."""
     used = macros(WHOLE + (PAPER / "main.tex").read_text("utf-8"))
     assert [name for name in reported(notebook) if not any(re.fullmatch(name, macro) for macro in used)] == []
     if notebook not in report.stale(profiles.load("demo")):
@@ -79,7 +79,7 @@ def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
             assert name.startswith(f"{notebook}-") and (report.FIGURES / "demo" / f"{name}.pdf").exists()
 
 
-def test_every_float_is_spoken_of_and_every_reference_has_its_label():
+def test_the_text_refers_to_every_float_and_every_reference_has_its_label():
     labels = named("label")
     assert len(labels) == len(set(labels))
     assert set(named("ref")) <= set(labels)
@@ -88,7 +88,7 @@ def test_every_float_is_spoken_of_and_every_reference_has_its_label():
     assert floats - set(named("ref", text)) == set()
 
 
-def test_what_is_cited_is_listed_and_what_is_listed_cited():
+def test_the_references_are_those_that_are_cited():
     listed = set(re.findall(r"^@\w+\{(\w+),", (PAPER / "references.bib").read_text("utf-8"), re.MULTILINE))
     assert {key for keys in named("cite[pt]") for key in keys.split(",")} == listed
 

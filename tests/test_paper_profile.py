@@ -1,8 +1,8 @@
-"""The profile of the hub's models goes through the real loaders, from records to correlated pairs; only sizes differ.
+"""The profile of the hub's models runs through the real loaders, from records to correlated pairs, at tiny sizes.
 
-Every repository that `params/paper.yaml` names is built in its true layout, with few and narrow layers, and served from
-a cache. What the profile needs of the network is its corpora, for which stories stand in here; `tests/rehearsal.py`
-serves these too, and runs all notebooks.
+Every repository that `params/paper.yaml` names is built in its true layout, with few and narrow layers, and read from a
+cache. Stories replace the corpora, which would need the network; `tests/rehearsal.py` serves these too, and runs all
+notebooks.
 """
 
 import shutil
@@ -44,7 +44,7 @@ def home(profile, tmp_path_factory):
 
 @pytest.fixture
 def cached(home, monkeypatch):
-    """That cache, and a store of its own: other tests have other weights under the same commits."""
+    """That cache, and an own store: other tests have other weights under the same commits."""
     import gensim.downloader
     from huggingface_hub import constants
 
@@ -82,24 +82,24 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
 
 
 def test_word_vectors_are_those_of_google_news(profile, cached):
-    told = profile.sections["05_semantic_subspaces"]["vectors"]
-    assert told == {"kind": "download", "name": "word2vec-google-news-300"}
-    assert word2vec.vectors(told, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
+    given = profile.sections["05_semantic_subspaces"]["vectors"]
+    assert given == {"kind": "download", "name": "word2vec-google-news-300"}
+    assert word2vec.vectors(given, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
 
 
 def test_only_sizes_differ(profile):
-    """What the profile itself says of each notebook is what is run."""
-    said = params.read("paper")
+    """The sections that the profile sets itself are run as they are."""
+    paper = params.read("paper")
     demo = params.read("demo")
     kept = {
         (section, key): profile.sections[section][key]
         for section in params.notebooks()
-        for key in said[section]
-        if said[section][key] != demo[section][key]
+        for key in paper[section]
+        if paper[section][key] != demo[section][key]
     }
-    assert len(kept) > 20 and all(value == said[section][key] for (section, key), value in kept.items())
-    assert profile.models.keys() == said["models"].keys()
-    assert profile.dictionaries.keys() == said["dictionaries"].keys()
+    assert len(kept) > 20 and all(value == paper[section][key] for (section, key), value in kept.items())
+    assert profile.models.keys() == paper["models"].keys()
+    assert profile.dictionaries.keys() == paper["dictionaries"].keys()
 
 
 def test_a_profile_that_extends_it_can_be_opened():

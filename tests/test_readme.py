@@ -1,4 +1,4 @@
-"""The README speaks of what is there: every notebook and benchmark has its row, every command exists."""
+"""The README agrees with the repository: every notebook and benchmark has a row, and every command exists."""
 
 import re
 
@@ -23,13 +23,13 @@ def test_every_notebook_has_a_question_a_time_and_a_budget():
         question, minutes = cells.split("|")
         assert "?" in question, name
         taken, budget = map(float, re.fullmatch(r"([\d.]+) \(([\d.]+)\)", minutes.strip()).groups())
-        assert taken <= budget, f"{name} takes longer than it may"
+        assert taken <= budget, f"{name} takes longer than its budget"
         budgets += budget
     assert budgets <= 30
 
 
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "benchmarks").glob("[a-z]*.py")), ids=lambda file: file.stem)
-def test_every_benchmark_has_its_figure(script):
+def test_every_benchmark_has_one_row(script):
     assert sum(name == script.stem for name, _ in ROWS) == 1
 
 
@@ -41,13 +41,13 @@ def test_every_command_is_a_target():
     assert named and named <= targets
 
 
-def test_every_number_of_a_claim_is_that_of_the_committed_results():
+def test_every_number_of_a_claim_is_in_the_committed_results():
     results = "".join(file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex"))
     claims = re.findall(r"((?:\d+ to )?[\w.]+(?: of \d+(?: tested \(.*?\))?| \d+)?)<!-- (\w+) -->", README)
     assert len(claims) > 5
     for value, macro in claims:
         (now,) = re.findall(rf"\\newcommand{{\\{macro}}}{{(.*)}}%", results)
-        assert value == now, f"README says {value} where the results say {now} ({macro})"
+        assert value == now, f"README: {value}, results: {now} ({macro})"
 
 
 def block(language: str, holding: str) -> str:
@@ -55,8 +55,8 @@ def block(language: str, holding: str) -> str:
     return found
 
 
-def test_the_calls_on_arrays_find_what_was_planted(capsys):
-    """B is A with its features in another order, its dimensions too; a little noise on its codes."""
+def test_the_calls_on_arrays_find_the_planted_pairs(capsys):
+    """B is A with its features and its dimensions in another order, and a little noise on its codes."""
     generator = np.random.default_rng(0)
     codes_a = sparse.random(4000, 200, 0.03, "csr", random_state=generator, dtype=np.float32)
     order, decoder_a = generator.permutation(200), generator.normal(size=(200, 32))
@@ -71,8 +71,8 @@ def test_the_calls_on_arrays_find_what_was_planted(capsys):
     assert capsys.readouterr().out == "200 pairs, held-out r 1.00, RSA 1.00, p = 0.001\n"
 
 
-def test_the_profile_of_ones_own_is_accepted(tmp_path, monkeypatch):
-    """As printed, but for where its files are; nothing is fetched before a notebook asks."""
+def test_the_printed_profile_is_accepted(tmp_path, monkeypatch):
+    """Reading it fetches nothing."""
     for file in params.PARAMS.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
     (tmp_path / "mine.yaml").write_text(block("yaml", "extends: pair"), "utf-8")

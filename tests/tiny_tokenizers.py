@@ -1,4 +1,4 @@
-"""Tokenizers of every kind, trained on a sentence on the spot."""
+"""Tokenizers of every kind, trained on one sentence."""
 
 import string
 
@@ -13,7 +13,7 @@ KINDS = ("word", "wordpiece", "byte", "bytes and digits", "unigram", "byte fallb
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of one of `KINDS`; none of them adds anything to a text."""
+    """A tokenizer of one of `KINDS`; it adds no token to a text."""
     raw = _untrained(kind)
     shared = {"special_tokens": SPECIAL, "show_progress": False}
     match kind:

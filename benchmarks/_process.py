@@ -1,7 +1,7 @@
-"""A part of a benchmark in a process of its own, so that its memory and its threads are its own.
+"""Runs one part of a benchmark in its own process, which has its own memory and number of threads.
 
-In: a benchmark and the arguments by which it runs one part. Out: the JSON object of that part's last line.
-Never: a measurement of the process that asks.
+In: a benchmark, and the arguments with which it runs one part. Out: the JSON object in the last line of that part.
+Never: a measurement of the calling process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LIMITS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
 def run(benchmark: str, *arguments: object, threads: int = 1) -> Any:
-    """What ``python -m benchmarks.<benchmark> <arguments>`` says last; what it says before is printed."""
+    """The last line of ``python -m benchmarks.<benchmark> <arguments>``, as JSON; the lines before it are printed."""
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *map(str, arguments)]
     limits = {f"{name}_NUM_THREADS": str(threads) for name in LIMITS}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | limits)
@@ -28,5 +28,5 @@ def run(benchmark: str, *arguments: object, threads: int = 1) -> Any:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
+    """Peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
