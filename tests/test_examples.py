@@ -1,7 +1,7 @@
 """Every example profile runs through the real loaders, from records to codes, at tiny sizes and on stories.
 
-The repositories that an example names are built in their true layout, with few and narrow layers, and read from a cache.
-Stories replace the corpus, and the texts on which SAEs were trained.
+The repositories that an example names are built in their true layout, with few and narrow layers, and read from a
+cache. Stories replace the corpus, and the texts on which SAEs were trained.
 """
 
 import re
@@ -69,17 +69,20 @@ def test_no_section_names_what_only_the_paper_profile_defines(name):
 @every
 def test_what_a_section_names_is_a_dictionary(name):
     example = profiles.load(f"examples/{name}")
-    sections = example.sections
+    description, units, subspaces, across, published_tables = (
+        example.sections[notebook]
+        for notebook in ("00_models_and_dictionaries", "04_llm_vs_sae", "05_semantic_subspaces", "11_across_tokenizers",
+                         "12_published_tables")
+    )  # fmt: skip
     named = [
-        *(value for key, value in sections["00_models_and_dictionaries"].items() if key.startswith("control_")),
-        sections["04_llm_vs_sae"]["layers"], sections["04_llm_vs_sae"]["seeds"], [*sections["04_llm_vs_sae"]["controls"].values()],
-        [*sections["05_semantic_subspaces"]["layers"].values()], sections["11_across_tokenizers"]["comparisons"],
-        sections["12_published_tables"]["negative"],
+        *(value for key, value in description.items() if key.startswith("control_")),
+        units["layers"], units["seeds"], [*units["controls"].values()], [*subspaces["layers"].values()],
+        across["comparisons"], published_tables["negative"],
     ]  # fmt: skip
     assert names(named) <= example.dictionaries.keys()
     pair = example.common.primary.pair
-    assert set(pair) <= names(sections["04_llm_vs_sae"]["layers"])
-    assert set(pair) <= names([*sections["05_semantic_subspaces"]["layers"].values()])
+    assert set(pair) <= names(units["layers"])
+    assert set(pair) <= names([*subspaces["layers"].values()])
 
 
 @every
