@@ -42,7 +42,7 @@ def product(a: sparse.csr_array, b: sparse.csr_array) -> None:
     """All cross sums of a and b, one feature of a at a time, no ranking."""
     at, width = np.arange(a.shape[0]), a.shape[1]
     outer = accumulate.transpose(*sides.raw(a), at, at, width)
-    scaling = accumulate.Scaling(np.zeros(width), np.ones(width), np.zeros(width), np.ones(width), 0.0)
+    scaling = sides.Scaling(np.zeros(width), np.ones(width), np.zeros(width), np.ones(width), 0.0)
     column, out = np.zeros(1, np.int64), np.empty((width, 1), np.float32)
     accumulate.block(np.arange(width), column, outer, sides.raw(b), scaling, out)
 

@@ -19,9 +19,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import _process
-from sae_utils import matching
+from sae_utils import correlate, matching
 from sae_utils.correlate import Correlation
-from sae_utils.engine.pairing import directions
 
 WIDTH = 64  # coordinates of a planted vector
 NOISE = 2.0  # of a partner, in units of the vector: partners have a cosine of about 0.45
@@ -34,7 +33,7 @@ def planted(features: int, seed: int) -> Correlation:
     twins, order = int(0.7 * features), rng.permutation(features)
     y[order[:twins]] = x[:twins] + NOISE * rng.normal(size=(twins, WIDTH)).astype(np.float32)
     live = rng.random((2, features)) < 0.8
-    return directions.cosines(x, y, k=64, live_a=live[0], live_b=live[1])
+    return correlate.cosines(x, y, k=64, live_a=live[0], live_b=live[1])
 
 
 def measure(features: int, peer: bool) -> dict[str, float]:

@@ -253,7 +253,7 @@ tokens = a.sites.array("tokens")[at]
 told = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
 words = pipeline.vocabulary(run, primary.pair[0])
 top_a, top_b = (labels.top_tokens(x, words) for x in told)
-facts = filters.Facts(told[0].firings, told[1].firings, top_a, top_b)
+facts = {"firings_a": told[0].firings, "firings_b": told[1].firings, "top_a": top_a, "top_b": top_b}
 
 # %% [markdown]
 # ## How many map to one?
@@ -314,8 +314,8 @@ out.figure("hubs", figure)
 # %%
 without = {
     "all": forward,
-    "best pair of a hub": filters.hubs(forward, facts, more_than=hub, keep="best").pairs,
-    "no hub": filters.hubs(forward, facts, more_than=hub, keep="none").pairs,
+    "best pair of a hub": filters.hubs(forward, hub, keep="best"),
+    "no hub": filters.hubs(forward, hub, keep="none"),
 }
 scores = {
     name: significance.test_pairs(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed)
@@ -357,7 +357,7 @@ survives
 # pairs are told by their correlation and by the best of them.
 
 # %%
-last, steps = filters.apply(forward, facts, [(name, options) for name, options in filters_in_order])
+last, steps = filters.apply(forward, filters_in_order, **facts)
 dropped_r = [correlate.pairs(a.codes, b.codes, x.a, x.b, rows=on_held_out) for x in steps]
 best = [int(np.argmax(x.r)) if x.removed else None for x in steps]
 removed = pd.DataFrame(

@@ -122,7 +122,6 @@ out.number("greedy in optimal", 100 * len(matching.common(pairs["greedy"], optim
 # random subsets of the size of the smallest. Family-wise p by Holm.
 
 # %%
-facts = filters.Facts(found.a.count, found.b.count, *(np.full((x.codes.shape[1], 1), "") for x in (a, b)))
 scored = pairs | {"soft": soft.heaviest()}
 rows = a.decoder, b.decoder
 results = {
@@ -189,7 +188,7 @@ holding
 # fewer? Dashed: as many pairs of the optimal matching drawn at random.
 
 # %%
-cut = {(name, r): filters.weak(p, facts, r=r).pairs for name, p in scored.items() for r in least_r}
+cut = {(name, r): filters.weak(p, r) for name, p in scored.items() for r in least_r}
 curves = pd.DataFrame(
     {
         "matching": name,
@@ -244,7 +243,7 @@ curves.pivot(index="least r", columns="matching", values="n")
 # %%
 r_forward = held_out["many-to-one, A to B"]
 hub_pairs = {
-    (keep, most): filters.hubs(forward, facts, more_than=most, keep=keep).pairs if most else forward
+    (keep, most): filters.hubs(forward, most, keep=keep) if most else forward
     for keep in ("best", "first", "none")
     for most in (*hub_thresholds, 0)
 }
@@ -311,7 +310,7 @@ out.figure("hubs", figure)
 # %%
 rules = {"best": [("one_to_one", {})], "first": [("hubs", {"more_than": 1, "keep": "first"})]}
 orders = {
-    (rule, share, first): filters.apply(forward, facts, [*one, cut_to] if first == "one-to-one" else [cut_to, *one])[0]
+    (rule, share, first): filters.apply(forward, [*one, cut_to] if first == "one-to-one" else [cut_to, *one])[0]
     for rule, one in rules.items()
     for share in strongest
     for cut_to in [("strongest", {"share": share})]
@@ -363,7 +362,7 @@ nested
 
 # %%
 middle = strongest[len(strongest) // 2]
-top = filters.strongest(forward, facts, share=middle).pairs
+top = filters.strongest(forward, middle)
 out.number("order share", 100 * middle, "{:.0f}")
 out.number("unique among all", 100 * len(np.unique(forward.b)) / len(forward.a), "{:.0f}")
 out.number("unique among strongest", 100 * len(np.unique(top.b)) / len(top.a), "{:.0f}")

@@ -1,13 +1,15 @@
-"""The gate for arrays: what a computation would misread, or read past the end of, is refused here by name.
+"""The gate for arrays: it refuses by name what a computation would misread, or read past the end of.
 
-In: what a caller hands over as an array, and what errors call it. Out: a plain array in this machine's byte order, or a
-canonical CSR matrix; neither is a copy where the argument is one already. Refused, by a ValueError that says where:
-masked arrays, complex numbers, text, dates and objects, the wrong number of dimensions, NaN and infinity, positions
-outside, index arrays of a sparse matrix that point elsewhere. It never changes what it is given.
+In: what a caller hands over (numpy, scipy, torch, lists, tables; where decoder rows are asked for also a SAELens or
+sparsify SAE), and what errors call it. Out: a numpy array in this machine's byte order, or a canonical CSR matrix. It
+copies only what has another form, and never changes what it is given.
+Every function raises a ValueError that says where for masked arrays, complex numbers, text, dates and objects, a wrong
+number of dimensions, positions outside, and index arrays that are no sparse matrix; `rows` also for NaN and infinity.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ FORMS = {1: "one number each, as (n,)", 2: "rows as a matrix (n, d)"}
 
 
 def plain(values: ArrayLike, name: str) -> NDArray[Any]:
-    """`values` as an array of any kind and shape. Raises ValueError for masked cells, or what is no array."""
+    """`values` as an array of any kind and shape."""
+    values = _off_torch(values, name)
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array: leave its masked cells out, or fill them")
     if sparse.issparse(values):
@@ -33,9 +36,9 @@ def plain(values: ArrayLike, name: str) -> NDArray[Any]:
 def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
     """`values` as real numbers, integers or booleans of `ndim` dimensions, in their own dtype.
 
-    Raises ValueError as `plain`, and for another kind or shape.
+    Of an SAE, whose `W_dec` is (features, d), the decoder rows where `ndim` is 2.
     """
-    found = plain(values, name)
+    found = plain(getattr(values, "W_dec", values) if ndim == 2 else values, name)
     if found.dtype.kind not in "biuf":
         raise ValueError(f"{name} holds {found.dtype} values: give real numbers")
     if found.ndim != ndim:
@@ -46,8 +49,8 @@ def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
 def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
     """`values` as finite rows (n, d), n >= `least`, d > 0: float16 and float32 stay, all else becomes float64.
 
-    The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError as `numbers`, and names
-    the first row and column with NaN or infinity.
+    The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError that names the first row
+    and column with NaN or infinity.
     """
     found = numbers(values, name, 2)
     if found.shape[1] == 0:
@@ -66,8 +69,8 @@ def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
     return np.ascontiguousarray(found)
 
 
-def whole(value: Any, name: str) -> int:
-    """A number of things as Python counts it. Raises ValueError for a fraction, text, true or None."""
+def count(value: Any, name: str) -> int:
+    """A number of things as an int. Raises ValueError for a fraction, text, true or None."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} = {value!r}: give a whole number")
     return int(value)
@@ -105,10 +108,7 @@ def infinite(block: Any) -> tuple[int, int] | None:
 
 
 def positions(values: ArrayLike, n: int, name: str, of: str, *, masks: bool = False) -> NDArray[np.int64]:
-    """Positions (any,) among `n`, which errors call `of`; with `masks` also a mask (n,) of them.
-
-    Raises ValueError for floats, booleans that are no mask, another shape, and positions outside 0 to n - 1.
-    """
+    """Positions (any,) among `n` things, which errors call `of`; with `masks` also a mask (n,) of them."""
     found = plain(values, name)
     if masks and found.dtype == bool:
         return np.flatnonzero(mask(found, n, name, of)).astype(np.int64)
@@ -123,7 +123,7 @@ def positions(values: ArrayLike, n: int, name: str, of: str, *, masks: bool = Fa
 
 
 def mask(values: ArrayLike, n: int, name: str, of: str) -> NDArray[np.bool_]:
-    """`values` as a mask (n,) of what errors call `of`. Raises ValueError for another dtype or shape."""
+    """`values` as a mask (n,) of what errors call `of`."""
     found = plain(values, name)
     if found.dtype != bool or found.shape != (n,):
         raise ValueError(f"{name} is a mask of shape {found.shape}, {found.dtype}: it must be ({n},) bool, one a {of}")
@@ -131,30 +131,52 @@ def mask(values: ArrayLike, n: int, name: str, of: str) -> NDArray[np.bool_]:
 
 
 def codes(values: Any, name: str) -> sparse.csr_array | NDArray[Any]:
-    """Activations (tokens, features): sparse ones by `csr`, dense ones by `numbers`; their values are not looked at.
-
-    Raises ValueError as these do, and for what is neither a numpy array nor a sparse one.
-    """
+    """Activations (tokens, features), sparse as CSR of float32 or dense in their own dtype; values may be infinite."""
+    values = _off_torch(values, name)
     if sparse.issparse(values):
-        return csr(values, name)
+        return _csr(values, name)
     if not isinstance(values, np.ndarray):
         kind = f"{type(values).__module__}.{type(values).__name__}"
-        raise ValueError(f"{name} is a {kind}: give a numpy array or a scipy CSR array (tokens, features)")
+        raise ValueError(f"{name} is a {kind}: give a numpy array, a scipy CSR array or a tensor (tokens, features)")
     return numbers(values, name, 2)
 
 
-def csr(values: Any, name: str) -> sparse.csr_array:
+def _off_torch(values: Any, name: str) -> Any:
+    """A torch tensor as the numpy or scipy array that shares its memory where it can; anything else as it is."""
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is None or not isinstance(values, torch.Tensor):
+        return values
+    values = values.detach().cpu()
+    if values.dtype == torch.bfloat16:
+        values = values.float()
+    if values.layout == torch.strided:
+        return values.resolve_conj().resolve_neg().numpy()
+    if values.ndim != 2 or values.layout not in (torch.sparse_csr, torch.sparse_coo):
+        raise ValueError(f"{name} is a tensor of layout {values.layout}: give its `.to_sparse_csr()`")
+    if values.layout == torch.sparse_coo:
+        index = values._indices().numpy()
+        return sparse.coo_array((values._values().numpy(), (index[0], index[1])), tuple(values.shape))
+    parts = (values.values(), values.col_indices(), values.crow_indices())
+    return _csr_of(tuple(values.shape), *(part.numpy() for part in parts))
+
+
+def _csr_of(shape: tuple[int, int], stored: Any, index: Any, starts: Any) -> sparse.csr_array:
+    """A CSR matrix that shares these arrays; scipy's constructor would copy 32-bit indices into 64-bit ones."""
+    made = sparse.csr_array(shape, dtype=np.float32)
+    made.data, made.indices, made.indptr = stored, index, starts
+    return made
+
+
+def _csr(values: Any, name: str) -> sparse.csr_array:
     """A CSR matrix of float32 whose rows are in the order of their columns, each cell once; duplicates are summed.
 
-    Where it is so already the arrays are shared, else copied: so are CSC, COO, and values of another dtype. scipy's own
-    check would cast and copy indices of memory-mapped codes, and lets row starts pass that fall back to 0. O(stored
-    values).
-    Raises ValueError for another format, values that float32 cannot hold, and index arrays that are no such matrix.
+    scipy's own check would cast and copy the indices of memory-mapped codes, and it accepts row starts that fall back
+    to 0. O(stored values).
     """
     if values.format == "csc" and values.ndim == 2:  # its transpose is CSR
-        return csr(values.T, f"the transpose of {name}").T.tocsr()
+        return _csr(values.T, f"the transpose of {name}").T.tocsr()
     if values.format == "coo" and values.ndim == 2:
-        values = _of_cells(values, name)
+        values = _csr_of_cells(values, name)
     if values.format != "csr":
         raise ValueError(f"{name}: sparse codes are in the format {values.format}: give `codes.tocsr()`")
     if values.ndim != 2:
@@ -164,21 +186,18 @@ def csr(values: Any, name: str) -> sparse.csr_array:
         for part in ("indptr", "indices", "data")
     )
     stored = _single(stored, name)
-    starts, index = _places(starts, f"indptr of {name}"), _places(index, f"indices of {name}")
+    starts, index = _integers(starts, f"indptr of {name}"), _integers(index, f"indices of {name}")
     _check_starts(starts, index, stored, values.shape, name)
     index, stored = index[: starts[-1]], stored[: starts[-1]]
     _check_columns(starts, index, values.shape[1], name)
     if _ascending(starts, index):
-        found = sparse.csr_array(values.shape, dtype=np.float32)
-        # set one by one: the constructor would copy 32-bit indices into 64-bit ones
-        found.data, found.indices, found.indptr = stored, index, starts
-        return found
+        return _csr_of(values.shape, stored, index, starts)
     found = sparse.csr_array((stored, index, starts), shape=values.shape, copy=True)
     found.sum_duplicates()
     return found
 
 
-def _of_cells(values: Any, name: str) -> sparse.csr_array:
+def _csr_of_cells(values: Any, name: str) -> sparse.csr_array:
     """CSR of a COO matrix, whose cells scipy would put wherever they say."""
     stored = numbers(values.data, f"data of {name}", 1)
     row, column = (
@@ -200,7 +219,7 @@ def _single(stored: NDArray[Any], name: str) -> NDArray[np.float32]:
     return found
 
 
-def _places(index: NDArray[Any], name: str) -> NDArray[Any]:
+def _integers(index: NDArray[Any], name: str) -> NDArray[Any]:
     """Integers of 32 or 64 bits, as kernels take them."""
     if index.dtype.kind not in "iu":
         raise ValueError(f"{name} holds {index.dtype} values: give integers")
@@ -230,7 +249,7 @@ def _check_columns(starts: NDArray[Any], index: NDArray[Any], width: int, name: 
 
 
 def _ascending(starts: NDArray[Any], index: NDArray[Any]) -> bool:
-    """Whether every row's columns rise, so that none stands twice."""
+    """Whether the columns of every row rise, so that none stands twice."""
     rises = index[1:] > index[:-1]
     inner = starts[(starts > 0) & (starts < len(index))]
     rises[inner.astype(np.int64) - 1] = True  # from one row to the next they may fall

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from tqdm import tqdm
 
 from sae_utils import arrays
+from sae_utils.engine.core.progress import bar
 from sae_utils.engine.kernels import keys, sides
 from sae_utils.engine.kernels.sides import Codes
 
@@ -42,6 +42,8 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
     ``tokens`` (tokens,) are token ids, -1 for none, ``document`` (tokens,) the nondecreasing document of every row.
     Raises ValueError as ``arrays.codes``, and where lengths differ, k is not positive, or an activation is not finite.
     """
+    from sae_utils.engine.kernels import accumulate  # numba, which takes longer to load than all else
+
     codes = arrays.codes(codes, "codes")
     token, home = arrays.numbers(tokens, "tokens", 1), arrays.plain(document, "document")
     n, width = codes.shape
@@ -49,16 +51,16 @@ def label(codes: Codes, tokens: ArrayLike, document: ArrayLike, *, k: int = 10, 
         raise ValueError(f"codes have {n} rows, tokens {token.shape}, document {home.shape}: one of each a row")
     if token.dtype.kind not in "iu" or ((token < -1) | (token > keys.LOW)).any():
         raise ValueError(f"tokens holds {token.dtype}: give token ids, integers from 0 to {keys.LOW}, or -1 for none")
-    if arrays.whole(k, "k") < 1 or arrays.whole(window, "window") < 0:
+    if arrays.count(k, "k") < 1 or arrays.count(window, "window") < 0:
         raise ValueError(f"k = {k}, window = {window}: k must be at least 1, window at least 0")
     if home.dtype.kind not in "biufSU" or not (home[1:] >= home[:-1]).all():
         raise ValueError("document falls, or is no number: give the nondecreasing number of every row's document")
-    heaps, firings = np.full((width, k), keys.EMPTY, np.int64), np.zeros(width, np.int64)
-    for first in tqdm(range(0, n, sides.BLOCK), desc="labels", leave=False, disable=None, delay=2):
+    heaps, firings = keys.heaps(width, k), np.zeros(width, np.int64)
+    for first in bar(range(0, n, sides.BLOCK), "labels"):
         block = _checked(codes[first : first + sides.BLOCK], first)
         if not sparse.issparse(block):
             block = sparse.csr_array(np.maximum(block, 0))
-        keys.strongest(*sides.raw(block), first, heaps, firings)
+        accumulate.strongest(*sides.raw(block), first, heaps, firings)
     place, activation = keys.decode(heaps)
     position = place.astype(np.int64)
     none = position < 0
@@ -118,7 +120,7 @@ def spell(token: ArrayLike, vocabulary: Sequence[str]) -> NDArray[np.str_]:
 
 
 def top_tokens(found: Labels, vocabulary: Sequence[str]) -> NDArray[np.str_]:
-    """Top tokens of every feature as text (features, k), "" where it fires on fewer, for ``filters.Facts``."""
+    """Top tokens of every feature as text (features, k), "" where it fires on fewer, for ``filters``."""
     return spell(found.token, unspaced(vocabulary))
 
 

@@ -1,89 +1,37 @@
 """Who is paired with whom: features of side a with features of side b, from their correlation.
 
-In: a ``Correlation`` (activations, or directions as from ``directions.cosines``): candidates of every feature both
-ways, and ``block`` for exact correlations of the rest. Out: ``Pairs``, with every feature that was left out and why.
+In: a ``Correlation`` (of activations, or of directions: ``correlate.cosines``): candidates of every feature both ways,
+and ``block`` for exact correlations of the rest. Out: ``Pairs``, with every feature that was left out and why; what a
+matching says of two dictionaries; the clusters of the graph whose edges are pairs.
 
-It never looks at activations, never holds the whole matrix unless asked for it, and never breaks a tie by chance:
-the larger correlation first, then the lower feature of a, then the lower feature of b.
+Ties are broken by order: the larger correlation first, then the lower feature of a, then the lower feature of b. The
+whole matrix is held by ``soft`` and ``permutation`` only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
-from sae_utils import arrays, correlate, nulls
+from sae_utils import arrays, nulls
 from sae_utils.correlate import Candidates, Correlation
+from sae_utils.engine import pairs as _pairs
 from sae_utils.engine.kernels import assignment
 from sae_utils.engine.kernels.assignment import Edges, Proof
 from sae_utils.engine.kernels.keys import Array
-from sae_utils.engine.kernels.sides import Codes, Side
+from sae_utils.engine.pairs import REASONS, Pairs, check, common, left_out, places
 
-(PAIRED, NOT_LIVE, NO_PARTNER, NOT_CHOSEN, NOT_MUTUAL, TAKEN, RARE, WEAK, HUB, NO_CONCEPT, NO_SHARED_TOKEN, CUT,
- NOT_SELECTED) = range(13)  # fmt: skip
-REASONS = (
-    "paired",
-    "not live: dead or constant",
-    "no live partner",
-    "chosen by nobody",
-    "best partner prefers another",
-    "every partner above the threshold taken",
-    "rare",
-    "correlation below the threshold",
-    "partner is a hub",
-    "not a concept",
-    "no shared top token",
-    "not among the strongest",
-    "not selected",
-)
+__all__ = [
+    "REASONS", "Clusters", "Optimal", "Pairs", "Permutation", "Soft", "align", "check", "clusters", "common",
+    "correlations", "greedy", "identity", "left_out", "many_to_one", "mmcs", "mutual", "optimal", "permutation",
+    "places", "pw_mcc", "random", "soft", "transport", "with_leftovers",
+]  # fmt: skip
 
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Pairs in the order of a, then b, and the reason of every feature that is in none."""
-
-    a: NDArray[np.int32]  # (pairs,) feature of side a; repeats where several pairs share it
-    b: NDArray[np.int32]  # (pairs,) feature of side b
-    r: NDArray[np.float32]  # (pairs,) their correlation
-    why_a: NDArray[np.int8]  # (features_a,) index into REASONS, 0 for features in a pair
-    why_b: NDArray[np.int8]  # (features_b,) the same for side b
-
-    @classmethod
-    def of(cls, a: ArrayLike, b: ArrayLike, r: ArrayLike, features_a: int, features_b: int) -> Pairs:
-        """Pairs (a[p], b[p]) of sides of such widths; every other feature is left out as ``NOT_SELECTED``."""
-        a, b, r = np.asarray(a, np.int32), np.asarray(b, np.int32), np.asarray(r, np.float32)
-        why = (np.full(n, NOT_SELECTED, np.int8) for n in (features_a, features_b))
-        return Pairs(a, b, r, *(_paired(w, side) for w, side in zip(why, (a, b), strict=True)))
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def subset(self, places: ArrayLike, reason: int = NOT_SELECTED) -> Pairs:
-        """The pairs at ``places``, positions or a mask; features that lose their last pair get ``reason``."""
-        a, b, r = (side[np.asarray(places)] for side in (self.a, self.b, self.r))
-        why = (np.where(old == PAIRED, np.int8(reason), old) for old in (self.why_a, self.why_b))
-        return Pairs(a, b, r, *(_paired(w, side) for w, side in zip(why, (a, b), strict=True)))
-
-    def union(self, *others: Pairs) -> Pairs:
-        """The pairs of these matchings, each once and with its first correlation; the reasons are this one's.
-
-        Raises ValueError for pairs of sides of other widths.
-        """
-        _, n_b = widths(self, *others)
-        a, b, r = (np.concatenate([getattr(pairs, field) for pairs in (self, *others)]) for field in "abr")
-        _, first = np.unique(a.astype(np.int64) * n_b + b, return_index=True)
-        return Pairs(a[first], b[first], r[first], _paired(self.why_a.copy(), a), _paired(self.why_b.copy(), b))
-
-    def without(self, other: Pairs) -> Pairs:
-        """The pairs that share no feature with ``other``."""
-        return self.subset(~(np.isin(self.a, other.a) | np.isin(self.b, other.b)))
-
-    def held_out(self, side_a: Codes | Side, side_b: Codes | Side) -> NDArray[np.float32]:
-        """Correlations (pairs,) on other tokens than those that chose; NaN where a feature is dead or constant."""
-        return correlate.pairs(side_a, side_b, self.a, self.b)
+Scale = Literal["feature", "matrix"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,81 +42,35 @@ class Optimal(Pairs):
 
 
 @dataclass(frozen=True, eq=False)
+class Permutation(Pairs):
+    """The one-to-one pairs that bring the centred activations nearest, and how near."""
+
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
 class Soft(Pairs):
     """A many-to-many matching: every pair that carries weight; features repeat."""
 
     weight: NDArray[np.float64]  # (pairs,) share of the total mass 1; live features of one side have equal mass
     marginal_error: float  # largest difference between a feature's mass and what its pairs carry
+    distance: float  # soft-matching distance
 
     def heaviest(self) -> Pairs:
-        """One pair a feature: the heaviest first, then the higher correlation, until no pair has two free features."""
-        return self.subset(one_to_one(self.a, self.b, np.lexsort((self.b, self.a, -self.r, -self.weight))), TAKEN)
-
-
-def _paired(why: NDArray[np.int8], features: Array) -> NDArray[np.int8]:
-    why[features] = PAIRED
-    return why
-
-
-def widths(*matchings: Pairs) -> tuple[int, int]:
-    """How many features the sides of the matchings have. Raises ValueError where they differ, and as ``check``."""
-    for pairs in matchings:
-        check(pairs)
-    found = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
-    if len(found) != 1:
-        raise ValueError(f"matchings of sides of widths {sorted(found)}: all must be of the same two sides")
-    return found.pop()
-
-
-def one_to_one(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
-    """Places of the pairs (a[p], b[p]) that are kept when they are taken in this ``order`` while both ends are free."""
-    free_a, free_b = (np.ones(int(side.max(initial=-1)) + 1, bool) for side in (a, b))
-    _, at = assignment.walk(a[order], b[order], np.zeros(len(order), bool), free_a, free_b)
-    return np.sort(order[at])
-
-
-def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
-    """Places in ``first`` of the pairs that ``second`` holds too."""
-    width = 1 + max([int(side.max()) for side in (first.b, second.b) if len(side)], default=0)
-    mine, yours = (pairs.a.astype(np.int64) * width + pairs.b for pairs in (first, second))
-    return np.flatnonzero(np.isin(mine, yours))
-
-
-def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Features of both sides of every pair. Raises ValueError for ones outside, or not as many of a as of b."""
-    a = arrays.positions(pairs.a, features_a, "pairs.a", "feature")
-    b = arrays.positions(pairs.b, features_b, "pairs.b", "feature")
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} features of a, {len(b)} of b: a pair needs one of each")
-    return a, b
-
-
-def check(pairs: Pairs) -> None:
-    """Refuse pairs whose features their own sides do not have, or without a correlation each."""
-    a, _ = places(pairs, len(pairs.why_a), len(pairs.why_b))
-    r = arrays.numbers(pairs.r, "pairs.r", 1)
-    if len(r) != len(a):
-        raise ValueError(f"{len(a)} pairs, {len(r)} correlations: a pair needs one")
-    for name, why in (("why_a", pairs.why_a), ("why_b", pairs.why_b)):
-        arrays.positions(why, len(REASONS), f"pairs.{name}", "reason")
-
-
-def left_out(pairs: Pairs) -> dict[str, dict[str, int]]:
-    """How many features of either side are left out, by reason: {"a": {reason: count}, "b": ...}."""
-    check(pairs)
-    counts = {"a": np.bincount(pairs.why_a), "b": np.bincount(pairs.why_b)}
-    return {side: {REASONS[why]: int(n) for why, n in enumerate(c) if n and why} for side, c in counts.items()}
+        """One pair a feature: the heaviest first, then the higher correlation, while both its features are free."""
+        order = np.lexsort((self.b, self.a, -self.r, -self.weight))
+        return self.subset(_pairs.one_to_one(self.a, self.b, order), _pairs.TAKEN)
 
 
 def many_to_one(correlation: Correlation, direction: Literal["a_to_b", "b_to_a"] = "a_to_b") -> Pairs:
     """Every live feature of one side with its best on the other; many may choose the same."""
     if direction not in ("a_to_b", "b_to_a"):
         raise ValueError(f"direction {direction!r}: 'a_to_b' or 'b_to_a'")
-    forward = direction == "a_to_b"
-    best, r = _best(correlation.a_to_b if forward else correlation.b_to_a)
+    best, r = _best(getattr(correlation, direction))
     chooser = np.flatnonzero(best >= 0)
-    a, b = (chooser, best[chooser]) if forward else (best[chooser], chooser)
-    return collect(correlation, a, b, r[chooser], *((NO_PARTNER, NOT_CHOSEN) if forward else (NOT_CHOSEN, NO_PARTNER)))
+    if direction == "a_to_b":
+        return _collected(correlation, chooser, best[chooser], r[chooser], _pairs.NO_PARTNER, _pairs.NOT_CHOSEN)
+    return _collected(correlation, best[chooser], chooser, r[chooser], _pairs.NOT_CHOSEN, _pairs.NO_PARTNER)
 
 
 def mutual(correlation: Correlation) -> Pairs:
@@ -177,7 +79,7 @@ def mutual(correlation: Correlation) -> Pairs:
     back, _ = _best(correlation.b_to_a)
     a = np.flatnonzero(best >= 0)
     a = a[back[best[a]] == a]
-    return collect(correlation, a, best[a], r[a], NOT_MUTUAL, NOT_MUTUAL)
+    return _collected(correlation, a, best[a], r[a], _pairs.NOT_MUTUAL, _pairs.NOT_MUTUAL)
 
 
 def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Array, Array] | None = None) -> Pairs:
@@ -192,13 +94,13 @@ def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Arra
     if among is None:
         edges = _edges(correlation.a_to_b)
     else:
-        free_a, free_b = (live & mask for live, mask in zip((free_a, free_b), among, strict=True))
+        free_a, free_b = free_a & among[0], free_b & among[1]
         rows, columns = np.flatnonzero(free_a), np.flatnonzero(free_b)
         k = len(columns)
         block = correlation.block(rows, columns) if len(rows) and k else np.zeros((len(rows), k), np.float32)
         edges = Edges(np.repeat(rows, k), np.tile(columns, len(rows)), block.ravel())
     a, b, r = assignment.greedy(edges, correlation.block, free_a, free_b, minimum, k)
-    return collect(correlation, a, b, r, TAKEN, TAKEN)
+    return _collected(correlation, a, b, r, _pairs.TAKEN, _pairs.TAKEN)
 
 
 def optimal(correlation: Correlation) -> Optimal:
@@ -207,42 +109,35 @@ def optimal(correlation: Correlation) -> Optimal:
     Solved on the candidates of both sides, then proven: the full matrix is held against the dual solution and
     solved again with the edges that break it, until none does.
     """
-    live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
+    live = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
     one, two = _edges(correlation.a_to_b), _edges(correlation.b_to_a)
-    row = (np.cumsum(correlation.a.live) - 1)[np.concatenate([one.row, two.column])]
-    column = (np.cumsum(correlation.b.live) - 1)[np.concatenate([one.column, two.row])]
-    weight = np.concatenate([one.weight, two.weight])
-    if len(live_a) <= len(live_b):
-        edges = Edges(row, column, weight)
-        partner, r, proof = assignment.optimal(
-            edges, lambda i, j: correlation.block(live_a[i], live_b[j]), len(live_a), len(live_b)
-        )
-        a, b = live_a, live_b[partner]
-    else:
-        edges = Edges(column, row, weight)
-        partner, r, proof = assignment.optimal(
-            edges, lambda j, i: correlation.block(live_a[i], live_b[j]).T, len(live_b), len(live_a)
-        )
-        a, b = live_a[partner], live_b
-    pairs = collect(correlation, a, b, r, TAKEN, TAKEN)
-    return Optimal(**vars(pairs), proof=proof)
+    ends = [
+        (np.cumsum(correlation.a.live) - 1)[np.concatenate([one.row, two.column])],
+        (np.cumsum(correlation.b.live) - 1)[np.concatenate([one.column, two.row])],
+    ]
+    narrow = 0 if len(live[0]) <= len(live[1]) else 1  # the side of which every feature gets a partner
+
+    def block(i: Array, j: Array) -> Array:
+        return correlation.block(live[0][i], live[1][j]) if narrow == 0 else correlation.block(live[0][j], live[1][i]).T
+
+    edges = Edges(ends[narrow], ends[1 - narrow], np.concatenate([one.weight, two.weight]))
+    partner, r, proof = assignment.optimal(edges, block, len(live[narrow]), len(live[1 - narrow]))
+    a, b = (live[0], live[1][partner]) if narrow == 0 else (live[0][partner], live[1])
+    return Optimal(**vars(_collected(correlation, a, b, r, _pairs.TAKEN, _pairs.TAKEN)), proof=proof)
 
 
 def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
     """``pairs``, and every live feature in none with its best, already taken or not, at ``minimum`` or above."""
     check_r(minimum, "minimum")
     check(pairs)
-    parts: list[tuple[Array, Array, Array]] = [(pairs.a, pairs.b, pairs.r)]
-    for candidates, why, forward in (
-        (correlation.a_to_b, pairs.why_a, True),
-        (correlation.b_to_a, pairs.why_b, False),
-    ):
-        best, r = _best(candidates)
-        left = np.flatnonzero((why != PAIRED) & (best >= 0) & (r >= minimum))
-        parts.append((left, best[left], r[left]) if forward else (best[left], left, r[left]))
-    a, b, r = (np.concatenate(part) for part in zip(*parts, strict=True))
+    (best, r), (back, r_back) = _best(correlation.a_to_b), _best(correlation.b_to_a)
+    left_a = np.flatnonzero((pairs.why_a != _pairs.PAIRED) & (best >= 0) & (r >= minimum))
+    left_b = np.flatnonzero((pairs.why_b != _pairs.PAIRED) & (back >= 0) & (r_back >= minimum))
+    a = np.concatenate([pairs.a, left_a, back[left_b]])
+    b = np.concatenate([pairs.b, best[left_a], left_b])
+    r = np.concatenate([pairs.r, r[left_a], r_back[left_b]])
     _, first = np.unique(a.astype(np.int64) * len(pairs.why_b) + b, return_index=True)
-    return collect(correlation, a[first], b[first], r[first], WEAK, WEAK)
+    return _collected(correlation, a[first], b[first], r[first], _pairs.WEAK, _pairs.WEAK)
 
 
 def identity(correlation: Correlation) -> Pairs:
@@ -254,7 +149,8 @@ def identity(correlation: Correlation) -> Pairs:
     if n != len(correlation.b.live):
         raise ValueError(f"side a has {n} features, side b {len(correlation.b.live)}: they cannot share indices")
     same = np.flatnonzero(correlation.a.live & correlation.b.live)
-    return collect(correlation, same, same, correlations(correlation, same, same), NO_PARTNER, NO_PARTNER)
+    r = correlations(correlation, same, same)
+    return _collected(correlation, same, same, r, _pairs.NO_PARTNER, _pairs.NO_PARTNER)
 
 
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
@@ -266,25 +162,58 @@ def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
     return Pairs(pairs.a[order], b[order], r[order], pairs.why_a, pairs.why_b)
 
 
-def soft(correlation: Correlation) -> Soft:
-    """Optimal transport between the live features of both sides, of equal mass each, at cost 1 - r.
+def soft(correlation: Correlation, scale: Scale = "feature") -> Soft:
+    """The many-to-many matching of the soft-matching distance, the least root of sum_ij P_ij |x_i - y_j|^2.
 
-    Exact, by the network simplex of POT, on the whole matrix of live features, which must fit. At most
-    features_a + features_b - 1 pairs carry weight. Raises RuntimeError where the plan misses its marginals.
+    The plan P spreads the mass 1 evenly over the live features of either side: exact optimal transport on the whole
+    matrix, which must fit. At most features_a + features_b - 1 pairs carry weight. On sides of one width the distance
+    is that of ``permutation`` / sqrt(width); ``scale`` as there. Raises RuntimeError as ``transport``.
+    Source: M. Khosla and A. Williams, Soft matching distance (2024).
     """
-    live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
-    r = correlation.block(live_a, live_b)
-    plan, error = transport(1.0 - r.astype(np.float64))
+    live_a, live_b, r, x, y = _scaled(correlation, scale)
+    cost = (x[:, None] ** 2 + y**2) / 2 - r * x[:, None] * y
+    plan, error = transport(cost)
     i, j = np.nonzero(plan)
-    pairs = collect(correlation, live_a[i], live_b[j], r[i, j], NO_PARTNER, NO_PARTNER)
-    return Soft(**vars(pairs), weight=plan[i, j], marginal_error=error)
+    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], _pairs.NO_PARTNER, _pairs.NO_PARTNER)
+    distance = float(np.sqrt(2 * max((plan * cost).sum(), 0.0)))
+    return Soft(**vars(pairs), weight=plan[i, j], marginal_error=error, distance=distance)
 
 
-def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def permutation(correlation: Correlation, scale: Scale = "matrix") -> Permutation:
+    """The pairs of permutation Procrustes, the least Frobenius norm of X - Y P over permutations P.
+
+    X and Y (tokens, features) are centred, and the narrower side is widened by columns of zeros. ``scale``: "matrix"
+    divides X and Y by their Frobenius norms, so that the distance lies in [0, sqrt 2]; "feature" divides every feature
+    by its standard deviation and both by the root of the tokens. The whole matrix of live features must fit.
+    Source: A. Williams et al., Generalized shape metrics on neural representations (2021).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    live_a, live_b, r, x, y = _scaled(correlation, scale)
+    cross = r * x[:, None] * y
+    i, j = linear_sum_assignment(cross, maximize=True)
+    square = (x * x).sum() + (y * y).sum() - 2 * cross[i, j].sum()
+    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], _pairs.TAKEN, _pairs.TAKEN)
+    return Permutation(**vars(pairs), distance=float(np.sqrt(max(square, 0.0))))
+
+
+def _scaled(correlation: Correlation, scale: Scale) -> tuple[Array, Array, Array, Array, Array]:
+    """Live features of both sides, their correlations, and the norms of their centred activations over root tokens."""
+    if scale not in ("feature", "matrix"):
+        raise ValueError(f"scale {scale!r}: 'feature' or 'matrix'")
+    live_a, live_b = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
+    r = correlation.block(live_a, live_b).astype(np.float64)
+    x, y = correlation.a.sd[live_a], correlation.b.sd[live_b]
+    if scale == "feature":
+        return live_a, live_b, r, np.ones_like(x), np.ones_like(y)
+    return live_a, live_b, r, x / np.linalg.norm(x), y / np.linalg.norm(y)
+
+
+def transport(cost: ArrayLike) -> tuple[NDArray[np.float64], float]:
     """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
 
-    The error is by how much the plan misses a marginal. Raises RuntimeError where that is more than rounding, and
-    ValueError as ``arrays.rows``.
+    By the network simplex of POT. The error is by how much the plan misses a marginal. Raises RuntimeError where that
+    is more than rounding, and ValueError as ``arrays.rows``.
     """
     import ot
 
@@ -297,7 +226,72 @@ def transport(cost: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     return plan, error
 
 
-def correlations(correlation: Correlation, a: Array, b: Array) -> NDArray[np.float32]:
+def mmcs(cosines: Correlation) -> float:
+    """Mean over live features of side a of the largest cosine (mean max cosine similarity); not symmetric.
+
+    ``cosines`` as ``correlate.cosines`` gives them, of spaces of different models after ``align``.
+    Source: L. Sharkey, D. Braun, B. Millidge, Taking features out of superposition with sparse autoencoders (2022).
+    """
+    return float(np.mean(cosines.a_to_b.r[cosines.a.live, 0], dtype=np.float64))
+
+
+def pw_mcc(cosines: Correlation) -> float:
+    """Mean cosine over the optimal one-to-one pairs (pairwise dictionary mean correlation coefficient); symmetric.
+
+    Source: X. Song et al., Mechanistic interpretability should prioritize feature consistency in SAEs (2025).
+    """
+    return float(np.mean(optimal(cosines).r, dtype=np.float64))
+
+
+def align(a: ArrayLike, b: ArrayLike, pairs: Pairs) -> NDArray[np.float32]:
+    """``a`` (features_a, d_a) carried into b's space (features_a, d_b) by the best orthogonal map of the pairs.
+
+    The map is the orthogonal Procrustes solution on unit rows (P. Schoenemann, Psychometrika 31, 1966); where the
+    spaces differ in d it is the best map with orthonormal rows or columns. Fit it on other pairs than those scored.
+    Raises ValueError for fewer pairs than dimensions.
+    """
+    a, b = arrays.rows(a, "side a"), arrays.rows(b, "side b")
+    at_a, at_b = places(pairs, len(a), len(b))
+    x, y = arrays.unit(a[at_a]), arrays.unit(b[at_b])
+    if len(x) < min(x.shape[1], y.shape[1]):
+        raise ValueError(f"{len(x)} pairs for a map between {x.shape[1]} and {y.shape[1]} dimensions: give more pairs")
+    left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
+    return np.asarray(a @ (left @ right), np.float32)
+
+
+class Clusters(NamedTuple):
+    """Connected components of the graph whose nodes are features and whose edges are pairs, the largest first."""
+
+    of_a: NDArray[np.int64]  # (features_a,) cluster of every feature of side a, -1 for those in no pair
+    of_b: NDArray[np.int64]  # (features_b,) the same for side b
+    size_a: NDArray[np.int64]  # (clusters,) features of side a in each
+    size_b: NDArray[np.int64]  # (clusters,) features of side b in each
+    edges: NDArray[np.int64]  # (clusters,) pairs in each, a pair found twice counted once
+
+
+def clusters(*matchings: Pairs) -> Clusters:
+    """Clusters of the union of matchings, as of both many-to-one directions; one-to-one pairs are clusters of 1 and 1.
+
+    Raises ValueError for matchings of sides of different widths, and as ``check``.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    n_a, n_b = _pairs.widths(*matchings)
+    union = Pairs.union(*matchings)
+    graph = sparse.coo_array((np.ones(len(union)), (union.a, n_a + union.b)), shape=(n_a + n_b, n_a + n_b))
+    _, component = connected_components(graph, directed=False)
+    # number the components that hold a pair: most features first, then the lowest feature
+    members = np.bincount(component)
+    held, first = np.unique(component[union.a], return_index=True)
+    order = held[np.lexsort((first, -members[held]))]
+    number = np.full(len(members), -1)
+    number[order] = np.arange(len(order))
+    of_a, of_b = number[component[:n_a]], number[component[n_a:]]
+    count = [np.bincount(of[of >= 0], minlength=len(order)) for of in (of_a, of_b, number[component[union.a]])]
+    return Clusters(of_a, of_b, *count)
+
+
+def correlations(correlation: Correlation, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
     """Exact correlations of the pairs (a[p], b[p]), from blocks that hold every feature of a once."""
     a = arrays.positions(a, len(correlation.a.live), "a", "feature")
     b = arrays.positions(b, len(correlation.b.live), "b", "feature")
@@ -318,12 +312,15 @@ def check_r(r: float, name: str) -> None:
         raise ValueError(f"{name} = {r}: a correlation lies between -1 and 1")
 
 
-def collect(correlation: Correlation, a: Array, b: Array, r: Array, why_a: int, why_b: int) -> Pairs:
+def _collected(correlation: Correlation, a: Array, b: Array, r: Array, why_a: int, why_b: int) -> Pairs:
     """Pairs in order; features in none are not live, or left out for ``why_a`` and ``why_b``."""
     order = np.lexsort((b, a))
     a, b, r = a[order].astype(np.int32), b[order].astype(np.int32), r[order].astype(np.float32)
-    why = (np.where(side.live, reason, NOT_LIVE) for side, reason in ((correlation.a, why_a), (correlation.b, why_b)))
-    return Pairs(a, b, r, *(_paired(w.astype(np.int8), side) for w, side in zip(why, (a, b), strict=True)))
+    of_a, of_b = (
+        np.where(side.live, reason, _pairs.NOT_LIVE).astype(np.int8)
+        for side, reason in ((correlation.a, why_a), (correlation.b, why_b))
+    )
+    return Pairs(a, b, r, _pairs.marked(of_a, a), _pairs.marked(of_b, b))
 
 
 def _best(candidates: Candidates) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

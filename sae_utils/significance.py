@@ -136,8 +136,8 @@ def _draws_wanted(asked: Sequence[Measure], exact: bool, m: int | str, m_of: Map
         raise ValueError(f"m_of names {sorted(strange)}, which are not among the measures {names}")
     if m == "exact":
         return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
-    m = arrays.whole(m, "m")
-    wanted = {name: min(m, arrays.whole(m_of.get(name, m), "m_of")) for name in names}
+    m = arrays.count(m, "m")
+    wanted = {name: min(m, arrays.count(m_of.get(name, m), "m_of")) for name in names}
     closed = {what.name for what in asked if exact and what.closed_form}
     if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
         raise ValueError(
@@ -265,7 +265,7 @@ def random_rows(
     (`measures.imd`). Raises ValueError where a pool holds fewer than n rows.
     """
     pool_a, pool_b = arrays.rows(pool_a, "pool_a"), arrays.rows(pool_b, "pool_b")
-    if arrays.whole(m, "m") < 2 or arrays.whole(n, "n") < 1:
+    if arrays.count(m, "m") < 2 or arrays.count(n, "n") < 1:
         raise ValueError(f"m = {m} draws of n = {n} rows: at least 2 of 1 are needed")
     if n > min(len(pool_a), len(pool_b)):
         raise ValueError(f"n = {n} rows from pools of {len(pool_a)} and {len(pool_b)}: draw fewer")

@@ -1,6 +1,7 @@
 """Every public call takes an array for what it is, or refuses it by name: no digit, mask or cell is lost in silence."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ from scipy import sparse
 
 from sae_utils import arrays, correlate, filters, labels, matching, measures, nulls, significance
 from sae_utils.engine.kernels import assignment, sides
-from sae_utils.engine.pairing import clusters, directions
 
 TOKENS, WIDTH = 40, 7
 RNG = np.random.default_rng(0)
@@ -87,6 +87,11 @@ SAME_CODES = {
     "dense, strided": np.repeat(np.repeat(CODES, 2, axis=0), 2, axis=1)[::2, ::2],
     "dense, read-only": read_only(CODES),
     "np.matrix": np.matrix(CODES),
+    "a tensor": torch.tensor(CODES),
+    "a tensor of a graph": torch.tensor(CODES, requires_grad=True),
+    "a sparse tensor": torch.tensor(CODES).to_sparse_csr(),
+    "a sparse tensor of cells": torch.tensor(CODES).to_sparse_coo(),
+    "a sparse tensor of a graph": torch.tensor(CODES).to_sparse_csr().requires_grad_(),
 }
 
 
@@ -103,6 +108,21 @@ def test_codes_however_stored_are_the_same_codes(kind):
     np.testing.assert_allclose(top.activation[:, 0], CODES.max(0))
     for part, before in held.items():
         np.testing.assert_array_equal(before, getattr(given, part))  # what was given is not changed
+
+
+def test_tensors_of_bfloat16_are_widened():
+    rounded = torch.tensor(CODES, dtype=torch.bfloat16)
+    for given in (rounded, rounded.to_sparse_csr()):
+        np.testing.assert_array_equal(
+            correlate.features(given, OTHER, k=2).block(),
+            correlate.features(rounded.float().numpy(), OTHER, k=2).block(),
+        )
+
+
+def test_tensors_share_their_memory():
+    tensor, rows = torch.tensor(CODES, requires_grad=True), torch.tensor(CODES).to_sparse_csr()
+    assert np.shares_memory(arrays.codes(tensor, "codes"), tensor.detach().numpy())
+    assert np.shares_memory(arrays.codes(rows, "codes").data, rows.values().numpy())
 
 
 def test_a_cell_that_stands_twice_correlates_with_itself_by_one():
@@ -155,6 +175,9 @@ BROKEN = {
     "one dimension": (CODES[0], r"side a has shape \(7,\)"),
     "dense infinity": (put(CODES, (5, 3), -np.inf), "first in row 5, column 3"),
     "dense overflow": (1e200 * CODES.astype(np.float64), "squares exceed float64"),
+    "a tensor in columns": (torch.tensor(CODES).to_sparse_csc(), "side a is a tensor of layout torch.sparse_csc"),
+    "a sparse tensor with NaN": (torch.tensor(CODES * np.float32(np.nan)).to_sparse_csr(), "first in row 0, column 0"),
+    "an SAE": (SimpleNamespace(W_dec=CODES), "side a is a types.SimpleNamespace"),
     "a list": (CODES.tolist(), "side a is a builtins.list"),
     "a table": (pd.DataFrame(CODES), "side a is a pandas"),
 }
@@ -228,6 +251,9 @@ SAME_ROWS = {
     "lists": (ROWS.tolist(), 1e-12),
     "a table": (pd.DataFrame(ROWS), 1e-12),
     "a tensor": (torch.tensor(ROWS), 1e-12),
+    "a tensor of a graph": (torch.tensor(ROWS, requires_grad=True), 1e-12),
+    "a tensor of bfloat16": (torch.tensor(ROWS, dtype=torch.bfloat16), 4e-2),
+    "an SAE": (SimpleNamespace(W_dec=torch.nn.Parameter(torch.tensor(ROWS))), 1e-12),
     "float16": (ROWS.astype(np.float16), 5e-3),
 }
 
@@ -237,8 +263,8 @@ def test_rows_however_stored_are_the_same_rows(kind):
     given, off = SAME_ROWS[kind]
     for name in measures.NAMES:
         assert measures.score(given, PARTNERS, name) == pytest.approx(measures.score(ROWS, PARTNERS, name), abs=off)
-    whole = directions.cosines(ROWS, ROWS[::-1], k=2).block()
-    np.testing.assert_allclose(directions.cosines(given, ROWS[::-1], k=2).block(), whole, atol=off)
+    whole = correlate.cosines(ROWS, ROWS[::-1], k=2).block()
+    np.testing.assert_allclose(correlate.cosines(given, ROWS[::-1], k=2).block(), whole, atol=off)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool])
@@ -269,7 +295,7 @@ BAD_ROWS = {
     "beyond float64": (ROWS * np.longdouble("1e4000"), r"\(first: row 0\), there in column 0"),
     "no columns": (ROWS[:, :0], r"has shape \(30, 0\)"),
     "ragged": ([[1.0], [1.0, 2.0]], "cannot be read as an array"),
-    "a graph": (torch.tensor(ROWS, requires_grad=True), "cannot be read as an array"),
+    "a sparse tensor": (torch.tensor(ROWS).to_sparse(), "is sparse: give its `.toarray"),
 }
 
 
@@ -291,8 +317,8 @@ def test_bad_rows_are_named(kind):
         lambda: significance.random_rows(rows, PARTNERS, 9, measures.imd, m=2),
         lambda: significance.test_pairs(pairs, rows, PARTNERS, "cka", m=9, seed=0),
         lambda: measures.of_subsets(rows, PARTNERS, at, at, ["cka_debiased"]),
-        lambda: directions.cosines(rows, ROWS, k=2),
-        lambda: directions.align(rows, PARTNERS, pairs),
+        lambda: correlate.cosines(rows, ROWS, k=2),
+        lambda: matching.align(rows, PARTNERS, pairs),
         lambda: matching.transport(rows),
     ):
         with pytest.raises(ValueError, match=named):
@@ -319,11 +345,10 @@ def test_too_few_rows_are_named(n):
 def test_pairs_that_their_sides_do_not_have_are_named():
     found = correlate.features(CSR, OTHER, k=2)
     pairs = matching.many_to_one(found)
-    facts = filters.Facts(found.a.count, found.b.count, np.full((WIDTH, 1), "x"), np.full((9, 1), "x"))
     calls = (
-        lambda broken: clusters.clusters(broken),
-        lambda broken: filters.rare(broken, facts, minimum=1),
-        lambda broken: filters.apply(broken, facts, [("one_to_one", {})]),
+        lambda broken: matching.clusters(broken),
+        lambda broken: filters.rare(broken, found.a.count, found.b.count, minimum=1),
+        lambda broken: filters.apply(broken, [("one_to_one", {})]),
         lambda broken: matching.random(found, broken, 0),
         lambda broken: matching.with_leftovers(found, broken, 0.1),
     )
@@ -332,7 +357,7 @@ def test_pairs_that_their_sides_do_not_have_are_named():
             with pytest.raises(ValueError, match=named):
                 call(dataclasses.replace(pairs, a=wrong))
     with pytest.raises(ValueError, match="side b has 9 features"):
-        filters.no_shared_token(pairs, facts._replace(top_b=facts.top_b[:3]), top=1)
+        filters.no_shared_token(pairs, np.full((WIDTH, 1), "x"), np.full((3, 1), "x"), top=1)
     edges = assignment.Edges(np.array([0, 1]), np.array([0, 5]), np.array([0.5, 0.5]))
     with pytest.raises(ValueError, match=r"edges\.column asks for column 5"):
         assignment.optimal(edges, lambda i, j: np.zeros((len(i), len(j))), 2, 3)
@@ -345,7 +370,6 @@ def test_masked_labels_and_documents_are_named():
     for call in (
         lambda: nulls.strata(masked),
         lambda: labels.label(CSR, np.arange(TOKENS), masked),
-        lambda: correlate.check_same({"tokens": masked}, {"tokens": masked}),
     ):
         with pytest.raises(ValueError, match="is a masked array"):
             call()
@@ -392,3 +416,12 @@ def test_float32_that_was_widened_has_the_rank_of_float32():
     rows = (RNG.normal(size=(40, 4)) @ RNG.normal(size=(4, 9))).astype(np.float32)
     found = measures.cca(rows.astype(np.float64), rows[:, ::-1].astype(np.float64))
     assert (found.k_a, found.k_b) == (4, 4) and found.score == pytest.approx(1)
+
+
+def test_unit_rows_keep_their_direction_and_zeros_stay():
+    given = RNG.normal(size=(6, 4))
+    given[2] = 0
+    made = arrays.unit(given.astype(np.float32))
+    assert made.dtype == np.float64 and (made[2] == 0).all()
+    assert np.linalg.norm(np.delete(made, 2, 0), axis=1) == pytest.approx(np.ones(5))
+    assert np.einsum("ij,ij->i", made, given) == pytest.approx(np.linalg.norm(given, axis=1), rel=1e-6)

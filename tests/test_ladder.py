@@ -90,7 +90,7 @@ def test_least_r_after_the_choice_loses_features_as_the_published_counts_show():
         kept = ladder.choose(sides, ladder.PUBLISHED, settings)
         view = sides.views[views.PUBLISHED]
         steps = [settings.filter(name) for name in ("non_concept", "no_shared_token", "weak")]
-        before = filters.apply(view.b_to_a, view.facts(WORDS), steps)[0]
+        before = filters.apply(view.b_to_a, steps, **view.facts(WORDS))[0]
         assert set(kept.a) <= set(before.a)
         lost += len(set(before.a)) - len(kept.a)
     assert lost > 0

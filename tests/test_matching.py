@@ -1,5 +1,8 @@
-"""Matchings against brute force on small matrices, tied and rectangular, with dead features."""
+"""Matchings against brute force on small matrices, tied and rectangular, with dead features; distances; clusters."""
 
+from itertools import permutations
+
+import networkx
 import numpy as np
 import pytest
 from scipy import sparse
@@ -7,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sae_utils import correlate, matching
 from sae_utils.correlate import Candidates, Correlation, Moments
-from sae_utils.engine.pairing import directions
+from sae_utils.engine import pairs as reasons
 from sae_utils.matching import Pairs
 
 
@@ -122,7 +125,7 @@ def planted(n, width, noise, seed):
 def test_candidates_alone_would_miss_both():
     """At a size where candidates run out: the full matrix agrees, the first candidates alone do not."""
     x, y, _ = planted(600, 6, 1.5, 5)
-    c = directions.cosines(x, y, k=4)
+    c = correlate.cosines(x, y, k=4)
     whole = c.block()
     assert pairs_of(matching.greedy(c)) == brute_greedy(whole)
     best = matching.optimal(c)
@@ -222,7 +225,7 @@ def test_a_plan_that_misses_its_marginals_is_refused(monkeypatch):
 
 def test_the_heaviest_pair_of_a_soft_matching():
     pairs = Pairs.of([0, 0, 1, 1, 2], [0, 1, 1, 2, 2], [0.5, 0.9, 0.8, 0.3, 0.2], 4, 4)
-    soft = matching.Soft(**vars(pairs), weight=np.array([0.3, 0.1, 0.2, 0.2, 0.4]), marginal_error=0.0)
+    soft = matching.Soft(**vars(pairs), weight=np.array([0.3, 0.1, 0.2, 0.2, 0.4]), marginal_error=0.0, distance=0.0)
     found = soft.heaviest()
     assert pairs_of(found) == [(0, 0), (1, 1), (2, 2)]  # 2-2, 0-0, then r decides for 1
     assert found.r == pytest.approx([0.5, 0.8, 0.2]), "the correlation, not the weight"
@@ -246,7 +249,7 @@ def test_subsets_unions_and_what_shares_no_feature():
     assert pairs_of(both.without(Pairs.of([0], [8], [0], 8, 9))) == [(1, 5), (2, 6), (3, 7)]
     assert pairs_of(both.without(Pairs.of([7], [5], [0], 8, 9))) == [(2, 6), (3, 7)]
     for places in ([0, 2], np.array([True, False, True, False])):
-        part = both.subset(places, matching.WEAK)
+        part = both.subset(places, reasons.WEAK)
         assert pairs_of(part) == [(0, 5), (2, 6)]
         assert matching.left_out(part)["a"] == {"not selected": 4, "correlation below the threshold": 2}
     with pytest.raises(ValueError, match="widths"):
@@ -259,3 +262,159 @@ def test_held_out_is_the_correlation_on_other_tokens():
     pairs = Pairs.of([0, 3], [1, 1], [0, 0], 5, 4)
     expected = [np.corrcoef(x[:, a], y[:, b])[0, 1] for a, b in pairs_of(pairs)]
     np.testing.assert_allclose(pairs.held_out(x, y), expected, atol=1e-6)
+
+
+# --- directions
+
+
+def rows(n, d, seed):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def cosine(a, b):
+    a, b = (x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (a, b))
+    return a @ b.T
+
+
+def test_cosines_by_numpy():
+    a, b = rows(40, 8, 0), 3 * rows(30, 8, 1)
+    live = np.arange(40) != 5
+    a[7] = 0
+    found = correlate.cosines(a, b, k=4, live_a=live)
+    whole = found.block()
+    assert np.isnan(whole[[5, 7]]).all()
+    taking = found.a.live
+    np.testing.assert_allclose(whole[taking], cosine(a[taking], b), atol=1e-6)
+    np.testing.assert_array_equal(found.a_to_b.index[taking, 0], whole[taking].argmax(1))
+    np.testing.assert_allclose(matching.mmcs(found), whole[taking].max(1).mean(), atol=1e-6)
+    i, j = linear_sum_assignment(whole[taking], maximize=True)
+    np.testing.assert_allclose(matching.pw_mcc(found), whole[taking][i, j].mean(), atol=1e-6)
+
+
+def test_a_dictionary_against_itself_in_another_order():
+    a = rows(200, 32, 2)
+    order = np.random.default_rng(3).permutation(200)
+    found = correlate.cosines(a, 5 * a[order], k=3)
+    np.testing.assert_array_equal(order[matching.mutual(found).b], np.arange(200))
+    assert matching.mmcs(found) == pytest.approx(1) and matching.pw_mcc(found) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("d_a, d_b", [(12, 12), (8, 12), (12, 8)])
+def test_an_orthogonal_map_is_found_again(d_a, d_b):
+    """Fitted on half of the pairs, it carries the other half; where b is narrower, the part that it keeps."""
+    wide, narrow = max(d_a, d_b), min(d_a, d_b)
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(wide, wide)))[0][:narrow]
+    small = rows(100, narrow, 5)
+    a, b = (small, small @ turn) if d_a <= d_b else (small @ turn, small)
+    half = np.arange(50, dtype=np.int32)
+    pairs = matching.Pairs(half, half, np.ones(50, np.float32), np.zeros(100, np.int8), np.zeros(100, np.int8))
+    np.testing.assert_allclose(matching.align(a, b, pairs), b, atol=1e-4)
+
+
+def test_rows_that_cannot_be_compared_are_named():
+    with pytest.raises(ValueError, match="align them first"):
+        correlate.cosines(rows(5, 3, 6), rows(5, 4, 7), k=2)
+    with pytest.raises(ValueError, match="k = 9"):
+        correlate.cosines(rows(5, 3, 6), rows(5, 3, 7), k=9)
+    broken = rows(5, 3, 8)
+    broken[2, 0] = np.nan
+    with pytest.raises(ValueError, match=r"rows of side b hold NaN or infinity \(first: row 2\), there in column 0"):
+        correlate.cosines(rows(5, 3, 6), broken, k=2)
+    with pytest.raises(ValueError, match="side a has no live row"):
+        correlate.cosines(np.zeros((5, 3)), rows(5, 3, 6), k=2)
+    few = matching.Pairs(*(np.arange(2, dtype=np.int32),) * 2, np.ones(2), np.zeros(5, np.int8), np.zeros(5, np.int8))
+    with pytest.raises(ValueError, match="2 pairs for a map"):
+        matching.align(rows(5, 3, 6), rows(5, 3, 7), few)
+
+
+# --- distances between sides that may permute features, but not mix them
+
+
+def codes(features, seed, tokens=200):
+    rng = np.random.default_rng(seed)
+    return (rng.random((tokens, features)) * (rng.random((tokens, features)) < 0.3)).astype(np.float32)
+
+
+def correlated(a, b):
+    return correlate.features(sparse.csr_array(a), sparse.csr_array(b), k=1)
+
+
+def scaled(x, scale):
+    x = x - x.mean(0)
+    if scale == "matrix":
+        return x / np.linalg.norm(x)
+    return x / np.where(x.std(0) > 0, x.std(0), 1) / np.sqrt(len(x))
+
+
+@pytest.mark.parametrize("scale", ["matrix", "feature"])
+def test_every_permutation_of_small_sides(scale):
+    a, b = codes(4, 0).astype(np.float64), codes(6, 1).astype(np.float64)
+    x, y = scaled(a, scale), scaled(b, scale)
+    x = np.column_stack([x, np.zeros((len(x), 2))])
+    expected = min(np.linalg.norm(x - y[:, list(p)]) for p in permutations(range(6)))
+    found = matching.permutation(correlated(codes(4, 0), codes(6, 1)), scale)
+    assert found.distance == pytest.approx(expected, abs=1e-5)
+    assert len(found.a) == 4
+
+
+@pytest.mark.parametrize("scale", ["matrix", "feature"])
+@pytest.mark.parametrize("seed", range(3))
+def test_features_in_another_order_are_at_no_distance(scale, seed):
+    a = codes(12, seed)
+    order = np.random.default_rng(seed).permutation(12)
+    same = correlated(a, a[:, order])
+    for distance in (matching.permutation, matching.soft):
+        found = distance(same, scale)
+        assert found.distance < 2e-3  # the root of what float32 correlations round
+        np.testing.assert_array_equal(order[found.b], np.arange(12))
+
+
+def test_soft_is_permutation_over_root_width_on_sides_of_one_width():
+    c = correlated(codes(9, 5), codes(9, 6))
+    hard, soft = matching.permutation(c, "feature"), matching.soft(c)
+    assert soft.distance == pytest.approx(hard.distance / 3, abs=1e-6)
+
+
+def test_soft_obeys_the_triangle_and_exchange():
+    sides = [codes(n, 10 + n) for n in (5, 7, 9)]
+    d = {(i, j): matching.soft(correlated(sides[i], sides[j])).distance for i in range(3) for j in range(3)}
+    assert d[0, 2] <= d[0, 1] + d[1, 2] and d[0, 1] == pytest.approx(d[1, 0], abs=1e-6)
+
+
+def test_unknown_scale_names_the_valid_ones():
+    with pytest.raises(ValueError, match="'feature' or 'matrix'"):
+        matching.soft(correlated(codes(3, 0), codes(3, 1)), "none")
+
+
+# --- clusters
+
+
+def matching_of(seed, n_a=30, n_b=25, edges=18):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, n_a, edges).astype(np.int32), rng.integers(0, n_b, edges).astype(np.int32)
+    return Pairs(a, b, rng.random(edges, dtype=np.float32), np.zeros(n_a, np.int8), np.zeros(n_b, np.int8))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_agree_with_networkx(seed):
+    one, two = matching_of(seed), matching_of(seed + 100)
+    found = matching.clusters(one, two)
+    graph = networkx.Graph()
+    for pairs in (one, two):
+        graph.add_edges_from((("a", i), ("b", j)) for i, j in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
+    expected = {frozenset(part) for part in networkx.connected_components(graph)}
+    got = []
+    for c in range(len(found.edges)):
+        nodes = {("a", i) for i in np.flatnonzero(found.of_a == c).tolist()}
+        nodes |= {("b", j) for j in np.flatnonzero(found.of_b == c).tolist()}
+        assert (found.size_a[c], found.size_b[c]) == (sum(s == "a" for s, _ in nodes), sum(s == "b" for s, _ in nodes))
+        assert found.edges[c] == graph.subgraph(nodes).number_of_edges()
+        got.append(frozenset(nodes))
+    assert set(got) == expected
+    sizes = found.size_a + found.size_b
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_other_sides_are_refused():
+    with pytest.raises(ValueError, match="widths"):
+        matching.clusters(matching_of(0), matching_of(1, n_a=31))

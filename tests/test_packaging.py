@@ -72,9 +72,9 @@ def test_one_version():
 
 
 ROOMS = """
-    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures correlate
+    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures correlate engine.pairs
     matching labels filters engine.chance significance inference tables engine.text engine.params engine.lms engine.saes
-    engine.pairing pipeline
+    pipeline
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
     studies.llm_vs_sae studies.semantic_subspaces studies.known_truth studies.across_tokenizers studies.published_tables
     engine.checks profiles report engine.build __main__

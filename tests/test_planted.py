@@ -53,7 +53,7 @@ def test_corrections_find_the_planted_partners(drawn):
 
 def test_only_the_published_view_contains_padding(drawn):
     for name, view in drawn[1.0].sides.views.items():
-        top = set(view.facts(drawn[1.0].sides.words).top_a.ravel())
+        top = set(view.facts(drawn[1.0].sides.words)["top_a"].ravel())
         assert bool(top & {"<pad>", "<bos>"}) == (name == views.PUBLISHED)
 
 

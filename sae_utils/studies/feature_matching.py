@@ -171,8 +171,7 @@ def permuted(side: Side, null: Null, m: int, generator: np.random.Generator) -> 
 
 
 def _prepared(a: Codes, b: Codes, at: NDArray[np.int64]) -> tuple[Side, Side]:
-    at, _ = sides.tokens(a, b, at, None)
-    return sides.prepare(a, at, "a"), sides.prepare(b, at, "b")
+    return sides.pair(a, b, at, None)
 
 
 # --- stability

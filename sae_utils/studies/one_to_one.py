@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sae_utils import arrays, correlate, matching, measures, significance, tables
 from sae_utils.engine.kernels import sides
-from sae_utils.engine.pairing import clusters, directions, distances
+from sae_utils.engine.pairs import PAIRED
 from sae_utils.engine.params import Profile
 from sae_utils.matching import Pairs
 from sae_utils.pipeline import Correlated
@@ -82,7 +82,7 @@ def distances_of_codes(both: Correlated, *, m: int, seed: int) -> list[Score]:
 
 
 def _distances(found: correlate.Correlation) -> tuple[float, float]:
-    return distances.permutation_procrustes(found).distance, distances.soft_matching(found).distance
+    return matching.permutation(found).distance, matching.soft(found).distance
 
 
 def cosines(both: Correlated, pairs: Pairs, *, one_space: bool, m: int, seed: int) -> list[Score]:
@@ -106,7 +106,7 @@ def cosines(both: Correlated, pairs: Pairs, *, one_space: bool, m: int, seed: in
     def fitted(partner: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> tuple[float, float]:
         ways = []
         for fit, scored in (halves, halves[::-1]):
-            moved = directions.align(*rows, dataclasses.replace(pairs, a=pairs.a[fit], b=pairs.b[partner(fit)]))
+            moved = matching.align(*rows, dataclasses.replace(pairs, a=pairs.a[fit], b=pairs.b[partner(fit)]))
             ways.append(_mmcs_and_pw_mcc(moved[pairs.a[scored]], y[scored]))
         mmcs, pw_mcc = np.mean(ways, axis=0)
         return mmcs, pw_mcc
@@ -116,8 +116,8 @@ def cosines(both: Correlated, pairs: Pairs, *, one_space: bool, m: int, seed: in
 
 
 def _mmcs_and_pw_mcc(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    found = directions.cosines(x, y, k=min(64, len(x)))
-    return directions.mmcs(found), directions.pw_mcc(found)
+    found = correlate.cosines(x, y, k=min(64, len(x)))
+    return matching.mmcs(found), matching.pw_mcc(found)
 
 
 def _rotation(d: int, generator: np.random.Generator) -> np.ndarray:
@@ -140,7 +140,7 @@ def leftovers(both: Correlated, pairs: Pairs, *, m: int, seed: int) -> Score:
 
     Its null sets B's held-out documents in `m` other orders.
     """
-    again = matching.greedy(both.found, among=(pairs.why_a != matching.PAIRED, pairs.why_b != matching.PAIRED))
+    again = matching.greedy(both.found, among=(pairs.why_a != PAIRED, pairs.why_b != PAIRED))
     at, documents = np.flatnonzero(both.on_held_out), both.a.sites.array("documents")
     null = feature_matching.documents_permuted(documents[at])
     one, two = sides.prepare(both.a.codes, at, "a"), sides.prepare(both.b.codes, at, "b")
@@ -159,7 +159,7 @@ def clusters_of_best_partners(both: Correlated, *, m: int, seed: int) -> Score:
     ways = [matching.many_to_one(both.found, "a_to_b"), matching.many_to_one(both.found, "b_to_a")]
 
     def count(forward: Pairs, backward: Pairs) -> int:
-        return len(clusters.clusters(forward, backward).edges)
+        return len(matching.clusters(forward, backward).edges)
 
     drawn = [
         count(

@@ -9,7 +9,6 @@ cannot say. A parameter that is not listed there is a count, a share, or anythin
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
@@ -54,8 +53,7 @@ def _filter(step: list[Any]) -> list[Any]:
         raise NameUnknown(f"no filter is called {name!r}; {nearest(name, filters.FILTERS)}")
     fields: dict[str, Any] = {
         option.name: (FILTER_OPTIONS[option.name], ... if option.default is option.empty else option.default)
-        for option in inspect.signature(filters.FILTERS[name]).parameters.values()
-        if option.kind == option.KEYWORD_ONLY
+        for option in filters.options(name).values()
     }
     try:
         build(create_model("Options", __base__=Spec, **fields), options, name)

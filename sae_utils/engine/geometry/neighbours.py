@@ -43,7 +43,7 @@ def side(rows: np.ndarray, k: int, *, keep_cosines: bool = False) -> NeighbourSi
     Raises Undefined unless n > k >= 1, for rows of zero, and where ties make lists of over n / 2.
     """
     n = len(arrays.rows(rows, "rows"))
-    if not 1 <= arrays.whole(k, "k") < n:
+    if not 1 <= arrays.count(k, "k") < n:
         raise Undefined(f"n = {n} rows, k = {k} neighbours: k must be at least 1 and below n")
     close, half = nearness(rows)
     height = max(1, _BLOCK_BYTES // (8 * n))
@@ -229,7 +229,7 @@ def _local(
     name: str, label: str, formula: str, source: str, family: Callable[[int], Family], k: int, **more: Any
 ) -> Measure:
     """A measure of `k` neighbours. Raises ValueError for fewer than 1."""
-    if arrays.whole(k, "k") < 1:
+    if arrays.count(k, "k") < 1:
         raise ValueError(f"k = {k}: a row needs at least 1 neighbour")
     if k != NEIGHBOURS:
         name, label = f"{name}_{k}", f"{label} (k = {k})"

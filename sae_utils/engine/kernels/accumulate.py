@@ -1,20 +1,20 @@
-"""Compiled kernels of the correlation: cross sums of two sparse stores, one feature's row at a time.
+"""Compiled kernels of the correlation: cross sums of two sparse sides, one feature's row at a time.
 
 In: the raw arrays of CSR codes (tokens, features). Out: moments, transposes, ranked keys, blocks of correlations.
-The sum over tokens of a[t, i] * b[t, j] is gathered for one feature i and all j at once: for every token on which i
-fires, the sparse row of b is added into one buffer of float64 (features_b,), which stays in the cache.
-A product of two float32 is exact in float64 and tokens are added in ascending order, so that a sum has the same bits
-whichever side it is gathered from, whatever the number of threads, and whichever other features are asked for.
+A kernel gathers the sum over tokens of a[t, i] * b[t, j] for one feature i and all j at once: for every token on which
+i fires, it adds the sparse row of b to one buffer of float64 (features_b,), which stays in the cache. A product of two
+float32 is exact in float64, and tokens are added in ascending order. So a sum has the same bits whichever side it is
+gathered from, whatever the number of threads, and whichever other features are asked for.
 
-The rows of b lie all over memory, and waiting for them would be most of the time: they are asked for ``AHEAD`` tokens
-before their turn.
+The rows of b lie all over memory. Each is prefetched ``AHEAD`` tokens before its turn: without that, all cross sums of
+50,000 tokens x 4,096 x 4,096 features take 2.4 times as long, and the ranking 1.5 times.
 
-It never checks its input and never allocates a matrix features by features.
+Kernels do not check their input. They never allocate a matrix features by features.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -22,25 +22,15 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sae_utils.engine.kernels.keys import LEAST, LINE, LOW, NOBODY, Array, Keys, push
+from sae_utils.engine.kernels.keys import LEAST, LINE, LOW, NOT_LIVE, Array, Keys
+from sae_utils.engine.kernels.sides import Scaling, Triple
 
-AHEAD = 16  # tokens between asking for a row and adding it
 ONE = np.uint32(1)
-Triple = tuple[Array, Array, Array]  # row starts, indices, values: of CSR codes, or of a transpose
+AHEAD = 16  # tokens between the prefetch of a row and its turn
 
 
-class Scaling(NamedTuple):
-    """What makes correlations of cross sums: (cross - total_a * total_b * share) * scale_a * scale_b."""
-
-    total_a: Array  # (features_a,) sums of the activations
-    scale_a: Array  # (features_a,) 1 / root of the centred sum of squares, 0 for features that are not live
-    total_b: Array  # (features_b,)
-    scale_b: Array  # (features_b,)
-    share: float  # 1 / tokens
-
-
-def _line_of(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of array[index]; an index past the end is harmless."""
+def _prefetch_line(typing: Any, array: Any, index: Any) -> Any:
+    """Prefetch the cache line of array[index]; an index past the end is harmless."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -54,7 +44,19 @@ def _line_of(typing: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.uint64), generate
 
 
-_prefetch: Any = intrinsic(_line_of)
+_prefetch: Any = intrinsic(_prefetch_line)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _prefetch_rows(q: int, token: Array, indptr: Array, indices: Array, data: Array) -> None:
+    """Prefetch the row of the token AHEAD of q, and the start of the row AHEAD of that one."""
+    if q + 2 * AHEAD < token.size:
+        _prefetch(indptr, np.uint64(token[q + 2 * AHEAD]))
+    if q + AHEAD < token.size:
+        t = token[q + AHEAD]
+        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE]), np.uint64(LINE)):
+            _prefetch(indices, p)
+            _prefetch(data, p)
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +66,7 @@ def moments(indptr: Array, indices: Array, data: Array, rows: Array, features: i
     fired, stored = np.zeros(features, np.int64), np.zeros(features, np.int64)
     low, high = np.full(features, np.inf), np.full(features, -np.inf)
     for t in rows:
-        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+        for p in range(indptr[t], indptr[t + ONE]):
             j, v = indices[p], np.float64(data[p])
             total[j] += v
             square[j] += v * v
@@ -97,7 +99,7 @@ def transpose(indptr: Array, indices: Array, data: Array, rows: Array, partner: 
     """Feature-major copy of ``rows``: for every feature its values and the *other* side's row of the same token."""
     start = np.zeros(features + 1, np.int64)
     for t in rows:
-        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+        for p in range(indptr[t], indptr[t + ONE]):
             start[indices[p] + 1] += 1
     for j in range(features):
         start[j + 1] += start[j]
@@ -105,23 +107,11 @@ def transpose(indptr: Array, indices: Array, data: Array, rows: Array, partner: 
     token, value = np.empty(start[features], np.uint32), np.empty(start[features], np.float32)
     for i in range(rows.size):
         t = rows[i]
-        for p in range(indptr[t], indptr[t + np.uint32(1)]):
+        for p in range(indptr[t], indptr[t + ONE]):
             at = fill[indices[p]]
             token[at], value[at] = partner[i], data[p]
             fill[indices[p]] = at + 1
     return start, token, value
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _ask_ahead(q: int, token: Array, indptr: Array, indices: Array, data: Array) -> None:
-    """Ask for the row of a token AHEAD of q, and for the place of the row AHEAD of that one."""
-    if q + 2 * AHEAD < token.size:
-        _prefetch(indptr, np.uint64(token[q + 2 * AHEAD]))
-    if q + AHEAD < token.size:
-        t = token[q + AHEAD]
-        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE]), np.uint64(LINE)):
-            _prefetch(indices, p)
-            _prefetch(data, p)
 
 
 @njit(cache=True, nogil=True)
@@ -131,41 +121,38 @@ def _gather(i: int, outer: Triple, other: Triple, sums: Array) -> None:
     indptr, indices, data = other
     sums[:] = 0.0
     for q in range(start[i], start[i + 1]):
-        _ask_ahead(q, token, indptr, indices, data)
+        _prefetch_rows(q, token, indptr, indices, data)
         t, v = token[q], np.float64(value[q])
         for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE])):
             sums[indices[p]] += v * np.float64(data[p])
-
-
-@njit(cache=True, nogil=True)
-def _gather_firings(i: int, outer: Triple, other: Triple, sums: Array, firings: Array) -> None:
-    """As ``_gather``, and the tokens on which both fire."""
-    start, token, value = outer
-    indptr, indices, data = other
-    sums[:] = 0.0
-    firings[:] = 0
-    for q in range(start[i], start[i + 1]):
-        _ask_ahead(q, token, indptr, indices, data)
-        t, v = token[q], np.float64(value[q])
-        fires = v > 0
-        for p in range(np.uint64(indptr[t]), np.uint64(indptr[t + ONE])):
-            sums[indices[p]] += v * np.float64(data[p])
-            firings[indices[p]] += fires & (data[p] > 0)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _offer(
-    i: int, cross: Array, fired: Array, by: Scaling, rows: Keys, columns: Keys, floors: Array, r: Array, peaks: Array
-) -> None:
-    """Correlations of feature i from its cross sums, offered to its own heap and to that of every feature of b."""
+def push(heap: Array, key: Any) -> None:
+    """Replace the smallest key of a min-heap."""
+    k, at = heap.size, 0
+    while True:
+        child = 2 * at + 1
+        if child >= k:
+            break
+        if child + 1 < k and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = key
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _offer(i: int, cross: Array, by: Scaling, rows: Keys, columns: Keys, floors: Array, r: Array, peaks: Array) -> None:
+    """Offer the correlations of feature i, from its cross sums, to its own heap and to that of every feature of b."""
     total_a, scale_a = by.total_a[i], by.scale_a[i]
     total_b, scale_b, share = by.total_b, by.scale_b, by.share
-    by_row, fired_row = rows
-    by_column, fired_column = columns
-    bits, width, k, group = r.view(np.int32), total_b.size, by_row.shape[1], total_b.size // peaks.size
+    bits, width, k, group = r.view(np.int32), total_b.size, rows.shape[1], total_b.size // peaks.size
     for j in range(width):
         x = (cross[j] - total_a * total_b[j] * share) * (scale_a * scale_b[j]) + 0.0  # + 0.0: no negative zero
-        r[j] = x if scale_b[j] > 0.0 else NOBODY
+        r[j] = x if scale_b[j] > 0.0 else NOT_LIVE
     for j in range(width):
         bits[j] ^= (bits[j] >> 31) & LOW  # integers in the order of the floats
     for g in range(peaks.size):
@@ -186,18 +173,18 @@ def _offer(
         for j in range(begin, begin + LINE):
             b = np.int64(bits[j])
             key = (b << 32) | (LOW - j)
-            if b >= floor and key > by_row[i, 0]:
-                push(by_row[i], fired_row[i], key, fired[j])
+            if b >= floor and key > rows[i, 0]:
+                push(rows[i], key)
             key = (b << 32) | (LOW - i)
-            if b >= floors[j] and key > by_column[j, 0]:
-                push(by_column[j], fired_column[j], key, fired[j])
-                floors[j] = max(by_column[j, 0] >> 32, LEAST)
+            if b >= floors[j] and key > columns[j, 0]:
+                push(columns[j], key)
+                floors[j] = max(columns[j, 0] >> 32, LEAST)
 
 
 @njit(cache=True, nogil=True)
 def _scratch(width: int, k: int, floors: Array) -> tuple[Array, Array]:
     """Correlations of one feature, whole LINEs, and the largest of every group of them, at least k groups if it can."""
-    return np.full(floors.size, np.float32(NOBODY)), np.empty(width // max(width // (2 * k), 1), np.int32)
+    return np.full(floors.size, np.float32(NOT_LIVE)), np.empty(width // max(width // (2 * k), 1), np.int32)
 
 
 @njit(cache=True, nogil=True)
@@ -206,32 +193,24 @@ def rank(
 ) -> None:
     """Correlations of features ``first`` to ``last`` of a with all of b, kept as the best keys of both.
 
-    ``outer`` is a's transpose, ``other`` the CSR arrays of b. ``rows`` and ``columns`` are filled in place: each a
-    min-heap of keys (features, k) int64 and beside it the tokens on which both fire, int32. ``floors`` is what a
-    correlation must reach to enter ``columns``, as ``keys.floors`` makes it.
+    ``outer`` is a's transpose, ``other`` the CSR arrays of b. ``rows`` and ``columns``, the heaps of a and of b, and
+    ``floors`` of b (`keys.floors`) are filled in place.
     """
-    width = scaling.total_b.size
-    cross, fired = np.empty(width), np.empty(width, np.int32)
-    r, peaks = _scratch(width, rows[0].shape[1], floors)
+    cross = np.empty(scaling.total_b.size)
+    r, peaks = _scratch(cross.size, rows.shape[1], floors)
     for i in range(first, last):
         if scaling.scale_a[i] > 0.0:
-            _gather_firings(i, outer, other, cross, fired)
-            _offer(i, cross, fired, scaling, rows, columns, floors, r, peaks)
+            _gather(i, outer, other, cross)
+            _offer(i, cross, scaling, rows, columns, floors, r, peaks)
 
 
 @njit(cache=True, nogil=True)
-def rank_tile(
-    first: int, cross: Array, both: Array, scaling: Scaling, rows: Keys, columns: Keys, floors: Array
-) -> None:
-    """As ``rank``, from the cross sums (features of a from ``first`` on, features_b), and common firings if any."""
-    width = scaling.total_b.size
-    fired = np.zeros(width, np.int32)
-    r, peaks = _scratch(width, rows[0].shape[1], floors)
+def rank_tile(first: int, cross: Array, scaling: Scaling, rows: Keys, columns: Keys, floors: Array) -> None:
+    """As ``rank``, from the cross sums (features of a from ``first`` on, features_b)."""
+    r, peaks = _scratch(cross.shape[1], rows.shape[1], floors)
     for n in range(cross.shape[0]):
-        if both.size > 0:
-            fired = both[n]
         if scaling.scale_a[first + n] > 0.0:
-            _offer(first + n, cross[n], fired, scaling, rows, columns, floors, r, peaks)
+            _offer(first + n, cross[n], scaling, rows, columns, floors, r, peaks)
 
 
 @njit(cache=True, nogil=True)
@@ -258,8 +237,8 @@ def block(rows: Array, columns: Array, outer: Triple, other: Triple, scaling: Sc
 
 
 @njit(cache=True, nogil=True)
-def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> Array:
-    """Cross sums of pairs of features; the transposes hold positions, ascending."""
+def pairs(left: Array, right: Array, of_a: Triple, of_b: Triple) -> Array:
+    """Cross sums of the pairs (left[n], right[n]), from transposes that hold positions in ascending order."""
     start_a, token_a, value_a = of_a
     start_b, token_b, value_b = of_b
     cross = np.zeros(left.size)
@@ -275,3 +254,18 @@ def merge(left: Array, right: Array, of_a: Triple, of_b: Triple) -> Array:
                 cross[n] += np.float64(value_a[p]) * value_b[q]
                 p, q = p + 1, q + 1
     return cross
+
+
+@njit(cache=True, nogil=True)
+def strongest(indptr: Array, indices: Array, data: Array, first: int, heaps: Keys, firings: Array) -> None:
+    """Add a block of tokens, the first at row ``first``, to the heaps of all features and to their firings."""
+    one = np.empty(1, np.float32)
+    bits = one.view(np.int32)
+    for t in range(indptr.size - 1):
+        for p in range(indptr[t], indptr[t + 1]):
+            if data[p] > 0:
+                j, one[0] = indices[p], data[p]
+                firings[j] += 1
+                key = (np.int64(bits[0]) << 32) | (LOW - (first + t))
+                if key > heaps[j, 0]:
+                    push(heaps[j], key)

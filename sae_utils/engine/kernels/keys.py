@@ -1,7 +1,8 @@
-"""Ranking by integer keys: the best of many correlations (or activations) of every feature, without chance.
+"""Ranking by integer keys: the best of many correlations, or activations, of every feature.
 
-A float32 and an index make one int64 key, in the order of the float and, where floats are equal, the lower index
-first; min-heaps of keys then hold the k best in whatever order they come. It ranks numbers and knows nothing of them.
+A float32 and an index make one int64 key. Keys are in the order of the floats and, where floats are equal, in the
+reverse order of the index, so that a larger key is the better one. A min-heap of k keys (`accumulate.push`) then holds
+the k best in whatever order they arrive.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-Keys: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]  # (features, k) keys, and common firings beside them
+Keys: TypeAlias = NDArray[np.int64]  # (features, k)
 
 LOW = 0x7FFFFFFF  # the largest index a key can hold
 EMPTY = -(2**63)  # the key of an empty place: below every correlation
@@ -26,57 +26,24 @@ def in_order(r: float) -> int:
     return bits ^ ((bits >> 31) & LOW)
 
 
-NOBODY = -2.0  # stands for the correlation of a feature that is not live
-LEAST = in_order(-1.5)  # between every correlation and NOBODY
+NOT_LIVE = -2.0  # stands for the correlation of a feature that is not live
+LEAST = in_order(-1.5)  # between every correlation and NOT_LIVE
 
 
-def heap(features: int, k: int) -> Keys:
-    """Empty heaps of ``rank``."""
-    return np.full((features, k), EMPTY, np.int64), np.zeros((features, k), np.int32)
+def heaps(features: int, k: int) -> Keys:
+    """Empty heaps (features, k)."""
+    return np.full((features, k), EMPTY, np.int64)
 
 
 def floors(features: int) -> NDArray[np.int32]:
-    """What ``rank`` needs beside the heaps of the features of b."""
+    """What a correlation must reach to enter the heap of every feature, for features up to a whole LINE."""
     return np.full(-(-features // LINE) * LINE, LEAST, np.int32)
 
 
-def decode(keys: Array) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Index (-1 for an empty place) and value (NaN) of keys (features, k), the best first."""
+def decode(keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Index and value of keys (features, k), the best first; -1 and NaN for an empty place."""
     ordered = np.sort(keys, axis=1)[:, ::-1]
     bits = (ordered >> 32).astype(np.int32)
     index = np.where(ordered == EMPTY, -1, LOW - (ordered & LOW)).astype(np.int32)
     value = (bits ^ ((bits >> 31) & np.int32(LOW))).view(np.float32)
     return index, np.where(index < 0, np.float32(np.nan), value)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def push(heap: Array, load: Array, key: Any, weight: Any) -> None:
-    """Replace the smallest key of a min-heap, and what it carries."""
-    k, at = heap.size, 0
-    while True:
-        child = 2 * at + 1
-        if child >= k:
-            break
-        if child + 1 < k and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[at], load[at] = heap[child], load[child]
-        at = child
-    heap[at], load[at] = key, weight
-
-
-@njit(cache=True, nogil=True)
-def strongest(indptr: Array, indices: Array, data: Array, first: int, heaps: Array, firings: Array) -> None:
-    """Add a block of tokens, the first at row ``first``, to every feature's heap of its strongest and its firings."""
-    spare = np.zeros(heaps.shape[1], np.int32)
-    one = np.empty(1, np.float32)
-    bits = one.view(np.int32)
-    for t in range(indptr.size - 1):
-        for p in range(indptr[t], indptr[t + 1]):
-            if data[p] > 0:
-                j, one[0] = indices[p], data[p]
-                firings[j] += 1
-                key = (np.int64(bits[0]) << 32) | (LOW - (first + t))
-                if key > heaps[j, 0]:
-                    push(heaps[j], spare, key, np.int32(0))

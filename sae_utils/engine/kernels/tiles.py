@@ -1,74 +1,68 @@
 """Cross sums of two sides of which one at least is dense, a tile of features by all features at a time, on the CPU.
 
-In: prepared sides (``sides.Side``). Out: what ``accumulate`` gives for sparse sides: ranked keys, blocks of
-correlations, cross sums of pairs. Sums are float64, and activations are taken off their mean first, so that a large
-mean costs no digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens.
+In: prepared sides (`sides.Side`). Out: what `accumulate` gives for sparse sides: ranked keys, blocks of correlations,
+cross sums of pairs. Sums are float64, and activations are taken off their mean first, so that a large mean costs no
+digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from tqdm import tqdm
 
-from sae_utils.engine.kernels import accumulate, keys, sides
+from sae_utils.engine.core.progress import bar
+from sae_utils.engine.kernels import keys, sides
 from sae_utils.engine.kernels.keys import Array, Keys
 from sae_utils.engine.kernels.sides import Side
 
 TILE = 2**26  # bytes of float64 cross sums held at once
 CACHE = 2**23  # bytes that stay in the cache
-Block: TypeAlias = tuple[Any, Any]  # shifted activations (tokens, features); 1 where they fire, or None if not asked
 
 
-def rank(one: Side, two: Side, k: int, *, firings: bool = True) -> tuple[Keys, Keys]:
-    """The k best keys of every feature of either side, in any order; without ``firings`` those beside them are 0."""
-    by_row, by_column = keys.heap(one.features, k), keys.heap(two.features, k)
-    floors = keys.floors(two.features)
-    height = _height(one, two.features)
-    right = _rights(two, np.arange(two.features), firings)
-    for first in tqdm(range(0, one.features, height), desc="correlation", leave=False, disable=None, delay=2):
-        features = np.arange(first, min(first + height, one.features))
-        cross, both = _tile(one, features, right, two.features, firings)
-        accumulate.rank_tile(first, cross, both, sides.scaling(one, two), by_row, by_column, floors)
+def rank(one: Side, two: Side, k: int) -> tuple[Keys, Keys]:
+    """The k best keys of every feature of either side, in any order."""
+    from sae_utils.engine.kernels import accumulate
+
+    by_row, by_column = keys.heaps(one.features, k), keys.heaps(two.features, k)
+    floors, scaling = keys.floors(two.features), sides.scaling(one, two)
+    height, right = _height(one, two.features), _blocks(two, np.arange(two.features))
+    for first in bar(range(0, one.features, height), "correlation"):
+        cross = _tile(one, np.arange(first, min(first + height, one.features)), right, two.features)
+        accumulate.rank_tile(first, cross, scaling, by_row, by_column, floors)
     return by_row, by_column
 
 
 def block(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]) -> NDArray[np.float32]:
     """Correlations (left, right), NaN where either feature is not live."""
+    from sae_utils.engine.kernels import accumulate
+
     out = np.empty((len(left), len(right)), np.float32)
-    height = _height(one, len(right))
-    blocks_right = _rights(two, right, False)
+    height, scaling, of_right = _height(one, len(right)), sides.scaling(one, two), _blocks(two, right)
     for first in range(0, len(left), height):
         features = left[first : first + height]
-        cross, _ = _tile(one, features, blocks_right, len(right), False)
-        accumulate.finish(cross, features, right, sides.scaling(one, two), out[first : first + height])
+        cross = _tile(one, features, of_right, len(right))
+        accumulate.finish(cross, features, right, scaling, out[first : first + height])
     return out
 
 
 def pairs(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cross sums of pairs of features, as ``accumulate.merge``."""
+    """Cross sums of the pairs (left[n], right[n])."""
     cross = np.zeros(len(left))
-    for at_a, at_b in zip(blocks(one), blocks(two), strict=True):
+    for at_a, at_b in zip(sides.blocks(one.at), sides.blocks(two.at), strict=True):
         for chunk in np.array_split(np.arange(len(left)), max(len(left) // 1024, 1)):
             x, y = dense(one, at_a, left[chunk]), dense(two, at_b, right[chunk])
             cross[chunk] += np.einsum("tp,tp->p", x - one.shift[left[chunk]], y - two.shift[right[chunk]])
     return cross
 
 
-def blocks(side: Side) -> Iterator[NDArray[np.int64]]:
-    """Chosen rows of a store, a block of tokens at a time."""
-    for first in range(0, len(side.at), sides.BLOCK):
-        yield side.at[first : first + sides.BLOCK]
-
-
 def dense(side: Side, at: NDArray[np.int64], features: NDArray[np.int64]) -> NDArray[np.float64]:
     """A block (tokens, features) of a side as it stands in the store."""
-    block = _taken(side, at, features)
-    return np.asarray(block.toarray() if sparse.issparse(block) else block, np.float64)
+    block = _stored(side, at, features)
+    return np.asarray(block.toarray() if side.sparse else block, np.float64)
 
 
 def _height(side: Side, width: int) -> int:
@@ -76,43 +70,37 @@ def _height(side: Side, width: int) -> int:
     return max((TILE if len(side.at) > sides.BLOCK else CACHE) // (8 * max(width, 1)), 1)
 
 
-def _rights(side: Side, features: Array, firings: bool) -> Callable[[], Iterable[Block]]:
-    """The blocks of the right side, shifted, again for every tile; where there is but one it is read once."""
+def _blocks(side: Side, features: Array) -> Callable[[], Iterable[Any]]:
+    """Reads the shifted blocks of a side, again for every tile; where there is but one it is read once."""
 
-    def read() -> Iterator[Block]:
-        return (_shifted(side, at, features, firings) for at in blocks(side))
+    def read() -> Iterator[Any]:
+        return (_shifted(side, at, features) for at in sides.blocks(side.at))
 
     if len(side.at) > sides.BLOCK:
         return read
-    kept = list(read())
-    return lambda: kept
+    held = list(read())
+    return lambda: held
 
 
-def _tile(
-    one: Side, left: Array, right: Callable[[], Iterable[Block]], width: int, firings: bool
-) -> tuple[Array, Array]:
-    """Cross sums (left, width) of shifted activations, and the tokens on which both fire (left, 0 unless asked)."""
-    cross, both = None, np.zeros((len(left), width if firings else 0), np.int32)
-    for at, (y, y_fires) in zip(blocks(one), right(), strict=True):
-        x, x_fires = _shifted(one, at, left, firings)
-        found = _product(x, y)
-        cross = found if cross is None else np.add(cross, found, out=cross)
-        if firings:  # counts to the length of a block are exact in float32
-            both += _product(x_fires, y_fires).astype(np.int32)
-    return np.zeros((len(left), width)) if cross is None else cross, both
+def _tile(one: Side, left: Array, right: Callable[[], Iterable[Any]], width: int) -> Array:
+    """Cross sums (left, width) of shifted activations."""
+    cross = np.zeros((len(left), width))
+    for number, (at, y) in enumerate(zip(sides.blocks(one.at), right(), strict=True)):
+        found = _product(_shifted(one, at, left), y)
+        cross = np.add(cross, found, out=cross) if number else found
+    return cross
 
 
-def _shifted(side: Side, at: Array, features: Array, firings: bool) -> Block:
-    """A block of some features less their shift, float64, and whether they fire, float32; sparse where the side is."""
-    block = _taken(side, at, features).astype(np.float64)  # float16 is slow to compare and to compute with
-    fires = (block > 0).astype(np.float32) if firings else None
-    if not sparse.issparse(block):
+def _shifted(side: Side, at: Array, features: Array) -> Any:
+    """A block (tokens, features) of float64 less the shift; sparse where the side is."""
+    block = _stored(side, at, features).astype(np.float64)  # float16 is slow to compute with
+    if not side.sparse:
         block -= side.shift[features]
-    return block, fires
+    return block
 
 
-def _taken(side: Side, at: Array, features: Array) -> Any:
-    if sparse.issparse(side.codes):
+def _stored(side: Side, at: Array, features: Array) -> Any:
+    if side.sparse:
         return side.codes[at][:, features]
     if not len(features):
         return np.empty((len(at), 0), side.codes.dtype)

@@ -141,7 +141,7 @@ def choose(sides: Sides, step: str, settings: Settings) -> Pairs:
     procedure = LADDER[step]
     view = sides.views[procedure.view]
     steps = [settings.filter(name) for name in procedure.filters]
-    return filters.apply(getattr(view, procedure.pairing), view.facts(sides.words), steps)[0]
+    return filters.apply(getattr(view, procedure.pairing), steps, **view.facts(sides.words))[0]
 
 
 def score(

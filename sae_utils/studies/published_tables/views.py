@@ -29,7 +29,6 @@ from sae_utils.engine.lms import batching, models
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import corpora
-from sae_utils.filters import Facts
 from sae_utils.matching import Pairs
 from sae_utils.store import Appender, Artefact, artefact, artefacts
 
@@ -49,9 +48,10 @@ class View(NamedTuple):
     top: tuple[np.ndarray, np.ndarray]
     """token ids (features, top) of A and of B, -1 where a feature fires on fewer positions"""
 
-    def facts(self, words: list[str]) -> Facts:
-        """Facts for the filters; `words` are the labels of all tokens."""
-        return Facts(*self.firings, *(labels.spell(top, labels.unspaced(words)) for top in self.top))
+    def facts(self, words: list[str]) -> dict[str, np.ndarray]:
+        """What `filters` ask of the features, by name; `words` are the labels of all tokens."""
+        of_a, of_b = (labels.spell(top, labels.unspaced(words)) for top in self.top)
+        return {"firings_a": self.firings[0], "firings_b": self.firings[1], "top_a": of_a, "top_b": of_b}
 
 
 class Sides(NamedTuple):

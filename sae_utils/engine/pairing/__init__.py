@@ -1,1 +1,0 @@
-"""What a matching is built from and what is made of one."""

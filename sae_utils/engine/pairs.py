@@ -1,0 +1,137 @@
+"""The type of pairs: features of side a with features of side b, and why the others are in none.
+
+In: places of features and their correlations. Out: `Pairs`, which are never changed in place: a subset or a union is
+a new object. How pairs are found is `matching`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sae_utils import arrays, correlate
+from sae_utils.engine.kernels.keys import Array
+from sae_utils.engine.kernels.sides import Codes, Side
+
+REASONS = (
+    "paired",
+    "not live: dead or constant",
+    "no live partner",
+    "chosen by nobody",
+    "best partner prefers another",
+    "every partner above the threshold taken",
+    "rare",
+    "correlation below the threshold",
+    "partner is a hub",
+    "not a concept",
+    "no shared top token",
+    "not among the strongest",
+    "not selected",
+)
+(PAIRED, NOT_LIVE, NO_PARTNER, NOT_CHOSEN, NOT_MUTUAL, TAKEN, RARE, WEAK, HUB, NO_CONCEPT, NO_SHARED_TOKEN, CUT,
+ NOT_SELECTED) = range(len(REASONS))  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs in the order of a, then b, and the reason of every feature that is in none."""
+
+    a: NDArray[np.int32]  # (pairs,) feature of side a; repeats where several pairs share it
+    b: NDArray[np.int32]  # (pairs,) feature of side b
+    r: NDArray[np.float32]  # (pairs,) their correlation
+    why_a: NDArray[np.int8]  # (features_a,) index into REASONS, 0 for features in a pair
+    why_b: NDArray[np.int8]  # (features_b,) the same for side b
+
+    @classmethod
+    def of(cls, a: ArrayLike, b: ArrayLike, r: ArrayLike, features_a: int, features_b: int) -> Pairs:
+        """Pairs (a[p], b[p]) of sides of such widths; every other feature is left out as ``NOT_SELECTED``."""
+        a, b, r = np.asarray(a, np.int32), np.asarray(b, np.int32), np.asarray(r, np.float32)
+        why_a, why_b = (np.full(n, NOT_SELECTED, np.int8) for n in (features_a, features_b))
+        return Pairs(a, b, r, marked(why_a, a), marked(why_b, b))
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def subset(self, places: ArrayLike, reason: int = NOT_SELECTED) -> Pairs:
+        """The pairs at ``places``, positions or a mask; features that lose their last pair get ``reason``."""
+        a, b, r = (field[np.asarray(places)] for field in (self.a, self.b, self.r))
+        why_a, why_b = (np.where(why == PAIRED, np.int8(reason), why) for why in (self.why_a, self.why_b))
+        return Pairs(a, b, r, marked(why_a, a), marked(why_b, b))
+
+    def union(self, *others: Pairs) -> Pairs:
+        """The pairs of these matchings, each once and with its first correlation; the reasons are this one's.
+
+        Raises ValueError for pairs of sides of other widths.
+        """
+        _, n_b = widths(self, *others)
+        a, b, r = (np.concatenate([getattr(pairs, field) for pairs in (self, *others)]) for field in "abr")
+        _, first = np.unique(a.astype(np.int64) * n_b + b, return_index=True)
+        return Pairs(a[first], b[first], r[first], marked(self.why_a.copy(), a), marked(self.why_b.copy(), b))
+
+    def without(self, other: Pairs) -> Pairs:
+        """The pairs that share no feature with ``other``."""
+        return self.subset(~(np.isin(self.a, other.a) | np.isin(self.b, other.b)))
+
+    def held_out(self, side_a: Codes | Side, side_b: Codes | Side) -> NDArray[np.float32]:
+        """Correlations (pairs,) on other tokens than those that chose; NaN where a feature is dead or constant."""
+        return correlate.pairs(side_a, side_b, self.a, self.b)
+
+
+def marked(why: NDArray[np.int8], features: Array) -> NDArray[np.int8]:
+    """``why``, changed in place: these features are paired."""
+    why[features] = PAIRED
+    return why
+
+
+def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Features of both sides of every pair. Raises ValueError for ones outside, or not as many of a as of b."""
+    a = arrays.positions(pairs.a, features_a, "pairs.a", "feature")
+    b = arrays.positions(pairs.b, features_b, "pairs.b", "feature")
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} features of a, {len(b)} of b: a pair needs one of each")
+    return a, b
+
+
+def check(pairs: Pairs) -> None:
+    """Refuse pairs whose features their own sides do not have, or without a correlation each."""
+    a, _ = places(pairs, len(pairs.why_a), len(pairs.why_b))
+    r = arrays.numbers(pairs.r, "pairs.r", 1)
+    if len(r) != len(a):
+        raise ValueError(f"{len(a)} pairs, {len(r)} correlations: a pair needs one")
+    for name, why in (("why_a", pairs.why_a), ("why_b", pairs.why_b)):
+        arrays.positions(why, len(REASONS), f"pairs.{name}", "reason")
+
+
+def widths(*matchings: Pairs) -> tuple[int, int]:
+    """How many features the sides of the matchings have. Raises ValueError where they differ, and as ``check``."""
+    for pairs in matchings:
+        check(pairs)
+    found = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
+    if len(found) != 1:
+        raise ValueError(f"matchings of sides of widths {sorted(found)}: all must be of the same two sides")
+    return found.pop()
+
+
+def left_out(pairs: Pairs) -> dict[str, dict[str, int]]:
+    """How many features of either side are left out, by reason: {"a": {reason: count}, "b": ...}."""
+    check(pairs)
+    counts = {"a": np.bincount(pairs.why_a), "b": np.bincount(pairs.why_b)}
+    return {side: {REASONS[why]: int(n) for why, n in enumerate(c) if n and why} for side, c in counts.items()}
+
+
+def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
+    """Places in ``first`` of the pairs that ``second`` holds too."""
+    width = 1 + max([int(side.max()) for side in (first.b, second.b) if len(side)], default=0)
+    mine, yours = (pairs.a.astype(np.int64) * width + pairs.b for pairs in (first, second))
+    return np.flatnonzero(np.isin(mine, yours))
+
+
+def one_to_one(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
+    """Places of the pairs (a[p], b[p]) that are kept when they are taken in this ``order`` while both ends are free."""
+    from sae_utils.engine.kernels import auction
+
+    free_a, free_b = (np.ones(int(side.max(initial=-1)) + 1, bool) for side in (a, b))
+    _, taken = auction.walk(a[order], b[order], np.zeros(len(order), bool), free_a, free_b)
+    return np.sort(order[taken])
