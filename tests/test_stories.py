@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import yaml
 
 from sae_utils.engine.text import lexicon as tables
 from sae_utils.engine.text.lexicon import exchange, lexicon
@@ -44,12 +45,68 @@ def test_lexicon_has_a_thousand_words_each_in_one_class():
     assert all(word == word.lower() for word in set(words) - names)
 
 
-def test_a_word_in_two_lists_is_refused(tmp_path, monkeypatch):
-    text = tables.SOURCE.read_text(encoding="utf-8").replace("nouns: fox dog", "nouns: fox oak")
-    (tmp_path / "lexicon.yaml").write_text(text, encoding="utf-8")
+@pytest.fixture
+def changed(tmp_path, monkeypatch):
+    """Makes the tables of a changed `lexicon.yaml`, given as replacements in its text or a change of its values."""
+    text = tables.SOURCE.read_text(encoding="utf-8")
     monkeypatch.setattr(tables, "SOURCE", tmp_path / "lexicon.yaml")
-    with pytest.raises(ValueError, match="oak stands in two places"):
-        lexicon.__wrapped__()
+
+    def make(change) -> tables.Lexicon:
+        values = yaml.safe_load(text)
+        change(values)
+        (tmp_path / "lexicon.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        return lexicon.__wrapped__()
+
+    return make
+
+
+def oak_again(values) -> None:
+    values["nouns"]["animals"]["lists"]["beast"]["verbs"] = "prowled growled galloped sniffed oak"
+
+
+def unknown_variable(values) -> None:
+    values["templates"]["core"]["one_verb"].append("{determiner} {place} {noun}")
+
+
+def unequal_classes(values) -> None:
+    del values["nouns"]["animals"]["lists"]["fish"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (oak_again, "oak stands in two places"),
+        (unknown_variable, r"unknown \{place\} in a template; known: \{determiner\}"),
+        (unequal_classes, "need the same number of lists"),
+    ],
+)
+def test_a_wrong_lexicon_is_refused(changed, change, message):
+    with pytest.raises(ValueError, match=message):
+        changed(change)
+
+
+def test_the_lexicon_grows_by_its_tables(changed):
+    """A word in every list of nouns, a class of asides and a template need no code."""
+
+    def grow(values):
+        values["frequency"]["nouns"].append(1)
+        for name, of in values["nouns"].items():
+            for attribute, words in of["lists"].items():
+                words["nouns"] += f" {name}{attribute}"
+        seasons = {
+            "few": {"words": "thrice fourfold", "then": "briefly barely"},
+            "many": {"words": "daily", "then": "long2"},
+        }
+        values["asides"]["counts"] = {
+            "then": "spans", "frequency": {"words": 2, "then": 2}, "templates": ["{head} {then} : |"], "lists": seasons,
+        }  # fmt: skip
+        values["templates"]["core"]["one_verb"].append("soon2 {noun} {verb} {preposition} {object}")
+
+    lex, before = changed(grow), lexicon()
+    assert len(lex.list_of) == len(before.list_of) + before.verbs.size + 6
+    assert lex.templates["aside"].rows.size.tolist() == [*before.templates["aside"].rows.size, 1]
+    assert set(lex.pool.size[: lex.verbs.size]) == {25} and {"counts", "spans"} <= set(lex.classes)
+    assert "soon2" in lex.words and all(0 <= rate <= 1 for rate in lex.rates.values())
 
 
 def test_lexicon_is_balanced_so_that_frequencies_are_exact():

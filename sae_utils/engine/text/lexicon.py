@@ -102,9 +102,16 @@ def _lists(source: Mapping[str, Any]) -> Iterator[_List]:
 
 @cache
 def lexicon() -> Lexicon:
-    """The tables of `params/lexicon.yaml`; ValueError if a word stands in two lists."""
+    """The tables of `params/lexicon.yaml`.
+
+    Raises:
+        ValueError: a word stands in two lists; a template has an unknown variable; noun classes differ in their number
+            of lists.
+    """
     source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
     lists, nouns, names = list(_lists(source)), source["nouns"], source["names"]["lists"].values()
+    if len({len(of["lists"]) for of in nouns.values()}) > 1:
+        raise ValueError(f"{SOURCE.name}: all classes of nouns need the same number of lists")
     classes = tuple(dict.fromkeys(of.name for of in lists))
     content = [word for of in lists for word in of.words]
     frequency = np.array([f for of in lists for _, f in zip(of.words, of.frequency, strict=True)])
@@ -158,6 +165,8 @@ def _codes(content: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
     variables = [f"{{{name}}}" for name in VARIABLES]
     function = dict.fromkeys(token for text in texts for token in text.split() if token not in (*variables, "|"))
     words = [*content, *function]
+    if unknown := [token for token in function if token.startswith("{")]:
+        raise ValueError(f"{SOURCE.name}: unknown {', '.join(unknown)} in a template; known: {' '.join(variables)}")
     if len(set(words)) < len(words):
         twice = sorted({word for word in words if words.count(word) > 1})
         raise ValueError(f"{SOURCE.name}: {', '.join(twice)} stands in two places; every word has one class")
