@@ -89,7 +89,7 @@ split
 # better than the unigram.
 
 # %%
-losses = sweep.sweep(lambda name: pipeline.losses(run, name, judged_rows), run.models, "language models")
+losses = sweep.run(lambda name: pipeline.losses(run, name, judged_rows), run.models, "language models")
 sizes = {name: description.size(run, name) for name in losses}
 language_models = pd.DataFrame(
     {
@@ -246,7 +246,7 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 # %%
 names = sorted({name for pair in cells for name in pair})
 known = pipeline.features_of(run, names)
-correlated = sweep.sweep(
+correlated = sweep.run(
     lambda cell: pipeline.correlated(known[cell[0]], known[cell[1]], candidates), cells, "correlations"
 )
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}

@@ -85,7 +85,7 @@ numbers = {pair: [[block[name] for name in side] for side in sides] for pair, si
 
 # %%
 codes = pipeline.features_of(run, names)
-matched = sweep.sweep(
+matched = sweep.run(
     lambda x: cells.matched(codes[x.a].kept, codes[x.b].kept, codes[x.a].sites, candidates, counterpart), grid, "pairs"
 )
 found = layers.matches(matched)
@@ -142,7 +142,7 @@ battery = cells.Battery(
 )
 n = layers.common_n(matched, fewest)
 trained = {name: pipeline.reader(run, name).dictionary for name in names}
-scored = sweep.sweep(
+scored = sweep.run(
     lambda x: cells.scored(matched[x], trained[x.a], trained[x.b], battery, n, [seed, grid.index(x)]),
     [cell for cell in grid if matched[cell].meta["pairs"] >= n],
     "scores",
@@ -307,7 +307,7 @@ closest
 
 # %%
 others = battery.model_copy(update={"measures": other_estimators})
-scored_by_others = sweep.sweep(
+scored_by_others = sweep.run(
     lambda x: cells.scored(matched[x], trained[x.a], trained[x.b], others, n, [seed, grid.index(x)]),
     [cell for cell in scores if cell.pair == main.pair and other_estimators],
     "other estimators",

@@ -73,7 +73,7 @@ for name in itertools.chain(*beside):
 cells = [(*pair, kind) for pair in grid for kind in units.KINDS]
 cells += [(*pair, kind) for pair in beside for kind in (SAE, NEURONS)]
 units.prepare(run, [(name, kind) for *pair, kind in cells for name in pair])
-found = sweep.sweep(lambda cell: units.compare(units.pair(run, *cell, candidates), cell[2]), cells, "layer pairs")
+found = sweep.run(lambda cell: units.compare(units.pair(run, *cell, candidates), cell[2]), cells, "layer pairs")
 
 # %% [markdown]
 # ## Are the pairs arranged alike? SAE features and neurons at one n

@@ -100,7 +100,7 @@ cells = [
     for n in grid["n"]
 ]
 times = {size: int(np.clip(grid_repeats["rows"] // size.n, 1, grid_repeats["most"])) for _, size in cells}
-reported = sweep.sweep(
+reported = sweep.run(
     lambda cell: calibration.estimates(
         planted[cell[0]], cell[1], measures, grid_repeats["draws"], times[cell[1]], seed
     ),
@@ -203,7 +203,7 @@ at.excess[reference].unstack("n").loc[measures]
 
 # %%
 battery = {**unrelated, **weak}
-rejections = sweep.sweep(
+rejections = sweep.run(
     lambda name: calibration.rejections(battery[name], "shuffled", size, tested, draws, repeats, seed),
     battery,
     "level and power",
@@ -270,7 +270,7 @@ out.table("choice", choice)
 # %%
 checks = [(name, null) for name in traps for null in dict.fromkeys(["shuffled", traps[name]["right_null"]])]
 times = {check: naive_repeats if check[1] == "shuffled" else repeats for check in checks}
-counts = sweep.sweep(
+counts = sweep.run(
     lambda x: calibration.rejections(trap[x[0]], x[1], size, trapped, draws, times[x], seed),
     checks,
     "naive and right nulls",
@@ -345,7 +345,7 @@ partial
 
 # %%
 interval_truths = dict([*unrelated.items(), *list(weak.items())[:1]])
-coverage = sweep.sweep(
+coverage = sweep.run(
     lambda truth: calibration.coverage(
         interval_truths[truth], size, interval["measures"], interval["resamples"], interval["repeats"], seed
     ),

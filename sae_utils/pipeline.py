@@ -173,8 +173,8 @@ def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
     for first in (origin(profile.dictionaries, name) for name in names):
         if isinstance(first, trainer.Trained):
             hooks[first.model, first.samples].append(first.hook)
-    sweep.sweep(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
-    return sweep.sweep(lambda name: reader(profile, name), names, "dictionaries")
+    sweep.run(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
+    return sweep.run(lambda name: reader(profile, name), names, "dictionaries")
 
 
 class Features(NamedTuple):
@@ -210,7 +210,7 @@ def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
     found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
     for name, source in found.items():
         of[origin(profile.dictionaries, name).model].append(source)
-    sweep.sweep(lambda model: _codes(of[model]), of, "codes")
+    sweep.run(lambda model: _codes(of[model]), of, "codes")
     return {name: features(profile, name) for name in found}
 
 

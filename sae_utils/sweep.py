@@ -1,7 +1,7 @@
-"""The same call over many cells, the unit of heavy work: a model to train, a layer pair to measure.
+"""One function called over many cells, the unit of heavy work: a model to train, a layer pair to measure.
 
-In: a function that returns one artefact for one cell, idempotent. Out: its results, by cell.
-Never: results of its own; whatever a cell finished is in the store and is not made again.
+In: a function that returns one artefact for a cell, and may be called again at no cost. Out: its results by cell.
+Never: results of its own: the store keeps what a cell has finished, so that nothing is made again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Cell = TypeVar("Cell")
 Result = TypeVar("Result")
 
 
-def sweep(call: Callable[[Cell], Result], cells: Iterable[Cell], label: str) -> dict[Cell, Result]:
-    """Call `call` for each cell, with a progress bar named `label`.
+def run(call: Callable[[Cell], Result], cells: Iterable[Cell], label: str) -> dict[Cell, Result]:
+    """The results of `call` by cell, with a progress bar named `label`.
 
     Raises:
-        whatever `call` raises, with a note that names the cell; what was finished before is kept in the store.
+        the exception of `call`, with a note that names the cell.
     """
     results: dict[Cell, Result] = {}
     bar = tqdm(list(cells), label, leave=False)

@@ -1,4 +1,4 @@
-"""The passes that a plan counts are those that a build makes, to the block at which each of them ends."""
+"""An estimate counts the passes that a build makes, each to the block of its deepest hook."""
 
 import math
 
@@ -18,7 +18,7 @@ SAMPLES = 14_000
 
 @pytest.fixture
 def profile(world):
-    """`world` in full rows, judged on 30 of them, with a second SAE below the first."""
+    """`world` in full rows, 30 of which are judged, with a second SAE in an earlier block."""
     below = world.dictionaries["two_layer"].model_copy(update={"hook": "blocks.0.hook_mlp_out"})
     saes = {name: x.model_copy(update={"samples": SAMPLES}) for name, x in world.dictionaries.items()}
     told = world.sections["00_models_and_dictionaries"] | {"judged_rows": 30, "fvu_rows": 20, "curve": ""}
@@ -31,7 +31,7 @@ def profile(world):
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """Tokens that ran through a block, each block counted, since the last time that was asked."""
+    """A function: tokens that ran through blocks since its last call, counted once for each block."""
     store.use(threads=1, root=tmp_path)
     ran, load = [0], models.load
 
@@ -109,7 +109,7 @@ def test_what_is_trained_longer_or_wider_costs_more(monkeypatch):
 
 
 def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
-    """Of every family, as many parameters as its checkpoint has, but for norms and biases; no weight is read."""
+    """For every family the parameters are those of its checkpoint, but for norms and biases; no weight is read."""
     import tiny_hub
 
     monkeypatch.setattr(speed, "DURATION", 0)

@@ -1,4 +1,4 @@
-"""The environment: which torch is installed, said beforehand, and nothing changed that is not ours."""
+"""`make` announces which torch it installs, and changes no environment that it did not make."""
 
 import functools
 import http.server
@@ -16,7 +16,7 @@ from sae_utils.engine.build import environment
 
 @pytest.fixture
 def bare(tmp_path):
-    """The Python of an environment without packages of its own; pip is that of the Python below it."""
+    """The Python of an environment without packages; pip comes from the Python that made it."""
     venv.create(tmp_path / "env", system_site_packages=True, symlinks=True)
     return tmp_path / "env" / "bin" / "python"
 

@@ -1,4 +1,4 @@
-"""A notebook that runs leaves one copy, the same each time; one that fails says where and leaves no finished copy."""
+"""A notebook that succeeds leaves one copy, the same each time; one that fails leaves a copy under another name."""
 
 import errno
 import os
@@ -54,7 +54,7 @@ size + 1
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository of one notebook; whatever a run puts into the environment is taken out again."""
+    """A repository of one notebook; changes of the environment are undone."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "toy.py").write_text(TOY)
     monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
@@ -70,7 +70,7 @@ def smoke():
     return profiles.load("smoke")
 
 
-def told(smoke, **parameters) -> params.Profile:
+def with_parameters(smoke, **parameters) -> params.Profile:
     return smoke._replace(sections={"toy": {"size": 3, "fail": False} | parameters})
 
 
@@ -85,7 +85,7 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     build.mkdir(parents=True)
 
     with pytest.raises(SystemExit) as caught:
-        run_main(monkeypatch, told(smoke, fail=True))
+        run_main(monkeypatch, with_parameters(smoke, fail=True))
     said = str(caught.value.code)  # a text: exit status 1, on standard error
     assert "ValueError: no such luck" in said
     assert said.endswith("error: notebooks/toy.py failed; its copy up to that cell is build/smoke/toy.failed.ipynb")
@@ -94,10 +94,10 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     errors = [output for cell in failed.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert [(error.ename, error.evalue) for error in errors] == [("ValueError", "no such luck")]
 
-    run_main(monkeypatch, told(smoke))
+    run_main(monkeypatch, with_parameters(smoke))
     assert [file.name for file in build.iterdir()] == ["toy.ipynb"]
     first = (build / "toy.ipynb").read_bytes()
-    assert execute.run(told(smoke), "toy") == build / "toy.ipynb"
+    assert execute.run(with_parameters(smoke), "toy") == build / "toy.ipynb"
     assert (build / "toy.ipynb").read_bytes() == first
 
     copy = nbformat.reads(first.decode(), as_version=4)
@@ -113,7 +113,7 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
     assert (repository / "notebooks" / "toy.py").read_text() == TOY
 
 
-TOGETHER = """
+SIDE_BY_SIDE = """
 import sys
 from pathlib import Path
 from sae_utils.engine import params
@@ -136,10 +136,10 @@ print(len(list(Path().glob("started-*"))))
 
 
 def test_two_builds_of_one_notebook_at_once_both_end_well(repository):
-    """Each waits in its cell until the other is there as well."""
-    alone = TOY.replace("raise SystemExit  # as `Report.needs` does", "pass")
-    (repository / "notebooks" / "toy.py").write_text(f"{alone}\n# %%\n{WAITS}")
-    command = [sys.executable, "-c", TOGETHER, str(repository)]
+    """A cell of each waits until the other has started."""
+    toy = TOY.replace("raise SystemExit  # as `Report.needs` does", "pass")
+    (repository / "notebooks" / "toy.py").write_text(f"{toy}\n# %%\n{WAITS}")
+    command = [sys.executable, "-c", SIDE_BY_SIDE, str(repository)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=100) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -154,12 +154,12 @@ def test_two_builds_of_one_notebook_at_once_both_end_well(repository):
 def test_a_place_that_cannot_be_written_is_said_in_a_line(repository, smoke, monkeypatch):
     (repository / "build").write_text("in the way")
     with pytest.raises(SystemExit) as caught:
-        run_main(monkeypatch, told(smoke))
+        run_main(monkeypatch, with_parameters(smoke))
     assert caught.value.code == f"error: {repository}/build: a file stands in the way; move it away and run again"
 
 
 def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
-    """Before the kernel starts: nothing is left, and what an earlier run finished stays."""
+    """If the disk is full before the kernel starts, nothing is left behind, and an earlier copy stays."""
     done = repository / "build" / "smoke" / "toy.ipynb"
     done.parent.mkdir(parents=True)
     done.write_text("of an earlier run")
@@ -170,13 +170,13 @@ def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
 
     monkeypatch.setattr(nbformat, "write", full)
     with pytest.raises(SystemExit, match=r"^error: .*toy\.ipynb: disk full; free some space and run again: [^\n]*$"):
-        run_main(monkeypatch, told(smoke))
+        run_main(monkeypatch, with_parameters(smoke))
     assert [file.read_text() for file in done.parent.iterdir()] == ["of an earlier run"]
 
 
 @pytest.mark.parametrize("kind", ["ProfileError", "WriteError"])
 def test_what_a_cell_refuses_is_said_in_a_line(kind, repository, smoke, monkeypatch):
-    """These errors name what is wrong and what helps: where in the package they were raised is of no use."""
+    """The messages of these errors are complete; a traceback would add nothing."""
     line = {
         "ProfileError": "from sae_utils.engine.core.spec import ProfileError; "
         "raise ProfileError('no such model; name another')",
@@ -185,12 +185,12 @@ def test_what_a_cell_refuses_is_said_in_a_line(kind, repository, smoke, monkeypa
     }[kind]
     (repository / "notebooks" / "toy.py").write_text(TOY.replace('raise ValueError("no such " + "luck")', line))
     with pytest.raises(SystemExit) as caught:
-        run_main(monkeypatch, told(smoke, fail=True))
+        run_main(monkeypatch, with_parameters(smoke, fail=True))
     assert caught.value.code == "error: notebooks/toy.py: no such model; name another"
 
 
 def test_a_notebook_that_ends_early_is_finished(repository, smoke, monkeypatch, capsys):
-    run_main(monkeypatch, told(smoke, size=0, fail=True))
+    run_main(monkeypatch, with_parameters(smoke, size=0, fail=True))
     assert capsys.readouterr().out == "wrote build/smoke/toy.ipynb\n"
     assert [file.name for file in (repository / "build" / "smoke").iterdir()] == ["toy.ipynb"]
     last = nbformat.read(repository / "build" / "smoke" / "toy.ipynb", as_version=4).cells[-1]
@@ -205,15 +205,15 @@ def test_no_kernel_is_said(repository, smoke, monkeypatch):
 
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", missing)
     with pytest.raises(ProfileError, match=r"no Jupyter kernel `python3`; .*ipykernel install"):
-        execute.run(told(smoke), "toy")
+        execute.run(with_parameters(smoke), "toy")
     with pytest.raises(SystemExit, match="error: no Jupyter kernel"):
-        run_main(monkeypatch, told(smoke))
+        run_main(monkeypatch, with_parameters(smoke))
     assert not (repository / "build" / "smoke" / "toy.ipynb").exists()
 
 
 def test_main_names_the_notebooks_that_there_are(smoke, monkeypatch):
     with pytest.raises(SystemExit, match="error: no such notebook: tpy; there are toy"):
-        run_main(monkeypatch, told(smoke), "tpy")
+        run_main(monkeypatch, with_parameters(smoke), "tpy")
 
 
 def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, monkeypatch):
@@ -224,4 +224,4 @@ def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, mon
 
     monkeypatch.setattr(execute, "run", die)
     with pytest.raises(SystemExit, match=r"the kernel of notebooks/toy\.py died, most often for lack of memory"):
-        run_main(monkeypatch, told(smoke))
+        run_main(monkeypatch, with_parameters(smoke))

@@ -1,4 +1,4 @@
-"""Every notebook is told in one way, and its two files are one."""
+"""Every notebook has one order of cells, and its two files hold the same cells."""
 
 import ast
 import os
@@ -70,7 +70,7 @@ def test_parameters_are_one_cell_of_literals_after_the_first(source):
 
 @every
 def test_markdown_opens_every_section_of_code(source):
-    """After parameters, imports and loading, code is told what it is for, and no heading stands without code."""
+    """After parameters, imports and loading, prose introduces code, and every heading is followed by code."""
     found = cells(source)
     headed = [number for number, cell in enumerate(found) if re.match("##? ", cell.source)]
     assert [cell.cell_type for cell in found[1:4]] == ["code"] * 3
@@ -124,7 +124,7 @@ def test_it_runs_anywhere(source):
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """One notebook, both files, saved long ago and brought together."""
+    """Both files of one notebook, in step, with old times."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(params, "NOTEBOOKS", folder)
@@ -148,7 +148,7 @@ def edit(file, old: str, new: str, moment: int) -> None:
 
 
 def edit_cell(file, new: str, moment: int, output: str = "") -> None:
-    """As JupyterLab would save it: another first cell, and outputs."""
+    """Save another first cell and outputs, as JupyterLab does."""
     notebook = nbformat.read(file, as_version=4)
     notebook.cells[0].source = new
     if output:
@@ -221,7 +221,7 @@ def test_where_both_were_edited_a_person_chooses(pair, tmp_path, monkeypatch, fi
 
 
 def test_a_choice_is_of_what_was_edited_on_both_sides_alone(pair):
-    """Not of every notebook that differs."""
+    """`--keep` has no effect on a notebook that was edited on one side."""
     source, copy = pair
     edit_cell(copy, IN_JUPYTER, 3000)
     assert notebooks.synchronise("py") == [] and cells(source)[0].source == IN_JUPYTER
@@ -250,7 +250,7 @@ def test_without_a_record_or_git_nothing_is_guessed(pair, tmp_path):
 
 
 def test_a_commit_of_one_side_is_no_common_state(pair, tmp_path):
-    """The script was committed without its notebook: then git does not say which was edited."""
+    """If only the script was committed, git cannot tell which file was edited."""
     source, _ = pair
     git(source.parent, "init", "-q")
     by_hand(source)
@@ -268,7 +268,7 @@ def test_a_tag_is_an_edit(pair):
     source, copy = pair
     notebook = nbformat.read(copy, as_version=4)
     notebook.cells[4].metadata["tags"] = ["hide-input"]
-    notebook.cells[4].metadata["editable"] = True  # JupyterLab's own business
+    notebook.cells[4].metadata["editable"] = True  # set by JupyterLab itself
     nbformat.write(notebook, copy)
     assert notebooks.synchronise() == []
     assert cells(source)[4].metadata == {"tags": ["hide-input"]} and notebooks.in_step(source)
@@ -337,7 +337,7 @@ def test_a_new_notebook_gets_its_script(pair, capsys):
         nbformat.v4.new_code_cell("%time n\n!ls"), nbformat.v4.new_raw_cell("raw"), nbformat.v4.new_code_cell(""),
     ])  # fmt: skip
     nbformat.write(notebook, new)
-    nbformat.write(notebook, source.with_name("Untitled.ipynb"))  # scratch paper
+    nbformat.write(notebook, source.with_name("Untitled.ipynb"))  # not a notebook of the paper
     assert notebooks.synchronise() == []
     script = new.with_suffix(".py")
     assert [c.source for c in cells(script)] == [c.source for c in notebook.cells] and notebooks.in_step(script)
@@ -381,7 +381,7 @@ def git(folder, *arguments: str) -> None:
 
 
 def test_the_header_survives_a_notebook_that_wins(pair):
-    """Only the cell that was edited differs in the source, so that a review sees the edit alone."""
+    """Only the edited cell changes in the source, so that a review shows nothing else."""
     source, copy = pair
     before = source.read_text("utf-8").splitlines()
     first = cells(copy)[0].source

@@ -1,4 +1,4 @@
-"""What the package says of itself: one version everywhere, and the libraries that it imports."""
+"""The package's metadata and code agree: version, libraries, order of imports."""
 
 import ast
 import importlib.metadata
@@ -25,7 +25,7 @@ def canonical(name: str) -> str:
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """Dotted names of all that is imported, at the top and inside functions."""
+    """Dotted names of all imports, those inside functions included."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -82,7 +82,7 @@ ROOMS = """
 
 
 def room(name: str) -> str | None:
-    """Of a module, or of a name in it, the room; None of another package."""
+    """The room of a module, or of a name in it; None for other packages."""
     inside = name.removeprefix(f"{PACKAGE.name}.")
     return None if inside == name else next((r for r in ROOMS if f"{inside}.".startswith(f"{r}.")), inside)
 

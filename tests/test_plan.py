@@ -1,4 +1,4 @@
-"""A plan says what would be fetched, and what is missing, and fetches nothing."""
+"""A plan lists what would be fetched and what is missing, and fetches nothing."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ primary: {pair: [pythia, early], matching: mutual, measure: rsa_spearman, permut
 
 @pytest.fixture(scope="module", autouse=True)
 def briefly():
-    """Every block and step is timed once, however short that is."""
+    """Every block and step is timed by one call."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "DURATION", 0)
         yield
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder, tiny, tmp_path_factory):
-    """What is said with a hub, what it was asked, and what is said without."""
+    """The output with a hub, the requests to the hub, and the output without a hub."""
     home = tmp_path_factory.mktemp("home")
     if not (tiny_hub.folder(tiny, "org/saes")).exists():
         tiny_hub.sparsify(tiny_hub.folder(tiny, "org/saes") / "layers.1", tiny_hub.drawn(), 4)

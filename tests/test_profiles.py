@@ -1,4 +1,4 @@
-"""A profile is understood whole or refused with file, key and remedy; a notebook opened by hand is the smoke run."""
+"""A profile loads as written or is refused with file, key and remedy; a notebook's defaults are those of smoke."""
 
 import copy
 import os
@@ -23,15 +23,15 @@ GONE = object()
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A copy of `params/` to be edited, and nothing of the repository to be written to."""
+    """A copy of `params/` for edits; what a profile writes goes beside it."""
     shutil.copytree(params.PARAMS, tmp_path / "params")
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
     monkeypatch.setattr(profiles, "REPOSITORY", tmp_path)
     return tmp_path / "params"
 
 
-def whole() -> dict:
-    """The smoke profile with all that it inherits."""
+def smoke_keys() -> dict:
+    """The keys of the smoke profile, inherited ones included."""
     return copy.deepcopy(params.read("smoke"))
 
 
@@ -85,7 +85,7 @@ def test_a_notebook_opened_by_hand_is_the_smoke_run(notebook):
 
 def test_a_common_key_is_replaced_whole_and_a_section_key_by_key(folder):
     base = profiles.load("smoke")
-    changes = {"primary": whole()["primary"] | {"permutations": 77}, SECOND: {"candidates": 7}}
+    changes = {"primary": smoke_keys()["primary"] | {"permutations": 77}, SECOND: {"candidates": 7}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"extends": "smoke", "stamp": "MINE", **changes}))
     mine = profiles.load("mine")
     assert (mine.common.stamp, mine.common.primary.permutations) == ("MINE", 77)
@@ -173,7 +173,7 @@ EDITS = [
 
 @pytest.mark.parametrize(("path", "value", "expected"), EDITS)
 def test_a_refusal_names_file_key_and_remedy(folder, path, value, expected):
-    values = whole()
+    values = smoke_keys()
     model = next(name for name, record in values["models"].items() if record["kind"] == "toy")
     sae = next(name for name, record in values["dictionaries"].items() if record["kind"] == "trained")
 
@@ -191,9 +191,9 @@ def test_a_refusal_names_file_key_and_remedy(folder, path, value, expected):
     else:
         inner[last] = named(value)
     (folder / "edited.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    said = complaint()
-    assert said.startswith("params/edited.yaml: ")
-    assert all(part in said for part in named(expected)), said
+    message = complaint()
+    assert message.startswith("params/edited.yaml: ")
+    assert all(part in message for part in named(expected)), message
 
 
 def test_the_text_profile_says_what_a_text_lacks(folder):
@@ -220,14 +220,14 @@ def test_the_text_profile_says_what_a_text_lacks(folder):
 )
 def test_a_file_that_is_no_profile(folder, text, expected):
     (folder / "edited.yaml").write_text(text)
-    said = complaint()
-    assert all(part in said for part in expected), said
+    message = complaint()
+    assert all(part in message for part in expected), message
 
 
 def test_a_key_written_twice_may_come_from_elsewhere(folder):
-    """A YAML merge is no duplicate."""
+    """A key from a YAML merge may be overridden."""
     text = "extends: smoke\nstamp: &s x\nprimary:\n  <<: &p {matching: mutual, permutations: 99}\n  permutations: 88\n"
-    (folder / "edited.yaml").write_text(f"{text}  pair: {whole()['primary']['pair']}\n  measure: rsa_spearman\n")
+    (folder / "edited.yaml").write_text(f"{text}  pair: {smoke_keys()['primary']['pair']}\n  measure: rsa_spearman\n")
     assert profiles.load("edited").common.primary.permutations == 88
 
 
@@ -315,7 +315,7 @@ def test_main_writes_or_says_why_not(folder, tmp_path, monkeypatch):
 
 def test_start_sets_threads_and_refuses_what_is_not_there(folder, monkeypatch):
     used = []
-    monkeypatch.setattr(store, "use", lambda **said: used.append(said))
+    monkeypatch.setattr(store, "use", lambda **settings: used.append(settings))
     assert profiles.start("smoke", FIRST) == profiles.load("smoke")
     assert used == [{"threads": profiles.load("smoke").common.threads, "device": "cpu"}]
     with pytest.raises(ProfileError, match=f"no notebook is called '00_models'; did you mean `{FIRST}`"):
@@ -347,7 +347,7 @@ def test_a_device_that_is_not_here(folder, monkeypatch):
 
 def test_a_circle_of_derived_models_is_shown_whole(folder):
     twin = "{kind: twin, random: all, seed: 0, of: "
-    values = whole()
+    values = smoke_keys()
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     (folder / "around.yaml").write_text(
         f"extends: edited\nmodels:\n  '*': {{}}\n  one: {twin}two}}\n  two: {twin}one}}\n"
@@ -356,14 +356,14 @@ def test_a_circle_of_derived_models_is_shown_whole(folder):
 
 
 def test_heads_that_do_not_divide_the_width(folder):
-    values = whole()
+    values = smoke_keys()
     values["models"]["one_layer"]["heads"] = 3
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))
     assert "models.one_layer: value error, heads must divide d_model" in complaint()
 
 
 def test_the_pair_profile_asks_for_no_word_of_the_stories():
-    """Its texts are anybody's: the nouns and verbs that belong together in the generated stories are in none."""
+    """The profile is for any text, so it names no pair of words that only the generated stories have."""
     relation = profiles.load("pair").sections["05_semantic_subspaces"]["relation"]["words"]
     assert "nouns to their verbs" not in relation and "heads to what follows" not in relation
     ends = {end for pairs in relation.values() for pair in pairs for end in pair}

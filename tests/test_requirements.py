@@ -1,4 +1,4 @@
-"""What a profile compares is checked when it is read: names, numbers, tokenizers, models and the primary measure."""
+"""Reading a profile checks what it compares: names, numbers, tokenizers, models and the primary measure."""
 
 import copy
 import re
@@ -26,7 +26,7 @@ CONCEPTS, TRUTH, ACROSS, PUBLISHED = (
 
 @pytest.fixture
 def complaint(tmp_path, monkeypatch):
-    """What is said of the smoke profile with values changed: {path: value}."""
+    """The error message of the smoke profile with changed values: {path: value}."""
     shutil.copytree(params.PARAMS, tmp_path / "params")
     base = params.read("smoke")
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
@@ -121,7 +121,7 @@ def test_all_that_is_wrong_is_said_at_once(complaint):
 
 
 def test_no_record_takes_nan_or_infinity():
-    """Whatever a profile is read from."""
+    """Also where a record is not read from YAML."""
     smoke = profiles.load("smoke")
     for record in (smoke.corpus, *smoke.models.values(), *smoke.dictionaries.values()):
         for key, value in record.model_dump().items():
@@ -172,7 +172,7 @@ def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
     saes = {name: x | {"hook": "blocks.1.hook_mlp_out"} if x.get("model") == "three_layer" else x
             for name, x in smoke["dictionaries"].items()}  # fmt: skip
     found = complaint({("models",): twice, ("dictionaries",): saes})
-    # equal in all: a model, an SAE, and what is trained of them
+    # the same model and the same SAE under two names
     assert "primary.pair: two_layer_0 and three_layer are one dictionary" in found
     saes["three_layer"] = saes["three_layer"] | {"seed": 9}
     found = complaint({("models",): twice, ("dictionaries",): saes})
@@ -226,7 +226,7 @@ def test_neighbours_need_pairs(complaint):
 
 @pytest.mark.parametrize("name", requirements.primary_measures())
 def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
-    """01 and 02 (also where partners are shared, and for families), 03, 04 and 11 (at one n, intervals), 05."""
+    """The calls of 01 and 02 (shared partners and families as well), 03, 04 and 11 (one n, intervals), 05."""
     rng = np.random.default_rng(0)
     a, noise = rng.normal(size=(40, 12)), rng.normal(size=(40, 16))
     b = np.hstack([a, a[:, :4]]) + 0.3 * noise

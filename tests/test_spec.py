@@ -1,4 +1,4 @@
-"""What a record refuses, and what it says then."""
+"""Records refuse invalid values with messages that name key and remedy."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a profile may be written like: no value is read as something else, and no file takes the memory."""
+"""The strict reader takes every value as it looks, and no file exhausts the memory."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ def read(tmp_path):
 
 
 def test_what_looks_like_something_else_is_text(read):
-    """The Norway problem, dates, times, octal and sexagesimal numbers: all are what they look like."""
+    """`no`, dates, times, octal and sexagesimal numbers stay the text that they look like."""
     said = "no: 1\nyes: [on, off, y, n]\n2024-01-01: 2024-01-01\na: 12:30:45\nb: 010\nc: 0x1F\nd: 1e-3\ne: =\n"
     assert read(said) == {
         "no": 1, "yes": ["on", "off", "y", "n"], "2024-01-01": "2024-01-01", "a": "12:30:45", "b": "010", "c": "0x1F",
@@ -88,7 +88,7 @@ def test_what_nobody_means_is_refused(read, content, said):
 
 
 def test_a_bomb_takes_no_memory(tmp_path):
-    """A process that may have half a gigabyte says no, and does not die."""
+    """A process limited to half a gigabyte refuses the file, and does not die."""
     (tmp_path / "x.yaml").write_text(bomb("[{}]"))
     code = "import sys, pathlib, sae_utils.engine.inputs.strict_yaml as s; s.read(pathlib.Path(sys.argv[1]), 'x')"
     done = subprocess.run(

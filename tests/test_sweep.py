@@ -1,11 +1,10 @@
-"""Every cell once, in order; what was finished before a failure is kept."""
+"""A sweep calls every cell once, in order, and keeps the results that precede a failure."""
 
 from pathlib import Path
 
 import pytest
 
-from sae_utils import store
-from sae_utils.sweep import sweep
+from sae_utils import store, sweep
 
 MADE: list[int] = []
 
@@ -30,20 +29,20 @@ def root(tmp_path, monkeypatch):
 
 
 def test_results_stand_by_cell_in_the_order_of_the_cells():
-    found = sweep(square, (n for n in (3, 1, 2)), "squares")
+    found = sweep.run(square, (n for n in (3, 1, 2)), "squares")
     assert [(cell, result.meta["square"]) for cell, result in found.items()] == [(3, 9), (1, 1), (2, 4)]
     assert MADE == [3, 1, 2]
-    assert sweep(len, [], "nothing") == {}
-    pairs = sweep(lambda pair: pair[0] + pair[1], [("a", "b"), ("b", "a")], "pairs")
+    assert sweep.run(len, [], "nothing") == {}
+    pairs = sweep.run(lambda pair: pair[0] + pair[1], [("a", "b"), ("b", "a")], "pairs")
     assert pairs == {("a", "b"): "ab", ("b", "a"): "ba"}
 
 
 def test_a_failure_names_its_cell_and_costs_no_other():
     BROKEN[0] = 2
     with pytest.raises(ValueError, match="no such square") as caught:
-        sweep(square, [0, 1, 2, 3], "squares")
+        sweep.run(square, [0, 1, 2, 3], "squares")
     assert caught.value.__notes__ == ["in squares, at 2"]
     assert MADE == [0, 1, 2]
     BROKEN[0] = None
-    assert list(sweep(square, [0, 1, 2, 3], "squares")) == [0, 1, 2, 3]
+    assert list(sweep.run(square, [0, 1, 2, 3], "squares")) == [0, 1, 2, 3]
     assert MADE == [0, 1, 2, 2, 3]

@@ -1,4 +1,4 @@
-"""A PDF is finished or absent, an anonymous one names nobody, and what went wrong is said in LaTeX's own lines."""
+"""A PDF is complete or absent, an anonymous one names nobody, and errors are shown in LaTeX's own lines."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ Transcript written on paper.log.
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository in which the notebooks of the profile `toy` were run, and in which no real program is found."""
+    """A repository in which the profile `toy` was run; its PATH holds git and no other program."""
     monkeypatch.setattr(typeset, "REPOSITORY", tmp_path)
     monkeypatch.setattr(typeset, "PAPER", tmp_path / "paper")
     monkeypatch.setattr(typeset, "FIGURES", tmp_path / "figures")
@@ -107,7 +107,7 @@ def commit(repository, name: str) -> str:
 def test_the_link_is_that_of_the_remote_at_the_commit_of_the_notebooks(repository, remote, site):
     git(repository, "init", "-q")
     first = commit(repository, "notebooks/a.py")
-    commit(repository, "README.md")  # not what the notebooks compute
+    commit(repository, "README.md")  # results do not depend on it
     if remote:
         git(repository, "remote", "add", "origin", remote)
     assert typeset.notebook_url() == (f"{site}/blob/{first}/notebooks" if site else "")
@@ -137,7 +137,7 @@ def test_an_anonymous_paper_names_nobody(repository):
 
 
 def test_numbers_of_what_is_left_out_are_dashes(repository):
-    """Of a study or a part of it that says so; whatever else is missing stays an error of LaTeX."""
+    """Only of studies, or parts of them, that report their absence; any other missing macro is an error of LaTeX."""
     paper, written = repository / "paper", repository / "paper" / "generated" / "toy"
     (paper / "sections").mkdir()
     written.mkdir(parents=True)
@@ -216,7 +216,7 @@ def remains(repository) -> set[str]:
 
 
 def test_what_a_killed_run_left_is_not_read(repository):
-    """A cut .aux made every later run fail."""
+    """Otherwise a truncated .aux would make every later run fail."""
     program(repository, "latexmk", WORKING)
     assert typeset.set_paper("toy") == "" and remains(repository) == {"paper.pdf", "paper.log"}
     pdf = repository / "build" / "toy" / "paper.pdf"
@@ -228,7 +228,7 @@ def test_what_a_killed_run_left_is_not_read(repository):
 
 
 def test_a_run_that_is_killed_leaves_the_pdf_that_was_there(repository):
-    """Killed with the process that called it, as when a machine goes down."""
+    """LaTeX and its caller are killed at once, as when a machine goes down."""
     program(repository, "latexmk", WORKING)
     assert typeset.set_paper("toy") == ""
     pdf = repository / "build" / "toy" / "paper.pdf"
@@ -274,7 +274,7 @@ MAIN = r"""\documentclass{article}
 
 @pytest.mark.skipif(not LATEX, reason="needs latexmk and LaTeX")
 def test_with_the_real_programs_a_cut_file_does_no_harm(repository, monkeypatch):
-    """Also where the path of the checkout holds what TeX reads as its own."""
+    """Also where the path of the checkout holds characters that are special to TeX."""
     monkeypatch.setenv("PATH", os.path.dirname(LATEX) + os.pathsep + os.environ["PATH"])
     odd = repository / "a 50% of {x} ~y $z#"
     pdfs = []

@@ -109,7 +109,7 @@ def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
         sites = activations.sites(source.rows, source.skip)
         activations.neurons(hooks[model], source.model, source.rows, sites, source.skip)
 
-    sweep.sweep(harvest, hooks, "neurons")
+    sweep.run(harvest, hooks, "neurons")
 
 
 def whole(found: Correlation) -> Correlation:

@@ -179,7 +179,7 @@ def excess(x: Score) -> Score:
 def cells(profile: Profile, given: Sequence[Cell], positions: int, settings: Settings) -> dict[Cell, dict[str, float]]:
     """`cell` of every published cell that a profile can make; one pass over each model serves all its layers."""
     views.inputs(profile, dict.fromkeys(name for x in given for name in (x.a, x.b)), positions)
-    return sweep.sweep(lambda x: cell(profile, x.a, x.b, positions, settings), given, "published cells")
+    return sweep.run(lambda x: cell(profile, x.a, x.b, positions, settings), given, "published cells")
 
 
 def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -> dict[str, float]:
