@@ -68,18 +68,6 @@ def test_a_test_finds_what_is_there_and_not_what_is_not():
     assert min(found.values()) == 40 and max(none.values()) < 8
 
 
-@pytest.mark.parametrize("name", measures.NAMES)
-def test_every_measure_can_be_calibrated(name):
-    few, unrelated = size(24, 3, 4), synthetic.UNRELATED
-    found = calibration.estimates(unrelated, few, [name], 9, 2, 0).meta[name]
-    assert np.isfinite(list(found.values())).all() and abs(found["excess"]) < 0.7
-    for null in calibration.NULLS:
-        if null != "reassigned" or measures.measure(name).repeats:
-            assert 0 <= calibration.rejections(FAMILIES, null, few, [name], 19, 2, 0).meta[name] <= 2
-    if measures.measure(name).closed_form:
-        assert np.isfinite(list(calibration.coverage(unrelated, few, [name], 3, 2, 0).meta[name].values())).all()
-
-
 def test_a_bootstrap_of_pairs_manufactures_similarity():
     found = calibration.coverage(synthetic.UNRELATED, size(30, 5, 6), ["rsa_pearson", "mutual_knn"], 39, 12, 0).meta
     for name, x in found.items():

@@ -1,9 +1,13 @@
 """Every list of every notebook may be one element longer or shorter, or the profile is refused for a stated reason."""
 
+import copy
+
+import jupytext
+import matplotlib.pyplot as plt
 import pytest
 import varied
 
-from sae_utils import profiles
+from sae_utils import measures, profiles, report
 from sae_utils.engine import params
 from sae_utils.engine.checks import requirements, sections
 from sae_utils.engine.core.spec import ProfileError
@@ -50,3 +54,99 @@ def test_all_lists_may_be_longer_or_shorter_at_once(how):
     changed = varied.profile(SMOKE.sections, how)
     for notebook, section in SMOKE.sections.items():
         check(notebook, section | changed[notebook])
+
+
+# --- 06 and 12 are run with other lists, and show every element
+
+
+@pytest.fixture
+def execute(world, monkeypatch, tmp_path):
+    """Run a notebook in this process with changed parameters; returns its variables, and figures by name."""
+    figures = {}
+    monkeypatch.setattr(report, "GENERATED", tmp_path / "generated")
+    monkeypatch.setattr(profiles, "start", lambda profile, notebook: world)
+    monkeypatch.setattr(report.Report, "figure", lambda self, name, figure: figures.update({name: figure}))
+
+    def run(notebook, **changes):
+        cells = jupytext.read(params.NOTEBOOKS / f"{notebook}.py").cells
+        code = [c.source for c in cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])]
+        variables = copy.deepcopy(params.parameters(notebook)) | changes
+        assert variables.keys() == params.parameters(notebook).keys()
+        exec("\n".join(code), variables)
+        for figure in figures.values():
+            figure.canvas.draw()
+        return variables, figures
+
+    yield run
+    plt.close("all")
+
+
+COPY = {"kind": "copies", "shared": 0.7}
+TRAP = {"kind": "grouped", "groups": 6, "centres": 0.0, "alike_a": 0.8, "alike_b": 0.8}
+SMALL = {"n": 40, "d_a": 5, "d_b": 6, "draws": 19, "repeats": 2, "naive_repeats": 2}
+MORE = {
+    "measures": ["svcca_first_component", "svcca", "cka", "cka_debiased", "rsa_pearson", "procrustes", "mutual_knn",
+                 "jaccard_knn", "cca_squared"],
+    "only_tested": ["rsa_spearman", "rsa_cosine_pearson", "cka"],
+    "truths": {"noisy copy": COPY, "rotated copy": COPY | {"shared": 1.0}, "another copy": COPY,
+               "clustered copy": TRAP | {"centres": 1.0}, "one direction": {"kind": "one_direction", "strength": 0.3},
+               "a last copy": COPY},
+    "grids": [{"d_a": 6, "d_b": 8, "n": [30, 40]}, {"d_a": 4, "d_b": 6, "n": [30, 40, 50]},
+              {"d_a": 3, "d_b": 4, "n": [30]}],
+    "weak_truths": {"noisy copy": COPY, "clustered copy": TRAP, "another": COPY, "a fourth": COPY},
+    "traps": {"shared partners": {"right_null": "reassigned", "world": TRAP | {"alike_b": 1.0}},
+              "families": {"right_null": "blocks", "world": TRAP},
+              "confounder": {"right_null": "strata", "world": TRAP},
+              "another": {"right_null": "strata", "world": TRAP}, "none": {"right_null": "shuffled", "world": TRAP}},
+    "trapped": ["rsa_spearman", "mutual_knn", "cka"],
+    "interval": {"measures": ["rsa_pearson", "mutual_knn", "cca_squared"], "resamples": 5, "repeats": 2},
+}  # fmt: skip
+LESS = {
+    "measures": ["cka"],
+    "only_tested": [],
+    "truths": {"rotated copy": COPY},
+    "grids": [{"d_a": 6, "d_b": 8, "n": [30]}],
+    "weak_truths": {},
+    "traps": {"families": {"right_null": "blocks", "world": TRAP}},
+    "trapped": ["mutual_knn"],
+    "interval": {"measures": ["cka"], "resamples": 5, "repeats": 2},
+}
+
+
+@pytest.mark.parametrize("lists", [MORE, LESS, {"traps": {}}], ids=["more", "less", "no trap"])
+def test_known_truth_takes_lists_of_any_length(execute, lists):
+    lists = LESS | lists
+    variables, figures = execute(
+        "06_known_truth", small=SMALL, grid_repeats={"rows": 60, "most": 2, "draws": 3}, **lists
+    )
+    named = [measures.measure(name).label for name in lists["measures"]]
+    for name in ("grid-raw", "grid-excess"):
+        panels = [axis for axis in figures[name].axes if axis.get_title()]
+        assert [axis.get_title() for axis in panels] == named
+        (legend,) = [axis for axis in figures[name].axes if axis.get_legend()]
+        assert legend not in panels  # it hides no measure
+        assert [text.get_text() for text in legend.get_legend().texts] == ["unrelated", *lists["truths"]]
+    assert set(named) <= set(variables["choice"].measure) and set(lists["weak_truths"]) <= set(variables["choice"])
+    assert len(variables["nulls_table"]) == len(lists["traps"]) * len(lists["trapped"])
+    assert len(variables["partial"].columns) == sum(trap["right_null"] == "strata" for trap in lists["traps"].values())
+    assert set(variables["intervals_table"].measure) == {
+        measures.measure(name).label for name in lists["interval"]["measures"]
+    }
+
+
+SIZES = {"concepts": 40, "kept": 0.75, "words": 80, "expressed": 3, "documents": 20, "length": 30, "d_a": 6, "d_b": 8}
+TRUTHS = {"shared": COPY, "one direction": {"kind": "one_direction", "strength": 0.3}, "another": COPY}
+LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}
+
+
+@pytest.mark.parametrize(
+    ("truths", "tokens", "layers"), [(TRUTHS, [".", "<bos>"], LAYERS), ({}, [], {})], ids=["more", "less"]
+)
+def test_published_tables_takes_lists_of_any_length(execute, truths, tokens, layers):
+    variables, figures = execute(
+        "12_published_tables", truths=truths, tokens=tokens, published_layers=layers, sizes=SIZES,
+        negative="two_layer", positions=2500, permutations=19, repeats=1, fvu_rows=8,
+    )  # fmt: skip
+    titles = [axis.get_title().replace("\n", " ") for axis in figures["ladder"].axes]
+    assert titles == ["primary pair", "negative control", *(f"planted: {name}" for name in [*truths, "nothing"])]
+    assert len(variables["beside"]) == (7 if layers else 0)
