@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from sae_utils import arrays
+from sae_utils.engine.chance.results import FLAT, ROUNDING
 from sae_utils.nulls import LEVEL as LEVEL  # of tests; intervals hold 1 - LEVEL
-from sae_utils.significance import FLAT, ROUNDING, Result
+from sae_utils.significance import Result
 
 GROUPS = 20  # of documents or of small families: so many that Student's t is narrow, so few that each is worth its cost
 _DRAWS_A_TEST = 20

@@ -18,52 +18,34 @@ from tqdm import tqdm
 
 from sae_utils import arrays, matching
 from sae_utils.engine.chance import draws
-from sae_utils.engine.geometry.moments import Moments
+from sae_utils.engine.chance.results import Result, excess, relative, summarise, undefined
 from sae_utils.matching import Pairs
 from sae_utils.measures import Family, Measure, Undefined, caution, measure, paired
 from sae_utils.nulls import Null, Selection, reassigned, shuffled
 
+__all__ = [
+    "FEWEST",
+    "UNSCORED",
+    "AtN",
+    "Baseline",
+    "Result",
+    "Rows",
+    "at_n",
+    "combined",
+    "enough",
+    "excess",
+    "pairs_at_n",
+    "random_rows",
+    "relative",
+    "rows_at_n",
+    "summarise",
+    "test",
+    "test_pairs",
+    "undefined",
+]
+
 Rows: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
-ROUNDING = 1e-6  # of float32 draws: a draw so little below the observed score ties with it
-FLAT = 1e-6  # a null whose SD is smaller does not vary
 FEWEST = 10  # distinct features of either side; pairs with fewer get no score
-
-
-class Result(NamedTuple):
-    """One score held against one null.
-
-    `measure`, `null`: names. `n`: pairs. `k`: components or neighbours in use, () where there are none.
-    `observed`: the score, float64. `null_mean`, `null_sd`: of the null, exact where a closed form is known.
-    `z` = (observed - null_mean) / null_sd. `excess` = (observed - null_mean) / (1 - null_mean).
-    `m`: draws; `p` = (b + 1) / (m + 1) with b draws at least as large as observed, over all n! arrangements for
-    m="exact", NaN for m = 0. `movable`: share of rows that the null can move. `note`: what a reader must know, or "".
-    `draws` (m,): the null's scores.
-    """
-
-    measure: str
-    null: str
-    n: int
-    k: tuple[int, ...]
-    observed: float
-    null_mean: float
-    null_sd: float
-    z: float
-    p: float
-    excess: float
-    movable: float
-    m: int
-    note: str
-    draws: np.ndarray
-
-    @property
-    def undefined(self) -> bool:
-        """Whether these rows have no such score; the note says why."""
-        return math.isnan(self.observed)
-
-    @property
-    def undetermined(self) -> bool:
-        """Whether less than half of the rows can move, so that p says nothing about the pairing."""
-        return self.movable < 0.5
 
 
 def test(
@@ -98,12 +80,12 @@ def test(
     a, b = paired(a, b)
     n, null = len(a), null or shuffled()
     asked = [measure(what) if isinstance(what, str) else what for what in measures]
-    exact = closed_form and isinstance(null, Null) and null.uniform
-    wanted = _draws_wanted(asked, exact, m, m_of or {})
+    known = closed_form and isinstance(null, Null) and null.uniform
+    wanted = _draws_wanted(asked, known, m, m_of or {})
     sides, missing = _prepared(a, b, asked)
     chosen = [what for what in asked if what.name not in missing]
-    observed = draws.observed(sides, chosen, n)
-    drawn = draws.of_null(null, b, sides, chosen, wanted, seed, observed, every=m == "exact")
+    observed = draws.scores(sides, chosen, np.arange(n)[None])
+    drawn = draws.of_null(null, b, sides, chosen, wanted, seed, exact=m == "exact")
     doubt = null.caution(b) if isinstance(null, Null) else ""
     repeats = _repeats(a, b) if isinstance(null, Null) and null.uniform else ""
 
@@ -112,14 +94,14 @@ def test(
             return undefined(missing[what.name], measure=what.name, null=null.name, n=n, m=wanted[what.name])
         of = sides[what.family]
         return summarise(
-            observed[what.name],
+            float(observed[what.name][0]),
             drawn[what.name],
             measure=what.name,
             null=null.name,
             n=n,
             k=what.k(*of),
-            moments=what.moments(*of) if exact and what.moments else None,
-            every=m == "exact",
+            moments=what.moments(*of) if known and what.moments else None,
+            exact=m == "exact",
             movable=null.movable if isinstance(null, Null) else 1.0,
             note="; ".join(filter(None, [caution(what, *of, n), repeats, doubt])),
         )
@@ -127,7 +109,7 @@ def test(
     return {what.name: result(what) for what in asked}
 
 
-def _draws_wanted(asked: Sequence[Measure], exact: bool, m: int | str, m_of: Mapping[str, int]) -> dict[str, int]:
+def _draws_wanted(asked: Sequence[Measure], known: bool, m: int | str, m_of: Mapping[str, int]) -> dict[str, int]:
     """Draws by name of the measure. Raises ValueError where they make no null."""
     names = [what.name for what in asked]
     if not asked or len(set(names)) < len(names):
@@ -138,7 +120,7 @@ def _draws_wanted(asked: Sequence[Measure], exact: bool, m: int | str, m_of: Map
         return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
     m = arrays.count(m, "m")
     wanted = {name: min(m, arrays.count(m_of.get(name, m), "m_of")) for name in names}
-    closed = {what.name for what in asked if exact and what.closed_form}
+    closed = {what.name for what in asked if known and what.closed_form}
     if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
         raise ValueError(
             f"{few[0]} with m = {wanted[few[0]]}: a null needs at least 2 draws, 999 for a p of 0.001, or a closed form"
@@ -169,77 +151,6 @@ def _repeats(a: np.ndarray, b: np.ndarray) -> str:
         f"{count_a} rows of side a and {count_b} of side b repeat an earlier one: a shuffle may reject too often; "
         "reassign groups, move blocks, or keep one pair a group"
     )
-
-
-def summarise(
-    observed: float,
-    drawn: np.ndarray,
-    *,
-    measure: str,
-    null: str,
-    n: int,
-    k: tuple[int, ...] = (),
-    moments: Moments | None = None,
-    every: bool = False,
-    movable: float = 1.0,
-    note: str = "",
-) -> Result:
-    """The result of any `observed` score of order 1, larger for more alike, against `drawn` (m,) of its null.
-
-    `moments`: exact ones of the null, else they come from `drawn`. `every`: the draws are all arrangements, the
-    observed one among them. A draw within rounding of the observed score counts as large: ties are held against the
-    claim. Undefined where the score or one of its draws is not finite. Raises ValueError for fewer than 2 draws without
-    exact moments.
-    """
-    drawn = arrays.numbers(drawn, "drawn", 1).astype(np.float64)
-    if not (math.isfinite(observed) and np.isfinite(drawn).all()):
-        why = "the score" if not math.isfinite(observed) else "one of the draws"
-        return undefined(f"{why} is not finite", measure=measure, null=null, n=n, m=len(drawn))
-    if len(drawn) < 2 and moments is None:
-        raise ValueError(f"{measure}: {len(drawn)} draws; a null needs at least 2 where no closed form is known")
-    mean, sd = moments or (float(drawn.mean()), float(drawn.std(ddof=0 if every else 1)))
-    m = len(drawn) - every
-    larger = int((drawn >= observed - ROUNDING).sum()) - every
-    if not sd > FLAT:
-        note = f"{note}; the null does not vary".removeprefix("; ")
-    return Result(
-        measure=measure,
-        null=null,
-        n=n,
-        k=k,
-        observed=observed,
-        null_mean=mean,
-        null_sd=sd,
-        z=(observed - mean) / sd if sd > FLAT else math.nan,
-        p=(larger + 1) / (m + 1) if m else math.nan,
-        excess=excess(observed, mean),
-        movable=movable,
-        m=m,
-        note=note,
-        draws=drawn,
-    )
-
-
-def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:
-    """The result of a score that does not exist: NaN throughout, and the note says why."""
-    nothing = dict.fromkeys(("observed", "null_mean", "null_sd", "z", "p", "excess"), math.nan)
-    note = f"undefined: {why}"
-    return Result(measure, null, n, (), movable=1.0, m=m, note=note, draws=np.full(m, math.nan), **nothing)
-
-
-def excess(observed: float, null_mean: float) -> float:
-    """`(observed - null_mean) / (1 - null_mean)`: 0 at chance, 1 at most; NaN where chance alone gives 1."""
-    return (observed - null_mean) / (1 - null_mean) if null_mean < 1 - 1e-9 else math.nan
-
-
-def relative(excess: float, ceiling_a: float | None, ceiling_b: float | None) -> float:
-    """`excess / sqrt(ceiling_a ceiling_b)`; the ceilings are excesses of seed against seed at the same n and filters.
-
-    NaN where a ceiling is missing or below 0.05; it may exceed 1.
-    """
-    if ceiling_a is None or ceiling_b is None or not min(ceiling_a, ceiling_b) >= 0.05:
-        return math.nan
-    return excess / math.sqrt(ceiling_a * ceiling_b)
 
 
 class Baseline(NamedTuple):

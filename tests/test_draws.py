@@ -1,4 +1,4 @@
-"""How draws are made must not show in what they are."""
+"""Draws do not depend on threads, batches or precision."""
 
 import numpy as np
 import pytest

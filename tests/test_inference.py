@@ -124,7 +124,7 @@ def test_a_jackknife_of_several_shares_is_that_of_each():
         assert [x[column] for x in found[:4]] == pytest.approx(alone[:4])
 
 
-def test_whole_documents_are_dealt_to_groups_of_as_many_tokens():
+def test_documents_stay_whole_in_groups_of_nearly_as_many_tokens():
     lengths = np.random.default_rng(0).integers(10, 90, 200)
     document = np.repeat(np.arange(200)[::-1] + 7, lengths)
     group = inference.grouped(document)

@@ -270,13 +270,13 @@ def test_bad_input_is_named():
         measures.mantel(X, np.triu(Y))
 
 
-def test_too_few_rows_for_the_components_is_said():
+def test_too_few_rows_for_the_components_give_a_warning():
     a, b = related(0, n=20)
     with pytest.warns(UserWarning, match=r"n = 20 rows for k = 12 \+ 9 components: 2 canonical correlations are 1"):
         measures.svcca(a, b, variance=1.0)
 
 
-def test_rows_and_estimators_that_are_none():
+def test_other_shapes_and_estimators_are_refused():
     rows = np.ones((4, 3))
     with pytest.raises(ValueError, match=r"side b has shape \(4,\): give rows as a matrix"):
         measures.paired(rows, rows[:, 0])
@@ -334,7 +334,7 @@ def test_a_side_that_never_changes_is_given_once():
         np.testing.assert_allclose(once[name], often[name])
 
 
-def test_what_cannot_be_scored_is_refused():
+def test_unknown_measures_and_too_few_pairs_are_refused():
     a_rows, b_rows = sides()
     index = np.arange(5)[None]
     with pytest.raises(ValueError, match="unknown measure 'svcc'"):
@@ -404,7 +404,7 @@ def test_every_measure_serves_as_the_primary_one(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", measures.NAMES)
-def test_what_the_registry_says_is_true(name):
+def test_properties_in_the_registry_are_true(name):
     what = measures.measure(name)
     a, b = related(0, d_a=9)
     assert (what.name, what.scope == "local") == (name, what.neighbours > 0) and what.label and what.formula

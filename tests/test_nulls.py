@@ -1,4 +1,4 @@
-"""What each null moves, what it leaves alone, and the false positives that the right one avoids."""
+"""What each null moves, what it keeps, and the false positives that the right null avoids."""
 
 from functools import partial
 from itertools import permutations
@@ -20,7 +20,7 @@ def test_shuffled_draws_every_permutation_equally_often():
     assert ((counts - 1000) ** 2 / 1000).sum() < 49.7  # chi-squared with 23 degrees of freedom at 0.001
 
 
-def test_strata_keep_their_rows_and_count_those_that_cannot_move():
+def test_strata_keep_their_rows_and_tell_the_share_that_can_move():
     labels = np.array(["rare", "often", "rare", "single", "often", "rare"])
     null = nulls.strata(labels)
     index = drawn(null, 6)

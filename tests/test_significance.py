@@ -212,8 +212,8 @@ def test_one_undefined_score_leaves_the_others_as_they_are(name, a, why):
             np.testing.assert_array_equal(found[alone].draws, expected.draws)
 
 
-def test_nothing_is_left_of_the_debiased_estimate_of_orthonormal_rows():
-    """Its root is of rounding, of either sign."""
+def test_debiased_cka_of_orthonormal_rows_is_undefined():
+    """The estimate is rounding error, of either sign."""
     rng = np.random.default_rng(1)
     for n in range(5, 40):
         a = orthonormal(n) @ np.linalg.qr(rng.normal(size=(n, n)))[0]
@@ -238,6 +238,8 @@ def test_bad_requests_are_named():
     a, b = related(0)
     with pytest.raises(ValueError, match="n <= 8; here n = 60"):
         significance.test(a, b, ["svcca"], m="exact")
+    with pytest.raises(ValueError, match="the null is 'reassigned among groups'"):
+        significance.test(a[:6], b[:6], ["cka"], null=nulls.reassigned(np.arange(6) // 2), m="exact")
     with pytest.raises(ValueError, match="each once"):
         significance.test(a, b, ["svcca", "svcca"])
     with pytest.raises(ValueError, match="m_of names"):

@@ -16,19 +16,24 @@ from tqdm import tqdm
 
 from sae_utils import arrays, measures
 from sae_utils.measures import Family, Measure, Undefined
-from sae_utils.nulls import Null, Selection
+from sae_utils.nulls import Null, Rng, Selection
 
 EXACT_UP_TO = 8  # rows; 8! = 40,320 arrangements
 _DOUBLE_BELOW = 256  # rows; beyond, draws are float32: their error is far below the spread of the null
 _BATCH_BYTES = 1 << 26
 _WORTH_THREADS = 10_000_000  # numbers gathered
 Sides = Mapping[Family, tuple[Any, Any]]
-Draws = dict[str, np.ndarray]
 
 
-def observed(sides: Sides, chosen: Sequence[Measure], n: int) -> dict[str, float]:
-    """Scores of the pairs as they are, in float64."""
-    return {name: float(found[0]) for name, found in _scores(sides, chosen, np.arange(n)[None]).items()}
+def scores(sides: Sides, chosen: Sequence[Measure], index: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores (batch,) by measure of the pairings `index` (batch, n); the work of a family is done once."""
+    found: dict[str, np.ndarray] = {}
+    for family, pair in sides.items():
+        mine = [what for what in chosen if what.family == family]
+        if mine:
+            shared = family.cross(*pair, index)
+            found |= {what.name: what.score(*pair, shared, index).astype(np.float64) for what in mine}
+    return found
 
 
 def of_null(
@@ -38,22 +43,28 @@ def of_null(
     chosen: Sequence[Measure],
     wanted: Mapping[str, int],
     seed: int | Sequence[int],
-    seen: Mapping[str, float],
     *,
-    every: bool = False,
-) -> Draws:
+    exact: bool = False,
+) -> dict[str, np.ndarray]:
     """Scores of draws of a null, by name of the measure.
 
-    `b` (n, d_b): rows of side b. `wanted`: draws by measure. `seen`: the observed scores. `every`: all arrangements.
+    `b` (n, d_b): rows of side b. `wanted`: draws by measure. `exact`: all arrangements instead.
     Raises ValueError where a null has no such arrangements, or a selection draws another number of pairs.
     """
     n, rng = len(b), arrays.generator(seed)
     if not chosen:
         return {}
+    if exact and not (isinstance(null, Null) and null.uniform and n <= EXACT_UP_TO):
+        raise ValueError(
+            f"m='exact' lists all arrangements of shuffled pairings for n <= {EXACT_UP_TO}; here n = {n} and the "
+            f"null is {null.name!r}: give a number of draws"
+        )
     if isinstance(null, Null) and null.permutes:
-        return _permuted(null, n, sides, chosen, wanted, rng, seen, every)
+        most = max(wanted[what.name] for what in chosen)
+        make = partial(_arrangements, n) if exact else partial(_permutations, null, rng, most, n)
+        return _permuted(null.name, n, make, sides, chosen, wanted)
 
-    def fresh() -> Sides:
+    def draw() -> Sides:
         if isinstance(null, Null):  # rows of b repeat, so that side b is prepared anew
             rows = b[null.draw(rng, 1, n)[0]]
             return {family: (pair[0], family.side(rows)) for family, pair in sides.items()}
@@ -62,55 +73,49 @@ def of_null(
             raise ValueError(f"{null.name!r} drew {len(one)} pairs for {n}: draw as many, no score is free of n")
         return {family: (family.side(one), family.side(other)) for family in sides}
 
-    return _anew(null.name, fresh, chosen, n, wanted)
+    return _one_by_one(null.name, n, draw, chosen, wanted)
 
 
 def _permuted(
-    null: Null,
+    name: str,
     n: int,
+    batches: Callable[[int], Iterator[np.ndarray]],
     sides: Sides,
     chosen: Sequence[Measure],
     wanted: Mapping[str, int],
-    rng: np.random.Generator,
-    seen: Mapping[str, float],
-    every: bool,
-) -> Draws:
-    """Scores of permuted pairings, in batches on all threads that BLAS has; each thread's BLAS is its own."""
-    most = max(wanted.values())
-    kept = sides if n < _DOUBLE_BELOW else {f: (_single(x), _single(y)) for f, (x, y) in sides.items()}
+) -> dict[str, np.ndarray]:
+    """Scores of permuted pairings, in batches on as many threads as BLAS has, each with a BLAS of one thread."""
+    most = max(wanted[what.name] for what in chosen)
+    kept = sides if n < _DOUBLE_BELOW else {family: (_single(x), _single(y)) for family, (x, y) in sides.items()}
     row = n * max(family.width(pair[1]) for family, pair in kept.items())
     workers = _threads() if row * most > _WORTH_THREADS else 1
     size = max(1, _BATCH_BYTES // ((8 if n < _DOUBLE_BELOW else 4) * row)) * workers
     drawn: dict[str, list[np.ndarray]] = {what.name: [np.zeros(0)] for what in chosen}
     start = 0
-    bar = tqdm(total=most, desc=null.name, leave=False, disable=None)
+    bar = tqdm(total=most, desc=name, leave=False, disable=None)
     with bar, _controller().limit(limits=1), ThreadPoolExecutor(workers) as pool:
-        for batch in _arrangements(null, n, size) if every else _batches(null, rng, most, n, size):
+        for batch in batches(size):
             now = [what for what in chosen if wanted[what.name] > start]
-            for found in pool.map(partial(_scores, kept, now), np.array_split(batch, min(workers, len(batch)))):
-                for name, values in found.items():
-                    drawn[name].append(values)
+            for found in pool.map(partial(scores, kept, now), np.array_split(batch, min(workers, len(batch)))):
+                for measure, values in found.items():
+                    drawn[measure].append(values)
             start += len(batch)
             bar.update(len(batch))
-        reference = _scores(kept, chosen, np.arange(n)[None])
-    # shifted by rounding, so that a draw which is the observed pairing scores what was observed
+    # shifted by what float32 rounds, so that a draw of the observed pairing has the observed score
+    identity = np.arange(n)[None]
+    right, rounded = scores(sides, chosen, identity), scores(kept, chosen, identity)
     return {
-        name: np.concatenate(scores)[: wanted[name]] + (seen[name] - reference[name][0])
-        for name, scores in drawn.items()
+        measure: np.concatenate(values)[: wanted[measure]] + (right[measure][0] - rounded[measure][0])
+        for measure, values in drawn.items()
     }
 
 
-def _batches(null: Null, rng: np.random.Generator, m: int, n: int, size: int) -> Iterator[np.ndarray]:
+def _permutations(null: Null, rng: Rng, m: int, n: int, size: int) -> Iterator[np.ndarray]:
     """Index arrays (size, n); all draws together do not depend on the batch's size."""
     yield from (null.draw(rng, min(size, m - start), n) for start in range(0, m, size))
 
 
-def _arrangements(null: Null, n: int, size: int) -> Iterator[np.ndarray]:
-    if not null.uniform or n > EXACT_UP_TO:
-        raise ValueError(
-            f"m='exact' lists all arrangements of shuffled pairings for n <= {EXACT_UP_TO}; here n = {n} and the "
-            f"null is {null.name!r}: give a number of draws"
-        )
+def _arrangements(n: int, size: int) -> Iterator[np.ndarray]:
     found = np.array(list(arrangements(range(n))))
     yield from (found[start : start + size] for start in range(0, len(found), size))
 
@@ -129,26 +134,16 @@ def _single(side: Any) -> Any:
     return type(side)(*(x.astype(np.float32) if getattr(x, "dtype", None) == np.float64 else x for x in side))
 
 
-def _anew(name: str, fresh: Callable[[], Sides], chosen: Sequence[Measure], n: int, wanted: Mapping[str, int]) -> Draws:
-    """Scores of draws whose sides `fresh` prepares; NaN of a draw that has no such score."""
-    identity = np.arange(n)[None]
-
-    def once() -> Draws:
+def _one_by_one(
+    name: str, n: int, draw: Callable[[], Sides], chosen: Sequence[Measure], wanted: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Scores of draws whose sides are prepared anew; NaN of a draw that has no such score."""
+    drawn = {what.name: np.full(wanted[what.name], np.nan) for what in chosen}
+    for s in tqdm(range(max(map(len, drawn.values()))), desc=name, leave=False, disable=None):
         try:
-            return _scores(fresh(), chosen, identity)
+            found = scores(draw(), chosen, np.arange(n)[None])
         except Undefined:
-            return {what.name: np.full(1, np.nan) for what in chosen}
-
-    scores = [once() for _ in tqdm(range(max(wanted.values())), desc=name, leave=False, disable=None)]
-    return {what.name: np.array([found[what.name][0] for found in scores[: wanted[what.name]]]) for what in chosen}
-
-
-def _scores(sides: Sides, chosen: Sequence[Measure], index: np.ndarray) -> Draws:
-    """Scores (batch,) by measure; what measures of one family share is computed once."""
-    found: Draws = {}
-    for family, pair in sides.items():
-        mine = [what for what in chosen if what.family == family]
-        if mine:
-            shared = family.cross(*pair, index)
-            found |= {what.name: what.score(*pair, shared, index).astype(np.float64) for what in mine}
-    return found
+            continue
+        for measure, values in drawn.items():
+            values[s : s + 1] = found[measure]
+    return drawn
