@@ -234,7 +234,7 @@ def test_overflow_in_another_basis_is_named(tmp_path):
     values = Artefact("values", place, {})
     (tmp_path / "turned").mkdir()
     with pytest.raises(ProfileError, match=r"a principal basis: an activation of 2\.4e\+05 is beyond the 65504"):
-        units.turned.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
+        units.in_basis.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
 
 
 def test_weights_that_are_not_finite_are_named(tmp_path, words):

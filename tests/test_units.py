@@ -170,7 +170,7 @@ def test_a_direction_and_its_opposite_are_one():
 def test_correlations_that_are_held_are_the_same():
     generator = np.random.default_rng(0)
     found = correlate.features(generator.normal(size=(200, 5)), generator.normal(size=(200, 7)), k=3)
-    held = units.whole(found)
+    held = units.in_memory(found)
     for rows, columns in ((None, None), ([4, 1], None), (None, [6, 0, 2]), ([3, 0], [1, 5])):
         np.testing.assert_allclose(held.block(rows, columns), found.block(rows, columns), atol=1e-6)
     assert matching.optimal(held).b.tolist() == matching.optimal(found).b.tolist()

@@ -1,7 +1,7 @@
-"""One cell of a sweep: two dictionaries over the same tokens, matched, and the rows of their pairs compared.
+"""One cell of a sweep: the pairs of two dictionaries over the same tokens, and the similarity of their rows.
 
-In: codes and dictionaries as artefacts, what is measured. Out: artefacts, and `Scores` read from one.
-Never: a choice of cells, a correction over several of them (`layers` does both).
+In: codes and dictionaries as artefacts, the measures. Out: artefacts, and `Scores` read from one.
+Never: a choice of cells, or a correction over several cells (`layers` does both).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS: tuple[Rows, ...] = ("decoder", "encoder")
 
 
 class Battery(Spec):
-    """What is measured in every cell; all cells have the same, so that they can be compared and corrected."""
+    """The measures and draws of every cell; all cells share one, so that they can be compared and corrected."""
 
     measures: list[str] = Field(min_length=1)
     """names, as in `measures.NAMES`"""
@@ -44,7 +44,7 @@ class Battery(Spec):
 
 
 class Scores(NamedTuple):
-    """What a cell's pairs score; by kind of rows, then by name of the measure in the battery."""
+    """The scores of a cell by kind of rows, then by name of the measure in the battery."""
 
     results: dict[str, dict[str, Result]]
     """all pairs against shuffled pairings"""
@@ -92,7 +92,7 @@ def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, cou
 
 
 def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
-    """A direction a feature, float32 (features, d): what it writes (decoder) or what it reads (encoder)."""
+    """The direction that every feature writes (decoder) or reads (encoder), float32 (features, d)."""
     return dictionaries.decoder(dictionary) if kind == "decoder" else dictionaries.encoder(dictionary)
 
 
@@ -100,15 +100,15 @@ def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
 def scored(
     folder: Path, pairs: Artefact, a: Artefact, b: Artefact, battery: Battery, n: int, seed: list[int]
 ) -> dict[str, Any]:
-    """Similarity of the rows of matched features: of all pairs, and as excess over random subsets of `n` pairs.
+    """Similarity of the rows of matched features: for all pairs, and as the mean excess of random subsets of `n` pairs.
 
     Args:
         folder: where the draws go, float64 (kinds of rows x measures, permutations).
         pairs: of `matched`.
         a: the dictionary of one side.
         b: of the other.
-        battery: what is measured.
-        n: pairs of a subset; the same in all cells that are compared.
+        battery: measures and draws.
+        n: pairs in a subset; the same in all cells that are compared.
         seed: the cell's own, so that permutations are shared within a cell and independent across cells.
 
     Raises:
@@ -133,8 +133,8 @@ def scored(
 def at_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtN]:
     """`significance.at_n` of every measure, of the paired rows `x` (pairs, d_a), `y` (pairs, d_b).
 
-    No excess where a measure says that nothing can be learnt from so few rows (canonical correlations that are 1
-    whatever the rows hold). Raises ValueError for fewer than `n` pairs.
+    The excess is NaN where a measure cautions that n is too small (canonical correlations that are 1 for any rows).
+    Raises ValueError for fewer than `n` pairs.
     """
     asked = battery.chosen()
     exact = {what.name: 0 for what in asked if what.closed_form}

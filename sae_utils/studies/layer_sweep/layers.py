@@ -1,8 +1,8 @@
-"""A sweep over layers: which cells there are, how their scores are corrected together, and what is left beside seeds.
+"""A sweep over layers: its cells, the family-wise p of their scores, and their excess relative to that between seeds.
 
 In: pairs of models as a profile lists them, each with its dictionaries by depth; the scores of every cell. Out: checked
-`Cell`s, family-wise p, and one long table.
-Never: a score of its own; a trend along depth that is tested, since layers of one model depend on each other.
+`Cell`s, family-wise p, one long table, and words for the answer.
+Never: a score of its own; a test of a trend along depth, since layers of one model depend on each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 class Cell(NamedTuple):
-    """One layer of one model beside one layer of another."""
+    """A layer of one model with a layer of another."""
 
     pair: str
     """the pair of models"""
@@ -53,11 +53,11 @@ def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cel
 
     Args:
         profile: where the dictionaries are defined.
-        notebook: whose parameters these are, for the message.
+        notebook: has these parameters; for the message.
         pairs: name of the pair -> [dictionaries of A by depth, dictionaries of B by depth].
 
     Raises:
-        ProfileError: no pairs, a pair that is not two lists of names, a name that nothing defines.
+        ProfileError: no pairs, a pair that is not two lists of names, an undefined name.
     """
     where = f"params/{profile.name}.yaml: {notebook}.pairs"
     if not pairs:
@@ -78,7 +78,7 @@ def find(profile: Profile, key: str, grid: Sequence[Cell], names: Sequence[str])
     """The cell of two dictionaries, the first of side A.
 
     Raises:
-        ProfileError: none of the cells, with `key` of the profile that asked for it.
+        ProfileError: there is no such cell; names the `key` of the profile.
     """
     for cell in grid:
         if [cell.a, cell.b] == list(names):
@@ -91,13 +91,13 @@ def find(profile: Profile, key: str, grid: Sequence[Cell], names: Sequence[str])
 def check(
     profile: Profile, notebook: str, pairs: Mapping[str, Any], ceilings: Ceilings, negatives: Sequence[str]
 ) -> None:
-    """Refuse negative controls that are no pairs, and ceilings that are not seed against seed of their side.
+    """Refuse negative controls that are not pairs, and ceilings that do not compare two seeds of their side.
 
     `ceilings`: name of a pair -> [the pair that is the ceiling of A, of B], "" where there is none. A ceiling begins
     with the dictionaries of the side, and has a dictionary of the other seed at every depth.
 
     Raises:
-        ProfileError: which one, and why.
+        ProfileError: names the control or ceiling, and the reason.
     """
     where = f"params/{profile.name}.yaml: {notebook}.negatives"
     if not negatives:
@@ -125,10 +125,10 @@ def check(
 
 
 def common_n(found: Mapping[Cell, Artefact], fewest: int) -> int:
-    """The n at which all cells are compared: that of the smallest one, leaving out those with fewer than `fewest`.
+    """The n at which all cells are compared: that of the smallest cell with at least `fewest` pairs.
 
     Raises:
-        ValueError: no cell has so many pairs.
+        ValueError: no cell has that many pairs.
     """
     counts = {cell: kept.meta["pairs"] for cell, kept in found.items()}
     if not (enough := [n for n in counts.values() if n >= fewest]):
@@ -137,7 +137,7 @@ def common_n(found: Mapping[Cell, Artefact], fewest: int) -> int:
 
 
 def family_wise(scores: Mapping[Cell, Scores]) -> Family:
-    """p of every score, corrected over all layers, kinds of rows and measures of its pair of models (maximum of z)."""
+    """Family-wise p of every score over all layers, kinds of rows and measures of its pair of models (max-z)."""
     adjusted: Family = {}
     for members in _by_pair(scores).values():
         sets = {
@@ -150,7 +150,7 @@ def family_wise(scores: Mapping[Cell, Scores]) -> Family:
 
 
 def maxima(scores: Mapping[Cell, Scores]) -> pd.DataFrame:
-    """The layers at which a pair of models is most alike, by the largest z of a measure, and the p of that maximum.
+    """The layers with the largest z of each measure, for every pair of models, and the p of that maximum.
 
     The null of the maximum: in every draw the largest z over the layers, each against its own null. Columns: pair,
     rows, measure, a, b (depths), z, p.
@@ -168,7 +168,7 @@ def maxima(scores: Mapping[Cell, Scores]) -> pd.DataFrame:
 
 
 def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
-    """All scores, one a line: cell, kind of rows, measure, and what a reader asks.
+    """All scores, one in each row.
 
     Columns: cell, pair, i, j, a, b, rows, measure; n, k, observed, null, sd, z, p, excess; family (the family-wise p);
     one_n, one_n_sd (excess at the common n, over subsets); relative (of the excess at the common n, NaN where there
@@ -213,7 +213,7 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
 
 
 def matches(found: Mapping[Cell, Artefact]) -> pd.DataFrame:
-    """What matching gave in every cell: pair, i, j, a, b, n, of_a, of_b (retention), r, held_out, counterparts."""
+    """The pairs of every cell in numbers: pair, i, j, a, b, n, of_a, of_b (retention), r, held_out, counterparts."""
     return pd.DataFrame(
         {
             **cell._asdict(),
@@ -227,7 +227,7 @@ def matches(found: Mapping[Cell, Artefact]) -> pd.DataFrame:
 
 
 def closest(lines: pd.DataFrame, value: str) -> dict[int, int]:
-    """For every depth of A the depth of B with the largest `value`, where there is one: a description, no test."""
+    """The depth of B with the largest `value` for every depth of A that has one; a description, not a test."""
     known = lines.dropna(subset=[value])
     best = known.loc[known.groupby("i")[value].idxmax()]
     return dict(zip(best.i.tolist(), best.j.tolist(), strict=True))
@@ -237,7 +237,7 @@ def closest(lines: pd.DataFrame, value: str) -> dict[int, int]:
 
 
 def verdict(holds: Sequence[bool], listed: int) -> str:
-    """Where two models are alike: `holds`, of every pair of layers that was tested, of all `listed`."""
+    """At which layers two models are alike; `holds` has the outcome of every tested pair of layers, of all `listed`."""
     if not holds:
         return "cannot be compared: no pair of layers has pairs of features enough"
     where = "at every" if all(holds) else "at some" if any(holds) else "at no"
@@ -246,7 +246,7 @@ def verdict(holds: Sequence[bool], listed: int) -> str:
 
 
 def beside_control(mine: np.ndarray, control: np.ndarray) -> str:
-    """How many excesses of the pairs of layers exceed the best of the negative control, NaN where not scored."""
+    """How many pairs of layers exceed the best excess of the negative control; NaN stands for an unscored pair."""
     mine, control = mine[np.isfinite(mine)], control[np.isfinite(control)]
     if not len(mine) or not len(control):
         side = "the negative control" if len(mine) else "the two models"
@@ -260,7 +260,7 @@ def beside_control(mine: np.ndarray, control: np.ndarray) -> str:
 
 
 def lesson(holding: Collection[Cell], control: Mapping[Cell, float]) -> str:
-    """What the negative control teaches: `control`, the z of each of its pairs of layers that was tested."""
+    """The meaning of the negative control's outcome; `control` has the z of each of its tested pairs of layers."""
     if not control:
         return "whether the control exceeds chance is not known, for it has too few pairs"
     if any(cell in holding for cell in control):

@@ -1,8 +1,8 @@
-"""Neurons of two models of one shape, paired by their index: of two trainings that began alike unit i may stay unit i.
+"""Neurons of two models of one shape, paired by index: where two trainings began alike, unit i may remain unit i.
 
-In: dictionaries that say which layers, other models of the same shape. Out: how units correlate with those of their own
-index, against a shuffled index, beside the units that correlation pairs.
-Never: SAE features, whose index says nothing; a similarity of rows.
+In: dictionaries that name the layers, other models of the same shape. Out: the correlation of units of equal index,
+against a shuffled index, beside the units that correlation pairs.
+Never: SAE features, whose index is arbitrary; a similarity of rows.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from sae_utils.studies.models_and_dictionaries import description
 
 
 class Indexed(NamedTuple):
-    """Units of one layer in two models, by their index and by correlation; both judged on the held-out documents."""
+    """Units of one layer in two models, paired by index and by correlation; both are judged on held-out documents."""
 
     unit: NDArray[np.int64]
-    """(units,) those that vary on all documents in both models: unit i of A beside unit i of B"""
+    """(units,) indices of the units that vary in both models on both splits"""
     r: NDArray[np.float32]
     """(units,) their correlation"""
     shuffled: Result
-    """the mean of `r` against that with the units of B in another order"""
+    """the mean of `r` against its mean with the units of B shuffled"""
     own: float
-    """share of `unit` whose best partner, on the matching documents, has their own index"""
+    """share of `unit` whose best partner on the matching documents has the same index"""
     mutual: tuple[NDArray[np.int32], NDArray[np.int32]]
     """(pairs,) of A and of B: each other's best on the matching documents"""
     mutual_r: NDArray[np.float32]
     """(pairs,) their correlation"""
     mutual_own: float
-    """share of the mutual pairs that have one index; NaN of none"""
+    """share of the mutual pairs that have equal indices; NaN without pairs"""
 
 
 def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Each listed layer beside each of its models: (dictionary, model).
+    """Every listed layer with each of its models: (dictionary, model).
 
     Args:
         profile: where both are defined.
-        notebook: whose parameter `by_index` this is, for the message.
-        listed: name of a dictionary, whose layer is meant -> names of the other models.
+        notebook: has the parameter `by_index`; for the message.
+        listed: name of a dictionary, which gives the layer -> names of other models.
 
     Raises:
-        ProfileError: a name that nothing defines, or no list of models.
+        ProfileError: an undefined name, or no list of models.
     """
     where, found = f"params/{profile.name}.yaml: {notebook}.by_index", []
     for name, others in listed.items():
@@ -91,7 +91,7 @@ def pair(profile: Profile, name: str, other: str, k: int) -> Correlated:
 
 
 def compare(both: Correlated, *, m: int, seed: int | Sequence[int]) -> Indexed:
-    """Units by their index, against `m` orders of the units of B, beside those that correlation pairs.
+    """Units paired by index, against `m` shuffles of the units of B, beside the units that correlation pairs.
 
     Raises ValueError for fewer than 2 units that vary in both models.
     """

@@ -1,7 +1,7 @@
-"""What may stand in the place of an SAE: a layer's own units, and directions of its activations that nobody learnt.
+"""Units that can replace SAE features: a layer's neurons and outputs, and directions that no training chose.
 
-In: a dictionary of a profile, which says the model, the layer and the tokens; a kind of unit. Out: `Features` that
-`pipeline.correlated` takes as it takes an SAE's, and pairs of them.
+In: a dictionary of a profile, which gives the model, the layer and the tokens; a kind of unit. Out: `Features` that
+`pipeline.correlated` takes like those of an SAE, and pairs of them.
 Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
 """
 
@@ -32,11 +32,11 @@ class Kind(NamedTuple):
     """One kind of unit."""
 
     activations: str
-    """what is correlated; hooks by their TransformerLens name within the block"""
+    """the activations that are correlated; hooks by their TransformerLens name within the block"""
     rows: str
-    """what stands for decoder rows, or "" where they are orthonormal and their arrangement says nothing"""
+    """the rows that replace decoder rows, or "" for orthonormal rows, whose arrangement carries no information"""
     either_sign: bool
-    """pair by |r|: for directions that could as well point the other way"""
+    """whether pairs are found by |r|, because the sign of a direction is arbitrary"""
 
 
 SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
@@ -62,8 +62,8 @@ SEED = 0  # of random directions
 def features(profile: Profile, name: str, kind: str) -> Features:
     """The units of one kind in the layer that a dictionary reads, at the sites of its codes.
 
-    Codes are CSR of an SAE and else dense float16; rows (units, d) as `KINDS` says: of neurons their output weights, of
-    output dimensions their incoming weights (d, d_mlp), of bases the orthonormal directions themselves.
+    Codes are CSR for an SAE, and dense float16 for other kinds. Rows (units, d) are output weights for neurons,
+    incoming weights (d, d_mlp) for output dimensions, and the orthonormal directions themselves for bases.
 
     Raises:
         ValueError: an unknown kind, or a dictionary whose hook is in no block.
@@ -76,7 +76,7 @@ def features(profile: Profile, name: str, kind: str) -> Features:
     sites, hook = activations.sites(source.rows, source.skip), _hook(source, kind)
     kept = activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook]
     if kind in BASES:
-        kept = turned(kept, sites, "random" if kind == RANDOM else "principal", SEED)
+        kept = in_basis(kept, sites, "random" if kind == RANDOM else "principal", SEED)
         return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
     values = activations.matrix(kept)
     if kind in (NEURONS, OUTPUTS):
@@ -90,7 +90,7 @@ def _hook(source: pipeline.Reader, kind: str) -> str:
 
 
 def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
-    """Make what `features` of many (dictionary, kind) reads: a pass over each model gives all its neurons.
+    """Store the activations for many `features` (dictionary, kind), with one pass over each model.
 
     Raises ValueError as `features` does.
     """
@@ -112,10 +112,10 @@ def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
     sweep.run(harvest, hooks, "neurons")
 
 
-def whole(found: Correlation) -> Correlation:
-    """The same with all its correlations held, so that what asks for many blocks reads dense activations once.
+def in_memory(found: Correlation) -> Correlation:
+    """The same correlation with its whole matrix in memory, so that many blocks read dense activations once.
 
-    Raises ValueError, as `block` does, where they do not fit.
+    Raises ValueError, as `block` does, where the matrix does not fit.
     """
     return found._replace(block=_held(found.block()))
 
@@ -129,9 +129,9 @@ def _held(r: NDArray[np.float32]) -> Block:
 
 
 def either_sign(one: Side, two: Side, k: int) -> Correlation:
-    """Two sides correlated by |r|, for `matching`: a direction and its opposite are one; `k` candidates a unit.
+    """Two sides correlated by |r|, with `k` candidates for each unit; a direction and its opposite count as one.
 
-    It holds all correlations of the two sides, which a basis, d wide, allows.
+    It holds the whole matrix of correlations, which is small because bases have only d units.
     """
     r = np.abs(correlate.blocks(one, two, device=store.device())())
 
@@ -147,9 +147,9 @@ class Compared(NamedTuple):
     """Units of one kind in two layers, paired on the matching documents and judged on the held-out ones."""
 
     pairs: Pairs
-    """r is |r| where either sign will do"""
+    """r is |r| where the sign of a direction is arbitrary"""
     held_out: NDArray[np.float32]
-    """(pairs,) NaN where a unit is dead there; positive where the sign is that of the matching documents"""
+    """(pairs,) NaN where a unit is dead; positive where the sign agrees with that on the matching documents"""
     rows: tuple[np.ndarray, np.ndarray]
     """(pairs, d_a) and (pairs, d_b), the rows of paired units"""
     live: tuple[int, int]
@@ -172,7 +172,7 @@ class Compared(NamedTuple):
 
     @property
     def retention_by_chance(self) -> float:
-        """Retention of mutual pairs if all correlations were drawn from one continuous law, independently.
+        """Retention of mutual pairs if all correlations were independent draws from one continuous distribution.
 
         Each of the |A| |B| correlations is then the largest of its row and column with probability 1 / (|A| + |B| - 1).
         """
@@ -186,7 +186,7 @@ class Compared(NamedTuple):
 def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Correlated:
     """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
 
-    By |r| where either sign will do. Raises ValueError as `features` and `pipeline.correlated` do.
+    By |r| where the sign is arbitrary. Raises ValueError as `features` and `pipeline.correlated` do.
     """
     one, two = features(profile, a, kind), features(profile, b, kind)
     if not KINDS[kind].either_sign:
@@ -199,10 +199,10 @@ def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Correlated:
 
 
 def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
-    """Match units of one kind: those that are each other's best, or with the largest sum of correlations."""
+    """Units of one kind in pairs: mutual ones, or the one-to-one pairs with the largest sum of correlations."""
     found, either = both.found, KINDS[kind].either_sign
     if one_to_one == "optimal" and kind != SAE and not either:
-        found = whole(found)
+        found = in_memory(found)
     pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found)
     held_out = both.held_out(pairs)
     if either:
@@ -228,7 +228,7 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
             f"params/{profile.name}.yaml: no dictionary is called {name!r}; {nearest(name, profile.dictionaries)}"
         )
     record = pipeline.origin(profile.dictionaries, name)
-    # only its own files may tell where a released one reads
+    # for a released one the hook may stand only in its own files
     hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
     return record.model, models.block_of(hook)
 
@@ -238,7 +238,7 @@ def output_weights(folder: Path, model: Artefact, block: int) -> None:
     """Output weights of the MLP of a block: `rows`, float32 (d_mlp, d); row i is what neuron i writes.
 
     Raises:
-        ProfileError: the MLP has no one layer of neurons (experts).
+        ProfileError: the MLP has several layers of neurons (experts).
     """
     bridge = models.load(model)
     hooking.refuse_hook(bridge, f"blocks.{block}.mlp.hook_post")
@@ -247,13 +247,13 @@ def output_weights(folder: Path, model: Artefact, block: int) -> None:
 
 
 @artefact
-def turned(
+def in_basis(
     folder: Path, values: Artefact, sites: Artefact, into: Literal["random", "principal"], seed: int
 ) -> dict[str, Any]:
-    """Activations (tokens, d) seen from another orthonormal basis: `values`, float16 (tokens, d).
+    """Activations in another orthonormal basis: `values`, float16 (tokens, d), and the basis, `directions`.
 
-    `directions`, float32 (d, d), has the basis in its rows: the Q of a Gaussian matrix, or the principal components of
-    the matching documents, the largest variance first. The sign of a row means nothing.
+    The rows of `directions`, float32 (d, d), are the Q of a Gaussian matrix, or the principal components of the
+    matching documents, the largest variance first. The sign of a row is arbitrary.
 
     Raises:
         ProfileError: an activation is beyond float16 in that basis.
@@ -266,18 +266,18 @@ def turned(
     np.save(folder / "directions.npy", directions.astype(np.float32))
     with Appender(folder / "values.npy", np.float16, (len(directions),)) as out:
         for first in range(0, len(x), BLOCK):
-            seen = x[first : first + BLOCK].astype(np.float64) @ directions.T
-            if np.abs(seen).max(initial=0) > models.HALF:
+            rotated = x[first : first + BLOCK].astype(np.float64) @ directions.T
+            if np.abs(rotated).max(initial=0) > models.HALF:
                 raise ProfileError(
-                    f"a {into} basis: an activation of {np.abs(seen).max():.3g} is beyond the {models.HALF:.0f} of "
+                    f"a {into} basis: an activation of {np.abs(rotated).max():.3g} is beyond the {models.HALF:.0f} of "
                     "float16, in which it would be stored; read a hook with smaller values"
                 )
-            out.append(seen)
+            out.append(rotated)
     return {"sites": sites.key}
 
 
 def _principal(x: np.ndarray, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Principal components of the chosen rows in rows, from sums over blocks: (d, d)."""
+    """Principal components (d, d) of the chosen rows, one in each row; summed in blocks."""
     total, square = np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
     for first in range(0, len(x), BLOCK):
         block = x[first : first + BLOCK][chosen[first : first + BLOCK]].astype(np.float64)

@@ -1,8 +1,9 @@
-"""Is a world fit to be a positive control? What two dictionaries share among the features of content words.
+"""The positive control: what two dictionaries share among features of content words, and features of true classes.
 
 In: the features of two dictionaries at the same sites, the true class of every token. Out: the share of content
-features with a counterpart, and how alike counterparts are arranged, at one n for every partner.
-Never: a verdict; training tokens.
+features with a counterpart and the similarity of their arrangement, at the same n for every B; the best feature for
+each class.
+Never: a verdict; training tokens; a feature judged on the tokens that chose it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from scipy import sparse
 from sae_utils import correlate, inference, matching, significance
 from sae_utils.pipeline import Correlated
 
-CONTENT = 0.8  # share of a feature's activation that is on content words, from which it is a content feature
+CONTENT = 0.8  # a content feature has more than this share of its activation on content words
 DRAWS = 4999  # shuffled pairings of a test of geometry
 FEWEST = 10  # content features; below, no score
 
 
 class Shared(NamedTuple):
-    """What B shares of the content features of A."""
+    """The part of A's content features that B shares."""
 
     n: int
     """content features of A"""
@@ -38,13 +39,13 @@ class Shared(NamedTuple):
     z: float = math.nan
     """of that similarity"""
     p: float = math.nan
-    """of that z, by the Pearson III law with the exact moments of the null"""
+    """of that similarity, from shuffled pairings"""
 
 
 def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int) -> np.ndarray:
-    """Numbers of the features with over `CONTENT` of their activation on tokens of a class, firing `minimum` times.
+    """Numbers of the content features: those with over `CONTENT` of their activation on tokens of a class.
 
-    Where no token has a class, every feature that fires so often counts.
+    They fire at least `minimum` times. Where no token has a class, all features that fire so often are returned.
 
     Args:
         codes: (tokens, features), not negative.
@@ -59,12 +60,11 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
 
 
 def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) -> Shared:
-    """Compare B with the content features of A.
+    """What B shares of the content features of A; NaN for fewer than `FEWEST` content features.
 
     Features are paired on the documents that choose and correlated on those that judge. For the share, every content
     feature takes its best partner. For geometry, all live features are paired one-to-one with the largest sum of
-    correlations, and the pairs of A's content features are kept: the same features and the same n for every B. With
-    fewer than `FEWEST` content features nothing is scored (NaN).
+    correlations, and the pairs of A's content features are kept: the same features, and the same n, for every B.
     """
     a, b, found = both.a, both.b, both.found
     content = content_features(a.codes[both.on_matching], a.sites.array("classes")[both.on_matching], minimum)
@@ -90,7 +90,7 @@ def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) 
 def gap(
     compared: Mapping[tuple[str, str], Shared], seeds: Sequence[str], negatives: Sequence[str], quantity: str
 ) -> inference.Interval:
-    """A quantity among seeds, less the same quantity against the negatives, with a jackknife over whole seeds.
+    """The mean of a quantity between seeds minus its mean against the negatives, with a jackknife over seeds.
 
     Args:
         compared: results of `shared`, for every pair of seeds in their order, and for each seed and its negative.
