@@ -23,11 +23,24 @@ def store_root(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store"
 
 
+def set_store(patch, root):
+    """Point the store at `root`, with one thread on the CPU."""
+    for name, value in {"root": root, "threads": 1, "device": "cpu"}.items():
+        patch.setattr(store._Settings, name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_store(store_root):
+    """Fixtures of modules do not use the repository's store."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_store(patch, store_root)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_store(store_root, monkeypatch):
     """No test reads or writes the repository's store, or passes its settings on to the next."""
-    for name, value in {"root": store_root, "threads": 1, "device": "cpu"}.items():
-        monkeypatch.setattr(store._Settings, name, value)
+    set_store(monkeypatch, store_root)
 
 
 WORLD = """

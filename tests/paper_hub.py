@@ -1,7 +1,7 @@
 """Every repository that a profile names, tiny and in its true layout: models, SAEs, datasets; and its word vectors.
 
-In: a checked profile and a folder. Out: repositories as `hub_server` serves them, and below `gensim` what is read of
-GENSIM_DATA_DIR; what a profile is told in which sizes differ, and nothing else.
+In: a checked profile and a folder. Out: repositories as `hub_server` serves them, word vectors below `gensim` as in
+GENSIM_DATA_DIR; the keys of a profile in which only sizes differ.
 Never: a network; weights that mean anything.
 """
 
@@ -37,7 +37,7 @@ LIKE = {"gemma-2-": "google/gemma-2-2b", "gemma-": "google/gemma-2b", "pythia-16
 WIDE = {"pythia-70m": 32, "pythia-160m": 48, "gpt2": 40, "TinyStories-1Layer": 32, "gemma-2-": 64, "Llama-3": 64,
         "rlhf-7b": 64}  # fmt: skip
 DOCUMENTS = 200
-# of the paper's own keys those that only say how much
+# keys of the paper that only set sizes
 SIZES: dict[str, Any] = {
     "device": "cpu",
     "dictionaries": {"*": {"width": 48, "k": 4, "samples": 2048, "batch": 64}},
@@ -46,9 +46,9 @@ STORIES = {"kind": "stories", "documents": 60, "seed": 3, "context": 24, "shares
 
 
 def sized(name: str) -> dict[str, Any]:
-    """What a profile is given that extends `name`: fewer documents, narrow SAEs, and the smoke profile's sizes.
+    """Keys of a profile that extends `name`, with fewer documents, narrow SAEs, and the sizes of the smoke profile.
 
-    Of the smoke profile only what `name` has as the demo has it, so that all that `name` itself says is kept.
+    A key takes the value of smoke only if `name` has it from the demo: the keys that `name` sets itself stay.
     """
     own, demo, smoke = (params.read(file) for file in (name, "demo", "smoke"))
     sections = {
@@ -65,18 +65,18 @@ def sized(name: str) -> dict[str, Any]:
 
 
 def on_stories(name: str) -> dict[str, Any]:
-    """The same with stories as the text, for the profile and for what is trained: all but the text comes of a cache."""
+    """The same with stories as the text of the profile and of training; all but the text comes from a cache."""
     everywhere = _wherever(params.read(name), {"dtype": "float32", "trained_on": {}})
     return sized(name) | {"corpus": STORIES, "models": {"*": everywhere}}
 
 
 def _wherever(own: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Those of the values whose key some model of a profile has: `"*"` takes no other."""
+    """Those of the values whose key a model of the profile has, as `"*"` takes no other."""
     return {key: value for key, value in values.items() if any(key in record for record in own["models"].values())}
 
 
 def build(root: Path, profile: params.Profile) -> None:
-    """Write every repository of a profile; a model is as deep as the deepest hook that is read of it."""
+    """Write every repository of a profile; a model is as deep as the deepest hook that an SAE reads."""
     texts = [document.text for document in stories.stories(seed=0, documents=40)]
     names = sorted({(x.source, x.revision) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)})
     for seed, (name, revision) in enumerate(names):
@@ -107,13 +107,13 @@ def reading(profile: params.Profile, source: str) -> list[Any]:
 
 
 def block(record: Any) -> int:
-    """Number of the block that a dictionary reads, as its record says."""
+    """Number of the block that the record of a dictionary names."""
     said = getattr(record, "hookpoint", "") or getattr(record, "hook", "") or record.id
     return int(re.match(r"(?:layers\.|blocks\.|l)(\d+)", said)[1])  # type: ignore[index]
 
 
 def dataset(root: Path, corpus: corpora.HubDataset) -> None:
-    """Stories in the place of a dataset's documents."""
+    """Write stories as the documents of a dataset."""
     place = root / "datasets" / corpus.name / corpus.revision
     place.mkdir(parents=True)
     seed = sum(map(ord, corpus.name))
@@ -124,7 +124,7 @@ def dataset(root: Path, corpus: corpora.HubDataset) -> None:
 
 
 def release(root: Path, model: str, record: releases.Released) -> None:
-    """An SAE that fits where its record says, in its own format and place."""
+    """Write an SAE that fits the hook of its record, in its own format and place."""
     match record:
         case releases.Sparsify():
             x = outputs(tiny_hub.folder(root, model), int(record.hookpoint.split(".")[1]))
@@ -159,7 +159,7 @@ def release(root: Path, model: str, record: releases.Released) -> None:
 
 
 def outputs(place: Path, block: int) -> np.ndarray:
-    """What a block gives for stories, (tokens, d), by transformers."""
+    """The output of a block for stories, (tokens, d), by transformers."""
     network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
     words, seen = AutoTokenizer.from_pretrained(place, trust_remote_code=False), []
     blocks = network.base_model.h if hasattr(network.base_model, "h") else network.base_model.layers

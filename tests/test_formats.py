@@ -18,7 +18,7 @@ X = 3 * torch.randn(200, D, generator=torch.Generator().manual_seed(5))
 
 
 def read(tmp_path, **fields):
-    """The SAE of a record as it is read from the store, and what is known of it."""
+    """The SAE of a record as it is read from the store, and its meta."""
     given = {"model": "m"} | ({"hook": "blocks.1.hook_mlp_out"} if fields["kind"] != "sparsify" else {}) | fields
     record = build(releases.KINDS[fields["kind"]], given, "dictionaries.x")
     made = releases.convert(record, hub.find(*record.wanted()), getattr(record, "hook", "blocks.1.hook_mlp_out"))
@@ -31,7 +31,7 @@ def codes(sae, x: torch.Tensor = X) -> torch.Tensor:
 
 
 def dense(found, n: int = WIDTH) -> torch.Tensor:
-    """sparsify's codes as a matrix."""
+    """Codes of sparsify as a matrix."""
     return torch.zeros(len(found.top_acts), n).scatter(1, found.top_indices, found.top_acts)
 
 
@@ -55,7 +55,7 @@ def test_sparsify_encodes_as_sparsify(tmp_path, k):
 
 
 def test_sparsify_without_num_latents(tmp_path):
-    """As the Llama checkpoints are."""
+    """The Llama checkpoints have this layout."""
     weights = tiny_hub.drawn(n=2 * D)
     tiny_hub.sparsify(tmp_path / "sae" / "layers.1", weights, 4, num_latents=0, expansion_factor=2)
     place = tmp_path / "sae" / "layers.1" / "cfg.json"
@@ -221,7 +221,7 @@ def test_a_damaged_archive_is_named(tmp_path, write, message):
 
 
 def test_a_transcoder_is_refused_by_its_name(tmp_path):
-    """Gemma Scope's have the same arrays as its SAEs."""
+    """The transcoders of Gemma Scope have the same arrays as its SAEs."""
     tiny_hub.gemma_scope(tmp_path / "gemma-scope-2b-pt-transcoders" / "x", tiny_hub.drawn(), threshold=1.0)
     with pytest.raises(ProfileError, match=r"a transcoder writes elsewhere than it reads"):
         read(tmp_path, kind="gemma_scope", source=str(tmp_path / "gemma-scope-2b-pt-transcoders"), path="x")

@@ -51,7 +51,7 @@ def made(tmp_path, words, family: str, **changes) -> Artefact:
 
 
 def by_plain_hooks(model: Artefact, modules: list[str]) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
-    """What modules of the base model give, and its hidden states, by transformers alone."""
+    """Outputs of modules of the base model, and its hidden states, by transformers without TransformerLens."""
     network = AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
     seen: dict[str, torch.Tensor] = {}
 
@@ -91,7 +91,7 @@ def test_a_hookpoint_is_the_output_of_its_module(tmp_path, words, family):
     for hook, expected in zip(hooks, own, strict=True):
         torch.testing.assert_close(cache[hook], expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(cache["blocks.0.hook_resid_post"], hidden[1], atol=1e-4, rtol=1e-4)
-    if family == "granite":  # what the block adds is .22 of it, and not for an SAE of the module
+    if family == "granite":  # the block adds .22 of it, and an SAE reads all of it
         assert hooks[:2] == ["blocks.1.mlp.hook_out", "blocks.1.attn.hook_out"]
         assert {"blocks.1.hook_mlp_out", "blocks.1.mlp.hook_out"} <= set(quality.neighbours(bridge, hooks[0]))
         assert {"blocks.1.hook_mlp_out", "blocks.1.mlp.hook_out"} <= set(
@@ -113,7 +113,7 @@ def test_a_family_that_the_bridge_computes_wrongly_is_refused(tmp_path, words, f
 
 
 def test_a_hook_with_another_value_than_its_name_is_refused(tmp_path, words):
-    """Experts have no one map whose inputs are neurons, and a norm after the sum leaves nothing that is added."""
+    """A mixture of experts has no single last map, and behind a norm there is no output that is added."""
     model = made(tmp_path, words, "mixtral")
     experts = models.load(model)
     hooking.refuse_hook(experts, "blocks.1.hook_mlp_out")
@@ -176,7 +176,7 @@ def test_tokens_and_positions_that_a_model_lacks_are_refused(tmp_path, words, fa
             read()
 
 
-# --- activations that are no numbers
+# --- activations that are not finite
 
 
 def spoilt(tmp_path, words, change, **changes) -> Artefact:
@@ -244,7 +244,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path, words):
 
 
 def test_a_linked_model_is_compared_with_its_bridge(tmp_path, words):
-    """Before anything is computed with it."""
+    """The comparison comes before any use of the model."""
     model = made(tmp_path, words, "cohere")
     record = pretrained.Pretrained(kind="pretrained", source=str(model.path))
     with pytest.raises(ProfileError, match=r"cohere \(cohere, float32\): TransformerLens computes other activations"):

@@ -1,4 +1,4 @@
-"""A trained model is what transformers reads, its hooks are its activations, its losses those of plain counting."""
+"""Activations at a hook are those of a plain torch hook, alone or beside others, in the order of the rows."""
 
 import itertools
 

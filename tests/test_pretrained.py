@@ -1,4 +1,4 @@
-"""A model of the hub is its own checkpoint, hooked and cut into tokens as its own libraries do it."""
+"""A model of the hub has the weights, activations and tokens that its own libraries give it."""
 
 import ast
 import json
@@ -40,7 +40,7 @@ def rows(source: str) -> store.Artefact:
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """To 1e-5 of the largest value: sums run in another order."""
+    """Equal up to 1e-5 of the largest value, as sums run in another order."""
     torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
 
 
@@ -51,7 +51,7 @@ def family(request, cached):
 
 @pytest.fixture
 def copied(tiny, tmp_path):
-    """A copy of a checkpoint, to be spoilt."""
+    """A copy of a checkpoint that a test may change."""
 
     def copy(name: str):
         return shutil.copytree(tiny_hub.folder(tiny, name), tmp_path / "copied")
@@ -219,7 +219,7 @@ def test_models_with_equal_tokenizers_share_rows(cached):
 @pytest.mark.parametrize(
     ("name", "stands_in"), [(PYTHIA, ["bos"]), (GPT2, ["bos", "pad"]), (GEMMA, []), (LLAMA, ["pad"])]
 )
-def test_the_end_of_text_stands_in_where_the_family_has_no_other(cached, name, stands_in):
+def test_the_end_of_text_replaces_missing_tokens(cached, name, stands_in):
     assert pretrained.tokenizer(pretrained.tokenizer_spec(record(name))).meta["stands_in"] == stands_in
     found = rows(name)
     tokens, lengths = found.array("tokens"), found.array("lengths")
@@ -229,7 +229,7 @@ def test_the_end_of_text_stands_in_where_the_family_has_no_other(cached, name, s
     assert (words.pad_token == words.eos_token) == ("pad" in stands_in)
 
 
-def test_a_tokenizer_without_any_is_refused(cached, copied):
+def test_a_tokenizer_without_end_of_text_is_refused(cached, copied):
     place = copied(PYTHIA)
     (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     with pytest.raises(ProfileError, match=r"copied: the tokenizer has no bos token, .* tokenizer_config\.json"):
@@ -254,17 +254,19 @@ def test_a_token_that_the_model_does_not_know_is_refused(cached, copied):
     place = copied(GPT2)
     config = json.loads((place / "tokenizer_config.json").read_text())
     (place / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "<new>"}))
-    spoil(place, lambda weights: weights.update({"transformer.wte.weight": weights["transformer.wte.weight"][:320]}))
+    change_weights(
+        place, lambda weights: weights.update({"transformer.wte.weight": weights["transformer.wte.weight"][:320]})
+    )
     shape = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps(shape | {"vocab_size": 320}))
     with pytest.raises(ProfileError, match=r"<new> \(320\), and the model knows 320 tokens"):
         made(str(place))
 
 
-# --- what is refused
+# --- refusals
 
 
-def spoil(place, change) -> None:
+def change_weights(place, change) -> None:
     weights = load_file(place / "model.safetensors")
     change(weights)
     save_file({name: value.contiguous() for name, value in weights.items()}, place / "model.safetensors")
@@ -273,7 +275,7 @@ def spoil(place, change) -> None:
 def test_other_keys_are_named(cached, copied):
     place = copied(PYTHIA)
     key = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
-    spoil(place, lambda weights: weights.update({"other.weight": weights.pop(key)}))
+    change_weights(place, lambda weights: weights.update({"other.weight": weights.pop(key)}))
     with pytest.raises(ProfileError, match=rf"missing {key}; found instead other\.weight"):
         made(str(place))
 
@@ -281,7 +283,7 @@ def test_other_keys_are_named(cached, copied):
 def test_other_shapes_are_named(cached, copied):
     place = copied(PYTHIA)
     key = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
-    spoil(place, lambda weights: weights.update({key: weights[key][:, :8]}))
+    change_weights(place, lambda weights: weights.update({key: weights[key][:, :8]}))
     with pytest.raises(ProfileError, match=rf"{key}: \(32, 8\) where \(32, 16\) is expected"):
         made(str(place))
 
@@ -300,7 +302,7 @@ def test_a_model_that_is_no_language_model_is_refused(cached, copied):
 ])  # fmt: skip
 @pytest.mark.parametrize("family", [None, "own"])
 def test_code_of_a_repository_is_refused(cached, copied, tmp_path, monkeypatch, file, own, family):
-    """Whether or not transformers knows the architecture itself; nobody is asked at a terminal."""
+    """Also where transformers knows the architecture itself; no question is asked at a terminal."""
     place = copied(PYTHIA)
     (place / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\nclass OwnConfig: pass\n")
     changes = {"config.json": {"model_type": family} if family else {}, "tokenizer_config.json": {}}
@@ -319,8 +321,8 @@ def test_code_of_a_repository_is_refused(cached, copied, tmp_path, monkeypatch, 
 ASKING = ("from_pretrained", "from_config", "boot_transformers")  # of transformers and TransformerLens
 
 
-def test_every_call_says_that_no_code_of_a_repository_is_trusted():
-    """Left out, transformers asks at a terminal whether to run it. SAELens' own has no such argument, nor such code."""
+def test_every_call_refuses_code_of_repositories():
+    """Without `trust_remote_code`, transformers asks at a terminal whether to run it. SAELens has no such argument."""
     silent = []
     for folder in ("sae_utils", "notebooks", "tests", "benchmarks"):
         for file in (REPOSITORY / folder).rglob("*.py"):
@@ -337,7 +339,7 @@ def test_every_call_says_that_no_code_of_a_repository_is_trusted():
 
 
 @pytest.mark.parametrize(("special", "same"), [(True, True), (False, False)])
-def test_a_special_token_that_stands_in_no_row_may_have_another_name(tmp_path, special, same):
+def test_an_unused_special_token_may_have_another_name(tmp_path, special, same):
     found = []
     for name in ("<|reserved_special_token_2|>", "<|finetune_right_pad_id|>"):
         place = tmp_path / name

@@ -1,4 +1,4 @@
-"""The quality of an SAE is that of the whole matrix, and its losses are those of transformers' own hooks."""
+"""The quality of an SAE is that of the whole matrix; its losses are those of plain torch hooks."""
 
 import contextlib
 from types import SimpleNamespace
@@ -105,7 +105,7 @@ def test_quality_is_that_of_the_whole_matrix(world, name):
     assert found["fvu_rest"] == pytest.approx(left, rel=1e-4)
 
 
-def test_recovered_is_that_of_transformers_own_hooks(world, name):
+def test_recovered_is_that_of_plain_torch_hooks(world, name):
     """Three cross-entropies, row by row, with the activations replaced by a plain torch hook."""
     reader = pipeline.reader(world, name)
     network, sae = (

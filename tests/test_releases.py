@@ -72,7 +72,7 @@ def linked(name: str):
 
 
 def outputs(place, hookpoint: str, ids: torch.Tensor) -> torch.Tensor:
-    """What a module of the base model gives, by transformers and a plain hook."""
+    """The output of a module of the base model, by transformers and a plain hook."""
     network = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", trust_remote_code=False).eval()
     seen = []
     network.base_model.get_submodule(hookpoint).register_forward_hook(lambda module, given, out: seen.append(out))
@@ -91,7 +91,7 @@ def test_another_module_is_refused(cached, name, hookpoint, message):
         releases.Sparsify(kind="sparsify", model="m", source="x", hookpoint=hookpoint).hook_in(linked(name))
 
 
-# --- from a profile: the hook is verified
+# --- the hook of a profile is verified
 
 
 PROFILE = """
@@ -199,7 +199,7 @@ def test_formats_are_compared_with_one_another(tiny, cached, profile, tmp_path):
     a, b = (pipeline.features(run, name) for name in ("a", "b"))
     both = pipeline.correlated(a, b, 4)
     best = both.found.a_to_b
-    np.testing.assert_array_equal(best.index[:, 0], np.arange(D))  # the same directions, whatever the format
+    np.testing.assert_array_equal(best.index[:, 0], np.arange(D))  # the same directions in both formats
 
 
 def shifted(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -216,9 +216,9 @@ def test_an_sae_that_names_no_hook_is_refused(tmp_path):
         read(tmp_path, kind="saelens", source=str(tmp_path / "sae"))
 
 
-def test_checkpoints_are_those_of_what_is_trained_here(profile, cached):
+def test_released_saes_have_no_checkpoints(profile, cached):
     sae = "{kind: saelens, model: m, source: ./x}"
-    with pytest.raises(ProfileError, match=r"dictionaries\.b\.of: only what is trained here keeps checkpoints"):
+    with pytest.raises(ProfileError, match=r"dictionaries\.b\.of: only SAEs trained here keep checkpoints"):
         profile(PYTHIA, sae, "{kind: checkpoint, of: a, number: 0}")
 
 

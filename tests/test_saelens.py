@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:(?s).*non-empty model_from_pretr
 
 
 def converted(tmp_path, **fields):
-    """The SAE of a record as it is read from the store, and what is known of it."""
+    """The SAE of a record as it is read from the store, and its meta."""
     record = build(releases.Saelens, {"model": "m"} | fields, "dictionaries.x")
     made = releases.convert(record, hub.find(*record.wanted()), record.hook)
     return dictionaries.load(made), made.meta
@@ -47,7 +47,7 @@ def codes(sae, x: torch.Tensor = Y) -> torch.Tensor:
 
 
 def both(sae, x: torch.Tensor = X) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and what they rebuild."""
+    """Codes and reconstruction."""
     with torch.no_grad():
         codes = sae.encode(x)
         return codes, sae.decode(codes)
@@ -57,7 +57,7 @@ def both(sae, x: torch.Tensor = X) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def checkpoint(tmp_path, architecture: str, kind: str):
-    """What SAELens' trainer writes in the middle of training on activations that are scaled."""
+    """Checkpoints that SAELens' trainer writes in the middle and at the end of training on scaled activations."""
     of, config = get_sae_training_class(architecture)
     options = {"k": 4} if "topk" in architecture else {}
     with torch.random.fork_rng():
@@ -128,13 +128,13 @@ def test_a_training_state_without_inference_class_is_refused(tmp_path):
         read(tmp_path, kind="saelens", source=str(middle))
 
 
-# --- what SAELens applies
+# --- normalisation and architectures
 
 
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("kind", ["none", "layer_norm", "constant_norm_rescale"])
 def test_normalisation_is_that_of_the_library(tmp_path, kind, centred):
-    """Also beside centring, which changes what is given and not what is done with it."""
+    """Also for a centred SAE: centring comes before the normalisation."""
     kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}} if centred else {}
     tiny_hub.saelens(tmp_path / "sae", tiny_hub.drawn(), "blocks.1.hook_mlp_out", normalize_activations=kind, **kwargs)
     mean = X.mean(-1, keepdim=True) if centred else torch.zeros(())
@@ -162,7 +162,7 @@ def test_an_architecture_is_that_of_the_library(tmp_path, options):
     assert (found[0] >= 0).all() and (found[0] > 0).any()
 
 
-# --- what is refused by name
+# --- refusals
 
 
 def test_gated_has_no_codes_before_selection(tmp_path):
@@ -228,7 +228,7 @@ def test_llama_scope_encodes_as_saelens(tmp_path, cached):
     )  # fmt: skip
     sae, meta = converted(tmp_path, kind="saelens", source=release, id=name)
     assert meta["hook"] == "blocks.16.hook_resid_post" and {w.dtype for w in sae.parameters()} == {torch.float32}
-    reference = SAE.from_pretrained(release, name)  # in bfloat16, which is not ours to round to
+    reference = SAE.from_pretrained(release, name)  # in bfloat16, to which our codes are not rounded
     expected = Y @ reference.W_enc.float() + reference.b_enc.float()
     torch.testing.assert_close(codes(sae), torch.relu(expected))
     torch.testing.assert_close(sae.W_dec.data, reference.W_dec.data.float())
@@ -316,7 +316,7 @@ def test_a_saelens_folder(tmp_path, hook):
 
 @pytest.mark.parametrize("hook", ["blocks.1.hook_resid_pre", "blocks.2.hook_mlp_out"])
 def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
-    """An SAE trained on a model with centred writing weights has, given raw activations, the codes it has there."""
+    """An SAE trained on centred activations has the same codes for raw ones."""
     from transformer_lens.model_bridge import TransformerBridge
 
     changes = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
@@ -331,7 +331,7 @@ def test_centring_is_that_of_the_library(tmp_path, cached, tiny, hook):
         assert raw.mean(-1).abs().max() > 0.1 > 1e-4 > centred.mean(-1).abs().max()
         plain = SAE.load_from_disk(tmp_path / "sae")
         torch.testing.assert_close(sae.encode(raw), plain.encode(centred), atol=1e-3, rtol=1e-3)
-        # and puts the mean back, so that the model goes on as it was
+        # the reconstruction has the mean again, as the model needs it
         rebuilt = sae.decode(sae.encode(raw)) - raw.mean(-1, keepdim=True)
         torch.testing.assert_close(rebuilt, plain.decode(plain.encode(centred)), atol=1e-3, rtol=1e-3)
 
@@ -365,13 +365,13 @@ def test_saelens_weights_of_other_shapes_are_refused(tmp_path):
         ({"source": "gpt2-small-hook-z-kk", "id": "blocks.0.hook_z"}, r"format 'connor_rob_hook_z', which is pickled"),
     ],
 )
-def test_a_release_that_is_not_there_or_pickled_is_refused(tmp_path, fields, message):
+def test_an_unknown_or_pickled_release_is_refused(tmp_path, fields, message):
     with pytest.raises(ProfileError, match=message):
         converted(tmp_path, kind="saelens", **fields)
 
 
 def test_no_layout_that_is_read_unpickles():
-    """Whatever SAELens' loaders become."""
+    """A loader that unpickles in a later SAELens is found."""
     loaders = pretrained_sae_loaders.NAMED_PRETRAINED_SAE_LOADERS
     pickled = {name for name, loader in loaders.items() if "torch.load(" in inspect.getsource(loader)}
     assert pickled and not pickled & set(saelens.LAYOUTS) and set(saelens.LAYOUTS) <= set(loaders)

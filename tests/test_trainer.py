@@ -47,9 +47,6 @@ def seen(world, name: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-# --- training
-
-
 def test_saelens_reads_the_folder(world, name):
     made, record = pipeline.reader(world, name).dictionary, world.dictionaries[name]
     sae = SAE.load_from_disk(made.path)
@@ -103,7 +100,7 @@ def numbered(monkeypatch):
     monkeypatch.setattr(models, "harvest", harvest)
 
 
-def test_training_sees_training_documents_without_their_first_positions(world, numbered, tmp_path):
+def test_inputs_are_training_documents_without_first_positions(world, numbered, tmp_path):
     reader, skip = pipeline.reader(world, "one_layer"), 2
     rows = reader.rows
     ((_, meta),) = trainer.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)

@@ -1,4 +1,4 @@
-"""A file of weights is read in float32, or it is named with what is wrong with it."""
+"""Weights are read in float32; an error names a damaged file and its fault."""
 
 import pytest
 import tiny_hub
@@ -22,7 +22,7 @@ def test_tensors_of_the_right_shape_come_in_float32(tmp_path):
 
 
 def noise(tensors: str) -> bytes:
-    """A safetensors file by its header, with 64 bytes of values."""
+    """A safetensors file with this header and 64 bytes of values."""
     return len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(64)
 
 
@@ -44,7 +44,7 @@ def test_a_file_that_is_not_safetensors_is_named(tmp_path, content):
     (noise('{"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 64]}}'), "its weights cannot be read"),
     (noise('{"x": {"dtype": "I32", "shape": [16], "data_offsets": [0, 64]}}'), r"x \(int32\): weights of floating"),
 ])  # fmt: skip
-def test_tensors_that_cannot_be_weights_are_named(tmp_path, content, message):
+def test_tensors_that_are_no_weights_are_named(tmp_path, content, message):
     (tmp_path / "own.safetensors").write_bytes(content)
     with pytest.raises(ProfileError, match=rf"own\.safetensors: {message}"):
         weights.read(tmp_path / "own.safetensors")
