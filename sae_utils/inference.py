@@ -12,10 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from sae_utils import arrays
 from sae_utils.engine.chance.results import FLAT, ROUNDING
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.nulls import LEVEL as LEVEL  # of tests; intervals hold 1 - LEVEL
 from sae_utils.significance import Result
 

@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sae_utils import arrays, matching
 from sae_utils.engine.chance import draws
 from sae_utils.engine.chance.results import Result, excess, relative, summarise, undefined
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.matching import Pairs
 from sae_utils.measures import Family, Measure, Undefined, caution, measure, paired
 from sae_utils.nulls import Null, Selection, reassigned, shuffled

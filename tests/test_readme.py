@@ -1,9 +1,12 @@
 """The README agrees with the repository: every notebook and benchmark has a row, and every command exists."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from sae_utils import profiles, report
@@ -55,20 +58,61 @@ def block(language: str, holding: str) -> str:
     return found
 
 
-def test_the_calls_on_arrays_find_the_planted_pairs(capsys):
+FOUND = "200 pairs, held-out r 1.00, RSA 1.00, p = 0.001\n"
+
+
+def planted():
     """B is A with its features and its dimensions in another order, and a little noise on its codes."""
     generator = np.random.default_rng(0)
     codes_a = sparse.random(4000, 200, 0.03, "csr", random_state=generator, dtype=np.float32)
-    order, decoder_a = generator.permutation(200), generator.normal(size=(200, 32))
-    given = {
-        "codes_a": codes_a,
-        "codes_b": codes_a[:, order].toarray() + 0.001 * generator.normal(size=codes_a.shape).astype(np.float32),
-        "decoder_a": decoder_a,
-        "decoder_b": decoder_a[order][:, generator.permutation(32)],
-    }
+    order, decoder_a = generator.permutation(200), generator.normal(size=(200, 32)).astype(np.float32)
+    codes_b = codes_a[:, order].toarray() + 0.001 * generator.normal(size=codes_a.shape).astype(np.float32)
+    return codes_a, codes_b, decoder_a, decoder_a[order][:, generator.permutation(32)], order
+
+
+def test_the_calls_on_arrays_find_the_planted_pairs(capsys):
+    """With torch codes, and with a SAELens and a sparsify SAE in the place of decoder rows."""
+    from sae_lens import StandardSAE, StandardSAEConfig
+    from sparsify import SparseCoder, SparseCoderConfig
+
+    codes_a, codes_b, decoder_a, decoder_b, order = planted()
+    one = StandardSAE(StandardSAEConfig(d_in=32, d_sae=200, dtype="float32", device="cpu"))
+    two = SparseCoder(32, SparseCoderConfig(num_latents=200, k=8))
+    one.W_dec.data, two.W_dec.data = torch.tensor(decoder_a), torch.tensor(decoder_b)
+    given = {"codes_a": codes_a, "codes_b": torch.tensor(codes_b, requires_grad=True), "sae_a": one, "sae_b": two}
     exec(block("python", "matching.mutual"), given)
     assert (order[given["pairs"].b] == given["pairs"].a).all()
-    assert capsys.readouterr().out == "200 pairs, held-out r 1.00, RSA 1.00, p = 0.001\n"
+    assert capsys.readouterr().out.endswith(FOUND)  # after what sparsify prints
+
+
+SLIM = """
+import sys, time
+
+class NotInstalled:
+    allowed = {"numpy", "scipy", "numba", "llvmlite", "pandas", "sae_utils", *sys.stdlib_module_names}
+
+    def find_spec(self, name, path=None, target=None):
+        if path is None and name.split(".")[0] not in self.allowed and not name.startswith("_"):
+            raise ImportError(f"{name} is not installed here")
+
+import numpy, scipy.sparse  # of which the time is not ours
+sys.meta_path.insert(0, NotInstalled())
+start = time.process_time()
+import sae_utils.correlate
+assert time.process_time() - start < 0.5
+assert not {"numba", "pandas", "scipy.stats", "torch"} & set(sys.modules)
+arrays = numpy.load(sys.argv[1])
+codes_a, codes_b, sae_a, sae_b = (arrays[name] for name in ("codes_a", "codes_b", "sae_a", "sae_b"))
+"""
+
+
+def test_four_libraries_are_enough_for_arrays(tmp_path):
+    """Where nothing else is installed, the calls run, and what they need at first is imported in half a second."""
+    codes_a, codes_b, sae_a, sae_b, _ = planted()
+    np.savez(tmp_path / "given.npz", codes_a=codes_a.toarray(), codes_b=codes_b, sae_a=sae_a, sae_b=sae_b)
+    program = [sys.executable, "-c", SLIM + block("python", "matching.mutual"), tmp_path / "given.npz"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.stdout, done.returncode) == (FOUND, 0), done.stderr
 
 
 def test_the_printed_profile_is_accepted(tmp_path, monkeypatch):

@@ -6,15 +6,16 @@ once wherever the null only permutes; draws are batched. This module judges noth
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache, partial
 from itertools import permutations as arrangements
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
-from tqdm import tqdm
 
 from sae_utils import arrays, measures
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.measures import Family, Measure, Undefined
 from sae_utils.nulls import Null, Rng, Selection
 
@@ -121,7 +122,12 @@ def _arrangements(n: int, size: int) -> Iterator[np.ndarray]:
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _controller() -> Any:
+    """Limits the threads of BLAS; stands for one thread where threadpoolctl is not installed."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return SimpleNamespace(limit=lambda limits: nullcontext(), lib_controllers=[])
     return ThreadpoolController()
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+__all__ = ["bar", "tqdm"]
+
 
 class _Hidden:
-    """Takes the place of a bar: iterates over the items, and shows nothing."""
+    """Takes the place of tqdm's bar: iterates over the items, and shows nothing."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
+    def __init__(self, items: Iterable[Any] = (), *_: Any, **__: Any) -> None:
         self.items = items
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items)
+        return iter(self.items or ())
 
     def __enter__(self) -> _Hidden:
         return self
@@ -25,14 +27,15 @@ class _Hidden:
         pass
 
 
-def bar(items: Iterable[Any] = (), title: str = "", **options: Any) -> Any:
-    """A bar over `items`; or, with `total` among tqdm's `options`, a context whose `update(n)` moves it.
+try:
+    from tqdm import tqdm
+except ImportError:
+    tqdm = _Hidden
 
-    It disappears when all is done, appears after two seconds, and only on a terminal, unless `options` say otherwise.
+
+def bar(items: Iterable[Any] | None = None, title: str = "", total: int | None = None) -> Any:
+    """A bar over `items`; without items a context whose `update(n)` moves the bar up to `total`.
+
+    It appears after two seconds, on a terminal only, and disappears when all is done.
     """
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _Hidden(items)
-    given = None if "total" in options and items == () else items
-    return tqdm(given, title, **{"leave": False, "disable": None, "delay": 2} | options)
+    return tqdm(items, title, total, leave=False, disable=None, delay=2)
