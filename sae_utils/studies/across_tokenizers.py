@@ -19,7 +19,7 @@ from sae_utils import pipeline
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.store import Appender, Artefact, artefact
+from sae_utils.store import Artefact, artefact
 
 Ints = NDArray[np.int64]
 How = Literal["last", "mean", "max"]
@@ -116,18 +116,11 @@ def aggregated(folder: Path, codes: Artefact, positions: Artefact, side: Literal
         raise ValueError(f"the codes are not over the sites of side {side} of these positions: they cannot be aligned")
     matrix = activations.matrix(codes)
     first, last = positions.array(f"first_{side}"), positions.array(f"last_{side}")
-    with (
-        Appender(folder / "indices.npy", np.int32) as indices,
-        Appender(folder / "values.npy", np.float32) as values,
-        Appender(folder / "indptr.npy", np.int64) as indptr,
-    ):
-        indptr.append(np.zeros(1))
+    with activations.Sparse(folder) as out:
         for begin in range(0, len(first), BLOCK):
             opening, ending = first[begin : begin + BLOCK], last[begin : begin + BLOCK]
-            block = aggregate(matrix[opening[0] : ending[-1] + 1], opening - opening[0], ending - opening[0], how)
-            indptr.append(indices.length + block.indptr[1:])
-            indices.append(block.indices)
-            values.append(block.data)
+            tokens = matrix[opening[0] : ending[-1] + 1]
+            out.append(aggregate(tokens, opening - opening[0], ending - opening[0], how))
     return {"features": codes.meta["features"], "sites": positions.key}
 
 

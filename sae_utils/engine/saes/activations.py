@@ -59,14 +59,18 @@ class Sparse(contextlib.ExitStack):
         self._files = {name: self.enter_context(Appender(folder / f"{name}.npy", kind)) for name, kind in kinds.items()}
         self._files["indptr"].append(np.zeros(1))
 
-    def append(self, rows: torch.Tensor) -> None:
-        """Add dense rows (n, columns) at the end."""
-        row, column = torch.nonzero(rows, as_tuple=True)
-        ends = self._files["indices"].length + torch.bincount(row, minlength=len(rows)).cumsum(0)
-        self._files["indices"].append(column.cpu().numpy())
-        self._files["values"].append(rows[row, column].float().cpu().numpy())
-        self._files["indptr"].append(ends.cpu().numpy())
-        self.length += len(rows)
+    def append(self, rows: torch.Tensor | sparse.csr_array) -> None:
+        """Add rows (n, columns) at the end, dense or CSR."""
+        if isinstance(rows, torch.Tensor):
+            row, column = torch.nonzero(rows, as_tuple=True)
+            ends = torch.bincount(row, minlength=len(rows)).cumsum(0).cpu().numpy()
+            indices, values = column.cpu().numpy(), rows[row, column].float().cpu().numpy()
+        else:
+            indices, values, ends = rows.indices, rows.data, rows.indptr[1:]
+        self._files["indptr"].append(self._files["indices"].length + ends)
+        self._files["indices"].append(indices)
+        self._files["values"].append(values)
+        self.length += rows.shape[0]
 
 
 class Dense(contextlib.ExitStack):
