@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tqdm import tqdm
+from sae_utils.engine.core.progress import tqdm
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")

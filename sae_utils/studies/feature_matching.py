@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from sae_utils import arrays, correlate, inference, nulls, significance
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.kernels import sides
 from sae_utils.engine.kernels.sides import Codes, Side
 from sae_utils.matching import Pairs

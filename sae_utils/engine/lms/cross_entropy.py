@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch.nn import functional
-from tqdm import tqdm
 
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import batching, hooking, models
 from sae_utils.engine.text import tokenization

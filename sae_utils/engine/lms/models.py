@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sae_utils import store
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.lms import batching, hooking
 from sae_utils.store import Artefact, artefact
 

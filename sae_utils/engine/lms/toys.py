@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
-from tqdm import tqdm
 
 from sae_utils import store
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.engine.lms import batching
 from sae_utils.engine.text import tokenization

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from tqdm import tqdm
 
 from sae_utils import store
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec
 from sae_utils.engine.lms import batching, models
 from sae_utils.engine.saes.activations import Dense

@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, field_validator
-from tqdm import tqdm
 
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.sources import REPOSITORY, digest
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Seed, Spec, nearest
 from sae_utils.engine.text import lexicon, reading, stories

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text import corpora
 from sae_utils.store import Appender, Artefact, artefact

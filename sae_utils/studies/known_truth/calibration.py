@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
-from tqdm import tqdm
 
 from sae_utils import inference, measures, nulls, significance, store
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, Spec
 from sae_utils.nulls import Null
 from sae_utils.studies.known_truth.synthetic import PairedRows, World

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from tqdm import tqdm
 
 from sae_utils.arrays import unit
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, Rate, Spec
 from sae_utils.matching import Pairs
 from sae_utils.store import artefact

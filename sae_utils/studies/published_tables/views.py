@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy import sparse
-from tqdm import tqdm
 
 from sae_utils import correlate, labels, matching, pipeline, store
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.kernels.sides import Codes
 from sae_utils.engine.lms import batching, models

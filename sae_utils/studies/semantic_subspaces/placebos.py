@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from sae_utils.engine.core.progress import tqdm
 from sae_utils.matching import Pairs
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule, about
 from sae_utils.studies.semantic_subspaces.subspaces import Floats, Ints, Results, Scoring, Seed, Way
