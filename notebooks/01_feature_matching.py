@@ -458,7 +458,7 @@ out.table(
 
 # %%
 figure, axes = plt.subplots(figsize=(4.2, 0.6 + 0.3 * len(results)))
-names = [name.replace("_", " ") for name in results]
+names = [measure(name).label for name in results]
 low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results.values()]).T
 axes.hlines(names, low, high, color=report.NULL, linewidth=6, label="95% of shuffled pairings")
 axes.scatter([x.observed for x in results.values()], names, s=18, color=report.PAIRED, label="paired", zorder=2)

@@ -44,7 +44,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, inference, matching, pipeline, profiles, report, significance, tables
+from sae_utils import filters, inference, matching, measures, pipeline, profiles, report, significance, tables
 from sae_utils.studies import one_to_one
 
 # %%
@@ -162,7 +162,7 @@ figure, axes = plt.subplots(figsize=(4.2, 2.2))
 low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results.values()]).T
 axes.hlines(list(results), low, high, color=report.NULL, linewidth=6, label="95% of the null that fits")
 axes.scatter([x.observed for x in results.values()], list(results), s=18, color=report.PAIRED, label="paired", zorder=2)
-axes.set(xlabel=f"{primary.measure.replace('_', ' ')} of decoder rows")
+axes.set(xlabel=f"{measures.measure(primary.measure).label} of decoder rows")
 axes.invert_yaxis()
 figure.legend(loc="outside lower center", ncols=2)
 out.figure("geometry", figure)

@@ -175,7 +175,7 @@ for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict
     texts = values.map("{:.2f}".format).replace("nan", "-") + stars
     sns.heatmap(values, ax=axis, **heat | {"annot": texts, "fmt": "", "annot_kws": {"size": 5}})
     axis.set(xlabel="", ylabel="", title=f"{kind} rows", facecolor="0.93")
-    axis.set_xticklabels([x.replace("_", " ") for x in values.columns], rotation=60, ha="right", fontsize=6)
+    axis.set_xticklabels([measures.measure(x).label for x in values], rotation=60, ha="right", fontsize=6)
     axis.tick_params(axis="y", labelsize=6, rotation=0)
 out.figure("measures", figure)
 lines.drop(columns=["cell", "note"]).round(3)
@@ -252,7 +252,7 @@ maxima = layers.maxima(scores)
 maxima["blocks"] = [f"{numbers[x.pair][0][x.a]}-{numbers[x.pair][1][x.b]}" for x in maxima.itertuples()]
 sides = [maxima[maxima.rows == kind].set_index(["pair", "measure"])[["blocks", "z", "p"]] for kind in cells.ROWS]
 most = sides[0].join(sides[1].rename(columns="{}, encoder".format)).reset_index()
-most["measure"] = most.measure.str.replace("_", " ") + np.where(most.measure == primary.measure, "*", "")
+most["measure"] = [measures.measure(name).label + "*" * (name == primary.measure) for name in most.measure]
 most.round(3)
 
 # %%
@@ -368,7 +368,7 @@ axes.bar(places - 0.2, [x.observed for x in results.values()], 0.38, color=repor
 axes.bar(places + 0.2, null, 0.38, color=report.NULL, label="shuffled pairings, mean and 95%")
 axes.vlines(places + 0.2, low, high, color="black", linewidth=1)
 axes.set(ylabel="similarity", title=str(shown))
-axes.set_xticks(places, [name.replace("_", " ") for name in results], rotation=30, ha="right")
+axes.set_xticks(places, [measures.measure(x).label for x in results], rotation=30, ha="right")
 axes.axhline(0, color="black", linewidth=0.6)
 figure.legend(loc="outside lower center", ncols=2)
 out.figure("middle", figure)

@@ -52,7 +52,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
-from sae_utils import inference, pipeline, profiles, report, significance, sweep, tables
+from sae_utils import inference, measures, pipeline, profiles, report, significance, sweep, tables
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import indexed, matched, units
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
@@ -178,7 +178,7 @@ axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10 ** np.f
 axes.yaxis.set_major_formatter("{x:g}")
 axes.set_ylim(top=3 * axes.get_ylim()[1])
 axes.set_xticks(list(where.values()), [ticks[pair] for pair in where], fontsize=7)
-axes.set(ylabel=f"similarity ({measure.replace('_', ' ')}), n = {n}", xlim=(-0.6, None))
+axes.set(ylabel=f"similarity ({measures.measure(measure).label}), n = {n}", xlim=(-0.6, None))
 
 # %%
 for group, pairs in groups.items():

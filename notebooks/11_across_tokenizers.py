@@ -53,7 +53,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import correlate, inference, labels, matching, pipeline, profiles, report, significance, tables
+from sae_utils import correlate, inference, labels, matching, measures, pipeline, profiles, report, significance, tables
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers, feature_matching
 from sae_utils.studies.layer_sweep import cells
@@ -276,7 +276,7 @@ for key, place in zip(shown, places, strict=True):
         axes[1].text(0, place, f"too few pairs: {len(rows[key][0])}", va="center", fontsize=6)
 axes[0].set(xlabel="mean held-out r of the pairs", xlim=(-0.15, 1), yticks=places)
 axes[0].set_yticklabels([f"{x.A} x {x.B}, {x.codes}".replace("_", " ") for x in values.itertuples()], fontsize=7)
-axes[1].set(xlabel=f"{measure.replace('_', ' ')} of rows, n = {n}\ngrey: 95% of shuffles")
+axes[1].set(xlabel=f"{measures.measure(measure).label} of rows, n = {n}\ngrey: 95% of shuffles")
 axes[0].invert_yaxis()
 figure.legend(loc="outside lower center", ncols=3)
 out.figure("scores", figure)

@@ -20,7 +20,7 @@ from sae_utils.engine.core.spec import Count, Spec
 from sae_utils.nulls import Null
 from sae_utils.studies.known_truth.synthetic import PairedRows, World
 
-LEVEL = 0.05
+LEVEL = inference.LEVEL
 
 NULLS: dict[str, Callable[[np.ndarray], Null]] = {
     "shuffled": lambda groups: nulls.shuffled(),
