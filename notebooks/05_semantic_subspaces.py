@@ -897,12 +897,7 @@ singles, joined = ({c: answered[key] for c, key in answers.items() if c in group
 out.text("verdict", outcomes.verdict(singles, joined))
 held = [concept for concept, key in answers.items() if key in held_against]
 special = [c for c in held if placebo_corrected[answers[c]][primary.measure] < level]
-out.text(
-    "placebo verdict",
-    f"{tables.among(held, special)} sets of features that could be held against them are more alike"
-    if held
-    else "no set of features could be held against any",
-)
+out.text("placebo verdict", outcomes.placebo_verdict(len(held), len(special)))
 answers, singles, joined, special
 
 # %% [markdown]

@@ -82,14 +82,27 @@ def test_every_outcome_has_its_words():
 
 
 def test_the_verdict_counts_what_could_be_tested():
+    one, both, neither = Answer(0.01, 0.6), Answer(0.01, 0.01), Answer(0.4, 0.01)
     assert outcomes.verdict({}, {}) == "no concept and no union could be tested"
-    assert outcomes.verdict({}, {"x": Answer(0.01, 0.6), "y": Answer(0.4, 0.7)}) == (
-        "no concept could be tested; two unions could be tested: one beats a shuffled pairing, and none beats a "
-        "shuffle within the parts as well"
-    )
     three = {"x": Answer(0.01), "y": Answer(0.3), "z": Answer(0.02)}
     assert outcomes.verdict(three, {}) == "three concepts could be tested, and two beat a shuffled pairing"
-    assert outcomes.verdict({"x": Answer(0.3)}, {"y": Answer(0.01, 0.01)}) == (
-        "one concept could be tested, and it does not beat a shuffled pairing; one union could be tested: it beats a "
-        "shuffled pairing, and it beats a shuffle within the parts as well"
+    assert outcomes.verdict({}, {"x": one, "y": neither}) == (
+        "no concept could be tested; two unions could be tested: one beats a shuffled pairing, but not a shuffle "
+        "within the parts"
     )
+    assert outcomes.verdict({"x": Answer(0.3)}, {"y": both}) == (
+        "one concept could be tested, and it does not beat a shuffled pairing; one union could be tested: it beats a "
+        "shuffled pairing and a shuffle within the parts"
+    )
+    unions = outcomes.verdict({}, {"x": one, "y": both, "z": neither}).partition("; ")[2]
+    assert unions == (
+        "three unions could be tested: two beat a shuffled pairing, and one of them a shuffle within the parts as well"
+    )
+    assert outcomes.verdict({}, {"x": neither}).endswith("it does not beat a shuffled pairing")
+
+
+def test_the_verdict_on_placebos():
+    assert outcomes.placebo_verdict(0, 0) == "no subspace could be tested"
+    assert outcomes.placebo_verdict(1, 0) == "one subspace could be tested, and it is not more alike"
+    assert outcomes.placebo_verdict(3, 0) == "three subspaces could be tested, and none is more alike"
+    assert outcomes.placebo_verdict(3, 2) == "three subspaces could be tested, and two are more alike"

@@ -99,17 +99,29 @@ def verdict(single: Mapping[str, Answer], unions: Mapping[str, Answer]) -> str:
         return "no concept and no union could be tested"
     said = f"{tables.count(len(single), 'concept')} could be tested"
     if single:
-        said += f", and {_beating(single, 'alike')} a shuffled pairing"
+        said += f", and {_beating(single)} a shuffled pairing"
     if unions:
-        said += (
-            f"; {tables.count(len(unions), 'union')} could be tested: {_beating(unions, 'beyond')} a shuffled pairing, "
-            f"and {_beating(unions, 'alike')} a shuffle within the parts as well"
-        )
+        said += f"; {tables.count(len(unions), 'union')} could be tested: {_beating(unions)} a shuffled pairing"
+        beyond, alike = (sum(getattr(x, name) for x in unions.values()) for name in ("beyond", "alike"))
+        if beyond == 1:
+            said += f"{' and' if alike else ', but not'} a shuffle within the parts"
+        elif beyond:
+            said += f", and {tables.count(alike) if alike else 'none'} of them a shuffle within the parts as well"
     return said
 
 
-def _beating(answers: Mapping[str, Answer], what: str) -> str:
-    n = sum(getattr(answer, what) for answer in answers.values())
+def _beating(answers: Mapping[str, Answer]) -> str:
+    n = sum(answer.beyond for answer in answers.values())
     if len(answers) == 1:
         return "it beats" if n else "it does not beat"
     return {0: "none beats", 1: "one beats"}.get(n, f"{tables.count(n)} beat")
+
+
+def placebo_verdict(tested: int, alike: int) -> str:
+    """A clause on how many subspaces are more alike than their placebos, of those that could be tested."""
+    said = f"{tables.count(tested, 'subspace')} could be tested"
+    if not tested:
+        return said
+    if tested == 1:
+        return f"{said}, and it is {'' if alike else 'not '}more alike"
+    return f"{said}, and {'none' if not alike else tables.count(alike)} {'are' if alike > 1 else 'is'} more alike"
