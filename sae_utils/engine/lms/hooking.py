@@ -129,7 +129,7 @@ def run_with_torch_hooks(network: Any) -> Run:
 
 
 def overflow(dtype: torch.dtype) -> str:
-    """Cause and remedy where activations are not finite."""
+    """Cause and remedy of activations that are not finite."""
     if dtype == torch.float32:
         return "activations are not finite in float32: its weights are damaged, or no weights of this configuration"
     return (
@@ -151,7 +151,7 @@ def _compare_blocks(hooked: Hooked, logits: torch.Tensor, label: str) -> None:
         if not error < tolerance(own, number):
             raise ProfileError(
                 f"{label}: TransformerLens computes other activations than transformers does ({where}: {error:.0%} "
-                "off), so that no hook of this model can be believed; take a model of another family"
+                "off), so its hooks cannot be used; take a model of another family"
             )
 
 
@@ -256,8 +256,8 @@ def refuse_hook(bridge: Any, hook: str) -> None:
         block = re.match(r"blocks\.\d+\.", hook)
         same = [name for name in bridge.readable if name.startswith(block[0] if block else "")]
         raise ProfileError(
-            f"hook {hook!r}: in {bridge.label} TransformerLens holds there neither what a module of the network takes "
-            f"or gives nor what a block adds to the stream; {nearest(hook, same)}"
+            f"hook {hook!r}: in {bridge.label} its value is neither an input or output of a module of the network nor "
+            f"what a block adds to the stream; {nearest(hook, same)}"
         )
 
 

@@ -33,7 +33,7 @@ CHANGING = ("skip", "gate", "mag", "scal", "threshold", "norm", "mean", "std")  
 
 
 def refuse_transcoder(*names: str) -> None:
-    """Refuse what its name calls a transcoder, whose files may look like those of an SAE. Raises ProfileError."""
+    """Refuse a name that says transcoder, as its files may look like those of an SAE. Raises ProfileError."""
     for name in names:
         if "transcoder" in name.lower():
             raise ProfileError(f"{name}: a transcoder writes elsewhere than it reads; choose a sparse autoencoder")

@@ -115,8 +115,8 @@ def confirm(found: Artefact, hook: str) -> None:
     fvu, best = found.meta["fvu"], found.meta["best"]
     if fvu[best] < CLEARLY * fvu[hook]:
         raise ProfileError(
-            f"fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), which it "
-            "is said to read; name the hook it was trained on, or check that it is of this model and revision"
+            f"fits {best} (FVU {fvu[best]:.3f}) more than {hook} (FVU {fvu[hook]:.3f}), the hook of its record; name "
+            "the hook on which it was trained, or check that it is of this model and revision"
         )
 
 

@@ -159,9 +159,8 @@ def _fold_activation_scale(sae: Any, files: Files, config: str) -> None:
     name, present = needed[kind]
     if not present:
         raise ProfileError(
-            f"{files[config]}: normalize_activations is {kind!r}, and what it scales by is not there: put {name} of "
-            "the training run beside it, or, where the weights hold it already, set `normalize_activations: none` in a "
-            "copy"
+            f"{files[config]}: normalize_activations is {kind!r}, and the scale is missing: put {name} of the training "
+            "run beside it, or if the weights hold it already, set `normalize_activations: none` in a copy"
         )
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         sae.fold_W_dec_norm()  # the scale changes these norms, on which the codes would depend

@@ -94,7 +94,7 @@ def inputs(
     if available < samples:
         print(
             f"dictionaries: the training documents hold {available:,} activations where `samples` says {samples:,}: "
-            "SAEs see them again and again; more text would serve better",
+            "SAEs see them more than once; add text",
             file=sys.stderr,
         )
     order = (training[part] for part in batching.shuffled(rows.array("lengths")[training], 64, seed=0))
