@@ -70,6 +70,7 @@ import pandas as pd
 from scipy import stats
 
 from sae_utils import profiles, report, sweep, tables
+from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import published
@@ -221,7 +222,7 @@ for name in ("rsa_spearman", "svcca", "svcca_first_component"):
     for truth in ("noisy copy", "clustered copy"):
         found = rates.get((truth, name))
         out.number(f"power {truth} {name}", 100 * found.share if found else np.nan, "{:.0f}")
-liberal = ", ".join(label[name] for name in tested if rates["unrelated", name].low > calibration.LEVEL)
+liberal = ", ".join(label[name] for name in tested if rates["unrelated", name].low > LEVEL)
 out.text("level verdict", f"rejects too often: {liberal}" if liberal else "no test rejects more often than it says")
 
 # %%
@@ -230,7 +231,7 @@ names = [label[name] for name in tested]
 level = np.array([rates["unrelated", name] for name in tested]) * 100
 axes[0].hlines(names, level[:, 1], level[:, 2], color=report.NULL, linewidth=4, label="99% interval")
 axes[0].scatter(level[:, 0], names, s=14, color=report.PAIRED, zorder=2)
-axes[0].axvline(5, color="black", linewidth=0.6)
+axes[0].axvline(100 * LEVEL, color="black", linewidth=0.6)
 axes[0].set(xlabel="% rejected, unrelated", xlim=(0, None))
 for truth, marker in zip(weak, cycle("osDv^P"), strict=False):
     shares = [100 * rates[truth, name].share for name in tested]
@@ -297,8 +298,8 @@ out.table("nulls", nulls_table)
 # %%
 naive = {(name, measured): trap_rates[name, "shuffled", measured] for name in traps for measured in trapped}
 right = {(name, measured): trap_rates[name, traps[name]["right_null"], measured] for name, measured in naive}
-failing = {key for key, x in naive.items() if x.low > calibration.LEVEL}
-keeping = {key for key, x in right.items() if x.low <= calibration.LEVEL}
+failing = {key for key, x in naive.items() if x.low > LEVEL}
+keeping = {key for key, x in right.items() if x.low <= LEVEL}
 shares = {kind: [100 * x.share for x in found.values()] for kind, found in (("naive", naive), ("right", right))}
 out.text("naive verdict", tables.among(list(naive), failing))
 out.text("right verdict", tables.among(list(right), keeping))
@@ -314,7 +315,7 @@ for found, color, shown in ((naive, report.NULL, "pairs shuffled"), (right, repo
     percent = 100 * np.array(list(found.values())).reshape(-1, 3)
     axes.hlines(rows, percent[:, 1], percent[:, 2], color=color, linewidth=3)
     axes.scatter(percent[:, 0], rows, s=16, color=color, label=shown, zorder=2)
-axes.axvline(5, color="black", linewidth=0.6)
+axes.axvline(100 * LEVEL, color="black", linewidth=0.6)
 axes.set(xlabel="% of unrelated worlds rejected", xlim=(0, 103))
 axes.invert_yaxis()
 figure.legend(loc="outside lower center", ncols=2)

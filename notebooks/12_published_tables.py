@@ -62,6 +62,7 @@ import pandas as pd
 from sae_utils import pipeline, profiles, report, tables
 from sae_utils.engine.core import spec
 from sae_utils.engine.lms import models
+from sae_utils.inference import LEVEL
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import ladder, planted, published, views
 
@@ -130,9 +131,9 @@ single = svcca["set"].isin(by_set["set"][by_set["draws, by p"] == 1])
 explained = (svcca["null mean"] >= svcca.published) == (svcca.p == 1)
 out.number("single cells", single.sum(), "{:d}")
 out.number("single explained", explained[single].sum(), "{:d}")
-able = by_set["set"][by_set["p at best"] < 0.05]
+able = by_set["set"][by_set["p at best"] < LEVEL]
 out.text("p verdict", tables.among(list(by_set["set"]), set(able)))
-out.text("family verdict", "some" if any(by_set["p at best"] * by_set.cells < 0.05) else "none")
+out.text("family verdict", "some" if any(by_set["p at best"] * by_set.cells < LEVEL) else "none")
 
 # %% [markdown]
 # The p that more draws would have given: of two given components, whose correlation over all pairings has mean 0 and
@@ -142,8 +143,8 @@ out.text("family verdict", "some" if any(by_set["p at best"] * by_set.cells < 0.
 one_to_one = svcca[svcca["set"].str.contains("one-to-one")]
 p = published.p_of_one_component(one_to_one.published, one_to_one.n)
 out.number("one cells", len(p), "{:d}")
-out.number("one above", (p < 0.05).sum(), "{:d}")
-out.number("one above family", (p * len(p) < 0.05).sum(), "{:d}")
+out.number("one above", (p < LEVEL).sum(), "{:d}")
+out.number("one above family", (p * len(p) < LEVEL).sum(), "{:d}")
 order = published.filter_order(scores)
 out.number("order cells", len(order), "{:d}")
 out.number("order fewer", (order.kept < order.partners).sum(), "{:d}")
@@ -218,7 +219,7 @@ for axis, rungs in zip(axes, ladders.values(), strict=True):
         # rounded: the last bits of a null may differ between runs
         low, high, value = (np.round([getattr(x, part) for x in found], 4) for part in ("low", "high", "value"))
         axis.hlines(place[at] + shift, low, high, color=report.NULL, linewidth=3.5, alpha=0.6)
-        face = [colour if x.p < 0.05 else "w" for x in found]
+        face = [colour if x.p < LEVEL else "w" for x in found]
         axis.scatter(value, place[at] + shift, s=12, marker=marker, c=face, edgecolors=colour, linewidths=0.8, zorder=2)
 
 # %%
@@ -226,7 +227,7 @@ axes[0].set_yticks(place, [f"{step}  {number}" for number, step in enumerate(lad
 axes[0].set(ylim=(len(place) - 0.5, -1.5), xlim=(-0.4, 1.1), xticks=[0, 1])
 for measure, (marker, colour, _) in marks.items():
     axes[-1].scatter([], [], s=12, marker=marker, c=colour, label=named[measure])
-axes[-1].scatter([], [], s=12, c="w", edgecolors="k", linewidths=0.8, label="hollow: p not below 0.05")
+axes[-1].scatter([], [], s=12, c="w", edgecolors="k", linewidths=0.8, label=f"hollow: p not below {LEVEL:g}")
 axes[-1].hlines([], 0, 0, color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffled pairings")
 axes[len(axes) // 2].set_xlabel("similarity; from step 8 on its excess over chance")
 figure.legend(loc="outside lower center", ncols=3, fontsize=7, handletextpad=0.3)
@@ -249,7 +250,7 @@ for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ALL):
     below, times = again["RSA"][step]
     out.number(f"false rsa {step}", below, "{:d}")
     out.number(f"scored rsa {step}", times, "{:d}")
-    often = times > 0 and calibration.rate(below, times).low > calibration.LEVEL
+    often = times > 0 and calibration.rate(below, times).low > LEVEL
     out.text(f"false rsa {step} verdict", "more than p allows" if often else "within what p allows")
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""The pinned CPU code path gives the same bytes on another processor, and `path` tells where the pin does not hold."""
+"""The pinned CPU code path gives the same bytes on every processor, and `path` shows where the pin does not hold."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from sae_utils.engine.core import cpu
 from sae_utils.engine.core.sources import REPOSITORY
 
-# uses every pinned library, at sizes at which its kernels differ between processors
+# uses every pinned library at sizes at which its kernels differ between processors
 WORK = """
 import hashlib, json
 from sae_utils.engine.core import cpu
@@ -52,7 +52,7 @@ print(json.dumps([cpu.path(), digests]))
 
 
 def run(**changes):
-    """Code path and digests of results in a new process, pinned but for `changes`."""
+    """Code path and digests of results in a new process, pinned except for `changes`."""
     kept = {name: value for name, value in os.environ.items() if name not in cpu.PIN}
     kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
@@ -69,7 +69,7 @@ pinned = pytest.mark.skipif(
 
 
 @pinned
-def test_pinned_bytes_are_those_of_another_processor():
+def test_pinned_results_have_the_same_bytes_on_every_processor():
     path, digests = run()
     assert path == cpu.PINNED
     assert digests == {
@@ -83,13 +83,13 @@ def test_pinned_bytes_are_those_of_another_processor():
                                                   ("OPENBLAS_CORETYPE", "Prescott", "OpenBLAS"),
                                                   ("NPY_DISABLE_CPU_FEATURES", "X86_V4 X86_V3", "numpy"),
                                                   ("NUMBA_CPU_NAME", "generic", "numba")])  # fmt: skip
-def test_a_value_of_the_environment_is_kept_and_reported(name, value, library):
+def test_a_setting_of_the_environment_is_kept_and_reported(name, value, library):
     path, _ = run(**{name: value})
     assert path[library] != cpu.PINNED[library]
     assert {other for other in cpu.PINNED if path[other] != cpu.PINNED[other]} == {library}
 
 
-def test_differs_names_the_libraries_that_do_not_follow(monkeypatch):
+def test_differs_names_the_libraries_that_are_not_pinned(monkeypatch):
     monkeypatch.setattr(cpu, "path", lambda: cpu.PINNED)
     assert cpu.differs() == ""
     monkeypatch.setattr(cpu, "path", lambda: {**cpu.PINNED, "MKL": "0x1", "processor": "x86_64"})
@@ -105,5 +105,5 @@ def test_nothing_is_pinned_once_a_library_is_loaded(monkeypatch):
 def test_without_a_compiler_nothing_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(cpu, "COMPILED", tmp_path / "none.so")
-    cpu._answer_mkl()  # raises nothing; `path` shows MKL's own branch
+    cpu._answer_mkl()  # this raises nothing; `path` shows MKL's own branch
     assert not list(tmp_path.iterdir())

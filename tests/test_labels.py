@@ -1,4 +1,4 @@
-"""Top tokens of features against sorting the whole column."""
+"""Top tokens of features are those of sorting the whole column; a label shows the text of a token."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def store(seed, tokens=500, features=20):
 
 @pytest.mark.parametrize("block", [4096, 33, 1])
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
-def test_by_sorting(monkeypatch, block, kind):
+def test_top_tokens_and_contexts_are_those_found_by_sorting(monkeypatch, block, kind):
     monkeypatch.setattr(sides, "BLOCK", block)
     codes, token, document = store(0)
     found = labels.label(sparse.csr_array(codes) if kind == "sparse" else codes, token, document, k=5, window=2)
@@ -45,11 +45,11 @@ def test_negative_activations_of_neurons_do_not_fire():
     assert found.firings.tolist() == [0, 2] and found.token.tolist() == [[-1, -1], [6, 5]]
 
 
-def test_spelling():
+def test_ids_are_spelled_and_none_is_empty():
     assert labels.spell(np.array([[1, -1], [0, 2]]), ["a", "b", "c"]).tolist() == [["b", ""], ["a", "c"]]
 
 
-def test_bad_input_is_named():
+def test_bad_input_is_refused():
     codes, token, document = store(1)
     with pytest.raises(ValueError, match="codes have 500 rows"):
         labels.label(sparse.csr_array(codes), token[:-1], document)
@@ -111,7 +111,7 @@ def test_a_quote_stays_within_its_document(labelled):
         ("\u200b\ufeff".encode(), r"\u200b\ufeff"),
         ("\U000e0001".encode(), r"\U000e0001"),
         ("日本🦊e\u0301".encode(), "日本🦊e\u0301"),
-        ("Ġ▁".encode(), "Ġ▁"),  # as letters of the text
+        ("Ġ▁".encode(), "Ġ▁"),  # here they are letters of the text
     ],
 )
 def test_the_label_of_a_text(text, label):
@@ -119,7 +119,7 @@ def test_the_label_of_a_text(text, label):
 
 
 def test_different_bytes_have_different_labels():
-    """Every byte, every pair of bytes, and random strings of what is easily confused."""
+    """Every byte, every pair of bytes, and random strings of parts that are easily confused."""
     pairs = [bytes([a, b]) for a in range(256) for b in range(256)]
     rng = np.random.default_rng(0)
     parts = [b"\\", b"n", b"x", b"e2", b"\xe2", b"u2423", "␣".encode(), b" ", b"\n", b"\x80", b"00"]
@@ -128,8 +128,8 @@ def test_different_bytes_have_different_labels():
     assert len({labels.shown(text) for text in texts}) == len(texts)
 
 
-def test_pieces_of_bytes_are_no_shared_token():
-    """Filters compare these: bytes are different tokens, a word with and without its space is one."""
+def test_labels_without_spaces_join_words_and_not_bytes():
+    """Filters compare these labels: different bytes differ, and a word is the same with and without its space."""
     vocabulary = [labels.shown(text) for text in (b"\xe2\x80", b"\xa9", b"\xc3", b" cat", b"cat", b"\n", b" ")]
     spelt = labels.unspaced(vocabulary)
     assert spelt == [r"\xe2\x80", r"\xa9", r"\xc3", "cat", "cat", r"\n", "␣"]

@@ -1,4 +1,4 @@
-"""Digits that the input holds are kept: ranks at the precision that came, similarity of rows that share a direction."""
+"""Scores keep the digits of the input: ranks at its precision, and similarity of rows that share a direction."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def of_rank(rank, n, d_a, d_b, dtype, *, scale=1.0, mean=0.0):
     [(np.float16, [1e-3, 1, 100]), (np.float32, [1e-6, 1, 1e6]), (np.float64, [1e-6, 1, 1e6])],
 )
 @pytest.mark.parametrize(("n", "d_a", "d_b"), [(1500, 64, 48), (100, 40, 30), (40, 64, 48)])
-def test_the_rank_is_that_of_the_precision_that_came(n, d_a, d_b, dtype, scales, mean):
-    """Rounding to float32 makes 64 directions of 10: .535 instead of 1."""
+def test_the_rank_is_judged_at_the_precision_of_the_input(n, d_a, d_b, dtype, scales, mean):
+    """With ranks judged in float64, rounding to float32 turns 10 directions into 64, and the score from 1 into .535."""
     off = 0.03 if dtype is np.float16 else 1e-4
     for scale in scales:
         a, b = of_rank(10, n, d_a, d_b, dtype, scale=scale, mean=mean)
@@ -34,21 +34,21 @@ def test_the_rank_is_that_of_the_precision_that_came(n, d_a, d_b, dtype, scales,
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_directions_that_are_there_are_kept(dtype):
-    """Ten that carry little, but more than rounding makes."""
+def test_weak_directions_are_kept(dtype):
+    """Ten directions have little variance, but more than rounding errors."""
     rng, n = np.random.default_rng(0), 1500
     weak = 30 * float(np.finfo(dtype).eps)
     rows = np.hstack([rng.normal(size=(n, 10)), weak * rng.normal(size=(n, 10))])
-    turned = rows @ np.linalg.qr(rng.normal(size=(20, 20)))[0]
-    assert measures.cca(turned.astype(dtype), turned).k_a == 20
+    rotated = rows @ np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    assert measures.cca(rotated.astype(dtype), rotated).k_a == 20
 
 
-def test_sides_of_two_precisions_each_have_their_own():
+def test_each_side_is_judged_at_its_own_precision():
     a, b = of_rank(10, 200, 64, 48, np.float64)
     assert measures.cca(a.astype(np.float32), b) == pytest.approx((1, 10, 10), abs=1e-5)
 
 
-def test_every_route_keeps_the_precision():
+def test_every_test_judges_the_rank_at_the_precision_of_the_input():
     a, b = of_rank(10, 200, 64, 48, np.float32)
     tested = significance.test(a, b, ["cca", "cca_squared", "pwcca"], m=9)
     again = significance.test(a, b, ["cca"], null=nulls.Selection("again", lambda rng: (a, b)), m=2)["cca"]
@@ -62,7 +62,7 @@ def test_every_route_keeps_the_precision():
     assert half.observed == pytest.approx(1, abs=1e-5)
 
 
-def test_rows_that_differ_by_rounding_alone_are_equal():
+def test_rows_that_differ_only_by_rounding_are_equal():
     rng = np.random.default_rng(0)
     one = rng.normal(size=20).astype(np.float32)
     rows = np.where(rng.random((60, 20)) < 0.5, one, np.nextafter(one, np.float32(9)))

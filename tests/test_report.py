@@ -1,4 +1,4 @@
-"""What reaches the paper is what was computed, printed as LaTeX prints it, and known when it is old."""
+"""Numbers, texts, tables and figures reach the paper unchanged, and results that are stale or altered are named."""
 
 import re
 import shutil
@@ -49,9 +49,6 @@ def macros(file) -> dict[str, str]:
     return found
 
 
-# --- LaTeX
-
-
 # --- numbers and texts
 
 
@@ -73,7 +70,7 @@ def test_numbers_and_texts_become_macros(smoke):
     }
 
 
-def test_a_name_is_reported_once(smoke):
+def test_a_name_can_be_reported_only_once(smoke):
     out = report.Report(smoke, SECOND)
     out.number("pairs", 1)
     for again in (lambda: out.number("pairs", 1), lambda: out.text("Pairs", "x"), lambda: out.number("pairs 2", 1)):
@@ -84,7 +81,7 @@ def test_a_name_is_reported_once(smoke):
         out.table("pairs", pd.DataFrame({"a": [1]}))
 
 
-def test_a_table_says_what_the_frame_says(smoke):
+def test_a_table_prints_the_frame(smoke):
     frame = pd.DataFrame(
         {
             "name & kind": ["one_layer", "50%", "#1 {x} \\"],
@@ -112,7 +109,7 @@ def test_a_table_says_what_the_frame_says(smoke):
     assert r"\#1 \{x\} \textbackslash{}" in table
 
 
-def test_saving_is_repeatable_and_whole(smoke):
+def test_saving_twice_writes_the_same_bytes(smoke):
     def saved() -> bytes:
         out = report.Report(smoke, FIRST)
         out.number("b", 1)
@@ -124,14 +121,14 @@ def test_saving_is_repeatable_and_whole(smoke):
     file = report.GENERATED / "smoke" / f"{FIRST}.tex"
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert list(macros(file)) == ["ModelsAndDictionariesB", "ModelsAndDictionariesA"]
-    # an input in mid-sentence adds no space: every line ends in a comment sign
+    # every line ends in a comment sign, so that an input in the middle of a sentence adds no space
     assert all(line.endswith("%") for line in file.read_text().splitlines())
 
 
-# --- what a profile leaves out
+# --- parts that a profile leaves out
 
 
-def test_a_part_that_is_left_out_says_so_in_a_sentence_and_in_its_figures(smoke):
+def test_a_part_that_is_left_out_has_a_sentence_and_figures_with_it(smoke):
     out = report.Report(smoke, FIRST)
     out.absent("learning", "no steps, & no runs")
     assert macros(out.save()) == {
@@ -149,10 +146,10 @@ def test_a_study_that_is_left_out_ends_its_notebook(capsys):
     assert not (report.GENERATED / "smoke").exists()
     with pytest.raises(SystemExit) as ended:
         out.needs([], "one tokenizer")
-    assert ended.value.code is None  # a success
+    assert ended.value.code is None  # the exit status of a success
     assert capsys.readouterr().out == "not in this edition, which has one tokenizer\n"
-    said = macros(report.GENERATED / "smoke" / f"{last}.tex")
-    assert said == {"AcrossTokenizersAbsent": "Across tokenizers: not in this edition, which has one tokenizer."}
+    written = macros(report.GENERATED / "smoke" / f"{last}.tex")
+    assert written == {"AcrossTokenizersAbsent": "Across tokenizers: not in this edition, which has one tokenizer."}
     text = (params.NOTEBOOKS / f"{last}.py").read_text("utf-8")
     drawn = {f"{last}-{name}.pdf" for name in re.findall(r'out\.figure\(\s*"([^"]+)"', text)}
     assert {file.name for file in (report.FIGURES / "smoke").glob("*.pdf")} == drawn and len(drawn) > 1
@@ -180,7 +177,7 @@ def test_equal_figures_are_equal_bytes(smoke):
     assert not list((report.FIGURES / "smoke").glob(".*"))
 
 
-def test_panels_go_on_in_a_further_band_where_there_are_many():
+def test_many_panels_continue_in_a_further_band():
     widths = {f"pair {number}": 1 + number % 3 for number in range(7)}
     figure, axes = report.bands(widths, across=4)
     figure.canvas.draw()
@@ -195,7 +192,7 @@ def test_panels_go_on_in_a_further_band_where_there_are_many():
     plt.close("all")
 
 
-def test_a_figure_embeds_its_fonts_and_says_what_drew_it(smoke):
+def test_a_figure_embeds_its_fonts_and_names_its_notebook_and_parameters(smoke):
     made = drawn(smoke)
     pdf = made[".pdf"]
     assert b"/Type3" not in pdf and b"/CIDFontType2" in pdf
@@ -218,7 +215,7 @@ def test_fresh_results_are_not_stale(saved):
     assert report.stale(saved) == []
 
 
-def test_what_was_never_saved_is_stale(saved):
+def test_missing_results_are_stale(saved):
     (report.GENERATED / "smoke" / f"{SECOND}.tex").unlink()
     assert report.stale(saved) == [SECOND]
 
@@ -230,8 +227,8 @@ def test_a_changed_parameter_makes_its_notebook_stale(saved):
     assert report.stale(saved._replace(common=common)) == list(saved.sections)
 
 
-def test_changed_code_makes_what_runs_it_stale(saved, tmp_path, monkeypatch):
-    """In copies of notebooks and package: prose does not count, a notebook's cell and an imported module do."""
+def test_changed_code_makes_the_notebooks_that_run_it_stale(saved, tmp_path, monkeypatch):
+    """Prose does not count; cells of the notebook and imported modules do."""
     for source in (params.NOTEBOOKS, sources.PACKAGE):
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
@@ -279,7 +276,7 @@ HARM = {
 
 @pytest.fixture
 def drew(saved):
-    """Saved results of which the second notebook's hold numbers and a figure."""
+    """Saved results; those of the second notebook hold numbers and a figure."""
     out = report.Report(saved, SECOND)
     out.number("pairs", 12, "{}")
     out.number("r", 0.5)
@@ -291,7 +288,7 @@ def drew(saved):
 
 
 @pytest.mark.parametrize("how", HARM)
-def test_what_is_not_what_was_written_is_named(how, drew):
+def test_an_altered_file_is_named(how, drew):
     suffix, harm = HARM[how]
     file = at(suffix)
     assert report.altered(drew) == [] and report.stale(drew) == []
@@ -302,20 +299,20 @@ def test_what_is_not_what_was_written_is_named(how, drew):
     assert suffix == ".tex" or len(found) == 1
 
 
-def test_other_ends_of_lines_are_the_same_text(drew):
-    """As git may write them."""
+def test_other_line_endings_are_the_same_text(drew):
+    """Git may write them."""
     at(".tex").write_bytes(at(".tex").read_bytes().replace(b"\n", b"\r\n"))
     assert report.altered(drew) == [] and report.stale(drew) == []
 
 
-def test_what_no_notebook_wrote_is_left_over(drew):
+def test_a_file_that_no_notebook_wrote_is_named(drew):
     (at(".pdf").with_name(f"{SECOND}-old.pdf")).write_bytes(b"%PDF")
     (at(".tex").with_name("09_removed.tex")).write_text("% written by notebooks/09_removed.py")
-    (at(".pdf").with_name(f".{SECOND}-x.7.draft.pdf")).touch()  # of a build that runs now
+    (at(".pdf").with_name(f".{SECOND}-x.7.draft.pdf")).touch()  # of a build that is running
     assert report.altered(drew) == [f"figures/smoke/{SECOND}-old.pdf", "generated/smoke/09_removed.tex"]
 
 
-def test_main_says_what_was_altered(drew, monkeypatch):
+def test_main_names_altered_files(drew, monkeypatch):
     monkeypatch.setattr(profiles, "load", lambda name: drew)
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
     report.main()
@@ -324,7 +321,7 @@ def test_main_says_what_was_altered(drew, monkeypatch):
         report.main()
 
 
-def test_main_says_which(saved, monkeypatch, capsys):
+def test_main_names_stale_results(saved, monkeypatch, capsys):
     load = profiles.load
     monkeypatch.setattr(profiles, "load", lambda name: saved if name == "smoke" else load(name))
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
@@ -338,8 +335,8 @@ def test_main_says_which(saved, monkeypatch, capsys):
         report.main()
 
 
-def test_a_table_without_rows_says_so(smoke):
-    """As of few documents: a frame of no records has no columns, whose formats would be asked for."""
+def test_a_table_without_rows_has_a_sentence(smoke):
+    """With few documents a frame may have no records, and then has no columns for the formats."""
     out = report.Report(smoke, FIRST)
     out.table("empty", pd.DataFrame({"n": x} for x in ()), {"n": "{:,}"})
     assert "none: too few pairs or features" in out.save().read_text()

@@ -1,4 +1,4 @@
-"""A digest changes with what can change a result, and with nothing else."""
+"""A digest changes with everything that can change a result, and with nothing else."""
 
 import hashlib
 import sys
@@ -31,7 +31,7 @@ MODULES = {
     "alpha": ALPHA,
     "beta": "def two():\n    from sae_utils.delta import one\n\n    return one() + 1\n",
     "gamma": "import numpy as np\n\n\ndef three():\n    return int(np.sum([3]))\n",
-    "delta": "from sae_utils import beta  # a circle\n\n\ndef one():\n    return 1\n",
+    "delta": "from sae_utils import beta  # a circular import\n\n\ndef one():\n    return 1\n",
     "epsilon": "x = 1\n",
     "engine/kernels/zeta": "from sae_utils.engine.core.beta import two\n\n\ndef four():\n    return two()\n",
     "engine/core/beta": "import sae_utils.engine.core.eta\n\n\ndef two():\n    return 4\n",  # not the other beta
@@ -39,12 +39,12 @@ MODULES = {
     "engine/core/theta": "x = 1\n",
     "engine/eta": "x = 1\n",
 }
-APART = ["epsilon", "engine/core/theta", "engine/eta"]  # `alpha` does not import them
+NOT_IMPORTED = ["epsilon", "engine/core/theta", "engine/eta"]  # `alpha` does not import them
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package where `sources` looks for `sae_utils`."""
+    """A package in the place of `sae_utils`."""
     for name, text in MODULES.items():
         file = tmp_path / "sae_utils" / f"{name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_code_of_the_module_and_of_all_that_it_imports_counts(package, module, o
     assert sources.code_digest(package / "alpha.py") != before
 
 
-@pytest.mark.parametrize("module", APART)
+@pytest.mark.parametrize("module", NOT_IMPORTED)
 def test_code_elsewhere_does_not_count(package, module):
     before = sources.code_digest(package / "alpha.py")
     edit(package / f"{module}.py", "1", "2")
@@ -111,7 +111,7 @@ def test_a_text_that_is_used_is_code(package):
     assert sources.code_digest(package / "alpha.py") != before
 
 
-def test_the_version_of_a_library_counts_its_build_does_not(package, monkeypatch):
+def test_the_version_of_a_library_counts_and_its_build_does_not(package, monkeypatch):
     def digest(version: str) -> str:
         sources._version.cache_clear()
         monkeypatch.setattr("importlib.metadata.version", lambda library: version)
@@ -129,7 +129,7 @@ def test_every_library_of_the_package_has_a_version():
             assert known or sources._version(name), f"{file.name} imports {name}"
 
 
-def test_no_code_is_run(package):
+def test_a_digest_runs_no_code(package):
     (package / "alpha.py").write_text("raise SystemExit(1)\n")
     assert len(sources.code_digest(package / "alpha.py")) == 64
 

@@ -1,4 +1,4 @@
-"""Words and labels of tokens are those of the text, whatever tokenizer cut it."""
+"""Words and labels of tokens are those of the text with every kind of tokenizer."""
 
 import re
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def test_every_tokenizer_gives_the_words_of_the_text(kind):
         assert len(ids) > len(found) + 20  # the tokenizer cuts many words
 
 
-def test_a_word_of_several_tokens_counts_at_the_last():
+def test_a_word_of_several_tokens_is_found_at_the_last():
     made = tokenizer("byte")
     ids, found, _ = words_of(made, " naïve sheen")
     names = [made.decode([i]) for i in ids]
@@ -70,7 +70,7 @@ def test_a_row_may_begin_in_the_middle_of_a_character():
 
 
 def test_the_words_of_the_stories_are_their_tokens(world):
-    """The toys' tokenizer has whole words: the word at a site is its token, and marks are no words."""
+    """Tokens of the toys are whole words: the word at a site is its token, and marks are no words."""
     sites = pipeline.features(world, "one_layer").sites
     found = pipeline.words(world, "one_layer", sites)
     made = AutoTokenizer.from_pretrained(pipeline.tokenizer(world, "one_layer").path, trust_remote_code=False)
@@ -95,7 +95,7 @@ def test_a_checkpoint_has_the_vocabulary_of_its_dictionary(monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_labels_of_a_text_spell_it(kind):
-    """The labels side by side, decoded by the rule, are the text, but for spaces where a tokenizer drops them."""
+    """The labels side by side, decoded by the rule, give the text, without the spaces that a tokenizer drops."""
     made = tokenizer(kind)
     labels = words.token_labels(made)
     spelled = [labels[i] for i in made(TEXT, add_special_tokens=False)["input_ids"]]
@@ -104,7 +104,7 @@ def test_the_labels_of_a_text_spell_it(kind):
     decoded = re.sub(r"(?:\\x[0-9a-f]{2})+", lambda m: bytes.fromhex(m[0].replace(r"\x", "")).decode(), text)
     squeezed = [re.sub(r"\s", "", x.replace("␣", " ")) for x in (decoded, TEXT)]
     assert squeezed[0] == squeezed[1]
-    if kind not in ("word", "wordpiece", "end of word"):  # these cut at marks as well
+    if kind not in ("word", "wordpiece", "end of word"):  # these also cut at marks
         assert decoded.replace("␣", " ").strip() == TEXT
     assert {"<pad>", "<bos>", "<unk>"} <= {*labels}
 

@@ -17,10 +17,9 @@ from scipy.stats import binomtest
 from sae_utils import inference, measures, nulls, significance, store
 from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, Spec
+from sae_utils.inference import LEVEL
 from sae_utils.nulls import Null
 from sae_utils.studies.known_truth.synthetic import PairedRows, World
-
-LEVEL = inference.LEVEL
 
 NULLS: dict[str, Callable[[np.ndarray], Null]] = {
     "shuffled": lambda groups: nulls.shuffled(),
@@ -85,7 +84,7 @@ def estimates(
 def rejections(
     folder: Path, world: World, null: str, size: Size, names: list[str], m: int, repeats: int, seed: int
 ) -> dict[str, Any]:
-    """By measure, the number of `repeats` data sets with p <= 0.05 against m draws of a null of `NULLS`.
+    """By measure, the number of `repeats` data sets with p <= LEVEL against m draws of a null of `NULLS`.
 
     With m + 1 a multiple of 20, a valid test rejects 5% of unrelated data sets.
     """

@@ -23,6 +23,7 @@ import pandas as pd
 from sae_utils import filters, significance, sweep, tables
 from sae_utils.engine.core.spec import Count, Seed, Spec
 from sae_utils.engine.params import Profile
+from sae_utils.inference import LEVEL
 from sae_utils.matching import Pairs
 from sae_utils.significance import Result
 from sae_utils.studies.published_tables import views
@@ -231,4 +232,4 @@ def conclusion(x: Score | None) -> str:
     """What a reader would conclude from a score: a phrase for a sentence about the pairs."""
     if x is None:
         return "too few to be scored"
-    return "more alike than chance gives" if x.p < 0.05 else "no more alike than chance gives"
+    return "more alike than chance gives" if x.p < LEVEL else "no more alike than chance gives"

@@ -19,6 +19,7 @@ from scipy import sparse
 from sae_utils.arrays import unit
 from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import Count, Rate, Spec
+from sae_utils.inference import LEVEL
 from sae_utils.matching import Pairs
 from sae_utils.store import artefact
 from sae_utils.studies.known_truth.synthetic import World
@@ -110,7 +111,7 @@ def _codes(
 
 @artefact
 def repeated(folder: Path, world: World, sizes: Sizes, settings: ladder.Settings, repeats: int) -> dict[str, Any]:
-    """Ladders of `repeats` planted pairs, with the seeds after that of the settings: how often p is below 0.05.
+    """Ladders of `repeats` planted pairs, with the seeds after that of the settings: how often p is below LEVEL.
 
     `found`: score ("SVCCA", "RSA") -> step -> [times below, times scored], by the p that the step reports. The step
     that shows the excess is left out, because its p is that of the step before.
@@ -123,7 +124,7 @@ def repeated(folder: Path, world: World, sizes: Sizes, settings: ladder.Settings
         for step in steps:
             for measure, x in ladder.rung(sides, step, mine).scores.items():
                 count = found["RSA" if measure == ladder.RSA else "SVCCA"][step]
-                count[0] += x.p < 0.05
+                count[0] += x.p < LEVEL
                 count[1] += 1
     return {"found": found}
 
