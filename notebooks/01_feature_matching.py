@@ -328,12 +328,7 @@ hubless = pd.DataFrame(
         "pairs": name,
         "n": len(p.a),
         "r held out": tables.average(r_forward[matching.common(forward, p)]),
-        "observed": scores[name].observed,
-        "null": scores[name].null_mean,
-        "null SD": scores[name].null_sd,
-        "excess": scores[name].excess,
-        "z": scores[name].z,
-        "p": scores[name].p,
+        **tables.columns(scores[name]),
         "hub size": tables.hub_size(scores[name]),
     }
     for name, p in without.items()
@@ -441,12 +436,7 @@ arranged = pd.DataFrame(
         "measure": name + (" (primary)" if name == primary.measure else ""),
         "n": x.n,
         "k": " x ".join(map(str, x.k)) or "-",
-        "observed": x.observed,
-        "null": x.null_mean,
-        "null SD": x.null_sd,
-        "excess": x.excess,
-        "z": x.z,
-        "p": x.p,
+        **tables.columns(x),
     }
     for name, x in results.items()
 )

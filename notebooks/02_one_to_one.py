@@ -263,12 +263,7 @@ hubs = pd.DataFrame(
         "n": x.n,
         "largest": np.bincount(hub_pairs[keep, most].b).max(),
         "r held out": tables.average(r_forward[matching.common(forward, hub_pairs[keep, most])]),
-        "observed": x.observed,
-        "null": x.null_mean,
-        "null SD": x.null_sd,
-        "excess": x.excess,
-        "z": x.z,
-        "p": x.p,
+        **tables.columns(x),
         "hub size": tables.hub_size(x),
     }
     for (keep, most), x in hub_scores.items()

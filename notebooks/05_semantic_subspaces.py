@@ -435,12 +435,7 @@ arranged = pd.DataFrame(
         "matching": how,
         "n": outcomes.pair_count(subspace[concept, shown_way, how]),
         "measure": name.replace("_", " "),
-        "observed": x.observed,
-        "null": x.null_mean,
-        "null SD": x.null_sd,
-        "excess": x.excess,
-        "z": x.z,
-        "p": x.p,
+        **tables.columns(x),
         "corrected": adjusted[concept, shown_way, how][name],
         "hub size": tables.hub_size(x),
     }
