@@ -40,6 +40,36 @@ def test_the_import_loads_the_standard_library_only():
     assert not {name for name in others if not name.startswith(("_", "sitecustomize"))}
 
 
+ARRAYS = (
+    "measures",
+    "arrays",
+    "correlate",
+    "matching",
+    "labels",
+    "filters",
+    "nulls",
+    "significance",
+    "inference",
+    "tables",
+)
+EXTRAS = ("torch", "transformers", "huggingface_hub", "pydantic", "yaml", "filelock", "tqdm", "sklearn", "matplotlib")
+BLOCKED = f"""
+import importlib, sys, time
+sys.modules |= dict.fromkeys({EXTRAS})  # None: their import fails
+import sae_utils.correlate
+seconds = time.process_time()
+for name in {ARRAYS}:
+    importlib.import_module(f"sae_utils.{{name}}")
+print(seconds)
+"""
+
+
+def test_what_works_on_arrays_needs_numpy_scipy_numba_and_pandas_only():
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.5  # 0.35 s of the processor where it is idle
+
+
 @pytest.fixture
 def run(tmp_path):
     """A package of two modules with kernels, of which `top` calls `low`; gives the value and folder of a process."""
