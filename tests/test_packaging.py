@@ -71,6 +71,31 @@ def test_one_version():
     assert releases[0] == version and len(set(releases)) == len(releases)
 
 
+ARRAYS = "arrays measures nulls significance inference correlate matching filters labels tables".split()
+
+
+def at_start(name: str, seen: set[str]) -> set[str]:
+    """Libraries that importing a module of the package imports, outside functions and `try`."""
+    file = PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
+    if name in seen or not file.exists():
+        return set()
+    seen.add(name)
+    tree = ast.parse(file.read_text("utf-8"))
+    statements = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    found = set()
+    for imported in imports(ast.Module(statements, [])):
+        if imported.startswith(f"{PACKAGE.name}."):
+            found |= at_start(imported, seen) | at_start(imported.rpartition(".")[0], seen)
+        else:
+            found.add(imported.split(".")[0])
+    return found - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_import_no_other_library(name):
+    assert at_start(f"{PACKAGE.name}.{name}", set()) <= {*PROJECT["dependencies"], *BROUGHT_ALONG}
+
+
 ROOMS = """
     engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures correlate engine.pairs
     matching labels filters engine.chance significance inference tables engine.text engine.params engine.lms engine.saes
