@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field
 
 from sae_utils.engine.core.sources import REPOSITORY
-from sae_utils.engine.core.spec import Count, ProfileError, Spec, choose, nearest, shown
+from sae_utils.engine.core.spec import Count, ProfileError, Spec, choose, nearest, quote
 from sae_utils.engine.inputs import strict_yaml
 from sae_utils.engine.text import corpora
 
@@ -192,9 +192,9 @@ def _in_every_record(value: dict[str, Any], inherited: Any, where: str) -> dict[
     """The inherited records with the values under `"*"`, and the records that stand beside `"*"`."""
     changes = value["*"]
     if not isinstance(changes, dict):
-        raise ProfileError(f"{where}: expected a mapping of keys, found {shown(changes)}; `{{}}` changes nothing")
+        raise ProfileError(f"{where}: expected a mapping of keys, found {quote(changes)}; `{{}}` changes nothing")
     if not (isinstance(inherited, dict) and all(isinstance(record, dict) for record in inherited.values())):
-        raise ProfileError(f"{where}: the inherited value is no mapping of records: {shown(inherited)}")
+        raise ProfileError(f"{where}: the inherited value is no mapping of records: {quote(inherited)}")
     keys = {key for record in inherited.values() for key in record}
     for unknown in changes.keys() - keys:
         raise ProfileError(f"{where}.{unknown}: unknown key; {nearest(unknown, keys)}")

@@ -51,7 +51,7 @@ def nearest(word: object, valid: Iterable[object]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(valid) or '(none)'}"
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A value as a message quotes it: its first 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -81,7 +81,7 @@ def build(kind: type[AnySpec], value: Any, where: str, names: Mapping[str, Any] 
         ProfileError: unknown or missing keys, wrong types, values out of range; a line for each.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping of keys, found {shown(value)}")
+        raise ProfileError(f"{where}: expected a mapping of keys, found {quote(value)}")
     try:
         return kind.model_validate(dict(value), context=names)
     except ValidationError as error:
@@ -102,7 +102,7 @@ def _message(kind: type[Spec], problem: Mapping[str, Any], where: str) -> str:
         return f"{key}: missing; add it, or inherit it with `extends: demo`"
     if isinstance(error := problem.get("ctx", {}).get("error"), NameUnknown):
         return f"{key}: {error}"
-    message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {shown(problem['input'])}"
+    message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, found {quote(problem['input'])}"
     return f"{key}: {message}{_remedy(problem['type'], problem['input'])}"
 
 
@@ -122,7 +122,7 @@ def choose(kinds: Mapping[str, type[Spec]], value: Any, where: str) -> Spec:
         ProfileError: as `build`, and for a missing or unknown `kind`.
     """
     if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {shown(value)}")
+        raise ProfileError(f"{where}: expected a mapping with a `kind`, found {quote(value)}")
     name = str(value.get("kind"))
     if name not in kinds:
         raise ProfileError(f"{where}.kind: unknown kind {name!r}; {nearest(name, kinds)}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from sae_utils.engine.core.spec import ProfileError, shown
+from sae_utils.engine.core.spec import ProfileError, quote
 
 BYTES = 1 << 18  # in a file; the longest profile has 20,000
 SIZE = 100_000  # values in a file; those that an alias repeats count again
@@ -91,7 +91,7 @@ class _Strict(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError):  # of a tag, as in `!!int many`
-            raise _refused(node, f"{shown(node.value)} is no {node.tag.removeprefix(TAG)}") from None
+            raise _refused(node, f"{quote(node.value)} is no {node.tag.removeprefix(TAG)}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise _refused(node, f"`{node.value[:40]}` is no finite number")
         if isinstance(value, str) and (bad := re.search("[\ud800-\udfff]", value)):
@@ -130,7 +130,7 @@ def read(file: Path, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ProfileError(_message(error, name)) from None
     if not isinstance(values, dict):
-        raise ProfileError(f"{name}: expected keys with values, found {shown(values)}")
+        raise ProfileError(f"{name}: expected keys with values, found {quote(values)}")
     return values
 
 
