@@ -135,7 +135,7 @@ def arrangement(pairs: Pairs, scoring: Scoring, *, m: int, seed: Seed, part: Int
 
 
 def main_part(found: Evidence, listed: Sequence[Mask], about: Mask) -> Ints:
-    """(features,) on the words of which of several lists (words,) a feature spends most of its activation.
+    """(features,) number of the list of `listed` masks (words,) on whose words a feature has most of its activation.
 
     Features that are not about the union of the lists (`about`) get a number of their own, the last.
     """
