@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sae_utils import arrays, matching
-from sae_utils.engine import pairs as reasons
 from sae_utils.engine.kernels.keys import Array
-from sae_utils.engine.pairs import Pairs
+from sae_utils.engine.pairs import CUT, HUB, NO_CONCEPT, NO_SHARED_TOKEN, RARE, TAKEN, WEAK, Pairs, taken_in_order
 
 FACTS = ("firings_a", "firings_b", "top_a", "top_b")
 
@@ -32,14 +31,14 @@ def rare(pairs: Pairs, firings_a: ArrayLike, firings_b: ArrayLike, minimum: int)
     often_a = arrays.numbers(firings_a, "firings_a", 1) >= minimum
     often_b = arrays.numbers(firings_b, "firings_b", 1) >= minimum
     _check_one_each(pairs, "firings", often_a, often_b)
-    return pairs.subset(often_a[pairs.a] & often_b[pairs.b], reasons.RARE)
+    return pairs.subset(often_a[pairs.a] & often_b[pairs.b], RARE)
 
 
 def weak(pairs: Pairs, r: float) -> Pairs:
     """Keep pairs that correlate by at least ``r``."""
     matching.check(pairs)
     matching.check_r(r, "r")
-    return pairs.subset(pairs.r >= r, reasons.WEAK)
+    return pairs.subset(pairs.r >= r, WEAK)
 
 
 def hubs(
@@ -57,7 +56,7 @@ def hubs(
     if keep != "none" and len(pairs):
         order = np.lexsort((other, -pairs.r, shared)) if keep == "best" else np.lexsort((other, shared))
         kept[order[np.append(True, np.diff(shared[order]) != 0)]] = True
-    return pairs.subset(kept, reasons.HUB)
+    return pairs.subset(kept, HUB)
 
 
 def non_concept(
@@ -66,7 +65,7 @@ def non_concept(
     """Keep pairs of which neither feature has more than ``most`` of ``tokens`` among its ``top`` tokens."""
     listed = list(tokens)
     odd_a, odd_b = (np.isin(side, listed).sum(1) > most for side in _tops(pairs, top_a, top_b, top))
-    return pairs.subset(~(odd_a[pairs.a] | odd_b[pairs.b]), reasons.NO_CONCEPT)
+    return pairs.subset(~(odd_a[pairs.a] | odd_b[pairs.b]), NO_CONCEPT)
 
 
 def no_shared_token(pairs: Pairs, top_a: ArrayLike, top_b: ArrayLike, top: int) -> Pairs:
@@ -74,13 +73,13 @@ def no_shared_token(pairs: Pairs, top_a: ArrayLike, top_b: ArrayLike, top: int) 
     one, two = _tops(pairs, top_a, top_b, top)
     x, y = one[pairs.a], two[pairs.b]
     shared = ((x[:, :, None] == y[:, None, :]) & (x != "")[:, :, None]).any(axis=(1, 2))
-    return pairs.subset(shared, reasons.NO_SHARED_TOKEN)
+    return pairs.subset(shared, NO_SHARED_TOKEN)
 
 
 def one_to_one(pairs: Pairs) -> Pairs:
     """Keep the best pair, then the best with neither of its features, and so on: greedy among the pairs."""
     matching.check(pairs)
-    return pairs.subset(reasons.one_to_one(pairs.a, pairs.b, _best_first(pairs)), reasons.TAKEN)
+    return pairs.subset(taken_in_order(pairs.a, pairs.b, _best_first(pairs)), TAKEN)
 
 
 def strongest(pairs: Pairs, share: float) -> Pairs:
@@ -88,7 +87,7 @@ def strongest(pairs: Pairs, share: float) -> Pairs:
     matching.check(pairs)
     if not 0 <= share <= 1:
         raise ValueError(f"share = {share}: between 0 and 1")
-    return pairs.subset(np.sort(_best_first(pairs)[: int(np.ceil(share * len(pairs)))]), reasons.CUT)
+    return pairs.subset(np.sort(_best_first(pairs)[: int(np.ceil(share * len(pairs)))]), CUT)
 
 
 FILTERS: dict[str, Callable[..., Pairs]] = {

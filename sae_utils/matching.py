@@ -2,7 +2,7 @@
 
 In: a ``Correlation`` (of activations, or of directions: ``correlate.cosines``): candidates of every feature both ways,
 and ``block`` for exact correlations of the rest. Out: ``Pairs``, with every feature that was left out and why; what a
-matching says of two dictionaries; the clusters of the graph whose edges are pairs.
+matching says of two dictionaries.
 
 Ties are broken by order: the larger correlation first, then the lower feature of a, then the lower feature of b. The
 whole matrix is held by ``soft`` and ``permutation`` only.
@@ -11,24 +11,40 @@ whole matrix is held by ``soft`` and ``permutation`` only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from sae_utils import arrays, nulls
 from sae_utils.correlate import Candidates, Correlation
-from sae_utils.engine import pairs as _pairs
 from sae_utils.engine.kernels import assignment
 from sae_utils.engine.kernels.assignment import Edges, Proof
 from sae_utils.engine.kernels.keys import Array
-from sae_utils.engine.pairs import REASONS, Pairs, check, common, left_out, places
+from sae_utils.engine.pairs import (
+    NO_PARTNER,
+    NOT_CHOSEN,
+    NOT_LIVE,
+    NOT_MUTUAL,
+    PAIRED,
+    REASONS,
+    TAKEN,
+    WEAK,
+    Clusters,
+    Pairs,
+    check,
+    clusters,
+    common,
+    left_out,
+    marked,
+    places,
+    taken_in_order,
+)  # fmt: skip
 
 __all__ = [
     "REASONS", "Clusters", "Optimal", "Pairs", "Permutation", "Soft", "align", "check", "clusters", "common",
     "correlations", "greedy", "identity", "left_out", "many_to_one", "mmcs", "mutual", "optimal", "permutation",
-    "places", "pw_mcc", "random", "soft", "transport", "with_leftovers",
+    "places", "pw_mcc", "random", "soft", "with_leftovers",
 ]  # fmt: skip
 
 Scale = Literal["feature", "matrix"]
@@ -59,7 +75,7 @@ class Soft(Pairs):
     def heaviest(self) -> Pairs:
         """One pair a feature: the heaviest first, then the higher correlation, while both its features are free."""
         order = np.lexsort((self.b, self.a, -self.r, -self.weight))
-        return self.subset(_pairs.one_to_one(self.a, self.b, order), _pairs.TAKEN)
+        return self.subset(taken_in_order(self.a, self.b, order), TAKEN)
 
 
 def many_to_one(correlation: Correlation, direction: Literal["a_to_b", "b_to_a"] = "a_to_b") -> Pairs:
@@ -69,8 +85,8 @@ def many_to_one(correlation: Correlation, direction: Literal["a_to_b", "b_to_a"]
     best, r = _best(getattr(correlation, direction))
     chooser = np.flatnonzero(best >= 0)
     if direction == "a_to_b":
-        return _collected(correlation, chooser, best[chooser], r[chooser], _pairs.NO_PARTNER, _pairs.NOT_CHOSEN)
-    return _collected(correlation, best[chooser], chooser, r[chooser], _pairs.NOT_CHOSEN, _pairs.NO_PARTNER)
+        return _collected(correlation, chooser, best[chooser], r[chooser], NO_PARTNER, NOT_CHOSEN)
+    return _collected(correlation, best[chooser], chooser, r[chooser], NOT_CHOSEN, NO_PARTNER)
 
 
 def mutual(correlation: Correlation) -> Pairs:
@@ -79,7 +95,7 @@ def mutual(correlation: Correlation) -> Pairs:
     back, _ = _best(correlation.b_to_a)
     a = np.flatnonzero(best >= 0)
     a = a[back[best[a]] == a]
-    return _collected(correlation, a, best[a], r[a], _pairs.NOT_MUTUAL, _pairs.NOT_MUTUAL)
+    return _collected(correlation, a, best[a], r[a], NOT_MUTUAL, NOT_MUTUAL)
 
 
 def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Array, Array] | None = None) -> Pairs:
@@ -100,7 +116,7 @@ def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Arra
         block = correlation.block(rows, columns) if len(rows) and k else np.zeros((len(rows), k), np.float32)
         edges = Edges(np.repeat(rows, k), np.tile(columns, len(rows)), block.ravel())
     a, b, r = assignment.greedy(edges, correlation.block, free_a, free_b, minimum, k)
-    return _collected(correlation, a, b, r, _pairs.TAKEN, _pairs.TAKEN)
+    return _collected(correlation, a, b, r, TAKEN, TAKEN)
 
 
 def optimal(correlation: Correlation) -> Optimal:
@@ -123,7 +139,7 @@ def optimal(correlation: Correlation) -> Optimal:
     edges = Edges(ends[narrow], ends[1 - narrow], np.concatenate([one.weight, two.weight]))
     partner, r, proof = assignment.optimal(edges, block, len(live[narrow]), len(live[1 - narrow]))
     a, b = (live[0], live[1][partner]) if narrow == 0 else (live[0][partner], live[1])
-    return Optimal(**vars(_collected(correlation, a, b, r, _pairs.TAKEN, _pairs.TAKEN)), proof=proof)
+    return Optimal(**vars(_collected(correlation, a, b, r, TAKEN, TAKEN)), proof=proof)
 
 
 def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
@@ -131,13 +147,13 @@ def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pa
     check_r(minimum, "minimum")
     check(pairs)
     (best, r), (back, r_back) = _best(correlation.a_to_b), _best(correlation.b_to_a)
-    left_a = np.flatnonzero((pairs.why_a != _pairs.PAIRED) & (best >= 0) & (r >= minimum))
-    left_b = np.flatnonzero((pairs.why_b != _pairs.PAIRED) & (back >= 0) & (r_back >= minimum))
+    left_a = np.flatnonzero((pairs.why_a != PAIRED) & (best >= 0) & (r >= minimum))
+    left_b = np.flatnonzero((pairs.why_b != PAIRED) & (back >= 0) & (r_back >= minimum))
     a = np.concatenate([pairs.a, left_a, back[left_b]])
     b = np.concatenate([pairs.b, best[left_a], left_b])
     r = np.concatenate([pairs.r, r[left_a], r_back[left_b]])
     _, first = np.unique(a.astype(np.int64) * len(pairs.why_b) + b, return_index=True)
-    return _collected(correlation, a[first], b[first], r[first], _pairs.WEAK, _pairs.WEAK)
+    return _collected(correlation, a[first], b[first], r[first], WEAK, WEAK)
 
 
 def identity(correlation: Correlation) -> Pairs:
@@ -150,7 +166,7 @@ def identity(correlation: Correlation) -> Pairs:
         raise ValueError(f"side a has {n} features, side b {len(correlation.b.live)}: they cannot share indices")
     same = np.flatnonzero(correlation.a.live & correlation.b.live)
     r = correlations(correlation, same, same)
-    return _collected(correlation, same, same, r, _pairs.NO_PARTNER, _pairs.NO_PARTNER)
+    return _collected(correlation, same, same, r, NO_PARTNER, NO_PARTNER)
 
 
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
@@ -167,14 +183,14 @@ def soft(correlation: Correlation, scale: Scale = "feature") -> Soft:
 
     The plan P spreads the mass 1 evenly over the live features of either side: exact optimal transport on the whole
     matrix, which must fit. At most features_a + features_b - 1 pairs carry weight. On sides of one width the distance
-    is that of ``permutation`` / sqrt(width); ``scale`` as there. Raises RuntimeError as ``transport``.
+    is that of ``permutation`` / sqrt(width); ``scale`` as there. Raises RuntimeError as ``assignment.transport``.
     Source: M. Khosla and A. Williams, Soft matching distance (2024).
     """
     live_a, live_b, r, x, y = _scaled(correlation, scale)
     cost = (x[:, None] ** 2 + y**2) / 2 - r * x[:, None] * y
-    plan, error = transport(cost)
+    plan, error = assignment.transport(cost)
     i, j = np.nonzero(plan)
-    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], _pairs.NO_PARTNER, _pairs.NO_PARTNER)
+    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], NO_PARTNER, NO_PARTNER)
     distance = float(np.sqrt(2 * max((plan * cost).sum(), 0.0)))
     return Soft(**vars(pairs), weight=plan[i, j], marginal_error=error, distance=distance)
 
@@ -193,7 +209,7 @@ def permutation(correlation: Correlation, scale: Scale = "matrix") -> Permutatio
     cross = r * x[:, None] * y
     i, j = linear_sum_assignment(cross, maximize=True)
     square = (x * x).sum() + (y * y).sum() - 2 * cross[i, j].sum()
-    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], _pairs.TAKEN, _pairs.TAKEN)
+    pairs = _collected(correlation, live_a[i], live_b[j], r[i, j], TAKEN, TAKEN)
     return Permutation(**vars(pairs), distance=float(np.sqrt(max(square, 0.0))))
 
 
@@ -207,23 +223,6 @@ def _scaled(correlation: Correlation, scale: Scale) -> tuple[Array, Array, Array
     if scale == "feature":
         return live_a, live_b, r, np.ones_like(x), np.ones_like(y)
     return live_a, live_b, r, x / np.linalg.norm(x), y / np.linalg.norm(y)
-
-
-def transport(cost: ArrayLike) -> tuple[NDArray[np.float64], float]:
-    """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
-
-    By the network simplex of POT. The error is by how much the plan misses a marginal. Raises RuntimeError where that
-    is more than rounding, and ValueError as ``arrays.rows``.
-    """
-    import ot
-
-    cost = arrays.rows(cost, "cost", 1).astype(np.float64, copy=False)
-    mass = [np.full(size, 1 / size) for size in cost.shape]
-    plan = ot.emd(*mass, cost, numItermax=100_000_000)
-    error = max(float(np.abs(plan.sum(axis) - mass[1 - axis]).max()) for axis in (0, 1))
-    if error > 1e-9:
-        raise RuntimeError(f"the transport plan misses its marginals by {error:.1e}: correlate fewer features")
-    return plan, error
 
 
 def mmcs(cosines: Correlation) -> float:
@@ -259,38 +258,6 @@ def align(a: ArrayLike, b: ArrayLike, pairs: Pairs) -> NDArray[np.float32]:
     return np.asarray(a @ (left @ right), np.float32)
 
 
-class Clusters(NamedTuple):
-    """Connected components of the graph whose nodes are features and whose edges are pairs, the largest first."""
-
-    of_a: NDArray[np.int64]  # (features_a,) cluster of every feature of side a, -1 for those in no pair
-    of_b: NDArray[np.int64]  # (features_b,) the same for side b
-    size_a: NDArray[np.int64]  # (clusters,) features of side a in each
-    size_b: NDArray[np.int64]  # (clusters,) features of side b in each
-    edges: NDArray[np.int64]  # (clusters,) pairs in each, a pair found twice counted once
-
-
-def clusters(*matchings: Pairs) -> Clusters:
-    """Clusters of the union of matchings, as of both many-to-one directions; one-to-one pairs are clusters of 1 and 1.
-
-    Raises ValueError for matchings of sides of different widths, and as ``check``.
-    """
-    from scipy.sparse.csgraph import connected_components
-
-    n_a, n_b = _pairs.widths(*matchings)
-    union = Pairs.union(*matchings)
-    graph = sparse.coo_array((np.ones(len(union)), (union.a, n_a + union.b)), shape=(n_a + n_b, n_a + n_b))
-    _, component = connected_components(graph, directed=False)
-    # number the components that hold a pair: most features first, then the lowest feature
-    members = np.bincount(component)
-    held, first = np.unique(component[union.a], return_index=True)
-    order = held[np.lexsort((first, -members[held]))]
-    number = np.full(len(members), -1)
-    number[order] = np.arange(len(order))
-    of_a, of_b = number[component[:n_a]], number[component[n_a:]]
-    count = [np.bincount(of[of >= 0], minlength=len(order)) for of in (of_a, of_b, number[component[union.a]])]
-    return Clusters(of_a, of_b, *count)
-
-
 def correlations(correlation: Correlation, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
     """Exact correlations of the pairs (a[p], b[p]), from blocks that hold every feature of a once."""
     a = arrays.positions(a, len(correlation.a.live), "a", "feature")
@@ -317,10 +284,10 @@ def _collected(correlation: Correlation, a: Array, b: Array, r: Array, why_a: in
     order = np.lexsort((b, a))
     a, b, r = a[order].astype(np.int32), b[order].astype(np.int32), r[order].astype(np.float32)
     of_a, of_b = (
-        np.where(side.live, reason, _pairs.NOT_LIVE).astype(np.int8)
+        np.where(side.live, reason, NOT_LIVE).astype(np.int8)
         for side, reason in ((correlation.a, why_a), (correlation.b, why_b))
     )
-    return Pairs(a, b, r, _pairs.marked(of_a, a), _pairs.marked(of_b, b))
+    return Pairs(a, b, r, marked(of_a, a), marked(of_b, b))
 
 
 def _best(candidates: Candidates) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

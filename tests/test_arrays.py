@@ -319,7 +319,7 @@ def test_bad_rows_are_named(kind):
         lambda: measures.of_subsets(rows, PARTNERS, at, at, ["cka_debiased"]),
         lambda: correlate.cosines(rows, ROWS, k=2),
         lambda: matching.align(rows, PARTNERS, pairs),
-        lambda: matching.transport(rows),
+        lambda: assignment.transport(rows),
     ):
         with pytest.raises(ValueError, match=named):
             call()

@@ -117,14 +117,14 @@ def test_dense_sides_agree_with_numpy(kind):
         np.testing.assert_array_equal(found.block([3, 9], [8, 2, 1]), whole[np.ix_([3, 9], [8, 2, 1])])
 
 
-@pytest.mark.parametrize("road", ["tiles", "torch"])
-def test_other_roads_give_what_the_kernels_give(monkeypatch, road):
+@pytest.mark.parametrize("way", ["tiles", "torch"])
+def test_tiles_and_torch_give_what_the_kernels_give(monkeypatch, way):
     """Tiles of dense sides, and what CUDA does, here with tensors on the CPU: the same candidates and ties."""
     a, b = sparse_codes(900, 60, 0.1, 39, dead=[4]), sparse_codes(900, 50, 0.1, 40, dead=[0])
     b.data[:], a.data[:] = 1, 1  # many ties
     expected = correlate.features(a, b, k=9)
     monkeypatch.setattr(correlate, "_both_sparse", lambda *_: False)
-    if road == "torch":
+    if way == "torch":
         monkeypatch.setattr(tiles, "rank", lambda one, two, k: device.rank(one, two, k, "cpu"))
         monkeypatch.setattr(tiles, "block", lambda *sides: device.block(*sides, "cpu"))
     for block, tile in ((4096, 2**27), (100, 8 * 50 * 7)):

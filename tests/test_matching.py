@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sae_utils import correlate, matching
 from sae_utils.correlate import Candidates, Correlation, Moments
 from sae_utils.engine import pairs as reasons
+from sae_utils.engine.kernels import assignment
 from sae_utils.matching import Pairs
 
 
@@ -215,12 +216,12 @@ def test_a_plan_that_misses_its_marginals_is_refused(monkeypatch):
     import ot
 
     cost = np.random.default_rng(0).random((4, 6))
-    plan, error = matching.transport(cost)
+    plan, error = assignment.transport(cost)
     assert plan.sum(1) == pytest.approx(np.full(4, 1 / 4)) and plan.sum(0) == pytest.approx(np.full(6, 1 / 6))
     assert error < 1e-12
     monkeypatch.setattr(ot, "emd", lambda *_, **__: 0.9 * plan)  # as after too few iterations
     with pytest.raises(RuntimeError, match=r"misses its marginals by 2\.5e-02: correlate fewer"):
-        matching.transport(cost)
+        assignment.transport(cost)
 
 
 def test_the_heaviest_pair_of_a_soft_matching():

@@ -1,15 +1,17 @@
 """The type of pairs: features of side a with features of side b, and why the others are in none.
 
-In: places of features and their correlations. Out: `Pairs`, which are never changed in place: a subset or a union is
-a new object. How pairs are found is `matching`'s.
+In: features of both sides and their correlations. Out: `Pairs`, which are never changed in place: a subset or a union
+is a new object; and the clusters of the graph whose edges are pairs. `matching` finds pairs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from sae_utils import arrays, correlate
 from sae_utils.engine.kernels.keys import Array
@@ -128,10 +130,42 @@ def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(mine, yours))
 
 
-def one_to_one(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
+def taken_in_order(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
     """Places of the pairs (a[p], b[p]) that are kept when they are taken in this ``order`` while both ends are free."""
     from sae_utils.engine.kernels import auction
 
     free_a, free_b = (np.ones(int(side.max(initial=-1)) + 1, bool) for side in (a, b))
     _, taken = auction.walk(a[order], b[order], np.zeros(len(order), bool), free_a, free_b)
     return np.sort(order[taken])
+
+
+class Clusters(NamedTuple):
+    """Connected components of the graph whose nodes are features and whose edges are pairs, the largest first."""
+
+    of_a: NDArray[np.int64]  # (features_a,) cluster of every feature of side a, -1 for those in no pair
+    of_b: NDArray[np.int64]  # (features_b,) the same for side b
+    size_a: NDArray[np.int64]  # (clusters,) features of side a in each
+    size_b: NDArray[np.int64]  # (clusters,) features of side b in each
+    edges: NDArray[np.int64]  # (clusters,) pairs in each, a pair found twice counted once
+
+
+def clusters(*matchings: Pairs) -> Clusters:
+    """Clusters of the union of matchings, as of both many-to-one directions; one-to-one pairs are clusters of 1 and 1.
+
+    Raises ValueError for matchings of sides of different widths, and as ``check``.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    n_a, n_b = widths(*matchings)
+    union = Pairs.union(*matchings)
+    graph = sparse.coo_array((np.ones(len(union)), (union.a, n_a + union.b)), shape=(n_a + n_b, n_a + n_b))
+    _, component = connected_components(graph, directed=False)
+    # number the components that hold a pair: most features first, then the lowest feature
+    members = np.bincount(component)
+    held, first = np.unique(component[union.a], return_index=True)
+    order = held[np.lexsort((first, -members[held]))]
+    number = np.full(len(members), -1)
+    number[order] = np.arange(len(order))
+    of_a, of_b = number[component[:n_a]], number[component[n_a:]]
+    count = [np.bincount(of[of >= 0], minlength=len(order)) for of in (of_a, of_b, number[component[union.a]])]
+    return Clusters(of_a, of_b, *count)

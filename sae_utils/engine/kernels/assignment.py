@@ -1,10 +1,9 @@
-"""One-to-one assignments that are exact although few of the correlations are known at first.
+"""Assignments that are exact although few of the correlations are known at first.
 
 In: candidate edges (a row, a column, their weight) and ``block``, which gives any block of weights exactly.
-Out: the greedy assignment, equal to sorting the full matrix; or the optimal one with the duals that prove it.
-Either asks ``block`` only for what the candidates leave open. It knows nothing of features, and breaks ties by order:
-the larger weight, the lower row, the lower column.
-
+Out: the greedy one-to-one assignment, equal to sorting the full matrix; or the optimal one, with the duals that prove
+it. Both ask ``block`` only for what the candidates leave open, and break ties by order: the larger weight, the lower
+row, the lower column. Also the optimal transport of a whole matrix.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sae_utils import arrays
 from sae_utils.engine.core.progress import bar
@@ -171,3 +171,20 @@ def _violations(u: Array, v: Array, block: Block, rounds: int) -> tuple[Edges, f
         found.append(Edges(rows[row], column, tile[row, column]))
         total += excess
     return Edges(*(np.concatenate(parts) for parts in zip(*found, strict=True))), total
+
+
+def transport(cost: ArrayLike) -> tuple[NDArray[np.float64], float]:
+    """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
+
+    By the network simplex of POT. The error is by how much the plan misses a marginal. Raises RuntimeError where that
+    is more than rounding, and ValueError as ``arrays.rows``.
+    """
+    import ot
+
+    cost = arrays.rows(cost, "cost", 1).astype(np.float64, copy=False)
+    mass = [np.full(size, 1 / size) for size in cost.shape]
+    plan = ot.emd(*mass, cost, numItermax=100_000_000)
+    error = max(float(np.abs(plan.sum(axis) - mass[1 - axis]).max()) for axis in (0, 1))
+    if error > 1e-9:
+        raise RuntimeError(f"the transport plan misses its marginals by {error:.1e}: correlate fewer features")
+    return plan, error
