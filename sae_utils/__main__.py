@@ -29,7 +29,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.command in COMMANDS:
         sys.argv[1:] = asked.arguments
-        importlib.import_module(f"sae_utils.{COMMANDS[asked.command][0]}").main()
+        try:
+            module = importlib.import_module(f"sae_utils.{COMMANDS[asked.command][0]}")
+        except ModuleNotFoundError as error:
+            sys.exit(
+                f"error: {error.name} is not installed; `pip install .[models,paper]` brings all that commands need"
+            )
+        module.main()
     elif not asked.arguments:
         parser.error("run: name a command")
     else:

@@ -40,3 +40,13 @@ def test_a_command_explains_itself_under_its_own_name(name, monkeypatch, capsys)
     shown = capsys.readouterr().out
     module = importlib.import_module(f"sae_utils.{commands.COMMANDS[name][0]}")
     assert f"usage: python -m sae_utils {name}" in shown and module.main.__doc__.split()[0] in shown
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_extras_that_bring_it(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(sys, "argv", ["sae_utils", "profile", "demo"])
+    with pytest.raises(SystemExit, match=r"error: pydantic is not installed; `pip install \.\[models,paper\]`"):
+        commands.main()
