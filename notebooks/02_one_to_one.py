@@ -225,13 +225,14 @@ out.figure("least-r", figure)
 
 # %%
 by_r = curves[curves.matching == "optimal"].set_index("least r")
-strict = max(at_random)
+strict = max(at_random, default=min(least_r))  # without any, that cut is not scored
+as_many = at_random.get(strict, significance.UNSCORED)
 out.number("strictest r", strict, "{:.1f}")
 out.number("strictest n", by_r.n[strict], "{:,}")
 out.number("strictest excess", by_r.excess[strict])
-out.number("strictest at random", at_random[strict].excess)
-out.number("strictest at random sd", at_random[strict].excess_sd)
-gained = by_r.excess[strict] > at_random[strict].excess + 2 * at_random[strict].excess_sd
+out.number("strictest at random", as_many.excess)
+out.number("strictest at random sd", as_many.excess_sd)
+gained = by_r.excess[strict] > as_many.excess + 2 * as_many.excess_sd
 out.text("least r verdict", "are better aligned" if gained else "are not clearly better aligned")
 curves.pivot(index="least r", columns="matching", values="n")
 
@@ -284,7 +285,7 @@ cuts = pd.DataFrame(
     for (keep, most), p in hub_pairs.items()
 )
 out.number("largest hub", np.bincount(forward.b).max(), "{:d}")
-out.number("published rule n", len(hub_pairs["first", 1].a), "{:,}")
+out.number("published rule n", len(filters.hubs(forward, 1, keep="first")), "{:,}")
 cuts.pivot(index="hubs above", columns="keep", values="excess")
 
 # %%
