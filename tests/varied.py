@@ -35,6 +35,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("pairs",): ("two_layer_1 x three_layer", TWO_BY_THREE),
         ("negatives",): "two_layer_0 x two_layer_1",
         ("secondary_measures",): "cca_squared",
+        ("other_estimators",): "jaccard_knn",
     },
     "04_llm_vs_sae": {
         ("layers", 0): "two_layer_0_block0",
