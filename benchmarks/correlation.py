@@ -4,7 +4,7 @@
 its own process with one thread; seconds are CPU-seconds of that process, without making the codes. The last line is one
 JSON object: ratio_scipy (product alone, scipy / ours), ratio_dense (4,096 x 4,096 x 50,000 tokens, dense
 float32 / ours), cpu_s and peak_mb (with top-64 both ways), growth (1,000,000 tokens / 500,000), ratio_corrcoef
-(dense float16 sides, 200,000 x 512 x 512, with top-64 both ways and firings: numpy.corrcoef / ours); with CUDA also
+(dense float16 sides, 200,000 x 512 x 512, with top-64 both ways: numpy.corrcoef / ours); with CUDA also
 cuda_s and cuda_share (of the float64 product rate measured on the device).
 """
 
