@@ -72,6 +72,7 @@ from sae_utils import (
     store,
     tables,
 )
+from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import matched
@@ -341,7 +342,7 @@ naive = significance.test(a.decoder[forward.a], b.decoder[forward.b], [primary.m
 out.number("many to one z", scores["all"].z, "{:.1f}")
 out.number("many to one naive z", naive[primary.measure].z, "{:.1f}")
 out.number("secondary permutations", permutations, "{:,}")
-survives = "remains" if scores["no hub"].p < 0.05 else "does not remain"
+survives = "remains" if scores["no hub"].p < LEVEL else "does not remain"
 too_few = "cannot be tested without the hubs, which leaves too few pairs"
 out.text("hub verdict", too_few if scores["no hub"].undefined else f"{survives} without the hubs")
 survives
@@ -473,7 +474,7 @@ moved = {
     for number, (least, family) in enumerate(of_family.items())
 }
 free = {least: x for least, x in moved.items() if not (x.undefined or x.undetermined)}
-holding = {least for least, x in free.items() if x.p < 0.05 and x.excess > 0}
+holding = {least for least, x in free.items() if x.p < LEVEL and x.excess > 0}
 out.text("families holding", tables.among(list(free), holding))
 
 # %%
@@ -545,7 +546,7 @@ beyond = overlaps["tokens, same word"]
 out.number("neighbours", neighbours, "{:d}")
 out.number("excess features", overlaps["features"].excess)
 out.number("excess tokens", overlaps["tokens, same n"].excess)
-alike_words = "more" if beyond.p < 0.05 else "no more"
+alike_words = "more" if beyond.p < LEVEL else "no more"
 out.text("tokens verdict", "undetermined" if beyond.undetermined else f"{alike_words} than the same word explains")
 
 # %% [markdown]
@@ -559,7 +560,7 @@ out.number("z", first.z, "{:.1f}")
 out.number("p", first.p, "{:.4f}")
 out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
-alike = first.p < 0.05 and first.excess > 0
+alike = first.p < LEVEL and first.excess > 0
 verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
 out.text("measure", measure(primary.measure).label)
 out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)

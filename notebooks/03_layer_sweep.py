@@ -60,6 +60,7 @@ import pandas as pd
 import seaborn as sns
 
 from sae_utils import measures, pipeline, profiles, report, sweep, tables
+from sae_utils.inference import LEVEL
 from sae_utils.studies.layer_sweep import cells, layers
 from sae_utils.studies.llm_vs_sae import units
 
@@ -166,7 +167,7 @@ out.number("holm asks", 20 * family, "{:,}")
 
 # %%
 label = [f"{x.pair}  {blocks[x.cell]}  n {x.n}" for x in lines.itertuples()]
-overview = lines.assign(label=label, stars=np.where(lines.family < 0.05, "*", ""))
+overview = lines.assign(label=label, stars=np.where(lines.family < LEVEL, "*", ""))
 heat["vmax"] = lines.one_n.max()  # one scale for all excesses
 figure, axes = plt.subplots(1, len(cells.ROWS), figsize=(5.5, max(2.0, 1.4 + 0.17 * len(scores))), sharey=True)
 for axis, (kind, part) in zip(axes, overview.groupby("rows", sort=False), strict=True):
@@ -228,7 +229,7 @@ out.table("primary", table, dict.fromkeys(table.columns[3:], "{:.2f}") | formats
 
 # %%
 encoders = by_primary[by_primary.rows == "encoder"]
-holding = set(decoders.cell[(decoders.family < 0.05) & (decoders.excess > 0)])
+holding = set(decoders.cell[(decoders.family < LEVEL) & (decoders.excess > 0)])
 mine, negative = decoders[decoders.pair == main.pair], decoders[decoders.pair.isin(negatives)]
 for name, part, members in (("main", mine, [main.pair]), ("negative", negative, negatives)):
     asked = [cell for cell in grid if cell.pair in members]
@@ -256,7 +257,7 @@ most["measure"] = [measures.measure(name).label + "*" * (name == primary.measure
 most.round(3)
 
 # %%
-beyond = maxima[(maxima.p < 0.05) & (maxima.z > 0)].set_index(["pair", "rows", "measure"]).index
+beyond = maxima[(maxima.p < LEVEL) & (maxima.z > 0)].set_index(["pair", "rows", "measure"]).index
 for name, members in (("main", [main.pair]), ("negative", negatives)):
     asked = [(pair, kind, measure) for pair in members for kind in cells.ROWS for measure in battery.measures]
     out.text(f"maxima {name}", tables.among(asked, beyond))
@@ -350,7 +351,7 @@ out.number("most k", ks.max(), "{:d}")
 out.number("saturated", (full.note != "").sum(), "{:d}")
 out.number("roomy", (full.n.to_numpy() >= 3 * ks.sum(1)).sum(), "{:d}")
 for name, part in (("full", full), ("first", first)):
-    reaching = set(part.cell[(part.family < 0.05) & (part.excess > 0)])
+    reaching = set(part.cell[(part.family < LEVEL) & (part.excess > 0)])
     asked = [cell for cell in grid if cell.pair == main.pair]
     out.text(f"svcca {name}", tables.among_tested(asked, scores, reaching))
 

@@ -53,6 +53,7 @@ import pandas as pd
 from matplotlib.ticker import SymmetricalLogLocator
 
 from sae_utils import inference, measures, pipeline, profiles, report, significance, sweep, tables
+from sae_utils.inference import LEVEL
 from sae_utils.studies import feature_matching
 from sae_utils.studies.llm_vs_sae import indexed, matched, units
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
@@ -155,7 +156,7 @@ room = {group: 1.8 if group == "controls" else 1 for group in groups}  # its nam
 starts = dict(zip(groups, np.cumsum([0, *(room[x] * len(groups[x]) + 0.5 for x in groups)]), strict=False))
 where = {pair: starts[x] + room[x] * k for x, pairs in groups.items() for k, pair in enumerate(pairs)}
 looks = {SAE: ("o", report.PAIRED, -0.19), NEURONS: ("s", "#de8f05", 0.19)}
-beyond = {cell for cell in family if family[cell][measure] < 0.05}
+beyond = {cell for cell in family if family[cell][measure] < LEVEL}
 
 # %%
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
@@ -198,7 +199,7 @@ figure
 # %%
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     mine = similarity[inside & (similarity.units == kind)]
-    known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < 0.05))
+    known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < LEVEL))
     out.text(f"holding {name}", tables.among_tested(list(mine.index), known, beating))
     out.text(f"holding n {name}", tables.span(mine.n[mine.p.notna()]))
     out.number(f"excess small {name}", mine["at small n"].mean())
@@ -206,7 +207,7 @@ for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
         out.number(f"excess {name}", mine["at one n"].mean())
         out.number(f"relative {name}", mine.relative.mean())
     if kind == NEURONS:
-        outcome = "does not hold" if (mine.p < 0.05).any() else "holds"
+        outcome = "does not hold" if (mine.p < LEVEL).any() else "holds"
         out.text("published", outcome if mine.p.notna().any() else "cannot be told")
 
 # %%
@@ -220,7 +221,7 @@ for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
     out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
     known, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
     out.text(f"above control {short}", tables.among_tested(list(mine.index), known, above))
-    passing = {cell for cell in mine.index if at_n.get(cell, significance.UNSCORED).p < 0.05}
+    passing = {cell for cell in mine.index if at_n.get(cell, significance.UNSCORED).p < LEVEL}
     out.text(f"at one n {short}", tables.among_tested(list(mine.index), at_n, passing))
 told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": significance.FEWEST}
 for name, value in told.items():
@@ -470,8 +471,8 @@ numbered = pd.DataFrame(
     for (name, other, how), (x, a, _) in ways.items()
 )
 in_order = inference.maximum_of_z({names: {"r": x.shuffled} for names, x in by_position.items()})
-beyond = {names for names, p in in_order.items() if p["r"] < 0.05}
-alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < 0.05}
+beyond = {names for names, p in in_order.items() if p["r"] < LEVEL}
+alike = {cell[:2] for cell, p in index_p.items() if cell[2] == "index" and p < LEVEL}
 verdict = f"Neurons of one index correlate beyond a shuffled index in {tables.among(beginnings, beyond)} layers"
 verdict += f", and their output weights are arranged alike in {tables.among(beginnings, alike)}"
 if by_index:
@@ -536,7 +537,7 @@ out.table("concepts", spaces, tables.formats(spaces))
 # %%
 for short, name in zip(("sae", "neurons", "expanded"), looked, strict=True):
     mine = spaces[(spaces.units == name) & spaces.p.notna()]
-    beat = tables.among(list(mine.index), set(mine.index[mine.p < 0.05]))
+    beat = tables.among(list(mine.index), set(mine.index[mine.p < LEVEL]))
     out.text(f"concepts {short}", beat)
     out.text(f"concepts n {short}", tables.span(mine.n))
     out.number(f"concepts both {short}", 100 * spaces[spaces.units == name].both.mean(), "{:.0f}")

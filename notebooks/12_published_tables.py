@@ -234,7 +234,7 @@ figure.legend(loc="outside lower center", ncols=3, fontsize=7, handletextpad=0.3
 out.figure("ladder", figure)
 
 # %% [markdown]
-# One draw of a planted pair could be luck. In how many draws of a pair that shares nothing is p below 0.05, by the p
+# One draw of a planted pair could be luck. In how many draws of a pair that shares nothing is p below `LEVEL`, by the p
 # that each step reports?
 
 # %%

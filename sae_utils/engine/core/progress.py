@@ -1,4 +1,4 @@
-"""Progress bars, where tqdm is installed: what works on arrays does without."""
+"""Progress bars of tqdm; where it is not installed, loops run without them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["bar", "tqdm"]
 
 
 class _Hidden:
-    """Takes the place of tqdm's bar: iterates over the items, and shows nothing."""
+    """Replaces tqdm's bar where tqdm is not installed: iterates over the items and shows nothing."""
 
     def __init__(self, items: Iterable[Any] = (), *_: Any, **__: Any) -> None:
         self.items = items
@@ -26,6 +26,15 @@ class _Hidden:
     def update(self, n: float = 1) -> None:
         pass
 
+    def set_postfix(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def set_postfix_str(self, text: str = "") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 try:
     from tqdm import tqdm
@@ -34,8 +43,8 @@ except ImportError:
 
 
 def bar(items: Iterable[Any] | None = None, title: str = "", total: int | None = None) -> Any:
-    """A bar over `items`; without items a context whose `update(n)` moves the bar up to `total`.
+    """A bar over `items`; without items, a context whose `update(n)` moves the bar up to `total`.
 
-    It appears after two seconds, on a terminal only, and disappears when all is done.
+    It appears after two seconds, only on a terminal, and disappears at the end.
     """
     return tqdm(items, title, total, leave=False, disable=None, delay=2)
