@@ -43,8 +43,7 @@ def _about(profile: Profile, key: str) -> Iterator[None]:
 def origin(records: Mapping[str, Any], name: str) -> Any:
     """The record of a model or dictionary; of a derived one (`of`), the record from which it derives.
 
-    Raises:
-        ProfileError: no record has that name.
+    Raises ProfileError if no record has that name.
     """
     if name not in records:
         raise ProfileError(f"no model or dictionary of the profile is called {name!r}; {nearest(name, records)}")
@@ -147,8 +146,7 @@ def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[s
 def reader(profile: Profile, name: str) -> Reader:
     """A dictionary, trained or converted, and the model that it reads.
 
-    Raises:
-        ProfileError: a released SAE cannot be read, or fits another hook better than its own.
+    Raises ProfileError if a released SAE cannot be read, or fits another hook better than its own.
     """
     first = origin(profile.dictionaries, name)
     record = profile.dictionaries[name]

@@ -32,9 +32,8 @@ from sae_utils.engine.saes import quality, releases, trainer
 def load(name: str) -> Profile:
     """Read and check `params/<name>.yaml`.
 
-    Raises:
-        ProfileError: file missing or malformed, unknown or missing key, wrong type, unknown name, or values that do
-            not go together. The message names file, key and remedy.
+    Raises ProfileError, which names file, key and remedy: file missing or malformed, unknown or missing key, wrong
+    type, unknown name, or values that do not go together.
     """
     where, values = f"params/{name}.yaml", read(name)
     given = {key: values.pop(key) for key in list(values) if key in notebooks()}
@@ -135,8 +134,7 @@ def write(profile: Profile) -> None:
 def start(name: str, notebook: str) -> Profile:
     """Open a profile in a notebook: check it, and set threads and device for everything that follows.
 
-    Raises:
-        ProfileError: as `load` and `device`; models of the hub whose tokenizers differ where they must not.
+    Raises ProfileError as `load` and `device`, and for models of the hub whose tokenizers differ where they must not.
     """
     if notebook not in notebooks():
         raise ProfileError(f"no notebook is called {notebook!r}; {nearest(notebook, notebooks())}")
@@ -149,8 +147,7 @@ def start(name: str, notebook: str) -> Profile:
 def device(profile: Profile) -> str:
     """`cpu` or `cuda`: where a profile runs on this machine.
 
-    Raises:
-        ProfileError: the profile asks for a CUDA device, and there is none.
+    Raises ProfileError if the profile asks for a CUDA device, and there is none.
     """
     asked, cuda = profile.common.device, torch.cuda.is_available()
     if asked == "cuda" and not cuda:

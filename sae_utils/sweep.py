@@ -18,8 +18,7 @@ Result = TypeVar("Result")
 def run(call: Callable[[Cell], Result], cells: Iterable[Cell], label: str) -> dict[Cell, Result]:
     """The results of `call` by cell, with a progress bar named `label`.
 
-    Raises:
-        the exception of `call`, with a note that names the cell.
+    Raises the exception of `call`, with a note that names the cell.
     """
     results: dict[Cell, Result] = {}
     bar = tqdm(list(cells), label, leave=False)

@@ -99,8 +99,7 @@ class Profile(NamedTuple):
 def make_corpus(values: dict[str, Any], where: str) -> corpora.Corpus:
     """The corpus that the mapping describes.
 
-    Raises:
-        ProfileError: as `spec.choose`, or shares that do not sum to 1.
+    Raises ProfileError as `spec.choose`, and for shares that do not sum to 1.
     """
     found = choose(corpora.KINDS, values, where)
     assert isinstance(found, corpora.Corpus)
@@ -125,8 +124,7 @@ def notebooks() -> list[str]:
 def parameters(notebook: str) -> dict[str, Any]:
     """Names and default values of a notebook's parameters cell, read without running it.
 
-    Raises:
-        ProfileError: there is no such cell, or it holds something other than `name = literal`.
+    Raises ProfileError if there is no such cell, or it holds something other than `name = literal`.
     """
     where, source = f"notebooks/{notebook}.py", _parameters_cell(script(notebook).read_text("utf-8"))
     if source is None:
@@ -155,10 +153,8 @@ def read(name: str) -> dict[str, Any]:
 
     A key replaces the inherited one whole. The keys of a notebook's section replace the inherited ones one by one.
     Among models and dictionaries `"*"` keeps the inherited records and sets its values in each that has such a key.
-
-    Raises:
-        ProfileError: no such file, a circle of `extends`, a `"*"` over something else than records; as
-            `strict_yaml.read`.
+    Raises ProfileError as `strict_yaml.read`, and for no such file, a circle of `extends`, or a `"*"` over something
+    else than records.
     """
     return _read(name, ())
 

@@ -25,11 +25,9 @@ from sae_utils.engine.core.spec import ProfileError
 def run(profile: Profile, notebook: str) -> Path:
     """Execute `notebooks/<notebook>.py` and return the executed copy; progress bars go to standard error.
 
-    Raises:
-        papermill.PapermillExecutionError, nbclient.exceptions.DeadKernelError: a cell failed, or the kernel died; the
-            copy up to that cell is kept.
-        ProfileError: no Jupyter kernel.
-        files.WriteError: the copy cannot be written.
+    Raises papermill.PapermillExecutionError or nbclient.exceptions.DeadKernelError if a cell fails or the kernel dies;
+    the copy up to that cell is kept. Raises ProfileError without a Jupyter kernel, and files.WriteError if the copy
+    cannot be written.
     """
     import jupytext
     import nbformat

@@ -72,8 +72,7 @@ def in_step(source: Path) -> bool:
 def synchronise(keep: str = "") -> list[str]:
     """Bring the files of every notebook in step; returns what a person must decide, a line each.
 
-    Raises:
-        files.WriteError: a file cannot be written.
+    Raises files.WriteError if a file cannot be written.
     """
     problems = []
     for source in _sources():
@@ -114,11 +113,7 @@ def _replace(file: Path, text: str, why: str) -> None:
 
 
 def _side_to_take(source: Path, keep: str) -> str:
-    """Which of two files is taken: `py` or `ipynb`.
-
-    Raises:
-        Conflict: nothing tells which.
-    """
+    """Which of two files is taken: `py` or `ipynb`. Raises Conflict if nothing tells which."""
     pair = source.with_suffix(".ipynb")
     if not pair.exists():
         return "py"
@@ -173,8 +168,7 @@ def _committed(file: Path) -> str:
 def _read(file: Path) -> Any:
     """The notebook in a script or an .ipynb.
 
-    Raises:
-        Conflict: the file cannot be read, or holds an unfinished merge.
+    Raises Conflict if the file cannot be read, or holds an unfinished merge.
     """
     remedy = f"mend it, or {_written_from_other(file)}"
     try:
@@ -214,8 +208,7 @@ def _content(cells: list[Any]) -> list[Any]:
 def _script(source: Path, pair: Path) -> str:
     """The percent script with the cells of an .ipynb, below the header of the present script.
 
-    Raises:
-        Conflict: a script cannot hold one of the cells.
+    Raises Conflict if a script cannot hold one of the cells.
     """
     notebook = _read(pair)
     if not notebook.cells:

@@ -69,9 +69,7 @@ def check_tokenizers(profile: Profile, *, fetch: bool = False) -> None:
     """Refuse two tokenizers where features are paired token by token, and one where notebook 11 needs two.
 
     Only its files tell the tokenizer of a model of the hub: without `fetch`, files that are not here are not asked for.
-
-    Raises:
-        ProfileError: which models, which keys, and the remedy.
+    Raises ProfileError, which names models, keys and the remedy.
     """
     refuse(tokenizer_problems(profile, fetch))
 

@@ -28,8 +28,7 @@ TRUTH = "06_known_truth"
 def check(profile: Profile) -> None:
     """Refuse values that do not go together, as far as the profile alone tells.
 
-    Raises:
-        ProfileError: all problems, a line each.
+    Raises ProfileError with all problems, a line each.
     """
     where = f"params/{profile.name}.yaml: "
     found = [f"{where}{problem}" for problems in OWN for problem in problems(profile)]

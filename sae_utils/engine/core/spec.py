@@ -118,8 +118,7 @@ def _inner(kind: type[Spec], path: Sequence[int | str]) -> type[Spec]:
 def choose(kinds: Mapping[str, type[Spec]], value: Any, where: str) -> Spec:
     """The record of the class that its key `kind` names among `kinds`.
 
-    Raises:
-        ProfileError: as `build`, and for a missing or unknown `kind`.
+    Raises ProfileError as `build`, and for a missing or unknown `kind`.
     """
     if not isinstance(value, Mapping):
         raise ProfileError(f"{where}: expected a mapping with a `kind`, found {quote(value)}")

@@ -35,8 +35,7 @@ def json_object(file: Path) -> dict[str, Any]:
 def shards(index: Path) -> list[str]:
     """Names of the files that the index of a sharded checkpoint lists.
 
-    Raises:
-        ProfileError: the file is no such index, or names anything but safetensors files beside it.
+    Raises ProfileError if the file is no such index, or names anything but safetensors files beside it.
     """
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
@@ -57,8 +56,7 @@ def shards(index: Path) -> list[str]:
 def safetensors(file: Path) -> dict[str, Any]:
     """The tensors of a safetensors file: name -> mapping with `shape` and `dtype`.
 
-    Raises:
-        ProfileError: the file is cut off, holds no tensor, or has another format.
+    Raises ProfileError if the file is cut off, holds no tensor, or has another format.
     """
     size = file.stat().st_size
     with open(file, "rb") as stream:
@@ -87,8 +85,7 @@ class _Pickled(ValueError):
 def npz(file: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of an npz archive, by name.
 
-    Raises:
-        ProfileError: the file is cut off or no archive; a member is pickled, or no array of numbers.
+    Raises ProfileError if the file is cut off or no archive, or if a member is pickled or no array of numbers.
     """
     found = {}
     try:

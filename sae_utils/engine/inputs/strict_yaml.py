@@ -111,9 +111,8 @@ def _refused(at: Any, problem: str) -> _Refused:
 def read(file: Path, name: str) -> dict[str, Any]:
     """The keys and values of a file, which messages call `name`.
 
-    Raises:
-        ProfileError: a file that cannot be read, is too large, is not UTF-8 or not YAML (with the line), or holds no
-            mapping.
+    Raises ProfileError for a file that cannot be read, is too large, is not UTF-8 or not YAML (with the line), or holds
+    no mapping.
     """
     try:
         if file.is_fifo():  # reading would wait for a writer

@@ -68,8 +68,7 @@ Result = TypeVar("Result")
 def in_parts(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result]) -> Iterator[Result]:
     """Results of `run` for batches of row numbers, in order; a batch that does not fit into memory is split.
 
-    Raises:
-        torch.OutOfMemoryError, MemoryError, RuntimeError: a single row does not fit.
+    Raises torch.OutOfMemoryError, MemoryError or RuntimeError if a single row does not fit.
     """
     most: int | None = None
     for batch in batches:
@@ -98,8 +97,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def refuse_rows(config: Any, rows: Artefact, label: str) -> None:
     """Refuse rows that a model cannot read.
 
-    Raises:
-        ProfileError: a row is longer than the model's positions, or holds a token that the model does not embed.
+    Raises ProfileError if a row is longer than the model's positions, or holds a token that the model does not embed.
     """
     text, longest = config.get_text_config(), int(rows.array("lengths").max())
     positions, highest = getattr(text, "max_position_embeddings", None), int(rows.array("tokens").max())

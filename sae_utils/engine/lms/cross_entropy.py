@@ -64,8 +64,7 @@ def mean(
 ) -> float:  # fmt: skip
     """Mean cross-entropy on the rows `chosen`, with the activations at `hook` replaced if `replace` is given.
 
-    Raises:
-        ProfileError: as `models.harvest`; the loss is not finite.
+    Raises ProfileError as `models.harvest`, and if the loss is not finite.
     """
     batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     if hook is not None:

@@ -218,8 +218,7 @@ def tolerance(value: torch.Tensor, block: int | None) -> float:
 def of_module(hooked: Hooked, module: str) -> str:
     """The hook that holds the output of a module, by its name in the network or below the unembedding.
 
-    Raises:
-        ProfileError: the network has no such module, or no hook holds its output.
+    Raises ProfileError if the network has no such module, or no hook holds its output.
     """
     run, label = hooked.run, hooked.bridge.label
     name = next((name for name in (f"{run.base}{module}", module) if name in run.outputs), None)
@@ -247,8 +246,7 @@ def _rank(hook: str) -> int:
 def refuse_hook(bridge: Any, hook: str) -> None:
     """Refuse a hook that the model lacks, or that does not hold what the network computes.
 
-    Raises:
-        ProfileError: it names the nearest hook that may be read.
+    Raises ProfileError, which names the nearest hook that may be read.
     """
     if hook not in bridge.hook_dict:
         raise ProfileError(f"hook {hook!r}: the model has none of that name; {nearest(hook, bridge.hook_dict)}")
@@ -266,8 +264,7 @@ def refuse_values(
 ) -> None:
     """Refuse activations (n, length, d) that are not finite, or too large, where `mask` (n, length) is true.
 
-    Raises:
-        ProfileError: an absolute value is above `largest` or not finite; it names the hook, row and position.
+    Raises ProfileError if an absolute value is above `largest` or not finite; it names the hook, row and position.
     """
     for hook, x in found.items():
         top = x.abs().amax(-1).masked_fill(~mask, 0)

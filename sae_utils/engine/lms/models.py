@@ -33,8 +33,7 @@ HALF = torch.finfo(torch.float16).max  # the largest value that float16 stores
 def load(model: Artefact) -> TransformerBridge:
     """A model and its tokenizer with TransformerLens' hooks on it; activations are raw (nothing is centred).
 
-    Raises:
-        ProfileError: as `hooking.wrap`.
+    Raises ProfileError as `hooking.wrap`.
     """
     bridge: TransformerBridge = _hooked(model).bridge
     return bridge
@@ -53,11 +52,7 @@ def _hooked(model: Artefact) -> hooking.Hooked:
 
 @artefact
 def hook_of(folder: Path, model: Artefact, module: str) -> dict[str, Any]:
-    """The `hook` of a model that holds the output of one of its modules.
-
-    Raises:
-        ProfileError: as `hooking.of_module`.
-    """
+    """The `hook` of a model that holds the output of one of its modules. Raises ProfileError as `hooking.of_module`."""
     return {"hook": hooking.of_module(_hooked(model), module)}
 
 

@@ -63,11 +63,7 @@ class TokenizerSpec(Spec):
 
 
 def locate(record: Pretrained) -> Files:
-    """The files of a model.
-
-    Raises:
-        ProfileError: as `hub.find`; the model needs code of its repository.
-    """
+    """The files of a model. Raises ProfileError as `hub.find`, and if the model needs code of its repository."""
     files = hub.find(*record.wanted())
     for name in ("config.json", "tokenizer_config.json"):
         code = headers.json_object(files[name]).get("auto_map") if name in files else None
@@ -92,10 +88,7 @@ def tokenizer_spec(record: Pretrained) -> TokenizerSpec:
     """The tokenizer of a model, without padding, truncation and the tokens that it puts around a text.
 
     A model without a token that opens a text, or that fills a row, uses the one that ends a text, as Pythia, GPT-2
-    and Llama do.
-
-    Raises:
-        ProfileError: there is no fast tokenizer, or no such token.
+    and Llama do. Raises ProfileError if there is no fast tokenizer, or no such token.
     """
     files = locate(record)
     return _read_tokenizer(files["config.json"].parent, files.commit)

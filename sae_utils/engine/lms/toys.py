@@ -91,8 +91,7 @@ KINDS: dict[str, type[Spec]] = {"toy": Toy, "checkpoint": ToyCheckpoint, "twin":
 def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[str, Any]:
     """Train a toy on the training rows and save it, with its tokenizer, as transformers does.
 
-    Raises:
-        ProfileError: the last loss is not finite.
+    Raises ProfileError if the last loss is not finite.
     """
     from transformers import AutoTokenizer, get_cosine_schedule_with_warmup
     from transformers.utils import logging
@@ -168,11 +167,7 @@ def checkpoint_steps(steps: int, number: int) -> list[int]:
 
 @artefact
 def at_step(folder: Path, toy: Artefact, step: int) -> dict[str, Any]:
-    """A toy after `step` steps of its training.
-
-    Raises:
-        ProfileError: no checkpoint was kept then.
-    """
+    """A toy after `step` steps of its training. Raises ProfileError if no checkpoint was kept then."""
     if step not in toy.meta["checkpoints"]:
         raise ProfileError(f"step {step}: no checkpoint was kept then; there are {toy.meta['checkpoints']}")
     shutil.copytree(toy.path / f"step-{step}", folder, dirs_exist_ok=True)

@@ -97,8 +97,7 @@ def codes(
 ) -> Iterator[tuple[Source, dict[str, Any]]]:
     """The codes of SAEs of one model, after their own nonlinearity, at every site.
 
-    Raises:
-        RuntimeError: the sites are not those of the rows and `skip`.
+    Raises RuntimeError if the sites are not those of the rows and `skip`.
     """
     bridge = models.load(model)
     for hooks in models.passes(bridge, rows, [hook for _, hook in folders]):
@@ -123,8 +122,7 @@ def neurons(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A model's own activations at hooks, at every site: `values`, float16 (tokens, d), of each.
 
-    Raises:
-        ProfileError: an activation is beyond float16.
+    Raises ProfileError if an activation is beyond float16.
     """
     bridge = models.load(model)
     for hooks in models.passes(bridge, rows, folders):

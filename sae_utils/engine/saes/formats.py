@@ -42,8 +42,7 @@ def refuse_transcoder(*names: str) -> None:
 def sparsify(files: Files, hookpoint: str) -> Any:
     """An SAE of EleutherAI's sparsify: top-k of relu((x - b_dec) W_enc^T + b_enc).
 
-    Raises:
-        ProfileError: keys or shapes differ, or it is no plain TopK autoencoder.
+    Raises ProfileError if keys or shapes differ, or it is no plain TopK autoencoder.
     """
     file = files[f"{hookpoint}/cfg.json"]
     config = headers.json_object(file)
@@ -75,8 +74,7 @@ def _count(file: Path, config: Mapping[str, Any], key: str) -> int:
 def gemma_scope(file: Path) -> Any:
     """A JumpReLU SAE of Gemma Scope: relu(y) where y = x W_enc + b_enc > threshold.
 
-    Raises:
-        ProfileError: keys or shapes differ.
+    Raises ProfileError if keys or shapes differ.
     """
     shapes = {"W_enc": ("d", "n"), "W_dec": ("n", "d"), "b_enc": ("n",), "b_dec": ("d",), "threshold": ("n",)}
     return weights.build("jumprelu", weights.read(file, shapes), False)
@@ -85,9 +83,8 @@ def gemma_scope(file: Path) -> Any:
 def mapped(file: Path, keys: Mapping[Any, str], architecture: str, k: int, subtract_b_dec: bool) -> Any:
     """An SAE whose tensors are named by `keys` (name here -> name in the file).
 
-    Raises:
-        ProfileError: a key is missing in `keys` or in the file; shapes make no SAE; a tensor that nothing reads may
-            change the codes.
+    Raises ProfileError if a key is missing in `keys` or in the file, shapes make no SAE, or a tensor that nothing reads
+    may change the codes.
     """
     held = {name: tuple(tensor["shape"]) for name, tensor in headers.safetensors(file).items()}
     needed = {"W_enc", "W_dec"} | ({"threshold"} if architecture == "jumprelu" else set())

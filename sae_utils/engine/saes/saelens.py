@@ -40,8 +40,7 @@ OTHERS = {
 def wanted(source: str, name: str, revision: str) -> tuple[str, str, list[list[str]], list[str]]:
     """Arguments of `hub.find` for the SAE `name` of a release, repository or folder.
 
-    Raises:
-        ProfileError: SAELens knows no such release or SAE; the release is pickled.
+    Raises ProfileError if SAELens knows no such release or SAE, or the release is pickled.
     """
     if hub.is_local(source):
         return source, "", [[CONFIG], [WEIGHTS]], [SCALER, WHITENING]
@@ -74,9 +73,8 @@ def _release(source: str, name: str) -> tuple[str, str, str]:
 def read(files: Files, release: str, name: str) -> Any:
     """The SAE in float32, with its scale of activations folded into its weights.
 
-    Raises:
-        ProfileError: the architecture is not read; weights and configuration do not fit; a scale of activations or of
-            features is missing, superfluous, or not applied by SAELens.
+    Raises ProfileError if the architecture is not read, weights and configuration do not fit, or a scale of activations
+    or of features is missing, superfluous, or not applied by SAELens.
     """
     config = next((file for file in files.paths if Path(file).name == CONFIG), next(iter(files.paths)))
     if Path(config).name == CONFIG:

@@ -84,10 +84,8 @@ def inputs(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Activations on which the SAEs of each hook are trained: `values`, float16 (tokens, d), in random order of rows.
 
-    Rows are added until there are `samples` tokens, or no more rows. One pass over them serves all hooks.
-
-    Raises:
-        ProfileError: an activation is beyond float16.
+    Rows are added until there are `samples` tokens, or no more rows. One pass over them serves all hooks. Raises
+    ProfileError if an activation is beyond float16.
     """
     training = batching.rows_in(rows, "training")
     available = int((rows.array("places")[training] >= skip).sum())
@@ -229,11 +227,7 @@ def provider(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
 
 @artefact
 def at_checkpoint(folder: Path, dictionary: Artefact, number: int) -> dict[str, Any]:
-    """An SAE at its checkpoint `number`.
-
-    Raises:
-        ProfileError: it has fewer checkpoints.
-    """
+    """An SAE at its checkpoint `number`. Raises ProfileError if it has fewer checkpoints."""
     kept = dictionary.meta["checkpoints"]
     if number >= len(kept):
         raise ProfileError(f"checkpoint {number}: only {len(kept)} were kept, at {kept} samples")

@@ -85,8 +85,7 @@ def build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec
 def without_selection(sae: Any) -> Any:
     """The same SAE without its TopK or threshold: its codes are those after its ReLU.
 
-    Raises:
-        ProfileError: the SAE is gated, and its codes are no selection from a ReLU.
+    Raises ProfileError if the SAE is gated: its codes are no selection from a ReLU.
     """
     if sae.cfg.architecture() == "standard":
         return sae
@@ -104,8 +103,7 @@ def without_selection(sae: Any) -> Any:
 def check(sae: Any, file: Path) -> None:
     """Refuse an SAE that cannot encode.
 
-    Raises:
-        ProfileError: a weight is not finite, or TopK's k is below 1 or above the number of features.
+    Raises ProfileError if a weight is not finite, or TopK's k is below 1 or above the number of features.
     """
     for name, weight in sae.state_dict().items():
         bad = int((~weight.isfinite()).sum())

@@ -52,8 +52,7 @@ class Units(NamedTuple):
 def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[NDArray[np.int32]]:
     """For each text (tokens,): the character at which every token ends, without special tokens.
 
-    Raises:
-        ValueError: the tokenizer does not tell offsets, or not in the order of the text.
+    Raises ValueError if the tokenizer does not tell offsets, or not in the order of the text.
     """
     name = tokenizer.name_or_path or type(tokenizer).__name__
     if not tokenizer.is_fast:
@@ -83,8 +82,7 @@ def ends_a_word(text: str) -> NDArray[np.bool_]:
 def spans(folder: Path, source: Artefact, tokenizer: Artefact) -> dict[str, Any]:
     """The `Spans` of the documents of a text artefact that are not for training, as arrays of their names.
 
-    Raises:
-        ValueError: as `offsets`.
+    Raises ValueError as `offsets`.
     """
     from transformers import AutoTokenizer
 

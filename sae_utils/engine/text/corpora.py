@@ -200,8 +200,7 @@ def _without_truth(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, stor
 def text(corpus: Corpus) -> Artefact:
     """The documents of a corpus and their splits.
 
-    Raises:
-        ProfileError: no such file, a file that is not UTF-8, or too few documents or articles for three splits.
+    Raises ProfileError for no such file, a file that is not UTF-8, or too few documents or articles for three splits.
     """
     return documents(corpus, corpus.version())
 

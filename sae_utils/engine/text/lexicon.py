@@ -104,9 +104,8 @@ def _lists(source: Mapping[str, Any]) -> Iterator[_List]:
 def lexicon() -> Lexicon:
     """The tables of `params/lexicon.yaml`.
 
-    Raises:
-        ValueError: a word stands in two lists; a template has an unknown variable; noun classes differ in their number
-            of lists.
+    Raises ValueError if a word stands in two lists, a template has an unknown variable, or noun classes differ in their
+    number of lists.
     """
     source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
     lists, nouns, names = list(_lists(source)), source["nouns"], source["names"]["lists"].values()

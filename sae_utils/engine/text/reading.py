@@ -48,10 +48,8 @@ REMEDIES = {  # first bytes of a file that is not UTF-8 -> remedy; longer beginn
 def find_files(path: str, root: Path) -> list[Path]:
     """The files that a path or a glob names, from `root` on, sorted.
 
-    A part of the path that exists as it is written, `[1].txt` or `*`, is a name and no pattern.
-
-    Raises:
-        ProfileError: there is none.
+    A part of the path that exists as it is written, `[1].txt` or `*`, is a name and no pattern. Raises ProfileError if
+    there is none.
     """
     try:
         full = root / Path(path).expanduser()  # an absolute path replaces the root
@@ -75,8 +73,7 @@ def _matches(place: Path, part: str) -> list[Path]:
 def documents(files: Iterable[Path], unit: Unit, separator: str | None) -> Iterator[tuple[int, str]]:
     """The documents of text files in their order, each with the number of its article.
 
-    Raises:
-        ProfileError: as `decode`; the separator matches nowhere.
+    Raises ProfileError as `decode`, and if the separator matches nowhere.
     """
     number = 0
     for article in _articles(files, separator):
@@ -131,8 +128,7 @@ def _cut(text: str, between: str) -> list[str]:
 def decode(file: Path) -> str:
     """The text of a file, its lines ended by \\n alone, without a byte-order mark.
 
-    Raises:
-        ProfileError: it cannot be read, is not UTF-8, or holds a NUL; the message says at which byte.
+    Raises ProfileError if it cannot be read, is not UTF-8, or holds a NUL; the message says at which byte.
     """
     try:
         content = file.read_bytes()
@@ -164,8 +160,7 @@ def clean(text: str) -> str:
 def check_separator(separator: str) -> str:
     """The separator itself.
 
-    Raises:
-        ValueError: it is no regular expression, matches the empty text, or is a token whose bars are not escaped.
+    Raises ValueError if it is no regular expression, matches the empty text, or is a token whose bars are not escaped.
     """
     try:
         empty = re.search(separator, "", re.MULTILINE)

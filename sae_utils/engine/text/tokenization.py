@@ -73,11 +73,8 @@ def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, pack
     Arrays (rows, context): `tokens`; `classes`, the true class of each token, -1 where there is none; `documents`, for
     padding that of the token before it; `places`, counted from the last opening, which has 0; -1 for padding, `MASKED`
     for a special token in the text.
-    Arrays (rows,): `lengths`; `split`, index into `corpora.SPLITS`; `articles`.
-
-    Raises:
-        ValueError: the tokenizer lacks a beginning-of-sequence or padding token.
-        ProfileError: the corpus is shorter than one context.
+    Arrays (rows,): `lengths`; `split`, index into `corpora.SPLITS`; `articles`. Raises ValueError if the tokenizer
+    lacks a beginning-of-sequence or padding token, and ProfileError if the corpus is shorter than one context.
     """
     from transformers import AutoTokenizer
 

@@ -94,8 +94,7 @@ KINDS: dict[str, type[Spec]] = {"copies": Copies, "one_direction": OneDirection,
 def worlds(values: Mapping[str, Any], where: str) -> dict[str, World]:
     """The worlds that `values` describe, by name.
 
-    Raises:
-        ProfileError: as `spec.choose`; `where` names the file and the key.
+    Raises ProfileError as `spec.choose`; `where` names the file and the key.
     """
     return {name: cast(World, choose(KINDS, value, f"{where}.{name}")) for name, value in values.items()}
 

@@ -77,8 +77,7 @@ def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cel
 def find(profile: Profile, key: str, grid: Sequence[Cell], names: Sequence[str]) -> Cell:
     """The cell of two dictionaries, the first of side A.
 
-    Raises:
-        ProfileError: there is no such cell; names the `key` of the profile.
+    Raises ProfileError, which names the `key` of the profile, if there is no such cell.
     """
     for cell in grid:
         if [cell.a, cell.b] == list(names):
@@ -94,10 +93,8 @@ def check(
     """Refuse negative controls that are not pairs, and ceilings that do not compare two seeds of their side.
 
     `ceilings`: name of a pair -> [the pair that is the ceiling of A, of B], "" where there is none. A ceiling begins
-    with the dictionaries of the side, and has a dictionary of the other seed at every depth.
-
-    Raises:
-        ProfileError: names the control or ceiling, and the reason.
+    with the dictionaries of the side, and has a dictionary of the other seed at every depth. Raises ProfileError, which
+    names the control or ceiling, and the reason.
     """
     where = f"params/{profile.name}.yaml: {notebook}.negatives"
     if not negatives:
@@ -127,8 +124,7 @@ def check(
 def common_n(found: Mapping[Cell, Artefact], fewest: int) -> int:
     """The n at which all cells are compared: that of the smallest cell with at least `fewest` pairs.
 
-    Raises:
-        ValueError: no cell has that many pairs.
+    Raises ValueError if no cell has that many pairs.
     """
     counts = {cell: kept.meta["pairs"] for cell, kept in found.items()}
     if not (enough := [n for n in counts.values() if n >= fewest]):

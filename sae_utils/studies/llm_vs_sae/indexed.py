@@ -70,8 +70,7 @@ def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[t
 def pair(profile: Profile, name: str, other: str, k: int) -> Correlated:
     """Neurons of the layer that dictionary `name` reads, and those of that layer in the model `other`, correlated.
 
-    Raises:
-        ProfileError: the models differ in their tokenizer, or in the shape of the layer.
+    Raises ProfileError if the models differ in their tokenizer, or in the shape of the layer.
     """
     _, block = units.place(profile, name)
     model, rows, skip = pipeline.model(profile, other), pipeline.rows(profile, other), profile.common.skip

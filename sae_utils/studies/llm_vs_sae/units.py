@@ -63,10 +63,8 @@ def features(profile: Profile, name: str, kind: str) -> Features:
     """The units of one kind in the layer that a dictionary reads, at the sites of its codes.
 
     Codes are CSR for an SAE, and dense float16 for other kinds. Rows (units, d) are output weights for neurons,
-    incoming weights (d, d_mlp) for output dimensions, and the orthonormal directions themselves for bases.
-
-    Raises:
-        ValueError: an unknown kind, or a dictionary whose hook is in no block.
+    incoming weights (d, d_mlp) for output dimensions, and the orthonormal directions themselves for bases. Raises
+    ValueError for an unknown kind, or a dictionary whose hook is in no block.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r}: known are {', '.join(KINDS)}")
@@ -219,9 +217,7 @@ def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optim
 def place(profile: Profile, name: str) -> tuple[str, int]:
     """The model and the block that a dictionary reads.
 
-    Raises:
-        ProfileError: no dictionary has that name.
-        ValueError: its hook is in no block.
+    Raises ProfileError if no dictionary has that name, and ValueError if its hook is in no block.
     """
     if name not in profile.dictionaries:
         raise ProfileError(
@@ -237,8 +233,7 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
 def output_weights(folder: Path, model: Artefact, block: int) -> None:
     """Output weights of the MLP of a block: `rows`, float32 (d_mlp, d); row i is what neuron i writes.
 
-    Raises:
-        ProfileError: the MLP has several layers of neurons (experts).
+    Raises ProfileError if the MLP has several layers of neurons (experts).
     """
     bridge = models.load(model)
     hooking.refuse_hook(bridge, f"blocks.{block}.mlp.hook_post")
@@ -253,10 +248,8 @@ def in_basis(
     """Activations in another orthonormal basis: `values`, float16 (tokens, d), and the basis, `directions`.
 
     The rows of `directions`, float32 (d, d), are the Q of a Gaussian matrix, or the principal components of the
-    matching documents, the largest variance first. The sign of a row is arbitrary.
-
-    Raises:
-        ProfileError: an activation is beyond float16 in that basis.
+    matching documents, the largest variance first. The sign of a row is arbitrary. Raises ProfileError if an activation
+    is beyond float16 in that basis.
     """
     x = values.array("values")
     if into == "random":

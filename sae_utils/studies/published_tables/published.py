@@ -135,10 +135,8 @@ def cells(
 ) -> list[Cell]:
     """The published cells whose dictionaries a profile has; `layers`: published model -> layer -> dictionary.
 
-    A layer may be text, which a notebook receives for a key that was a number.
-
-    Raises:
-        ProfileError: a model or layer that the study does not report, a dictionary that the profile does not have.
+    A layer may be text, which a notebook receives for a key that was a number. Raises ProfileError for a model or layer
+    that the study does not report, or a dictionary that the profile does not have.
     """
     given = _one_to_one(scores)
     reported: dict[str, set[int]] = {}

@@ -82,8 +82,7 @@ def view(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.n
 def sides(profile: Profile, a: str, b: str, most: int, top: int, names: Iterable[str] = VIEWS) -> Sides:
     """Views of two dictionaries on the first matching rows, at no more than `most` positions.
 
-    Raises:
-        ValueError: their models do not read the same tokens.
+    Raises ValueError if their models do not read the same tokens.
     """
     readers = [pipeline.reader(profile, name) for name in (a, b)]
     if readers[0].rows.key != readers[1].rows.key:
@@ -136,10 +135,7 @@ def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, A
     """All positions of the first matching rows, at most `most`; every batch is padded to its longest row.
 
     Arrays (positions,): `tokens`, `documents`, and `inside`, true at the positions of `activations.sites`. `chosen`
-    holds the row numbers, in order.
-
-    Raises:
-        ProfileError: not even one row fits.
+    holds the row numbers, in order. Raises ProfileError if not even one row fits.
     """
     matching_rows = np.flatnonzero(rows.array("split") == corpora.SPLITS.index("matching"))
     chosen = matching_rows[: _number_that_fits(rows, matching_rows, most)]
@@ -175,8 +171,7 @@ def activations_at(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Activations of a model at several hooks and all positions: `values`, float32 (positions, d), from one pass.
 
-    Raises:
-        RuntimeError: a batch did not fit into memory, and its parts would have other padding.
+    Raises RuntimeError if a batch did not fit into memory, since its parts would have other padding.
     """
     out: dict[str, Appender] = {}
     batches = batching.in_order(positions.array("chosen"))

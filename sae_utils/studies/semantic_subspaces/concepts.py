@@ -113,9 +113,8 @@ class Combinations(Spec):
 def word_lists(name: str) -> dict[str, tuple[str, ...]]:
     """The concepts of the set `name` of params/concepts.yaml with their words, case-folded, in the order of the file.
 
-    Raises:
-        ProfileError: malformed YAML, no such set, an empty list, a word twice in a list, a word with a space or
-            hyphen, a word in two lists of a disjoint set.
+    Raises ProfileError for malformed YAML, no such set, an empty list, a word twice in a list, a word with a space or
+    hyphen, or a word in two lists of a disjoint set.
     """
     sets = params.read("concepts")
     if name not in sets:
@@ -129,11 +128,9 @@ def combine(
 ) -> dict[str, tuple[str, ...]]:
     """`lists`, then their `unions`, then a list for each single word of `keywords`, named like "'she'".
 
-    `where`: file and section of unions and keywords, for messages.
-
-    Raises:
-        ProfileError: a union of fewer than two concepts, of an unknown one, or under a name that is taken; something
-            stands twice; a keyword is not one word; a mismatched word is no keyword, or its own partner.
+    `where`: file and section of unions and keywords, for messages. Raises ProfileError for a union of fewer than two
+    concepts, of an unknown one, or under a name that is taken; if something stands twice; for a keyword that is not one
+    word; and for a mismatched word that is no keyword, or its own partner.
     """
     given = build(Combinations, {"unions": unions, "keywords": keywords}, where, lists)
     made = {name: tuple(words) for name, words in lists.items()}
@@ -180,8 +177,7 @@ RULES: dict[str, type[Spec]] = {"top": Top, "mass": Mass}
 def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
     """A rule as written in params: {kind: top, top: 10, least: 3} or {kind: mass, share: 0.5}.
 
-    Raises:
-        ProfileError: as `spec.choose`; `least` above `top`.
+    Raises ProfileError as `spec.choose`, and for `least` above `top`.
     """
     made = choose(RULES, value, where)
     assert isinstance(made, Top | Mass)

@@ -45,10 +45,8 @@ def find(pairs: Pairs, found: tuple[Evidence, Evidence], words: Sequence[Sequenc
 
     Of relations with a feature in common the one with the largest shares is kept, each counted by its lesser word; of
     equals the first. `words`: two a relation; several with spaces between them count as one. `share`: the least share
-    of the activation of a pair of features that makes it a word's.
-
-    Raises:
-        ProfileError: a relation is not of two words.
+    of the activation of a pair of features that makes it a word's. Raises ProfileError if a relation is not of two
+    words.
     """
     folded = [_two(both) for both in words]
     total = np.sqrt(found[0].total[pairs.a] * found[1].total[pairs.b])

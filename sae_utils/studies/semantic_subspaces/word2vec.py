@@ -72,10 +72,8 @@ class Vectors(NamedTuple):
 def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[str]) -> Vectors:
     """Vectors of the words `wanted` that have one, from the source `value`: {kind: corpus | download | file, ...}.
 
-    Of several spellings of a word the first counts: lower case, capitalised, upper case.
-
-    Raises:
-        ProfileError: a file is missing or has another format, or the vectors cannot be downloaded.
+    Of several spellings of a word the first counts: lower case, capitalised, upper case. Raises ProfileError if a file
+    is missing or has another format, or the vectors cannot be downloaded.
     """
     spec = choose(KINDS, value, "vectors")
     spellings = {word: (word, word.capitalize(), word.upper()) for word in wanted}
@@ -157,11 +155,9 @@ def _download(name: str) -> Path:
 def read(path: Path, wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
     """The vectors of the words `wanted` in a file in word2vec's format: binary if named .bin, else text.
 
-    The first of equal words counts, and bytes that are no UTF-8 are read as U+FFFD.
-
-    Raises:
-        ProfileError: no such file, or one that is damaged, has another format (gensim's own is a pickle, which is not
-            loaded), or holds something else than its first line announces.
+    The first of equal words counts, and bytes that are no UTF-8 are read as U+FFFD. Raises ProfileError for no such
+    file, or one that is damaged, has another format (gensim's own is a pickle, which is not loaded), or holds something
+    else than its first line announces.
     """
     if not path.is_file():
         raise ProfileError(f"vectors.path: no file {path}; give one in word2vec's text or binary format")
