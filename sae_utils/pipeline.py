@@ -121,14 +121,11 @@ class Reader(NamedTuple):
 
     dictionary: Artefact
     model: Artefact
-    rows: Artefact
-    """the corpus of the profile, in the model's tokens"""
-    own_rows: Artefact
-    """the corpus on which model and dictionary were trained"""
+    rows: Artefact  # the corpus of the profile, in the model's tokens
+    own_rows: Artefact  # the corpus on which model and dictionary were trained
     hook: str
     skip: int
-    width: int
-    """number of features"""
+    width: int  # number of features
 
     def judge(self, judged_rows: int) -> Artefact:
         """`quality.judge` on the corpus of its training."""
@@ -178,14 +175,10 @@ def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
 class Features(NamedTuple):
     """The features of one dictionary, with their activations at every site."""
 
-    codes: Any
-    """(tokens, features), CSR of a dictionary, dense of neurons"""
-    decoder: np.ndarray
-    """(features, d) decoder rows"""
-    sites: Artefact
-    """the tokens; dictionaries with the same sites have the same token in the same row"""
-    kept: Artefact
-    """the artefact of the codes"""
+    codes: Any  # (tokens, features), CSR of a dictionary, dense of neurons
+    decoder: np.ndarray  # (features, d) decoder rows
+    sites: Artefact  # the tokens; dictionaries with the same sites have the same token in the same row
+    kept: Artefact  # the artefact of the codes
 
 
 def _codes(sources: list[Reader]) -> dict[activations.Source, Artefact]:
@@ -217,14 +210,10 @@ class Correlated(NamedTuple):
 
     a: Features
     b: Features
-    found: Correlation
-    """on the documents that choose"""
-    on_matching: np.ndarray
-    """(tokens,) mask of the documents that choose"""
-    on_held_out: np.ndarray
-    """(tokens,) mask of the documents that judge"""
-    judged: tuple[Side, Side]
-    """both sides on the documents that judge"""
+    found: Correlation  # on the documents that choose
+    on_matching: np.ndarray  # (tokens,) mask of the documents that choose
+    on_held_out: np.ndarray  # (tokens,) mask of the documents that judge
+    judged: tuple[Side, Side]  # both sides on the documents that judge
 
     def held_out(self, pairs: Pairs) -> np.ndarray:
         """Correlation of pairs on the documents that judge: (pairs,), NaN where a feature is dead."""

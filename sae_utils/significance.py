@@ -228,22 +228,16 @@ class AtN(NamedTuple):
     n: int
     observed: float
     null_mean: float
-    null_sd: float
-    """of the score of one subset; the mean over subsets varies less"""
-    low: float
-    """lowest 2.5% of the null of one subset"""
-    high: float
-    """highest 2.5% of it"""
+    null_sd: float  # of the score of one subset; the mean over subsets varies less
+    low: float  # lowest 2.5% of the null of one subset
+    high: float  # highest 2.5% of it
     excess: float
-    excess_sd: float
-    """over subsets; they overlap, so that it is no standard error"""
+    excess_sd: float  # over subsets; they overlap, so that it is no standard error
     z: float
-    p: float
-    """of several subsets by `combined`"""
+    p: float  # of several subsets by `combined`
 
 
-UNSCORED = AtN(0, *[math.nan] * 9)
-"""of a set that has too few pairs"""
+UNSCORED = AtN(0, *[math.nan] * 9)  # of a set that has too few pairs
 
 
 def combined(p: Sequence[float] | np.ndarray) -> float:

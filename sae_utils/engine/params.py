@@ -30,35 +30,24 @@ LONGEST_CHAIN = 32  # profiles that extend one another
 class Primary(Spec):
     """The one analysis that answers the paper's question; all others are secondary and say so."""
 
-    pair: list[str] = Field(min_length=2, max_length=2)
-    """the two dictionaries that are compared"""
-    matching: Literal["mutual"]
-    """how their features are paired"""
-    measure: str
-    """the similarity of the paired decoder rows"""
-    permutations: int = Field(ge=19, lt=2**31)
-    """shuffles of the pairing behind its p"""
+    pair: list[str] = Field(min_length=2, max_length=2)  # the two dictionaries that are compared
+    matching: Literal["mutual"]  # how their features are paired
+    measure: str  # the similarity of the paired decoder rows
+    permutations: int = Field(ge=19, lt=2**31)  # shuffles of the pairing behind its p
 
 
 class Common(Spec):
     """What all notebooks share."""
 
-    stamp: str
-    """printed across every page of the PDF; empty for results that may be cited"""
-    threads: int = Field(gt=0, le=1024)
-    """cores used; another number gives other bytes, so it is never detected"""
+    stamp: str  # printed across every page of the PDF; empty for results that may be cited
+    threads: int = Field(gt=0, le=1024)  # cores used; another number gives other bytes, so it is never detected
+    # where models and SAEs run; `auto` takes a CUDA device where there is one (and gives other bytes)
     device: Literal["cpu", "cuda", "auto"]
-    """where models and SAEs run; `auto` takes a CUDA device where there is one (and gives other bytes)"""
-    corpus: dict[str, Any]
-    """the text on which all features are compared"""
-    skip: Count
-    """masked positions at the start of every row, beginning of sequence included"""
-    models: dict[str, dict[str, Any]] = Field(min_length=1)
-    """language models by name"""
-    dictionaries: dict[str, dict[str, Any]] = Field(min_length=1)
-    """sparse autoencoders by name"""
-    primary: Primary
-    """the primary analysis"""
+    corpus: dict[str, Any]  # the text on which all features are compared
+    skip: Count  # masked positions at the start of every row, beginning of sequence included
+    models: dict[str, dict[str, Any]] = Field(min_length=1)  # language models by name
+    dictionaries: dict[str, dict[str, Any]] = Field(min_length=1)  # sparse autoencoders by name
+    primary: Primary  # the primary analysis
 
 
 class Profile(NamedTuple):
@@ -67,12 +56,9 @@ class Profile(NamedTuple):
     name: str
     common: Common
     corpus: corpora.Corpus
-    models: dict[str, Any]
-    """name -> record of `toys.KINDS` or `pretrained.KINDS`"""
-    dictionaries: dict[str, Any]
-    """name -> record of `trainer.KINDS` or `releases.KINDS`"""
-    sections: dict[str, dict[str, Any]]
-    """notebook -> its parameters"""
+    models: dict[str, Any]  # name -> record of `toys.KINDS` or `pretrained.KINDS`
+    dictionaries: dict[str, Any]  # name -> record of `trainer.KINDS` or `releases.KINDS`
+    sections: dict[str, dict[str, Any]]  # notebook -> its parameters
 
     def training_corpus(self, model: str) -> corpora.Corpus:
         """The text on which a model (or, if it is pretrained, its SAEs) is trained: the corpus with `trained_on`."""

@@ -36,13 +36,10 @@ class Score(NamedTuple):
 
     name: str
     null: str
-    n: int
-    """features or pairs that are scored"""
+    n: int  # features or pairs that are scored
     observed: float
-    drawn: NDArray[np.float64]
-    """(m,)"""
-    larger: bool = True
-    """whether more alike means larger; a distance is smaller"""
+    drawn: NDArray[np.float64]  # (m,)
+    larger: bool = True  # whether more alike means larger; a distance is smaller
 
 
 def another_seed(profile: Profile, name: str) -> str:

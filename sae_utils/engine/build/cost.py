@@ -37,8 +37,7 @@ DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other a
 KERNEL = 0.9e9  # bytes of a kernel with its libraries, and of the process that starts it
 SEEDS, NEURONS, PUBLISHED = "00_models_and_dictionaries", "04_llm_vs_sae", "12_published_tables"
 
-Works = Iterator[tuple[str, float]]
-"""labels of parts of a build, which may repeat, and their seconds on one core"""
+Works = Iterator[tuple[str, float]]  # labels of parts of a build, which may repeat, and their seconds on one core
 
 
 def tokens(corpus: corpora.Corpus) -> int:

@@ -31,13 +31,11 @@ class Source(NamedTuple):
 
     key: str
     source: str = ""
-    fetch: int | None = None
-    """bytes still to be fetched"""
+    fetch: int | None = None  # bytes still to be fetched
     cached: int = 0
     terms: str = ""
     parameters: int = 0
-    missing: str = ""
-    """why it cannot be used; empty if nothing is missing"""
+    missing: str = ""  # why it cannot be used; empty if nothing is missing
 
 
 def sources(profile: Profile) -> list[Source]:

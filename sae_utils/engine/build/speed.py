@@ -40,10 +40,8 @@ class ModelSpeed(NamedTuple):
     d_mlp: int
     vocabulary: int
     parameters: int
-    block: float
-    """seconds of a token in one block"""
-    head: float
-    """seconds of a token's logits and of their loss"""
+    block: float  # seconds of a token in one block
+    head: float  # seconds of a token's logits and of their loss
 
     @property
     def forward(self) -> float:

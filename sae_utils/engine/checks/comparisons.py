@@ -23,12 +23,10 @@ CONCEPTS, ACROSS, PUBLISHED = "05_semantic_subspaces", "11_across_tokenizers", "
 class Compared(NamedTuple):
     """Two dictionaries whose features are paired token by token."""
 
-    key: str
-    """of the profile that asks for it"""
+    key: str  # of the profile that asks for it
     a: str
     b: str
-    two_models: bool
-    """whether they must be of two models; SAEs of one model may be compared as a ceiling"""
+    two_models: bool  # whether they must be of two models; SAEs of one model may be compared as a ceiling
 
 
 def compared(profile: Profile) -> Iterator[Compared]:

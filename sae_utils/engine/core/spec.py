@@ -27,12 +27,9 @@ def refuse(problems: Iterable[str]) -> None:
         raise ProfileError("\n".join(lines))
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""of a generator of random numbers"""
-Count = Annotated[int, Field(gt=0, lt=2**31)]
-"""at least one"""
-Rate = Annotated[float, Field(gt=0, le=1)]
-"""of learning, or a share above zero"""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of a generator of random numbers
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # at least one
+Rate = Annotated[float, Field(gt=0, le=1)]  # of learning, or a share above zero
 
 
 class Spec(BaseModel):

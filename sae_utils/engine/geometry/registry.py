@@ -36,12 +36,9 @@ class Family(NamedTuple):
 class Batched(NamedTuple):
     """How many small subsets of features are scored at once, from blocks of one matrix over all features of a side."""
 
-    prepare: Callable[[np.ndarray], Floats]
-    """(features, features) of rows"""
-    side: Callable[[Floats, int], Floats]
-    """what is compared, of blocks (m, n, n) and the number of neighbours"""
-    compare: Callable[[Floats, Floats], Floats]
-    """(m,) of two sides"""
+    prepare: Callable[[np.ndarray], Floats]  # (features, features) of rows
+    side: Callable[[Floats, int], Floats]  # what is compared, of blocks (m, n, n) and the number of neighbours
+    compare: Callable[[Floats, Floats], Floats]  # (m,) of two sides
 
 
 def _as_is(a: Any, b: Any, cross: np.ndarray, permutations: np.ndarray) -> np.ndarray:
@@ -52,36 +49,25 @@ def _as_is(a: Any, b: Any, cross: np.ndarray, permutations: np.ndarray) -> np.nd
 class Measure:
     """One score of paired rows: how it is computed, and what the rest of the package may ask of it."""
 
-    name: str
-    """as in params and tables; an option that is not the default is part of it: `mutual_knn_5`, `svcca_0.95`"""
-    label: str
-    """for legends, tables and sentences"""
-    formula: str
-    """in one line"""
-    source: str
-    """the paper that introduced it"""
-    scope: Literal["global", "local"]
-    """whether it sees the whole arrangement or near neighbours"""
-    family: Family
-    """the shared work"""
+    name: str  # as in params and tables; an option that is not the default is part of it: `mutual_knn_5`, `svcca_0.95`
+    label: str  # for legends, tables and sentences
+    formula: str  # in one line
+    source: str  # the paper that introduced it
+    scope: Literal["global", "local"]  # whether it sees the whole arrangement or near neighbours
+    family: Family  # the shared work
+    # (batch,) of side_a, side_b, what the family's `cross` gave, and the permutations
     score: Callable[[Any, Any, np.ndarray, np.ndarray], np.ndarray] = _as_is
-    """(batch,) of side_a, side_b, what the family's `cross` gave, and the permutations"""
+    # components or neighbours in use of two sides; () where there are none
     k: Callable[[Any, Any], tuple[int, ...]] = lambda a, b: ()
-    """components or neighbours in use of two sides; () where there are none"""
-    least: int = FEWEST
-    """pairs that it needs"""
-    neighbours: int = 0
-    """that a local measure compares"""
+    least: int = FEWEST  # pairs that it needs
+    neighbours: int = 0  # that a local measure compares
+    # mean and SD over all pairings in closed form, of two sides; None where they are not known
     moments: Callable[[Any, Any], Moments] | None = None
-    """mean and SD over all pairings in closed form, of two sides; None where they are not known"""
-    batched: Batched | None = None
-    """a fast way to score many small subsets; without one they are scored one by one"""
-    repeats: bool = True
-    """whether rows of a side may be equal, as they are where many features share a partner"""
-    symmetric: bool = True
-    """whether the two sides may change places"""
+    batched: Batched | None = None  # a fast way to score many small subsets; without one they are scored one by one
+    repeats: bool = True  # whether rows of a side may be equal, as they are where many features share a partner
+    symmetric: bool = True  # whether the two sides may change places
+    # the measure with another option: `k` neighbours, or the share of `variance` that is kept
     variant: "Callable[[Any], Measure] | None" = None
-    """the measure with another option: `k` neighbours, or the share of `variance` that is kept"""
 
     @property
     def closed_form(self) -> bool:

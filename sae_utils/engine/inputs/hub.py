@@ -29,12 +29,9 @@ UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they 
 class Files(Spec):
     """Files and what they are; their paths are no part of a key."""
 
-    source: str
-    """repository of the hub; empty for a folder"""
-    commit: str
-    """40 hex digits of the hub's commit; of a folder, sha256 of names and contents"""
-    paths: dict[str, str] = Field(exclude=True)
-    """name -> path"""
+    source: str  # repository of the hub; empty for a folder
+    commit: str  # 40 hex digits of the hub's commit; of a folder, sha256 of names and contents
+    paths: dict[str, str] = Field(exclude=True)  # name -> path
 
     def __getitem__(self, name: str) -> Path:
         return Path(self.paths[name])

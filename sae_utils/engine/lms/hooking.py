@@ -36,12 +36,9 @@ class Run(NamedTuple):
     tokens: torch.Tensor
     inputs: dict[str, torch.Tensor]
     outputs: dict[str, torch.Tensor]
-    logits: torch.Tensor
-    """(1, n, vocabulary)"""
-    blocks: list[str]
-    """names of the blocks in their order"""
-    base: str
-    """prefix of the modules below the unembedding"""
+    logits: torch.Tensor  # (1, n, vocabulary)
+    blocks: list[str]  # names of the blocks in their order
+    base: str  # prefix of the modules below the unembedding
 
 
 class Hooked(NamedTuple):
@@ -49,8 +46,7 @@ class Hooked(NamedTuple):
 
     bridge: Any
     run: Run
-    values: dict[str, torch.Tensor]
-    """by hook"""
+    values: dict[str, torch.Tensor]  # by hook
 
 
 @torch.no_grad()

@@ -73,12 +73,9 @@ def block_input(hook: str) -> str:
 class Batch(NamedTuple):
     """Activations of a few token rows."""
 
-    activations: dict[str, torch.Tensor]
-    """(n, length, d) of each hook"""
-    rows: np.ndarray
-    """(n,) row numbers in the token artefact"""
-    mask: torch.Tensor
-    """(n, length), false at padding and at skipped positions"""
+    activations: dict[str, torch.Tensor]  # (n, length, d) of each hook
+    rows: np.ndarray  # (n,) row numbers in the token artefact
+    mask: torch.Tensor  # (n, length), false at padding and at skipped positions
 
 
 @torch.no_grad()

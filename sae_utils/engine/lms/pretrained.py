@@ -34,14 +34,13 @@ class Pretrained(Spec):
     """Any causal language model that transformers loads."""
 
     kind: Literal["pretrained"]
+    # repository of the hub, e.g. EleutherAI/pythia-70m, or a folder as `save_pretrained` writes it (./, ~/ or /)
     source: str
-    """repository of the hub, e.g. EleutherAI/pythia-70m, or a folder as `save_pretrained` writes it (./, ~/ or /)"""
+    # branch, tag or commit, e.g. a training step; `main` is what the hub's cache knows by that name
     revision: str = "main"
-    """branch, tag or commit, e.g. a training step; `main` is what the hub's cache knows by that name"""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """in which it computes"""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # in which it computes
+    # keys of the corpus that differ for the documents on which SAEs of this model are trained and judged
     trained_on: dict[str, Any] = Field(default={})
-    """keys of the corpus that differ for the documents on which SAEs of this model are trained and judged"""
 
     def wanted(self) -> tuple[str, str, list[list[str]], list[str]]:
         """Arguments of `hub.find`, without the parts of a checkpoint that its index names."""
@@ -54,12 +53,10 @@ KINDS: dict[str, type[Spec]] = {"pretrained": Pretrained}
 class TokenizerSpec(Spec):
     """A tokenizer, without the name of the model that it is from."""
 
+    # digest of all that decides how text becomes tokens; special tokens that are not among `special` have no name
     sha256: str
-    """digest of all that decides how text becomes tokens; special tokens that are not among `special` have no name"""
-    special: dict[str, str]
-    """bos, eos, pad, unk -> the token; one that replaces another is there twice"""
-    content: str = Field(exclude=True)
-    """the tokenizer as the tokenizers library writes it"""
+    special: dict[str, str]  # bos, eos, pad, unk -> the token; one that replaces another is there twice
+    content: str = Field(exclude=True)  # the tokenizer as the tokenizers library writes it
 
 
 def locate(record: Pretrained) -> Files:

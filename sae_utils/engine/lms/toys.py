@@ -28,32 +28,21 @@ class Toy(Spec):
     """A GPT-NeoX (the architecture of Pythia) trained on the corpus of the profile."""
 
     kind: Literal["toy"]
-    layers: Count
-    """transformer blocks"""
-    d_model: Count
-    """width of the residual stream"""
-    heads: Count
-    """attention heads; they divide d_model"""
-    d_mlp: Count
-    """hidden neurons of each MLP"""
-    tied: bool
-    """one matrix embeds and unembeds"""
-    tokenizer: tokenization.Kind
-    """`word` or `bpe`, trained on the corpus"""
-    vocabulary: int = Field(gt=3, lt=2**31)
-    """largest number of tokens"""
-    seed: Seed
-    """seed of weights and of the order of batches"""
-    epochs: Count
-    """passes over the training documents"""
-    batch: Count
-    """rows a step"""
-    learning_rate: Rate
-    """peak of AdamW's cosine schedule"""
+    layers: Count  # transformer blocks
+    d_model: Count  # width of the residual stream
+    heads: Count  # attention heads; they divide d_model
+    d_mlp: Count  # hidden neurons of each MLP
+    tied: bool  # one matrix embeds and unembeds
+    tokenizer: tokenization.Kind  # `word` or `bpe`, trained on the corpus
+    vocabulary: int = Field(gt=3, lt=2**31)  # largest number of tokens
+    seed: Seed  # seed of weights and of the order of batches
+    epochs: Count  # passes over the training documents
+    batch: Count  # rows a step
+    learning_rate: Rate  # peak of AdamW's cosine schedule
+    # states kept along the way, at steps spaced evenly in their logarithm
     checkpoints: int = Field(default=0, ge=0, lt=2**31)
-    """states kept along the way, at steps spaced evenly in their logarithm"""
+    # keys of the corpus that differ for this model's training documents, e.g. {world: scrambled}
     trained_on: dict[str, Any] = Field(default={})
-    """keys of the corpus that differ for this model's training documents, e.g. {world: scrambled}"""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Toy:
@@ -66,22 +55,17 @@ class ToyCheckpoint(Spec):
     """A toy at one of its checkpoints."""
 
     kind: Literal["checkpoint"]
-    of: str
-    """name of the toy"""
-    step: Count
-    """one of its steps"""
+    of: str  # name of the toy
+    step: Count  # one of its steps
 
 
 class Twin(Spec):
     """A model of the same shape with random weights."""
 
     kind: Literal["twin"]
-    of: str
-    """name of the model"""
-    random: Literal["all", "blocks"]
-    """`blocks` keeps the trained embeddings, unembedding and final norm"""
-    seed: Seed
-    """seed of the random weights"""
+    of: str  # name of the model
+    random: Literal["all", "blocks"]  # `blocks` keeps the trained embeddings, unembedding and final norm
+    seed: Seed  # seed of the random weights
 
 
 KINDS: dict[str, type[Spec]] = {"toy": Toy, "checkpoint": ToyCheckpoint, "twin": Twin}

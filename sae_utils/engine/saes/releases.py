@@ -24,10 +24,9 @@ Wanted = tuple[str, str, list[list[str]], list[str]]  # arguments of `hub.find`
 class Released(Spec):
     """The keys of every released SAE."""
 
-    model: str
-    """name of the model in `models`"""
+    model: str  # name of the model in `models`
+    # `pre_acts`: as the ReLU leaves them, before TopK or a threshold, in which published tables were computed
     codes: Literal["activations", "pre_acts"] = "activations"
-    """`pre_acts`: as the ReLU leaves them, before TopK or a threshold, in which published tables were computed"""
 
     def wanted(self) -> Wanted:
         """Arguments of `hub.find`. Raises ProfileError for a release that is unknown or pickled."""
@@ -46,14 +45,10 @@ class Saelens(Released):
     """An SAE of SAELens: of a release, or a folder that SAELens saved."""
 
     kind: Literal["saelens"]
-    source: str
-    """name of a release, e.g. gpt2-small-res-jb, a repository of the hub, or a folder (./, ~/ or /)"""
-    id: str = ""
-    """which SAE of the release, e.g. blocks.8.hook_resid_pre; nothing for a folder"""
-    revision: str = "main"
-    """branch, tag or commit of the release's repository"""
-    hook: str = ""
-    """TransformerLens name of the activations, where it is not the one in the SAE's own configuration"""
+    source: str  # name of a release, e.g. gpt2-small-res-jb, a repository of the hub, or a folder (./, ~/ or /)
+    id: str = ""  # which SAE of the release, e.g. blocks.8.hook_resid_pre; nothing for a folder
+    revision: str = "main"  # branch, tag or commit of the release's repository
+    hook: str = ""  # TransformerLens name of the activations, where it is not the one in the SAE's own configuration
 
     def wanted(self) -> Wanted:
         """Its files."""
@@ -69,12 +64,9 @@ class Sparsify(Released):
     """An SAE of EleutherAI's sparsify."""
 
     kind: Literal["sparsify"]
-    source: str
-    """repository of the hub, e.g. EleutherAI/sae-pythia-70m-32k, or a folder"""
-    hookpoint: str
-    """the module whose output it reads, e.g. layers.3.mlp; also the name of its folder"""
-    revision: str = "main"
-    """branch, tag or commit"""
+    source: str  # repository of the hub, e.g. EleutherAI/sae-pythia-70m-32k, or a folder
+    hookpoint: str  # the module whose output it reads, e.g. layers.3.mlp; also the name of its folder
+    revision: str = "main"  # branch, tag or commit
 
     def wanted(self) -> Wanted:
         """Its files."""
@@ -94,14 +86,10 @@ class GemmaScope(Released):
     """A JumpReLU SAE of Gemma Scope."""
 
     kind: Literal["gemma_scope"]
-    source: str
-    """repository of the hub, e.g. google/gemma-scope-2b-pt-mlp, or a folder"""
-    path: str
-    """folder of its params.npz, e.g. layer_12/width_16k/average_l0_60"""
-    hook: str
-    """TransformerLens name of the activations: blocks.L. + hook_mlp_out, hook_resid_post or attn.hook_z"""
-    revision: str = "main"
-    """branch, tag or commit"""
+    source: str  # repository of the hub, e.g. google/gemma-scope-2b-pt-mlp, or a folder
+    path: str  # folder of its params.npz, e.g. layer_12/width_16k/average_l0_60
+    hook: str  # TransformerLens name of the activations: blocks.L. + hook_mlp_out, hook_resid_post or attn.hook_z
+    revision: str = "main"  # branch, tag or commit
 
     def wanted(self) -> Wanted:
         """Its files."""
@@ -117,18 +105,13 @@ class Mapped(Released):
     """An SAE in a safetensors file of any layout."""
 
     kind: Literal["mapped"]
-    path: str
-    """the file (./, ~/ or /)"""
-    hook: str
-    """TransformerLens name of the activations"""
-    architecture: Literal["relu", "topk", "jumprelu"]
-    """its nonlinearity"""
+    path: str  # the file (./, ~/ or /)
+    hook: str  # TransformerLens name of the activations
+    architecture: Literal["relu", "topk", "jumprelu"]  # its nonlinearity
+    # name here -> name in the file; matrices either way round, a bias that is not named is zero
     keys: dict[Literal["W_enc", "b_enc", "W_dec", "b_dec", "threshold"], str]
-    """name here -> name in the file; matrices either way round, a bias that is not named is zero"""
-    k: int = Field(default=0, ge=0, lt=2**31)
-    """features active at a token (topk)"""
-    subtract_b_dec: bool
-    """whether `b_dec` is subtracted from what is encoded"""
+    k: int = Field(default=0, ge=0, lt=2**31)  # features active at a token (topk)
+    subtract_b_dec: bool  # whether `b_dec` is subtracted from what is encoded
 
     def wanted(self) -> Wanted:
         """Its files."""

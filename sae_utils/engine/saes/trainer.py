@@ -33,30 +33,21 @@ class Trained(Spec):
     """A sparse autoencoder trained on the training documents."""
 
     kind: Literal["trained"]
-    model: str
-    """name of the model in `models`"""
-    hook: str
-    """TransformerLens name of the activations, e.g. blocks.0.hook_mlp_out"""
+    model: str  # name of the model in `models`
+    hook: str  # TransformerLens name of the activations, e.g. blocks.0.hook_mlp_out
+    # the nonlinearity, and with it the sparsity loss
     architecture: Literal["topk", "batchtopk", "jumprelu", "relu"] = "topk"
-    """the nonlinearity, and with it the sparsity loss"""
-    width: Count
-    """number of features"""
+    width: Count  # number of features
+    # features active at a token: exactly (topk), on average (batchtopk), aimed at (jumprelu); relu does not read it
     k: Count
-    """features active at a token: exactly (topk), on average (batchtopk), aimed at (jumprelu); relu does not read it"""
+    # coefficient of the sparsity loss: of L1 (relu), of the squared distance of L0 from k (jumprelu)
     penalty: float = Field(default=0.0, ge=0, le=1e6)
-    """coefficient of the sparsity loss: of L1 (relu), of the squared distance of L0 from k (jumprelu)"""
-    frozen_decoder: bool = False
-    """leave the decoder at its random start: what the encoder alone can do"""
-    checkpoints: int = Field(default=0, ge=0, lt=2**31)
-    """states kept along the way, evenly spaced"""
-    seed: Seed
-    """seed of weights and of the order of activations"""
-    samples: Count
-    """activations seen in training"""
-    batch: Count
-    """activations a step"""
-    learning_rate: Rate
-    """peak of Adam's cosine schedule; it ends at a tenth"""
+    frozen_decoder: bool = False  # leave the decoder at its random start: what the encoder alone can do
+    checkpoints: int = Field(default=0, ge=0, lt=2**31)  # states kept along the way, evenly spaced
+    seed: Seed  # seed of weights and of the order of activations
+    samples: Count  # activations seen in training
+    batch: Count  # activations a step
+    learning_rate: Rate  # peak of Adam's cosine schedule; it ends at a tenth
 
     @model_validator(mode="after")
     def _not_all_features_at_once(self) -> Trained:
@@ -69,10 +60,8 @@ class SaeCheckpoint(Spec):
     """A sparse autoencoder at one of its checkpoints."""
 
     kind: Literal["checkpoint"]
-    of: str
-    """name of the dictionary"""
-    number: int = Field(ge=0, lt=2**31)
-    """which of its checkpoints, from 0"""
+    of: str  # name of the dictionary
+    number: int = Field(ge=0, lt=2**31)  # which of its checkpoints, from 0
 
 
 KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": SaeCheckpoint}

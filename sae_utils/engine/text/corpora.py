@@ -34,15 +34,14 @@ BLOCK = 4096  # documents in memory at once
 class Corpus(Spec):
     """What every kind of corpus says; each kind also tells what it is and where its documents come from."""
 
+    # tokens a row, beginning of sequence included; a longer document becomes several rows
     context: int = Field(gt=2, le=2**20)
-    """tokens a row, beginning of sequence included; a longer document becomes several rows"""
+    # rows are filled up with the next documents of their split, each opened by a beginning of sequence, but seen by
+    # attention; else they are padded
     packed: bool = False
-    """rows are filled up with the next documents of their split, each opened by a beginning of sequence, but seen by
-    attention; else they are padded"""
+    # shares of the documents for training, matching and held-out correlation; they sum to 1
     shares: list[Rate] = Field(min_length=3, max_length=3)
-    """shares of the documents for training, matching and held-out correlation; they sum to 1"""
-    split_seed: Seed
-    """seed that deals the documents to the splits"""
+    split_seed: Seed  # seed that deals the documents to the splits
 
     @property
     def description(self) -> str:
@@ -67,16 +66,11 @@ class Stories(Corpus):
     """Stories generated on the spot, with the class of every word known."""
 
     kind: Literal["stories"]
-    documents: Count
-    """number of stories"""
-    seed: Seed
-    """seed of the generator"""
-    world: Literal["true", "scrambled"] = "true"
-    """`scrambled`: same words and frequencies, class membership permuted"""
-    topic: str | None = None
-    """the one topic of all stories, of `stories.TOPICS`"""
-    trigger: str | None = None
-    """a word put once into every story, after which its topic changes"""
+    documents: Count  # number of stories
+    seed: Seed  # seed of the generator
+    world: Literal["true", "scrambled"] = "true"  # `scrambled`: same words and frequencies, class membership permuted
+    topic: str | None = None  # the one topic of all stories, of `stories.TOPICS`
+    trigger: str | None = None  # a word put once into every story, after which its topic changes
 
     @property
     def description(self) -> str:
@@ -95,14 +89,13 @@ class TextFiles(Corpus):
     """Any UTF-8 text."""
 
     kind: Literal["text"]
-    path: str
-    """a file or a glob, from the repository's root if not absolute; a file of exactly this name comes first"""
+    path: str  # a file or a glob, from the repository's root if not absolute; a file of exactly this name comes first
+    # what a document is; blank lines separate paragraphs, and those of one file, or article, share its split
     unit: reading.Unit
-    """what a document is; blank lines separate paragraphs, and those of one file, or article, share its split"""
+    # where files hold several articles: a regular expression (Python's; ^ and $ match at every line) for what stands
+    # between two of them, e.g. '<\|endoftext\|>' or '^=+$'. What it matches belongs to neither; what `(?=...)` matches,
+    # to the second. `unit: file` means an article then
     separator: str | None = None
-    r"""where files hold several articles: a regular expression (Python's; ^ and $ match at every line) for what stands
-    between two of them, e.g. '<\|endoftext\|>' or '^=+$'. What it matches belongs to neither; what `(?=...)` matches,
-    to the second. `unit: file` means an article then"""
 
     @field_validator("separator")
     @classmethod
@@ -132,18 +125,12 @@ class HubDataset(Corpus):
     """A dataset of the Hugging Face hub, streamed."""
 
     kind: Literal["hub"]
-    name: str
-    """its id, e.g. roneneldan/TinyStories"""
-    revision: str
-    """commit or tag, so that the same documents come back"""
-    documents: Count
-    """the first so many documents"""
-    config: str | None = None
-    """the dataset's configuration, where it has several"""
-    part: str = "train"
-    """the dataset's own split to read"""
-    field: str = "text"
-    """the column that holds the text"""
+    name: str  # its id, e.g. roneneldan/TinyStories
+    revision: str  # commit or tag, so that the same documents come back
+    documents: Count  # the first so many documents
+    config: str | None = None  # the dataset's configuration, where it has several
+    part: str = "train"  # the dataset's own split to read
+    field: str = "text"  # the column that holds the text
 
     @property
     def description(self) -> str:

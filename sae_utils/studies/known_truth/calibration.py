@@ -33,8 +33,7 @@ NULLS: dict[str, Callable[[np.ndarray], Null]] = {
 class Size(Spec):
     """How large a data set is."""
 
-    n: Count
-    """pairs"""
+    n: Count  # pairs
     d_a: Count
     d_b: Count
 

@@ -22,20 +22,18 @@ Rng = np.random.Generator
 class PairedRows(NamedTuple):
     """Paired rows, and their groups."""
 
-    a: np.ndarray
-    """(n, d_a)"""
-    b: np.ndarray
-    """(n, d_b)"""
+    a: np.ndarray  # (n, d_a)
+    b: np.ndarray  # (n, d_b)
+    # (n,) cluster, family, stratum or shared partner of a pair; a number of its own where there are no groups
     groups: np.ndarray
-    """(n,) cluster, family, stratum or shared partner of a pair; a number of its own where there are no groups"""
 
 
 class Copies(Spec):
     """Rows whose two sides are rotations of the same latent rows, mixed with noise."""
 
     kind: Literal["copies"]
+    # population canonical correlation of each of min(d_a, d_b) directions; 0: unrelated, 1: a rotated copy
     shared: float = Field(ge=0, le=1)
-    """population canonical correlation of each of min(d_a, d_b) directions; 0: unrelated, 1: a rotated copy"""
 
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions; O(n d^2 + d^3)."""
@@ -50,8 +48,7 @@ class OneDirection(Spec):
     """Rows that share one direction and nothing else."""
 
     kind: Literal["one_direction"]
-    strength: float = Field(ge=0, le=1)
-    """share of the variance of either side that lies along it"""
+    strength: float = Field(ge=0, le=1)  # share of the variance of either side that lies along it
 
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions."""
@@ -69,10 +66,9 @@ class Grouped(Spec):
 
     kind: Literal["grouped"]
     groups: int = Field(gt=1, lt=2**31)
-    centres: float = Field(ge=0, le=1)
-    """population canonical correlation of the centres of both sides"""
+    centres: float = Field(ge=0, le=1)  # population canonical correlation of the centres of both sides
+    # share of side a's variance that lies between groups; 1: rows of a group are equal
     alike_a: float = Field(ge=0, le=1)
-    """share of side a's variance that lies between groups; 1: rows of a group are equal"""
     alike_b: float = Field(ge=0, le=1)
 
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:

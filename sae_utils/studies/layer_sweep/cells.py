@@ -27,16 +27,12 @@ ROWS: tuple[Rows, ...] = ("decoder", "encoder")
 class Battery(Spec):
     """The measures and draws of every cell; all cells share one, so that they can be compared and corrected."""
 
-    measures: list[str] = Field(min_length=1)
-    """names, as in `measures.NAMES`"""
-    neighbours: Count
-    """of the kNN measures"""
-    permutations: int = Field(ge=19, lt=2**31)
-    """shuffled pairings of all pairs, shared by measures and kinds of rows"""
-    subsets: Count
-    """random subsets of the common n"""
+    measures: list[str] = Field(min_length=1)  # names, as in `measures.NAMES`
+    neighbours: Count  # of the kNN measures
+    permutations: int = Field(ge=19, lt=2**31)  # shuffled pairings of all pairs, shared by measures and kinds of rows
+    subsets: Count  # random subsets of the common n
+    # shuffled pairings of each subset, where the null mean is not known in closed form
     subset_draws: int = Field(ge=2, lt=2**31)
-    """shuffled pairings of each subset, where the null mean is not known in closed form"""
 
     def chosen(self) -> list[Measure]:
         """The measures, ready to be scored; ValueError for an unknown name."""
@@ -46,10 +42,8 @@ class Battery(Spec):
 class Scores(NamedTuple):
     """The scores of a cell by kind of rows, then by name of the measure in the battery."""
 
-    results: dict[str, dict[str, Result]]
-    """all pairs against shuffled pairings"""
-    at_one_n: dict[str, dict[str, AtN]]
-    """the same at the common n"""
+    results: dict[str, dict[str, Result]]  # all pairs against shuffled pairings
+    at_one_n: dict[str, dict[str, AtN]]  # the same at the common n
 
 
 @artefact

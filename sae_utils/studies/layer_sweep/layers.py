@@ -21,8 +21,7 @@ from sae_utils.store import Artefact
 from sae_utils.studies.layer_sweep.cells import ROWS, Scores
 
 Ceilings = Mapping[str, Sequence[str]]
-Family = dict["Cell", dict[str, dict[str, float]]]
-"""a p by cell, kind of rows, measure"""
+Family = dict["Cell", dict[str, dict[str, float]]]  # a p by cell, kind of rows, measure
 
 
 COLUMNS = (
@@ -33,16 +32,11 @@ COLUMNS = (
 class Cell(NamedTuple):
     """A layer of one model with a layer of another."""
 
-    pair: str
-    """the pair of models"""
-    i: int
-    """depth of the layer of A, from 0"""
-    j: int
-    """depth of the layer of B"""
-    a: str
-    """the dictionary of A there"""
-    b: str
-    """the dictionary of B there"""
+    pair: str  # the pair of models
+    i: int  # depth of the layer of A, from 0
+    j: int  # depth of the layer of B
+    a: str  # the dictionary of A there
+    b: str  # the dictionary of B there
 
     def __str__(self) -> str:
         return f"{self.a} x {self.b}"

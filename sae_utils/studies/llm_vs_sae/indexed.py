@@ -26,20 +26,14 @@ from sae_utils.studies.models_and_dictionaries import description
 class Indexed(NamedTuple):
     """Units of one layer in two models, paired by index and by correlation; both are judged on held-out documents."""
 
-    unit: NDArray[np.int64]
-    """(units,) indices of the units that vary in both models on both splits"""
-    r: NDArray[np.float32]
-    """(units,) their correlation"""
-    shuffled: Result
-    """the mean of `r` against its mean with the units of B shuffled"""
-    own: float
-    """share of `unit` whose best partner on the matching documents has the same index"""
+    unit: NDArray[np.int64]  # (units,) indices of the units that vary in both models on both splits
+    r: NDArray[np.float32]  # (units,) their correlation
+    shuffled: Result  # the mean of `r` against its mean with the units of B shuffled
+    own: float  # share of `unit` whose best partner on the matching documents has the same index
+    # (pairs,) of A and of B: each other's best on the matching documents
     mutual: tuple[NDArray[np.int32], NDArray[np.int32]]
-    """(pairs,) of A and of B: each other's best on the matching documents"""
-    mutual_r: NDArray[np.float32]
-    """(pairs,) their correlation"""
-    mutual_own: float
-    """share of the mutual pairs that have equal indices; NaN without pairs"""
+    mutual_r: NDArray[np.float32]  # (pairs,) their correlation
+    mutual_own: float  # share of the mutual pairs that have equal indices; NaN without pairs
 
 
 def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[tuple[str, str]]:

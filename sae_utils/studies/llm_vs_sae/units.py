@@ -31,12 +31,10 @@ from sae_utils.store import Appender, Artefact, artefact
 class Kind(NamedTuple):
     """One kind of unit."""
 
-    activations: str
-    """the activations that are correlated; hooks by their TransformerLens name within the block"""
+    activations: str  # the activations that are correlated; hooks by their TransformerLens name within the block
+    # the rows that replace decoder rows, or "" for orthonormal rows, whose arrangement carries no information
     rows: str
-    """the rows that replace decoder rows, or "" for orthonormal rows, whose arrangement carries no information"""
-    either_sign: bool
-    """whether pairs are found by |r|, because the sign of a direction is arbitrary"""
+    either_sign: bool  # whether pairs are found by |r|, because the sign of a direction is arbitrary
 
 
 SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
@@ -144,14 +142,11 @@ def either_sign(one: Side, two: Side, k: int) -> Correlation:
 class Compared(NamedTuple):
     """Units of one kind in two layers, paired on the matching documents and judged on the held-out ones."""
 
-    pairs: Pairs
-    """r is |r| where the sign of a direction is arbitrary"""
+    pairs: Pairs  # r is |r| where the sign of a direction is arbitrary
+    # (pairs,) NaN where a unit is dead; positive where the sign agrees with that on the matching documents
     held_out: NDArray[np.float32]
-    """(pairs,) NaN where a unit is dead; positive where the sign agrees with that on the matching documents"""
-    rows: tuple[np.ndarray, np.ndarray]
-    """(pairs, d_a) and (pairs, d_b), the rows of paired units"""
-    live: tuple[int, int]
-    """units of either side that vary on the matching documents"""
+    rows: tuple[np.ndarray, np.ndarray]  # (pairs, d_a) and (pairs, d_b), the rows of paired units
+    live: tuple[int, int]  # units of either side that vary on the matching documents
 
     @property
     def n(self) -> int:

@@ -28,18 +28,12 @@ FEWEST = 10  # content features; below, no score
 class Shared(NamedTuple):
     """The part of A's content features that B shares."""
 
-    n: int
-    """content features of A"""
-    share: float
-    """of them with a counterpart: held-out r of the best partner at or above the threshold"""
-    r: float
-    """mean held-out correlation of the one-to-one partners"""
-    geometry: float
-    """similarity of the decoder rows of one-to-one partners, as excess over a shuffled pairing"""
-    z: float = math.nan
-    """of that similarity"""
-    p: float = math.nan
-    """of that similarity, from shuffled pairings"""
+    n: int  # content features of A
+    share: float  # of them with a counterpart: held-out r of the best partner at or above the threshold
+    r: float  # mean held-out correlation of the one-to-one partners
+    geometry: float  # similarity of the decoder rows of one-to-one partners, as excess over a shuffled pairing
+    z: float = math.nan  # of that similarity
+    p: float = math.nan  # of that similarity, from shuffled pairings
 
 
 def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int) -> np.ndarray:

@@ -39,11 +39,9 @@ class Size(NamedTuple):
     """How large a language model is, and how long it was trained."""
 
     layers: int
-    d: int
-    """width of the residual stream"""
+    d: int  # width of the residual stream
     parameters: int
-    steps: float
-    """of training; NaN where they are not known"""
+    steps: float  # of training; NaN where they are not known
 
 
 def size(profile: Profile, name: str) -> Size:

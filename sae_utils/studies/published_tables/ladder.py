@@ -39,15 +39,11 @@ SEVERAL = 3  # pairs a dimension; with fewer there is no SVCCA
 class Settings(Spec):
     """What the procedure may vary."""
 
-    tokens: list[str]
-    """a pair with one of these among the top tokens of either side is dropped"""
-    top: Count
-    """top tokens of a feature that the filters see"""
+    tokens: list[str]  # a pair with one of these among the top tokens of either side is dropped
+    top: Count  # top tokens of a feature that the filters see
     least_r: float
-    draws: Count
-    """shuffles behind a published null"""
-    permutations: Count
-    """shuffles behind a corrected one"""
+    draws: Count  # shuffles behind a published null
+    permutations: Count  # shuffles behind a corrected one
     seed: Seed
 
     def filter(self, name: str) -> tuple[str, dict[str, Any]]:
@@ -69,10 +65,9 @@ class Procedure:
     pairing: Literal["b_to_a", "mutual"] = "b_to_a"
     filters: tuple[str, ...] = ("non_concept", "no_shared_token", "hubs", "weak")
     svcca: str = FIRST
+    # whether there are `permutations` shuffles and p is (b + 1) / (m + 1), not `draws` shuffles and p = b / m
     corrected: bool = False
-    """whether there are `permutations` shuffles and p is (b + 1) / (m + 1), not `draws` shuffles and p = b / m"""
-    excess: bool = False
-    """whether scores are shown as excess over the null"""
+    excess: bool = False  # whether scores are shown as excess over the null
 
 
 CORRECTIONS: dict[str, dict[str, Any]] = {
@@ -106,8 +101,7 @@ class Score(NamedTuple):
 
     value: float
     null_mean: float
-    low: float
-    """2.5% quantile of the shuffles"""
+    low: float  # 2.5% quantile of the shuffles
     high: float
     p: float
 
@@ -117,8 +111,7 @@ class Rung(NamedTuple):
 
     step: str
     pairs: Pairs
-    scores: dict[str, Score]
-    """by measure; empty where there are too few pairs"""
+    scores: dict[str, Score]  # by measure; empty where there are too few pairs
 
     @property
     def r(self) -> float:

@@ -36,16 +36,12 @@ NOISE = 0.3  # length of the noise in activations
 class Sizes(Spec):
     """How large a planted pair is."""
 
-    concepts: Count
-    """directions in either model"""
-    kept: Rate
-    """share of them that has a feature in either SAE"""
+    concepts: Count  # directions in either model
+    kept: Rate  # share of them that has a feature in either SAE
     words: Count
-    expressed: Count
-    """concepts that a word expresses, and features active at a token after TopK"""
+    expressed: Count  # concepts that a word expresses, and features active at a token after TopK
     documents: Count
-    length: Count
-    """of the longest document, beginning of sequence included"""
+    length: Count  # of the longest document, beginning of sequence included
     d_a: Count
     d_b: Count
 
@@ -54,8 +50,7 @@ class PlantedPair(NamedTuple):
     """Two planted sides."""
 
     sides: Sides
-    partner: np.ndarray
-    """(features_a,) the true partner of every feature of A, -1 where B has none"""
+    partner: np.ndarray  # (features_a,) the true partner of every feature of A, -1 where B has none
 
     def true(self, pairs: Pairs) -> float:
         """Share of the pairs that were planted; NaN of none."""
@@ -67,8 +62,7 @@ class Text(NamedTuple):
 
     tokens: np.ndarray
     documents: np.ndarray
-    inside: np.ndarray
-    """neither beginning of sequence nor padding"""
+    inside: np.ndarray  # neither beginning of sequence nor padding
 
 
 def draw(world: World, sizes: Sizes, top: int, seed: int) -> PlantedPair:

@@ -125,8 +125,7 @@ class Cell(NamedTuple):
     model_b: str
     layer_a: int
     layer_b: int
-    a: str
-    """name of a dictionary"""
+    a: str  # name of a dictionary
     b: str
 
 

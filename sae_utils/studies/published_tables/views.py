@@ -40,13 +40,11 @@ VIEWS = (PUBLISHED, MASK, HOOK, CODES)
 class View(NamedTuple):
     """What one way of looking shows of two SAEs."""
 
-    b_to_a: Pairs
-    """every live feature of B with its best partner in A"""
+    b_to_a: Pairs  # every live feature of B with its best partner in A
     mutual: Pairs
-    firings: tuple[np.ndarray, np.ndarray]
-    """of every feature of A and of B"""
+    firings: tuple[np.ndarray, np.ndarray]  # of every feature of A and of B
+    # token ids (features, top) of A and of B, -1 where a feature fires on fewer positions
     top: tuple[np.ndarray, np.ndarray]
-    """token ids (features, top) of A and of B, -1 where a feature fires on fewer positions"""
 
     def facts(self, words: list[str]) -> dict[str, np.ndarray]:
         """What `filters` ask of the features, by name; `words` are the labels of all tokens."""
@@ -58,10 +56,8 @@ class Sides(NamedTuple):
     """Two SAEs in several views."""
 
     views: dict[str, View]
-    words: list[str]
-    """label of every token"""
-    rows: tuple[np.ndarray, np.ndarray]
-    """decoder rows (features_a, d_a), (features_b, d_b)"""
+    words: list[str]  # label of every token
+    rows: tuple[np.ndarray, np.ndarray]  # decoder rows (features_a, d_a), (features_b, d_b)
 
 
 def view(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.ndarray, top: int) -> View:

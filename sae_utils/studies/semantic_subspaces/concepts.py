@@ -60,12 +60,9 @@ Parts = Annotated[list[Annotated[str, AfterValidator(_concept)]], Field(min_leng
 class ConceptSet(Spec):
     """Lists of words under one name."""
 
-    about: str
-    """source and purpose of the lists"""
-    disjoint: bool
-    """no word stands in two lists; sets of published lists, which overlap, say false"""
-    concepts: dict[str, Annotated[WordList, Field(min_length=1)]] = Field(min_length=1)
-    """words of every concept"""
+    about: str  # source and purpose of the lists
+    disjoint: bool  # no word stands in two lists; sets of published lists, which overlap, say false
+    concepts: dict[str, Annotated[WordList, Field(min_length=1)]] = Field(min_length=1)  # words of every concept
 
     @field_validator("concepts")
     @classmethod
@@ -84,10 +81,9 @@ class ConceptSet(Spec):
 class Keywords(Spec):
     """Single words that are concepts of their own."""
 
-    single: WordList
-    """whole words"""
+    single: WordList  # whole words
+    # pairs of them that do not belong together: one is looked for in A, the other in B
     mismatched: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-    """pairs of them that do not belong together: one is looked for in A, the other in B"""
 
     @field_validator("mismatched")
     @classmethod
@@ -105,8 +101,7 @@ class Keywords(Spec):
 class Combinations(Spec):
     """Concepts made of others, and of single words."""
 
-    unions: dict[Annotated[str, AfterValidator(_new_name)], Parts]
-    """concepts that count as one, by its name"""
+    unions: dict[Annotated[str, AfterValidator(_new_name)], Parts]  # concepts that count as one, by its name
     keywords: Keywords
 
 
@@ -149,10 +144,8 @@ class Top(Spec):
     """A feature is about a concept if at least `least` of its `top` strongest tokens are words of the concept."""
 
     kind: Literal["top"]
-    top: Count
-    """number of strongest tokens"""
-    least: Count
-    """1: any of them"""
+    top: Count  # number of strongest tokens
+    least: Count  # 1: any of them
 
     @field_validator("least")
     @classmethod
@@ -166,8 +159,7 @@ class Mass(Spec):
     """A feature is about a concept if at least `share` of its activation is on words of the concept."""
 
     kind: Literal["mass"]
-    share: Rate
-    """of the sum of activations over all tokens"""
+    share: Rate  # of the sum of activations over all tokens
 
 
 Rule: TypeAlias = Top | Mass
@@ -194,18 +186,12 @@ def describe(rule: Rule) -> str:
 class Evidence(NamedTuple):
     """The words on which features fire."""
 
-    words: tuple[str, ...]
-    """different words of the text, case-folded, sorted"""
-    top: NDArray[np.int32]
-    """(features, k) word that ends at each of the strongest tokens, -1 where none does"""
-    mass: sparse.csr_array
-    """(words, features) sum of activation over the tokens at which the word ends"""
-    total: NDArray[np.float64]
-    """(features,) sum of activation over all tokens"""
-    firings: NDArray[np.int64]
-    """(features,) tokens on which the feature fires"""
-    occurs: NDArray[np.int64]
-    """(words,) occurrences of the word"""
+    words: tuple[str, ...]  # different words of the text, case-folded, sorted
+    top: NDArray[np.int32]  # (features, k) word that ends at each of the strongest tokens, -1 where none does
+    mass: sparse.csr_array  # (words, features) sum of activation over the tokens at which the word ends
+    total: NDArray[np.float64]  # (features,) sum of activation over all tokens
+    firings: NDArray[np.int64]  # (features,) tokens on which the feature fires
+    occurs: NDArray[np.int64]  # (words,) occurrences of the word
 
 
 def evidence(codes: Any, words: Words, documents: ArrayLike, on: Mask, *, k: int = 10) -> Evidence:
@@ -286,10 +272,8 @@ class Recovery(NamedTuple):
     """How well a set recovers the true features."""
 
     n: int
-    precision: float
-    """share of the set that is true; NaN for an empty set, or where the truth is not known"""
-    recall: float
-    """share of the true features that are in the set; NaN where there are none"""
+    precision: float  # share of the set that is true; NaN for an empty set, or where the truth is not known
+    recall: float  # share of the true features that are in the set; NaN where there are none
 
 
 def recovery(chosen: Mask, true: Mask | None) -> Recovery:

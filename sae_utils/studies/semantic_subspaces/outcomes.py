@@ -25,10 +25,9 @@ Tests = Mapping[Key, Mapping[str, Result]]
 class Answer(NamedTuple):
     """Corrected p of a subspace by one measure."""
 
-    shuffled: float
-    """against a shuffled pairing"""
+    shuffled: float  # against a shuffled pairing
+    # of a union, against a pairing shuffled within its parts; NaN where too few pairs can move. None: no union
     within: float | None = None
-    """of a union, against a pairing shuffled within its parts; NaN where too few pairs can move. None: no union"""
 
     @property
     def beyond(self) -> bool:

@@ -26,18 +26,12 @@ TOO_FAR = 0.5  # placebos at a larger `distance` are no null of the concept
 class Placebos(NamedTuple):
     """Pairs that lists of random words choose."""
 
-    a: Ints
-    """(draws, n) features of side a; no draws where too few lists gave n pairs"""
-    b: Ints
-    """(draws, n)"""
-    covariates: Floats
-    """(draws, 4) means over the pairs, as `_covariates`"""
-    target: Floats
-    """(4,) the concept's own means"""
-    spread: Floats
-    """(4,) SD over the concept's pairs"""
-    tried: int
-    """lists that were drawn"""
+    a: Ints  # (draws, n) features of side a; no draws where too few lists gave n pairs
+    b: Ints  # (draws, n)
+    covariates: Floats  # (draws, 4) means over the pairs, as `_covariates`
+    target: Floats  # (4,) the concept's own means
+    spread: Floats  # (4,) SD over the concept's pairs
+    tried: int  # lists that were drawn
 
     @property
     def distance(self) -> float:

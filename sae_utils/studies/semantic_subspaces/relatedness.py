@@ -21,14 +21,10 @@ class Related(NamedTuple):
     """How related the words of a set of features are."""
 
     features: int
-    words: int
-    """different words of the features that have a vector"""
-    unknown: float
-    """share of the words that have none"""
-    pairwise: Result
-    """mean cosine of two different words"""
-    centroid: Result
-    """mean cosine of a word with the mean of all"""
+    words: int  # different words of the features that have a vector
+    unknown: float  # share of the words that have none
+    pairwise: Result  # mean cosine of two different words
+    centroid: Result  # mean cosine of a word with the mean of all
 
 
 def words_of(top: NDArray[np.int32], text: Sequence[str]) -> list[frozenset[str]]:

@@ -26,18 +26,12 @@ SCORES = ("parallel a", "parallel b", "across")
 class Relations(NamedTuple):
     """Pairs of words, or of groups of words, each with features of its own."""
 
-    words: list[tuple[str, str]]
-    """the relations that can be tested"""
-    first: Ints
-    """(relations,) place of the first word's features among the pairs"""
-    second: Ints
-    """(relations,) place of the second word's; no feature has two places"""
-    missing: list[str]
-    """words on which no pair of features spends enough of its activation"""
-    merged: int
-    """relations whose two words have a feature in common"""
-    shared: int
-    """relations that are left out because they have a feature in common with one that is kept"""
+    words: list[tuple[str, str]]  # the relations that can be tested
+    first: Ints  # (relations,) place of the first word's features among the pairs
+    second: Ints  # (relations,) place of the second word's; no feature has two places
+    missing: list[str]  # words on which no pair of features spends enough of its activation
+    merged: int  # relations whose two words have a feature in common
+    shared: int  # relations that are left out because they have a feature in common with one that is kept
 
 
 def find(pairs: Pairs, found: tuple[Evidence, Evidence], words: Sequence[Sequence[str]], *, share: float) -> Relations:

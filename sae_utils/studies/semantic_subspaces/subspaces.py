@@ -91,15 +91,11 @@ def pair_recovery(pairs: Pairs, true_a: Mask | None, true_b: Mask | None) -> Rec
 class Scoring(NamedTuple):
     """What scores the pairs of subspaces."""
 
-    rows_a: np.ndarray
-    """(features_a, d_a) decoder rows"""
-    rows_b: np.ndarray
-    """(features_b, d_b)"""
+    rows_a: np.ndarray  # (features_a, d_a) decoder rows
+    rows_b: np.ndarray  # (features_b, d_b)
     measures: Sequence[str]
-    neighbours: int
-    """of local measures"""
-    pool: Pairs | None = None
-    """where given, OUTSIDE is among the measures: a rotation is fitted on its other pairs"""
+    neighbours: int  # of local measures
+    pool: Pairs | None = None  # where given, OUTSIDE is among the measures: a rotation is fitted on its other pairs
 
     def results(self, a: np.ndarray, b: np.ndarray, null: str, movable: float = 1.0, note: str = "") -> Results:
         """Results for the first of several sets of pairs against the others, which are draws of the `null`.

@@ -33,10 +33,8 @@ class SkipGram(Spec):
     """Vectors trained on the training documents of the profile's corpus."""
 
     kind: Literal["corpus"]
-    size: Count
-    """dimensions"""
-    window: Count
-    """words on either side"""
+    size: Count  # dimensions
+    window: Count  # words on either side
     epochs: Count
     seed: Seed
 
@@ -45,16 +43,14 @@ class Download(Spec):
     """Vectors of gensim's downloader."""
 
     kind: Literal["download"]
-    name: str
-    """for example word2vec-google-news-300 (1.7 GB)"""
+    name: str  # for example word2vec-google-news-300 (1.7 GB)
 
 
 class File(Spec):
     """Vectors in word2vec's own format: text, or binary in a file ending in .bin or .bin.gz."""
 
     kind: Literal["file"]
-    path: str
-    """relative paths start at the repository's root"""
+    path: str  # relative paths start at the repository's root
 
 
 KINDS: dict[str, type[Spec]] = {"corpus": SkipGram, "download": Download, "file": File}
@@ -63,10 +59,8 @@ KINDS: dict[str, type[Spec]] = {"corpus": SkipGram, "download": Download, "file"
 class Vectors(NamedTuple):
     """Unit vectors of words."""
 
-    place: Mapping[str, int]
-    """row of every word, case-folded"""
-    unit: NDArray[np.float32]
-    """(words, size)"""
+    place: Mapping[str, int]  # row of every word, case-folded
+    unit: NDArray[np.float32]  # (words, size)
 
 
 def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[str]) -> Vectors:
