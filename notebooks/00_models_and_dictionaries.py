@@ -253,7 +253,7 @@ settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": g
 compared = {cell: control.shared(both, **settings) for cell, both in correlated.items()}
 
 # %%
-control = pd.DataFrame(
+scores = pd.DataFrame(
     {
         "against": label,
         "pairs": len(pairs),
@@ -266,9 +266,9 @@ control = pd.DataFrame(
     }
     for label, pairs in partners.items()
 )
-control["p"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in control["p"]]
-shown = {"n": "{:.0f}", **dict.fromkeys(control.columns[3:6], "{:.2f}"), "z": "{:.1f}"}
-out.table("control", control, shown)
+scores["p"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in scores["p"]]
+shown = {"n": "{:.0f}", **dict.fromkeys(scores.columns[3:6], "{:.2f}"), "z": "{:.1f}"}
+out.table("control", scores, shown)
 
 # %% [markdown]
 # The difference between the true and the scrambled world, with a jackknife over the model seeds: the seed is what was
