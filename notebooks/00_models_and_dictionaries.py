@@ -298,7 +298,7 @@ out.text("geometry", measures.measure(geometry).label)
 out.number("content", 100 * control.CONTENT, "{:.0f}")
 out.number("control seeds", len(control_seeds), "{:d}")
 out.number("counterpart threshold", counterpart, "{:.1f}")
-against = control.set_index("against")["counterparts, of content"]
+against = scores.set_index("against")["counterparts, of content"]
 for name, kind in (("seeds", "another seed"), ("negative", "negative control"), ("random", "random weights")):
     out.number(f"share {name}", 100 * against.get(kind, np.nan), "{:.0f}")
 
