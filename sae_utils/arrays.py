@@ -7,8 +7,6 @@ Every function raises a ValueError that says where for masked arrays, complex nu
 number of dimensions, positions outside, and index arrays that are no sparse matrix; `rows` also for NaN and infinity.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -9,8 +9,6 @@ The whole matrix features by features is held only if asked for. A feature that 
 Results do not depend on ``threads``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

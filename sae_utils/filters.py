@@ -8,8 +8,6 @@ order is a parameter: one-to-one first and the strongest after differs from the 
 Every filter raises ValueError for pairs as ``matching.check`` does, and for facts that are not one a feature.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple

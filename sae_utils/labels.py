@@ -10,8 +10,6 @@ never lets a context run into another document.
 writes them (\\n, \\u200b), and a backslash as two. Tokens with different text have different labels.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple

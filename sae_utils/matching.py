@@ -8,8 +8,6 @@ Ties are broken by order: the larger correlation first, then the lower feature o
 whole matrix is held by ``soft`` and ``permutation`` only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -5,8 +5,6 @@ correlation.
 Never: a computation of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping

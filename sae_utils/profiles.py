@@ -9,8 +9,6 @@ the notebook's own parameters cell.
 `python -m sae_utils profile PROFILE` checks a profile and rewrites `build/PROFILE/params/`.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping

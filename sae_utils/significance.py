@@ -6,8 +6,6 @@ dissimilarities, neighbour lists) is computed once; the same permutations serve 
 This module never chooses pairs and never corrects for many tests (`inference` does).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias

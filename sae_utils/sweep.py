@@ -4,8 +4,6 @@ In: a function that returns one artefact for a cell, and may be called again at 
 Never: results of its own: the store keeps what a cell has finished, so that nothing is made again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 

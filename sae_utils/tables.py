@@ -4,8 +4,6 @@ In: `significance.Result`s, numbers, plain text. Out: columns of a table, words 
 Never: a score; markup let through.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence

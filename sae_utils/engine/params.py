@@ -5,8 +5,6 @@ record `Profile`, which `sae_utils.profiles` fills and checks.
 Never: a check of what several keys mean together (`engine.checks` does that).
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib

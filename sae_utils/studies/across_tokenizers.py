@@ -5,8 +5,6 @@ that a sites artefact holds, and codes there in the usual layout, as if both mod
 Never: a measure of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal

@@ -5,8 +5,6 @@ of features with a counterpart by threshold; correlations at permuted tokens; th
 Never: a choice of pairs; a correlation on the documents that chose them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 

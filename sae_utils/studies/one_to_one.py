@@ -5,8 +5,6 @@ Never: a null that keeps what it tests. A score that looks for the best partners
 of the features, so that nulls break the tokens, the directions, or the pairs that a map was fitted on.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple

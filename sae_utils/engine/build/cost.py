@@ -7,8 +7,6 @@ Never: a file that is fetched, an artefact.
 A pass over a model ends at the block of its deepest hook, and serves all SAEs that read the model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property

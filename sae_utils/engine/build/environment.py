@@ -7,8 +7,6 @@ Never: a change to an environment that was not made here, or that `.venv` only l
 It needs only the standard library. `python -m sae_utils environment [--torch cpu]`
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

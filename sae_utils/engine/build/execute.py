@@ -7,8 +7,6 @@ Never: a parameter that the notebook's parameters cell does not have.
 `python -m sae_utils execute PROFILE NOTEBOOK`
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

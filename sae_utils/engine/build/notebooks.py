@@ -9,8 +9,6 @@ not count, since a checkout or an autosave changes them. A file that is replaced
 takes that file where both were edited or the other cannot be read.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

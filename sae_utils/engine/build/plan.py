@@ -7,8 +7,6 @@ Never: a file of a repository, an artefact.
 `cost` estimates the build from speeds that `speed` measures now.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -4,8 +4,6 @@ In: a checked profile and the name of a model; the record of an SAE. Out: second
 Never: a trained weight, a file that is fetched.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools

@@ -7,8 +7,6 @@ Never: a number of its own; a PDF when LaTeX failed.
 `python -m sae_utils typeset PROFILE [--anonymous]`; TEX=skip in the environment leaves out the PDF.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

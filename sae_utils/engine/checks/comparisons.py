@@ -4,8 +4,6 @@ In: a profile whose sections have been checked one by one. Out: the problems, a 
 Never: a file of a model's weights; an artefact of the store.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ In: a profile whose sections have been checked one by one. Out: nothing, or one 
 Never: a file of a model's weights; an artefact of the store.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from typing import Any

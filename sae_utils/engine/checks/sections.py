@@ -7,8 +7,6 @@ A notebook's parameters cell is the schema: its names, and the types of its lite
 cannot say. A parameter that is not listed there is a count, a share, or anything of the type of its literal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar

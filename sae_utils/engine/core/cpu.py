@@ -13,8 +13,6 @@ processors a library of two lines, compiled once, answers yes (tested on AMD EPY
 `python -m sae_utils COMMAND ...` runs a command with the pin.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

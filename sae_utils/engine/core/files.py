@@ -4,8 +4,6 @@ In: a path, and what fills it. Out: the file.
 Never: half a file under its name; a draft that two processes share; an error of the system without its remedy.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import glob

@@ -4,8 +4,6 @@ In: paths of files. Out: sha256 digests.
 Never: imports or runs what it digests.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib

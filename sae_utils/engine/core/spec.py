@@ -4,8 +4,6 @@ In: a mapping read from YAML. Out: a frozen record, or one error that names file
 Never: a file, a default that is looked up elsewhere, coercion of types.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args

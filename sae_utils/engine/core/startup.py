@@ -4,8 +4,6 @@ In: nothing. Out: a check that temporary files can be written; the folder of num
 Never: an import outside the standard library; more than a few milliseconds once kernels are compiled.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util

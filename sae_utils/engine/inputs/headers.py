@@ -4,8 +4,6 @@ In: a file. Out: names and shapes of its arrays; the names of a checkpoint's fil
 Never: an array, a pickle, a file in another folder.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -5,8 +5,6 @@ that they belong to.
 Never: pickles, code from a repository; a network that is asked twice or waited for long.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -4,8 +4,6 @@ In: a file. Out: its keys with their values: text, whole numbers, finite numbers
 Never: a date, a number to base 8 or 60, `no` for false; a value of any other kind; more than `SIZE` values.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

@@ -12,8 +12,6 @@ The rows of b lie all over memory. Each is prefetched ``AHEAD`` tokens before it
 Kernels do not check their input. They never allocate a matrix features by features.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ Sources: D. P. Bertsekas, Network Optimization (1998), 7 (auction and duals); R.
 (1987) (shortest augmenting paths).
 """
 
-from __future__ import annotations
-
 import heapq
 
 import numpy as np

@@ -6,8 +6,6 @@ costs no digits. It holds no more than a tile of about ``TILE`` bytes and a bloc
 `keys`, so that it breaks ties as the CPU does.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -5,8 +5,6 @@ reverse order of the index, so that a larger key is the better one. A min-heap o
 the k best in whatever order they arrive.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 import numpy as np

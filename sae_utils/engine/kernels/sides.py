@@ -6,8 +6,6 @@ only where its cells must be sorted or summed. What `arrays` refuses is refused 
 length and values that are not finite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 

@@ -5,8 +5,6 @@ cross sums of pairs. Sums are float64, and activations are taken off their mean 
 digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

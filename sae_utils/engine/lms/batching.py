@@ -4,8 +4,6 @@ In: a token artefact, row numbers. Out: batches of row numbers; tokens and masks
 Never: a model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar

@@ -13,8 +13,6 @@ torch hooks. The bridge must then hold the same:
 - any other hook: an input or output of some module of the block.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -8,8 +8,6 @@ Never: pickled weights, a repository's own code, a weight that the checkpoint do
 file of the store when the artefact is opened.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -9,8 +9,6 @@ A sites artefact holds, per token: `tokens`, `documents`, `positions` (in its ro
 a neurons artefact a dense one: `values`.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

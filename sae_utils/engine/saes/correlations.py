@@ -4,8 +4,6 @@ In: two artefacts of codes or neurons with the same sites, a split of the docume
 Never: a whole matrix of features x features.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ Weights stay as they are: correlations and cosines do not depend on the norm of 
 change the choice of a TopK.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

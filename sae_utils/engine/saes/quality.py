@@ -5,8 +5,6 @@ doubts about its training.
 Never: training documents.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

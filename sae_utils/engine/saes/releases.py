@@ -5,8 +5,6 @@ implementation.
 Never: pickles; a guess of the hook where the format names none.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ In: the name of a release and of an SAE in it, or a folder. Out: the files to fe
 Never: a release that is pickled; an architecture, or a scale of activations, that nothing here knows.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 from unittest import mock

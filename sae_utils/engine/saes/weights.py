@@ -4,8 +4,6 @@ In: a file of weights, the shapes that its format prescribes. Out: tensors in fl
 Never: a pickle, quantised weights, a value that is not finite.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence

@@ -9,8 +9,6 @@ stories their truth: `topic` (documents,), `word_starts` (words,) character offs
 (words,) index into `stories.CLASSES` or -1, `word_ends` (documents,).
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import sys

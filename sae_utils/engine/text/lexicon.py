@@ -5,8 +5,6 @@ makes the scrambled world.
 Never: randomness that depends on a seed of the caller; text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias

@@ -8,8 +8,6 @@ An article must not be cut between two splits. It is what lies between two match
 without a separator the file, or the line where the unit is a line.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import glob

@@ -7,8 +7,6 @@ these lists.
 Never: tokenizers, splits of documents, files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias, get_args
 

@@ -5,8 +5,6 @@ how often an interval holds the truth. Naive tests and intervals are here only t
 Never: data of a model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ pair. Whatever both sides share lies in other directions of either, by a random 
 Never: a score, a null, a model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast

@@ -4,8 +4,6 @@ In: codes and dictionaries as artefacts, the measures. Out: artefacts, and `Scor
 Never: a choice of cells, or a correction over several cells (`layers` does both).
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple

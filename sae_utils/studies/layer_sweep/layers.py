@@ -5,8 +5,6 @@ In: pairs of models as a profile lists them, each with its dictionaries by depth
 Never: a score of its own; a test of a trend along depth, since layers of one model depend on each other.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ against a shuffled index, beside the units that correlation pairs.
 Never: SAE features, whose index is arbitrary; a similarity of rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

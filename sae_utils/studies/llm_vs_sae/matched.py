@@ -5,8 +5,6 @@ near rows; an interval.
 Never: a matching of features; a score (`significance.at_n` has those at one n).
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ In: a dictionary of a profile, which gives the model, the layer and the tokens; 
 Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path

@@ -6,8 +6,6 @@ each class.
 Never: a verdict; training tokens; a feature judged on the tokens that chose it.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ In: a checked profile and names of its models or dictionaries. Out: sizes, check
 Never: an outcome; a word about models that the profile does not have.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping

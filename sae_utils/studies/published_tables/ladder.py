@@ -10,8 +10,6 @@ chose one feature of A the lowest is kept; then pairs below a least r are droppe
 this order (`published.filter_order`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -8,8 +8,6 @@ dimensions. Its SAE holds the true directions of most concepts. The input of the
 other directions. At the beginning of sequence and at padding all activations are one large vector.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ In: `params/published_layer_scores.csv` (arXiv 2410.06981; a note beside it name
 Never: a score of this repository's own.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple

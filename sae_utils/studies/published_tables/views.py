@@ -7,8 +7,6 @@ The published procedure looks at every position, also at padding, and takes feat
 activations at the input of the block, although the SAE was trained on the block's output.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import shutil

@@ -4,8 +4,6 @@ In: the lists of `params/concepts.yaml`, codes, the word that ends at every toke
 Never: a match of a part of a word; a list that overlaps another one unless their set says that lists may.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 

@@ -4,8 +4,6 @@ In: pairs of subspaces, results of their tests. Out: an `Answer` a subspace, tex
 Never: a union that is called alike because its parts lie apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple, TypeVar

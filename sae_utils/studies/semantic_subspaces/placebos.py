@@ -5,8 +5,6 @@ Never: a placebo that skips a step or loses pairs: every list labels features an
 count, so that a word brings all its features, which are alike, as a concept's words do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ In: word `Vectors`, the words of features. Out: how alike the words of a set of 
 Never: a word without a vector.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

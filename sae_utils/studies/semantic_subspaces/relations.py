@@ -5,8 +5,6 @@ relation are parallel, and arranged alike in both models, against features shuff
 Never: a word without a feature of its own; a feature in two differences, which makes them alike in any model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

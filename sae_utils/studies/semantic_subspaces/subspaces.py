@@ -5,8 +5,6 @@ subspace, their scores against a null, the scores of other pairs, the power of s
 Never: a choice of which features are about a concept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 

@@ -4,8 +4,6 @@ In: decoder rows (features, d), for LDA the labels of the features. Out: a clust
 whether features are a cluster. Never: a label that the feature's own label taught.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

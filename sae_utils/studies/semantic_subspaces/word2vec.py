@@ -4,8 +4,6 @@ In: `vectors` of a profile, the words that are wanted. Out: unit `Vectors` of th
 Never: pickle, which gensim's own format is; a file that is cut off or holds something else than it announces.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import logging
