@@ -304,7 +304,7 @@ for name, kind in (("seeds", "another seed"), ("negative", "negative control"), 
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 1.9), sharey=True)
-for axis, quantity, label in zip(axes, ("share", "geometry"), control.columns[[3, 5]], strict=True):
+for axis, quantity, label in zip(axes, ("share", "geometry"), scores.columns[[3, 5]], strict=True):
     for row, pairs in enumerate(partners.values()):
         axis.scatter([getattr(compared[pair], quantity) for pair in pairs], [row] * len(pairs), s=10, alpha=0.6)
     axis.axvline(0, color=report.NULL, linewidth=1, zorder=0)

@@ -512,7 +512,8 @@ for concept, listed in lists.items():
     for name, (kind, strongest) in looked.items():
         rule = concepts.Top(kind="top", top=strongest, least=1)
         masks = [concepts.about(x, concepts.word_mask(listed, x), rule) for x in heard[kind]]
-        either, agreeing = (subspaces.pairs_about(optimal[kind], *masks, sides=sides) for sides in ("either", "both"))
+        pairs = optimal[kind].pairs
+        either, agreeing = (subspaces.pairs_about(pairs, *masks, sides=sides) for sides in ("either", "both"))
         chosen[concept, name] = either, agreeing
         if len(either.a) >= least_n:
             rows[concept, name] = both[kind].a.decoder[either.a], both[kind].b.decoder[either.b]
