@@ -62,6 +62,7 @@ import pandas as pd
 from sae_utils import (
     correlate,
     filters,
+    inference,
     labels,
     matching,
     nulls,
@@ -75,7 +76,6 @@ from sae_utils import (
 from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
 from sae_utils.studies import feature_matching
-from sae_utils.studies.llm_vs_sae import matched
 
 # %%
 run = profiles.start(profile, "01_feature_matching")
@@ -466,7 +466,7 @@ out.figure("similarity", figure)
 
 # %%
 rows = a.decoder[mutual.a], b.decoder[mutual.b]
-of_family = {least: matched.families(rows, least) for least in near}
+of_family = {least: inference.families(rows, least) for least in near}
 moved = {
     least: significance.test(
         *rows, [primary.measure], null=nulls.blocks(family), m=primary.permutations, seed=(seed, number)

@@ -55,7 +55,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 from sae_utils import inference, measures, pipeline, profiles, report, significance, sweep, tables
 from sae_utils.inference import LEVEL
 from sae_utils.studies import feature_matching
-from sae_utils.studies.llm_vs_sae import indexed, matched, units
+from sae_utils.studies.llm_vs_sae import indexed, units
 from sae_utils.studies.semantic_subspaces import concepts, subspaces
 
 # %%
@@ -236,7 +236,7 @@ for name, value in told.items():
 # %%
 duels = [pair for pair in grid if (*pair, SAE) in at_n and (*pair, NEURONS) in at_n]
 spread = {
-    (*pair, kind): matched.excess_interval(found[*pair, kind].rows, measure, near).se
+    (*pair, kind): inference.excess_interval(found[*pair, kind].rows, measure, near).se
     for pair in duels
     for kind in (SAE, NEURONS)
 }
@@ -281,7 +281,7 @@ difference
 
 # %%
 places = {
-    pair: matched.alike_in_r(found[*pair, SAE].held_out, found[*pair, NEURONS].held_out, caliper) for pair in grid
+    pair: inference.alike_in_r(found[*pair, SAE].held_out, found[*pair, NEURONS].held_out, caliper) for pair in grid
 }
 alike = {
     (*pair, kind): tuple(rows[part] for rows in found[*pair, kind].rows)

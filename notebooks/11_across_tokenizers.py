@@ -57,7 +57,6 @@ from sae_utils import correlate, inference, labels, matching, measures, pipeline
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers, feature_matching
 from sae_utils.studies.layer_sweep import cells
-from sae_utils.studies.llm_vs_sae import matched
 
 # %%
 run = profiles.start(profile, "11_across_tokenizers")
@@ -247,7 +246,7 @@ family = inference.maximum_of_z(tested)
 at_n = dict.fromkeys(rows, significance.UNSCORED) | {
     key: significance.rows_at_n(x, measure, n, subsets=subsets, m=subset_draws, seed=seed) for key, x in scored.items()
 }
-error = {key: matched.excess_interval(x, measure, near).se for key, x in scored.items()}
+error = {key: inference.excess_interval(x, measure, near).se for key, x in scored.items()}
 
 # %%
 geometry = pd.DataFrame(

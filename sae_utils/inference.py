@@ -1,9 +1,10 @@
 """From many results to one statement: corrected p-values of a family of tests, and intervals by the jackknife.
 
 In: results of `significance.test`, sampled p-values, or a statistic as a function of the rows that are kept. Out:
-adjusted p-values in the same order, or an `Interval`. Use the maximum of z wherever draws are at hand; Holm or
-Benjamini-Hochberg only where the draws are many enough for the family. The jackknife leaves out whole families or whole
-documents, and draws nothing twice: a duplicated row is its own nearest neighbour and manufactures similarity.
+adjusted p-values in the same order, an `Interval`, or places of pairs that correlate equally. Use the maximum
+of z wherever draws are at hand; Holm only where the draws are many enough for the family. The jackknife leaves out
+whole families or whole documents, and draws nothing twice: a duplicated row is its own nearest neighbour and
+manufactures similarity.
 """
 
 import math
@@ -12,15 +13,18 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
-from sae_utils import arrays
+from sae_utils import arrays, significance
 from sae_utils.engine.chance.results import FLAT, ROUNDING
 from sae_utils.engine.core.progress import tqdm
 from sae_utils.nulls import LEVEL as LEVEL  # of tests; intervals hold 1 - LEVEL
-from sae_utils.significance import Result
+from sae_utils.significance import Result, Rows
 
 GROUPS = 20  # of documents or of small families: so many that Student's t is narrow, so few that each is worth its cost
 _DRAWS_A_TEST = 20
+BLOCK = 1024  # pairs whose cosines with all others are held at once
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value", float, NDArray[np.float64])
@@ -65,24 +69,6 @@ def holm(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray:
     A NaN stays, and is no test of the family. Raises ValueError where m < 20 x tests: the least p then cannot survive
     its own family.
     """
-    return _corrected(p, m, lambda ascending: np.maximum.accumulate(ascending * np.arange(len(ascending), 0, -1)))
-
-
-def benjamini_hochberg(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray:
-    """False discovery rate at which every test is found (tests,), from sampled `p` with `m` draws each (1995).
-
-    Valid under independence or positive dependence. NaN and ValueError as in `holm`.
-    """
-
-    def stepped(ascending: np.ndarray) -> np.ndarray:
-        scaled: np.ndarray = ascending * len(ascending) / (1 + np.arange(len(ascending)))
-        return np.minimum.accumulate(scaled[::-1])[::-1]
-
-    return _corrected(p, m, stepped)
-
-
-def _corrected(p: Sequence[float] | np.ndarray, m: int, step: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """`step` of the defined p in ascending order, in their places."""
     p = arrays.numbers(p, "p", 1).astype(np.float64)
     if len(p) == 0 or ((p <= 0) | (p > 1)).any():
         raise ValueError(f"p-values of shape {p.shape}: give at least one, each above 0 and at most 1")
@@ -90,7 +76,7 @@ def _corrected(p: Sequence[float] | np.ndarray, m: int, step: Callable[[np.ndarr
     if m < (least := _DRAWS_A_TEST * len(order)):
         raise ValueError(f"m = {m} draws for {len(order)} tests: at least {least} are needed, or use maximum_of_z")
     adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(step(p[order]), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
     return adjusted
 
 
@@ -142,3 +128,61 @@ def grouped(units: ArrayLike, groups: int = GROUPS) -> NDArray[np.int64]:
         group[place] = rows.argmin()
         rows[group[place]] += sizes[place]
     return group[unit]
+
+
+# --- the excess of paired rows, and pairs of equal correlation
+
+
+def families(rows: Rows, near: float) -> NDArray[np.int32]:
+    """The family of every pair (n,), for `nulls.blocks`: a connected component of the graph of near pairs.
+
+    Two pairs are near if their rows have a cosine of at least `near` on either side.
+    """
+    units = [arrays.unit(side) for side in rows]
+    blocks = (
+        np.logical_or(*(unit[first : first + BLOCK] @ unit.T >= near for unit in units))
+        for first in range(0, len(units[0]), BLOCK)
+    )
+    graph = sparse.vstack([sparse.csr_array(block) for block in blocks])
+    found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return found
+
+
+def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
+    """The excess of all pairs, with a jackknife interval over `families` of near rows.
+
+    More than `GROUPS` families are left out in groups. Rows are sorted first, so that the order of pairs does
+    not matter. With fewer than 3 families only the estimate is not NaN. The null mean must be known in closed form
+    (`rsa_*`, `mutual_knn`, `cka`); ValueError for other measures.
+    The interval held the expected excess in 92% to 98% of 300 data sets of 60 pairs in five or twelve families (cosines
+    of .7 or .9 within; with 12 Ward clusters in place of five, 86%), and in 89% for five families of cosine .5.
+    """
+    order = np.lexsort(np.hstack(rows).T[::-1])
+    a, b = (side[order] for side in rows)
+
+    def excess(kept: np.ndarray) -> float:
+        return significance.test(a[kept], b[kept], [measure], m_of={measure: 0})[measure].excess
+
+    family = families((a, b), near)
+    if (count := len(np.unique(family))) < 3:
+        return Interval(excess(np.arange(len(a))), math.nan, math.nan, math.nan, count)
+    return jackknife(excess, grouped(family))
+
+
+def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in two sets of pairs of nearly equal correlation: nearest neighbours in r, without replacement.
+
+    The two pairs whose correlations differ least are taken first, then the nearest two that remain, as long as they
+    differ by at most `caliper`. `r_one` (n,), `r_two` (m,); NaN has no neighbour. Both results have the same length.
+    """
+    difference = np.abs(r_one[:, None].astype(np.float64) - r_two[None, :])
+    row, column = np.nonzero(difference <= caliper)  # in row order, which decides between equal differences
+    free_one, free_two = np.ones(len(r_one), bool), np.ones(len(r_two), bool)
+    found: list[tuple[int, int]] = []
+    for place in np.argsort(difference[row, column], kind="stable"):
+        i, j = int(row[place]), int(column[place])
+        if free_one[i] and free_two[j]:
+            free_one[i] = free_two[j] = False
+            found.append((i, j))
+    one, two = np.array(found, np.int64).reshape(-1, 2).T
+    return one, two

@@ -11,11 +11,10 @@ from skbio.stats.distance import DistanceMatrix
 from skbio.stats.distance import mantel as skbio_mantel
 from sklearn.neighbors import NearestNeighbors
 
-from sae_utils import matching, measures, nulls, significance
+from sae_utils import inference, matching, measures, nulls, significance
 from sae_utils.engine.geometry import linear
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.layer_sweep import cells
-from sae_utils.studies.llm_vs_sae import matched
 from sae_utils.studies.semantic_subspaces import subspaces
 
 X = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
@@ -395,12 +394,12 @@ def test_every_measure_serves_as_the_primary_one(name, tmp_path, monkeypatch):
     assert all(0 < found.excess <= 1 for found in at_n)
     assert np.isfinite([baseline.mean, baseline.sd, *estimate.values()]).all()
     if what.closed_form:
-        interval = matched.excess_interval((a, b), name, 0.9)
+        interval = inference.excess_interval((a, b), name, 0.9)
         covered = calibration.coverage.__wrapped__(None, world, size, [name], 3, 2, 0)[name]
         assert interval.low < interval.estimate < interval.high and np.isfinite(list(covered.values())).all()
     else:
         with pytest.raises(ValueError, match=f"{name} with m = 0: .* or a closed form"):
-            matched.excess_interval((a, b), name, 0.9)
+            inference.excess_interval((a, b), name, 0.9)
 
 
 @pytest.mark.parametrize("name", measures.NAMES)

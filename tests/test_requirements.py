@@ -14,7 +14,6 @@ from sae_utils.engine.checks import comparisons, requirements
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.matching import Pairs
 from sae_utils.studies.layer_sweep import cells
-from sae_utils.studies.llm_vs_sae import matched
 from sae_utils.studies.semantic_subspaces import subspaces
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
@@ -245,7 +244,7 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     for found in results:
         assert np.isfinite([found.observed, found.null_mean, found.p, found.excess]).all(), found
     assert significance.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
-    interval = matched.excess_interval((a, b), name, 6)
+    interval = inference.excess_interval((a, b), name, 6)
     assert interval.low < interval.estimate < interval.high and interval.estimate > 0.3
     power = subspaces.power(chosen, scoring, [5, 20], trials=3, m=19, seed=0)
     assert np.isfinite(power).all()
