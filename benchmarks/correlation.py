@@ -120,7 +120,7 @@ def main() -> None:
     tokens, features = (50_000, 4096) if chosen.quick else (500_000, 32_768)
     ours, peer = in_own_process("product", tokens, features), in_own_process("scipy", tokens, features)
     small, dense = in_own_process("product", 50_000, 4096), in_own_process("dense", 50_000, 4096)
-    neurons, whole = (in_own_process(part, 200_000, 512) for part in ("neurons", "corrcoef"))
+    neurons, corrcoef = (in_own_process(part, 200_000, 512) for part in ("neurons", "corrcoef"))
     ranked, twice = in_own_process("rank", tokens, features), in_own_process("rank", 2 * tokens, features)
     result = {
         "tokens": tokens,
@@ -130,7 +130,7 @@ def main() -> None:
         "cpu_s": ranked["cpu_s"],
         "peak_mb": ranked["peak_mb"],
         "growth": twice["cpu_s"] / ranked["cpu_s"],
-        "ratio_corrcoef": whole["cpu_s"] / neurons["cpu_s"],
+        "ratio_corrcoef": corrcoef["cpu_s"] / neurons["cpu_s"],
         **cuda(tokens, features),
     }
     print(json.dumps({name: round(value, 3) for name, value in result.items()}))

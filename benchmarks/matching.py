@@ -58,10 +58,10 @@ def measure(features: int, peer: bool) -> dict[str, float]:
     )
     if peer:
         start = time.process_time()
-        whole = found.block(np.flatnonzero(found.a.live), np.flatnonzero(found.b.live)).astype(np.float64)
-        i, j = linear_sum_assignment(whole, maximize=True)
+        matrix = found.block(np.flatnonzero(found.a.live), np.flatnonzero(found.b.live)).astype(np.float64)
+        i, j = linear_sum_assignment(matrix, maximize=True)
         spent["scipy_s"] = time.process_time() - start
-        spent["equal"] = bool(abs(whole[i, j].sum() - proof.primal) < 1e-6)
+        spent["equal"] = bool(abs(matrix[i, j].sum() - proof.primal) < 1e-6)
     return {name: value if isinstance(value, bool) else round(float(value), 3) for name, value in spent.items()}
 
 

@@ -245,9 +245,9 @@ cells = [pair for pairs in partners.values() for pair in pairs]
 
 # %%
 names = sorted({name for pair in cells for name in pair})
-known = pipeline.features_of(run, names)
+sets = pipeline.features_of(run, names)
 correlated = sweep.run(
-    lambda cell: pipeline.correlated(known[cell[0]], known[cell[1]], candidates), cells, "correlations"
+    lambda cell: pipeline.correlated(sets[cell[0]], sets[cell[1]], candidates), cells, "correlations"
 )
 settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
 compared = {cell: control.shared(both, **settings) for cell, both in correlated.items()}

@@ -251,10 +251,10 @@ stability.round(3)
 
 # %%
 tokens = a.sites.array("tokens")[at]
-told = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
+labelled = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
 words = pipeline.vocabulary(run, primary.pair[0])
-top_a, top_b = (labels.top_tokens(x, words) for x in told)
-facts = {"firings_a": told[0].firings, "firings_b": told[1].firings, "top_a": top_a, "top_b": top_b}
+top_a, top_b = (labels.top_tokens(x, words) for x in labelled)
+facts = {"firings_a": labelled[0].firings, "firings_b": labelled[1].firings, "top_a": top_a, "top_b": top_b}
 
 # %% [markdown]
 # ## How many map to one?
@@ -269,9 +269,9 @@ hubs = pd.DataFrame(
     {
         "chosen by": chosen_by[largest],
         "mean r": [forward.r[forward.b == x].mean() for x in largest],
-        "firings": told[1].firings[largest],
-        "top tokens": labels.summary(told[1], largest, words, most=3),
-        "in context": labels.quote(told[1], largest, words, reach=2),
+        "firings": labelled[1].firings[largest],
+        "top tokens": labels.summary(labelled[1], largest, words, most=3),
+        "in context": labels.quote(labelled[1], largest, words, reach=2),
     }
 )
 out.table("hubs", hubs, {"mean r": "{:.2f}", "firings": "{:,}"})
@@ -363,8 +363,8 @@ removed = pd.DataFrame(
         "removed": x.removed,
         "r": tables.average(x.r),
         "r held out": tables.average(r_x),
-        "best dropped, A": labels.summary(told[0], [x.a[i]], words, most=2)[0] if i is not None else "",
-        "best dropped, B": labels.summary(told[1], [x.b[i]], words, most=2)[0] if i is not None else "",
+        "best dropped, A": labels.summary(labelled[0], [x.a[i]], words, most=2)[0] if i is not None else "",
+        "best dropped, B": labels.summary(labelled[1], [x.b[i]], words, most=2)[0] if i is not None else "",
     }
     for x, r_x, i in zip(steps, dropped_r, best, strict=True)
 )

@@ -176,10 +176,10 @@ out.number("largest excess at one n", np.nanmax(excesses))
 out.number("permutations", permutations, "{:,}")
 out.number("subsets", subsets, "{:d}")
 out.number("curve draws", curve_draws, "{:d}")
-known = {name for name, x in results.items() if not x.undefined}
-out.text("holding", tables.among_tested(list(results), known, holding))
-verdict = "does not depend" if len(holding) in (0, len(known)) else "depends"
-out.text("verdict", verdict if len(known) > 1 else "cannot be shown to depend, for want of pairs,")
+defined = {name for name, x in results.items() if not x.undefined}
+out.text("holding", tables.among_tested(list(results), defined, holding))
+verdict = "does not depend" if len(holding) in (0, len(defined)) else "depends"
+out.text("verdict", verdict if len(defined) > 1 else "cannot be shown to depend, for want of pairs,")
 holding
 
 # %% [markdown]

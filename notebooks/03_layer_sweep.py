@@ -293,8 +293,8 @@ out.figure("profiles", figure)
 closest = {name: layers.closest(decoders[decoders.pair == name], "one_n") for name in pairs}
 itself = [i == j for name in {x for both in ceilings.values() for x in both if x} for i, j in closest[name].items()]
 a_is, b_is = numbers[main.pair]
-told = [f"block {a_is[i]} of A is most like block {b_is[j]} of B" for i, j in closest[main.pair].items()]
-out.text("closest", "; ".join(told) or "no layer was scored")
+phrases = [f"block {a_is[i]} of A is most like block {b_is[j]} of B" for i, j in closest[main.pair].items()]
+out.text("closest", "; ".join(phrases) or "no layer was scored")
 out.text("itself", tables.among(range(len(itself)), np.flatnonzero(itself)) if itself else "none")
 closest
 

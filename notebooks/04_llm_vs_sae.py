@@ -187,10 +187,10 @@ for group, pairs in groups.items():
     axes.axvline(left - 0.1, color=report.NULL, linewidth=0.5)
     axes.text(left, 1, group, weight="bold", **place)
     for line, (kind, (_, colour, _)) in enumerate(looks.items()):
-        said = tables.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
+        count = tables.among(pairs, {pair for pair in pairs if (*pair, kind) in beyond})
         pairs_n = tables.span(sets[*pair, kind].n for pair in pairs if (*pair, kind) in sets)
-        told = f"{said} above chance" + f", n {pairs_n}" * (pairs_n != "none")
-        axes.text(left, 0.93 - 0.07 * line, told, color=colour, fontsize=6, **place)
+        note = f"{count} above chance" + f", n {pairs_n}" * (pairs_n != "none")
+        axes.text(left, 0.93 - 0.07 * line, note, color=colour, fontsize=6, **place)
 axes.vlines([], 0, 0, color=report.NULL, linewidth=6, alpha=0.5, label="95% of shuffled pairings")
 figure.legend(loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
 out.figure("similarity", figure)
@@ -199,8 +199,8 @@ figure
 # %%
 for name, kind in {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}.items():
     mine = similarity[inside & (similarity.units == kind)]
-    known, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < LEVEL))
-    out.text(f"holding {name}", tables.among_tested(list(mine.index), known, beating))
+    scored, beating = (set(mine.index[which]) for which in (mine.p.notna(), mine.p < LEVEL))
+    out.text(f"holding {name}", tables.among_tested(list(mine.index), scored, beating))
     out.text(f"holding n {name}", tables.span(mine.n[mine.p.notna()]))
     out.number(f"excess small {name}", mine["at small n"].mean())
     if kind != OUTPUTS:
@@ -219,12 +219,12 @@ for short, kind in {"sae": SAE, "neurons": NEURONS}.items():
     out.number(f"ceiling {short}", against[seeded].mean())
     out.number(f"control {short}", unlike.max())
     out.text(f"controls {short}", " and ".join(labels[cell[:2]] for cell in unlike.index) or "none")
-    known, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
-    out.text(f"above control {short}", tables.among_tested(list(mine.index), known, above))
+    scored, above = (set(mine.index[x]) for x in (mine.notna() & np.isfinite(unlike.max()), mine > unlike.max()))
+    out.text(f"above control {short}", tables.among_tested(list(mine.index), scored, above))
     passing = {cell for cell in mine.index if at_n.get(cell, significance.UNSCORED).p < LEVEL}
     out.text(f"at one n {short}", tables.among_tested(list(mine.index), at_n, passing))
-told = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": significance.FEWEST}
-for name, value in told.items():
+numbers = {"small n": small, "tests": len(tested), "permutations": permutations, "enough": significance.FEWEST}
+for name, value in numbers.items():
     out.number(name, value, "{:,}")
 
 # %% [markdown]
@@ -401,8 +401,8 @@ first = first.assign(
     **{"1:1": [optimal[kind].kept(counterpart) for kind in first.units]},
 )
 counts = dict.fromkeys(["of A", "of B", "n"], "{:,}")
-told = first.rename(columns={"counterparts": "counterparts, of A", "1:1": "1:1, of A"})
-out.table("pairing", told, counts | dict.fromkeys(told.columns[7:], "{:.2f}") | {"null r": "{:.3f}"})
+shown = first.rename(columns={"counterparts": "counterparts, of A", "1:1": "1:1, of A"})
+out.table("pairing", shown, counts | dict.fromkeys(shown.columns[7:], "{:.2f}") | {"null r": "{:.3f}"})
 
 # %%
 figure, axes = plt.subplots(figsize=(4.8, 2.4))

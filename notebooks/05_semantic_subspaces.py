@@ -105,7 +105,7 @@ found = {
 base = concepts.word_lists(concept_set)
 lists = concepts.combine(base, unions, keywords, where=f"params/{profile}.yaml: 05_semantic_subspaces")
 listed = {concept: concepts.word_mask(list_, found[name_a]) for concept, list_ in lists.items()}
-whole = [*base, *unions]
+all_concepts = [*base, *unions]
 
 # %%
 absent = {concept: concepts.absent_words(lists[concept], found[name_a]) for concept in lists}
@@ -136,14 +136,14 @@ absent
 
 # %%
 live = {name: x.firings >= labelling["minimum_firings"] for name, x in found.items()}
-known = bool((classes >= 0).any())
-classes_of = {concept: concepts.true_classes(lists[concept], run.corpus.world) for concept in whole if known}
+classed = bool((classes >= 0).any())
+classes_of = {concept: concepts.true_classes(lists[concept], run.corpus.world) for concept in all_concepts if classed}
 true = {
     (name, concept): concepts.class_share(x.codes, classes, classes_of[concept], both.on_held_out)
     >= labelling["truth_share"]
-    if known
+    if classed
     else None
-    for (name, x), concept in product(features.items(), whole)
+    for (name, x), concept in product(features.items(), all_concepts)
 }
 chosen_rule = concepts.rule(rules[0])
 
@@ -152,7 +152,7 @@ judged = {
     (number, name): [
         concepts.recovery(
             concepts.about(found[name], listed[concept], concepts.rule(value)) & live[name],
-            true[name, concept] & live[name] if known else None,
+            true[name, concept] & live[name] if classed else None,
         )
         for concept in base
     ]
@@ -173,7 +173,7 @@ by_rule = pd.DataFrame(
 )
 out.table("rules", by_rule, dict.fromkeys(["precision", "recall"], "{:.2f}"))
 out.text("rule", concepts.describe(chosen_rule))
-out.text("truth known", "is known" if known else "is not known")
+out.text("truth known", "is known" if classed else "is not known")
 
 # %%
 about = {
@@ -193,9 +193,12 @@ pd.DataFrame({name: {concept: about[name, concept].sum() for concept in lists} f
 # %%
 places = [(f"{side.upper()}{i}", name) for side, names in layers.items() for i, name in enumerate(names, 1)]
 depth = pd.DataFrame(
-    {place: {concept: about[name, concept].sum() / live[name].sum() for concept in whole} for place, name in places}
+    {
+        place: {concept: about[name, concept].sum() / live[name].sum() for concept in all_concepts}
+        for place, name in places
+    }
 )
-figure, axes = plt.subplots(figsize=(0.24 * len(places) + 1.5, 0.16 * len(whole) + 0.5))
+figure, axes = plt.subplots(figsize=(0.24 * len(places) + 1.5, 0.16 * len(all_concepts) + 0.5))
 sns.heatmap(100 * depth, annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="Blues", ax=axes, cbar=False)
 axes.tick_params(length=0, labelsize=7, labelrotation=0)
 axes.set(title="% of live features")
@@ -216,17 +219,17 @@ for side, names in layers.items():
 # %%
 spelt = {name: relatedness.words_of(x.top, x.words) for name, x in found.items()}
 every_word = sorted(set().union(*(words_ for name in found for words_ in spelt[name])))
-known_vectors = word2vec.vectors(vectors, run.corpus, every_word)
+word_vectors = word2vec.vectors(vectors, run.corpus, every_word)
 related = {
     (name, concept): relatedness.related(
         np.flatnonzero(about[name, concept]),
         np.flatnonzero(live[name]),
         spelt[name],
-        known_vectors,
+        word_vectors,
         m=draws["relatedness"],
         seed=seed,
     )
-    for name, concept in product(features, whole)
+    for name, concept in product(features, all_concepts)
 }
 
 # %%
@@ -244,7 +247,7 @@ relatedness_table = pd.DataFrame(
         "random, centroid": x.centroid.null_mean,
         "p, centroid": x.centroid.p,
     }
-    for concept in whole
+    for concept in all_concepts
     for side, x in (("A", related[name_a, concept]), ("B", related[name_b, concept]))
     if x
 )
@@ -256,7 +259,7 @@ out.table("relatedness", relatedness_table, relatedness_shown)
 scored = [related[name, c] for name, c in product((name_a, name_b), base) if related[name, c]]
 out.number("related sets", len(scored), "{:d}")
 out.number("related found", sum(x.pairwise.p < level for x in scored), "{:d}")
-out.number("unknown words", 100 * (1 - len(known_vectors.place) / max(len(every_word), 1)), "{:.0f}")
+out.number("unknown words", 100 * (1 - len(word_vectors.place) / max(len(every_word), 1)), "{:.0f}")
 out.text("vectors", {"corpus": "trained on the corpus", "file": "from a file"}.get(vectors["kind"], "downloaded"))
 
 # %% [markdown]
@@ -315,9 +318,9 @@ ways = {
 }
 subspace = {
     (concept, *way): step(about[name_a, concept], about[name_b, concept])
-    for concept, (way, step) in product(whole, ways.items())
+    for concept, (way, step) in product(all_concepts, ways.items())
 }
-pd.Series({key: len(x.a) for key, x in subspace.items()}).unstack([1, 2]).loc[whole]
+pd.Series({key: len(x.a) for key, x in subspace.items()}).unstack([1, 2]).loc[all_concepts]
 
 # %% [markdown]
 # ## The way that does not
@@ -461,7 +464,7 @@ overview = pd.DataFrame(
         },
         "related": related[name_a, concept].pairwise.observed if related[name_a, concept] else np.nan,
     }
-    for concept in whole
+    for concept in all_concepts
 )
 out.table("overview", overview, {"related": "{:.2f}"})
 
@@ -477,7 +480,7 @@ out.number("other ways tested", len(other_ways), "{:d}")
 out.number("other ways alike", sum(answered[key].alike for key in other_ways), "{:d}")
 other_precision = tables.average(np.array([recovered[key].precision for key in other_ways]))
 out.number("other ways precision", other_precision)
-out.number("sets", len(whole), "{:d}")
+out.number("sets", len(all_concepts), "{:d}")
 out.number("permutations", draws["permutations"], "{:,}")
 
 # %%
@@ -521,7 +524,8 @@ out.number("parts uncorrected", sum(within_parts[key][primary.measure].p < level
 # %%
 named = {how: Pairs.union(*(subspace[c, shown_way, how] for c in base)) for how in matchings}
 others = {
-    (concept, how): named[how].without(subspace[concept, shown_way, how]) for concept, how in product(whole, matchings)
+    (concept, how): named[how].without(subspace[concept, shown_way, how])
+    for concept, how in product(all_concepts, matchings)
 }
 beside = {
     (key, name): subspaces.random_subsets(len(subspace[key]), drawn_from, scorer, m=m, seed=[seed, 1, number, which])
@@ -620,7 +624,7 @@ cells = {
     (concept, how, x, y): subspaces.pairs_about(paired, about[x, concept], about[y, concept], sides="both")
     for ((x, y), correlated), how in product(layer_pairs.items(), matchings)
     for paired in [subspaces.all_pairs(correlated.found, how, pairing["least_r"])]
-    for concept in whole
+    for concept in all_concepts
 }
 layer_scorer = {
     (x, y): scorer._replace(
@@ -648,11 +652,11 @@ layer_answers = outcomes.answers(by_layer, within_layer, primary.measure)[0]
 
 # %%
 columns = [f"A{x + 1}\nB{y + 1}" for x, y in np.ndindex(len(layers["a"]), len(layers["b"]))]
-by_cell = {how: [[(c, how, x, y) for x, y in layer_pairs] for c in whole] for how in matchings}
+by_cell = {how: [[(c, how, x, y) for x, y in layer_pairs] for c in all_concepts] for how in matchings}
 excess = {
     how: pd.DataFrame(
         [[by_layer[key][primary.measure].excess if key in by_layer else np.nan for key in row] for row in keys],
-        index=whole,
+        index=all_concepts,
         columns=columns,
     )
     for how, keys in by_cell.items()
@@ -660,7 +664,7 @@ excess = {
 top = np.ceil(10 * max([0.1, *(x[primary.measure].excess for x in by_layer.values())])) / 10
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(5.5, 0.27 * len(whole) + 1.2), sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(5.5, 0.27 * len(all_concepts) + 1.2), sharey=True)
 for axis, how in zip(axes, matchings, strict=True):
     axis.set_facecolor("#e5e5e5")
     scale = {"vmin": 0, "vmax": top, "cbar": how == matchings[-1], "cbar_kws": {"label": "excess"}}
@@ -692,7 +696,7 @@ layers_table = pd.DataFrame(
         "related A": related[x, c].pairwise.observed if related[x, c] else np.nan,
         "related B": related[y, c].pairwise.observed if related[y, c] else np.nan,
     }
-    for (x, y), how, c in product(layer_pairs, matchings, whole)
+    for (x, y), how, c in product(layer_pairs, matchings, all_concepts)
     if (c, how, x, y) in by_layer
 )
 two = dict.fromkeys(["score", "null", "null within parts", "related A", "related B"], "{:.2f}")
@@ -836,7 +840,7 @@ published = {
         m=draws["permutations"],
         seed=[seed, 6, number],
     )
-    for number, concept in enumerate(whole)
+    for number, concept in enumerate(all_concepts)
     for pairs in [subspace[concept, shown_way, "one-to-one"]]
     if subspaces.enough(pairs, fewest["one-to-one"])
 }
@@ -871,8 +875,8 @@ failures = pd.DataFrame(
         "concept": concept,
         "features A": about[name_a, concept].sum(),
         "features B": about[name_b, concept].sum(),
-        "truly A": true[name_a, concept].sum() if known else np.nan,
-        "truly B": true[name_b, concept].sum() if known else np.nan,
+        "truly A": true[name_a, concept].sum() if classed else np.nan,
+        "truly B": true[name_b, concept].sum() if classed else np.nan,
         "pairs, 1-1": len(subspace[concept, shown_way, "one-to-one"].a),
         "pairs, m-1": outcomes.pair_count(subspace[concept, shown_way, "many-to-one"]),
         "outcome": outcomes.outcome(
@@ -882,10 +886,10 @@ failures = pd.DataFrame(
             answered.get(answers.get(concept)),
         ),
     }
-    for concept in whole
+    for concept in all_concepts
 )
 out.table("failures", failures, {"truly A": "{:.0f}", "truly B": "{:.0f}"})
-out.number("unanswered", len(whole) - len(answers), "{:d}")
+out.number("unanswered", len(all_concepts) - len(answers), "{:d}")
 
 # %%
 singles, joined = ({c: answered[key] for c, key in answers.items() if c in group} for group in (base, unions))

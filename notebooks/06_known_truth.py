@@ -193,8 +193,8 @@ for name in ("svcca_first_component", "svcca", "rsa_pearson"):
 above = [name for name in measures if excess["one direction", name] > excess[reference, name]]
 out.text("one direction above", tables.among(measures if "one direction" in truths else [], above))
 as_published, right = excess[reference, "svcca_first_component"], excess[reference, "svcca"]
-known = np.isfinite([as_published, right]).all()
-out.text("published verdict", ("misses" if as_published < right / 2 else "sees") if known else "n/a")
+defined = np.isfinite([as_published, right]).all()
+out.text("published verdict", ("misses" if as_published < right / 2 else "sees") if defined else "n/a")
 at.excess[reference].unstack("n").loc[measures]
 
 # %% [markdown]

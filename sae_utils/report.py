@@ -144,12 +144,12 @@ class Report:
         import matplotlib.pyplot as plt
 
         title = " ".join(self.notebook.split("_")[1:]).capitalize()
-        said = f"Not in this edition, which has {why}." if part else f"{title}: not in this edition, which has {why}."
-        self._define(f"{part} absent", escape(said))
+        line = f"Not in this edition, which has {why}." if part else f"{title}: not in this edition, which has {why}."
+        self._define(f"{part} absent", escape(line))
         for name in _figure_names(self.notebook):
             if name.startswith(part):
                 figure = plt.figure(figsize=(4.5, 0.4))
-                figure.text(0.5, 0.5, said, ha="center", va="center", wrap=True)
+                figure.text(0.5, 0.5, line, ha="center", va="center", wrap=True)
                 self.figure(name, figure)
                 plt.close(figure)
 

@@ -78,8 +78,8 @@ def test(
     a, b = paired(a, b)
     n, null = len(a), null or shuffled()
     asked = [measure(what) if isinstance(what, str) else what for what in measures]
-    known = closed_form and isinstance(null, Null) and null.uniform
-    wanted = _draws_wanted(asked, known, m, m_of or {})
+    exact_moments = closed_form and isinstance(null, Null) and null.uniform
+    wanted = _draws_wanted(asked, exact_moments, m, m_of or {})
     sides, missing = _prepared(a, b, asked)
     chosen = [what for what in asked if what.name not in missing]
     observed = draws.scores(sides, chosen, np.arange(n)[None])
@@ -98,7 +98,7 @@ def test(
             null=null.name,
             n=n,
             k=what.k(*of),
-            moments=what.moments(*of) if known and what.moments else None,
+            moments=what.moments(*of) if exact_moments and what.moments else None,
             exact=m == "exact",
             movable=null.movable if isinstance(null, Null) else 1.0,
             note="; ".join(filter(None, [caution(what, *of, n), repeats, doubt])),
@@ -107,7 +107,7 @@ def test(
     return {what.name: result(what) for what in asked}
 
 
-def _draws_wanted(asked: Sequence[Measure], known: bool, m: int | str, m_of: Mapping[str, int]) -> dict[str, int]:
+def _draws_wanted(asked: Sequence[Measure], closed_form: bool, m: int | str, m_of: Mapping[str, int]) -> dict[str, int]:
     """Draws by name of the measure. Raises ValueError where they make no null."""
     names = [what.name for what in asked]
     if not asked or len(set(names)) < len(names):
@@ -118,7 +118,7 @@ def _draws_wanted(asked: Sequence[Measure], known: bool, m: int | str, m_of: Map
         return dict.fromkeys(names, math.factorial(draws.EXACT_UP_TO))
     m = arrays.count(m, "m")
     wanted = {name: min(m, arrays.count(m_of.get(name, m), "m_of")) for name in names}
-    closed = {what.name for what in asked if known and what.closed_form}
+    closed = {what.name for what in asked if closed_form and what.closed_form}
     if few := [name for name in names if wanted[name] < 2 and not (wanted[name] == 0 and name in closed)]:
         raise ValueError(
             f"{few[0]} with m = {wanted[few[0]]}: a null needs at least 2 draws, 999 for a p of 0.001, or a closed form"

@@ -255,10 +255,10 @@ def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
 
 def _open(slot: _Slot) -> Artefact | None:
     """The artefact of a slot if the store holds it, verified when it is first opened and whenever it has changed."""
-    path, known = slot.path, _opened.get(slot.path)
+    path, opened = slot.path, _opened.get(slot.path)
     with files.explained(path):
-        if known and known.stamp == files.stamp(path):
-            return known
+        if opened and opened.stamp == files.stamp(path):
+            return opened
         if not (path / "meta.json").exists():
             return None
         values, damaged = _verified(slot)

@@ -69,10 +69,10 @@ def hub_size(result: Result) -> str:
 
 def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The mean of the finite values, weighted if weights are given; NaN where there are none."""
-    known = np.isfinite(values)
-    if not known.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return math.nan
-    return float(np.average(values[known], weights=None if weights is None else weights[known]))
+    return float(np.average(values[finite], weights=None if weights is None else weights[finite]))
 
 
 # --- words for a sentence
@@ -90,8 +90,8 @@ def against_zero(low: float, high: float) -> str:
 
 def count(n: int, noun: str = "") -> str:
     """A number in words, up to twelve, with its noun: "no concept", "one concept", "two concepts", "1,300 concepts"."""
-    said = NUMBERS[n] if n < len(NUMBERS) else f"{n:,}"
-    return f"{said} {noun}{'s' if n > 1 else ''}" if noun else said
+    numeral = NUMBERS[n] if n < len(NUMBERS) else f"{n:,}"
+    return f"{numeral} {noun}{'s' if n > 1 else ''}" if noun else numeral
 
 
 def span(counts: Iterable[int]) -> str:

@@ -52,8 +52,8 @@ def serve(
     """
     requests: list[str] = []
     resumed: list[str] = []
-    told = {"root": root, "broken": broken, "gated": gated, "halting": list(halting)}
-    handler = type("Handler", (_Handler,), told | {"requests": requests, "resumed": resumed})
+    settings = {"root": root, "broken": broken, "gated": gated, "halting": list(halting)}
+    handler = type("Handler", (_Handler,), settings | {"requests": requests, "resumed": resumed})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -90,10 +90,10 @@ def build(root: Path, profile: params.Profile) -> None:
     read = [profile.corpus, *map(profile.training_corpus, profile.models)]
     for corpus in {x.name: x for x in read if isinstance(x, corpora.HubDataset)}.values():
         dataset(root, corpus)
-    for told in profile.sections.values():
-        if told.get("vectors", {}).get("kind") == "download":
+    for section in profile.sections.values():
+        if section.get("vectors", {}).get("kind") == "download":
             spelt = (word for text in texts for word in WORD.findall(text))
-            tiny_hub.vectors(root / "gensim", told["vectors"]["name"], spelt)
+            tiny_hub.vectors(root / "gensim", section["vectors"]["name"], spelt)
 
 
 def reading(profile: params.Profile, source: str) -> list[Any]:
@@ -108,8 +108,8 @@ def reading(profile: params.Profile, source: str) -> list[Any]:
 
 def block(record: Any) -> int:
     """Number of the block that the record of a dictionary names."""
-    said = getattr(record, "hookpoint", "") or getattr(record, "hook", "") or record.id
-    return int(re.match(r"(?:layers\.|blocks\.|l)(\d+)", said)[1])  # type: ignore[index]
+    text = getattr(record, "hookpoint", "") or getattr(record, "hook", "") or record.id
+    return int(re.match(r"(?:layers\.|blocks\.|l)(\d+)", text)[1])  # type: ignore[index]
 
 
 def dataset(root: Path, corpus: corpora.HubDataset) -> None:

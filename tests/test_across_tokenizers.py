@@ -87,12 +87,12 @@ def test_the_sites_of_a_unit_spell_its_word(words, context, packed):
     other = Side(stories(), "bpe", 400, context, packed=packed)
     kept = placed(words, other)
     ranges = [kept.array(name) for name in ("first_a", "last_a", "first_b", "last_b")]
-    known = 0
+    words_in_vocabulary = 0
     for first_a, last_a, first_b, last_b in zip(*(x[:300] for x in ranges), strict=True):
         word = words.text(first_a, last_a)
         assert word in (other.text(first_b, last_b), tokenization.UNKNOWN)
-        known += word != tokenization.UNKNOWN
-    assert known > 200 and kept.meta["of_a"] == 1 and 0.2 < kept.meta["of_b"] < 1
+        words_in_vocabulary += word != tokenization.UNKNOWN
+    assert words_in_vocabulary > 200 and kept.meta["of_a"] == 1 and 0.2 < kept.meta["of_b"] < 1
     np.testing.assert_array_equal(kept.array("classes"), other.sites.array("classes")[kept.array("last_b")])
     for name in ("documents", "split"):
         np.testing.assert_array_equal(kept.array(name), words.sites.array(name)[kept.array("last_a")])
@@ -113,16 +113,16 @@ def test_the_share_of_rows_with_the_same_opening(words):
 
 def test_a_unit_with_a_masked_token_is_left_out(words):
     """A mask of the first two tokens of every row removes their units and no others."""
-    whole, masked = (Side(stories(), "bpe", 400, 9, skip) for skip in (1, 3))
-    everything, kept = placed(words, whole), placed(words, masked)
-    seen = whole.sites.array("positions") >= 3
-    ranges = zip(everything.array("first_b"), everything.array("last_b"), strict=True)
+    unmasked, masked = (Side(stories(), "bpe", 400, 9, skip) for skip in (1, 3))
+    every_unit, kept = placed(words, unmasked), placed(words, masked)
+    seen = unmasked.sites.array("positions") >= 3
+    ranges = zip(every_unit.array("first_b"), every_unit.array("last_b"), strict=True)
     expected = [bool(seen[first : last + 1].all()) for first, last in ranges]
     assert 0.3 < np.mean(expected) < 0.8
-    np.testing.assert_array_equal(kept.array("last_a"), everything.array("last_a")[expected])
+    np.testing.assert_array_equal(kept.array("last_a"), every_unit.array("last_a")[expected])
     numbers = np.cumsum(seen) - 1
-    np.testing.assert_array_equal(kept.array("last_b"), numbers[everything.array("last_b")[expected]])
-    np.testing.assert_array_equal(kept.array("first_b"), numbers[everything.array("first_b")[expected]])
+    np.testing.assert_array_equal(kept.array("last_b"), numbers[every_unit.array("last_b")[expected]])
+    np.testing.assert_array_equal(kept.array("first_b"), numbers[every_unit.array("first_b")[expected]])
 
 
 def test_positions_that_are_all_masked_are_refused(words):
@@ -185,11 +185,11 @@ def test_empty_codes_stay_empty(how):
 def test_codes_do_not_depend_on_the_size_of_blocks(words, pieces, monkeypatch):
     kept = placed(words, pieces)
     codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
-    whole = activations.matrix(codes)
+    matrix = activations.matrix(codes)
     for how in across_tokenizers.AGGREGATIONS:
         monkeypatch.setattr(across_tokenizers, "BLOCK", 7)
         found = activations.matrix(across_tokenizers.aggregated(codes, kept, "b", how))
-        expected = across_tokenizers.aggregate(whole, kept.array("first_b"), kept.array("last_b"), how)
+        expected = across_tokenizers.aggregate(matrix, kept.array("first_b"), kept.array("last_b"), how)
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
 
 
@@ -219,9 +219,9 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
         features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
     both = pipeline.correlated(*features, 5)
     pairs = matching.mutual(both.found)
-    known = both.found.a.live[:-1]
-    assert known.sum() > 10
-    for i in np.flatnonzero(known):
+    live = both.found.a.live[:-1]
+    assert live.sum() > 10
+    for i in np.flatnonzero(live):
         assert pairs.b[pairs.a == i].tolist() == [order[i]]
     assert np.nanmin(both.held_out(pairs)) > 0.3
 
@@ -253,7 +253,7 @@ def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
 
 
 @pytest.mark.parametrize(
-    ("tested", "holding", "said"),
+    ("tested", "holding", "sentence"),
     [
         ([], {}, "are too few to tell whether they are arranged alike"),
         ([1, 2], {1, 2, 9}, "are arranged more alike than chance, however the codes of pieces are joined"),
@@ -261,10 +261,10 @@ def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
         ([1, 2], {2}, "are arranged more alike than chance in some comparisons and not in others"),
     ],
 )
-def test_the_verdict_counts_the_tested_sets(tested, holding, said):
-    assert across_tokenizers.verdict(tested, holding, len(tested)) == said
+def test_the_verdict_counts_the_tested_sets(tested, holding, sentence):
+    assert across_tokenizers.verdict(tested, holding, len(tested)) == sentence
     if tested:
-        assert across_tokenizers.verdict(tested, holding, 3) == f"{said} (1 of 3 sets have too few pairs)"
+        assert across_tokenizers.verdict(tested, holding, 3) == f"{sentence} (1 of 3 sets have too few pairs)"
 
 
 def test_the_verdict_on_the_control():

@@ -74,8 +74,8 @@ def test_packed_rows_are_masked_at_every_bos(world):
         row, position = sites.array("rows"), sites.array("positions")
         place = rows.array("places")[row, position]
         assert len(values) == sites.meta["tokens"] and place.min() == 3
-        alone = np.flatnonzero(place == position)  # the row has held this document only
-        found[packed] = {rows.array("tokens")[row[i], : position[i] + 1].tobytes(): values[i] for i in alone}
+        at_start = np.flatnonzero(place == position)  # the row has held this document only
+        found[packed] = {rows.array("tokens")[row[i], : position[i] + 1].tobytes(): values[i] for i in at_start}
     common = found[False].keys() & found[True].keys()
     assert len(common) > 50
     for key in common:
@@ -98,12 +98,12 @@ def test_segments_do_not_change_codes(world, tmp_path, monkeypatch):
     source = pipeline.reader(world, "one_layer")
     sites = activations.sites(source.rows, source.skip)
     which, arguments = (source.dictionary, source.hook), (source.model, source.rows, sites, source.skip)
-    whole = activations.codes([which], *arguments)[which]
+    stored = activations.codes([which], *arguments)[which]
     monkeypatch.setattr(dictionaries, "SEGMENT", 17)
     list(activations.codes.__wrapped__({which: tmp_path}, *arguments))
     for name in ("indptr", "indices"):
-        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), whole.array(name))
-    np.testing.assert_allclose(np.load(tmp_path / "values.npy"), whole.array("values"), atol=1e-5)
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), stored.array(name))
+    np.testing.assert_allclose(np.load(tmp_path / "values.npy"), stored.array("values"), atol=1e-5)
 
 
 def test_models_that_share_a_tokenizer_share_their_sites(world):

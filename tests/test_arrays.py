@@ -263,18 +263,18 @@ def test_rows_however_stored_are_the_same_rows(kind):
     given, off = SAME_ROWS[kind]
     for name in measures.NAMES:
         assert measures.score(given, PARTNERS, name) == pytest.approx(measures.score(ROWS, PARTNERS, name), abs=off)
-    whole = correlate.cosines(ROWS, ROWS[::-1], k=2).block()
-    np.testing.assert_allclose(correlate.cosines(given, ROWS[::-1], k=2).block(), whole, atol=off)
+    matrix = correlate.cosines(ROWS, ROWS[::-1], k=2).block()
+    np.testing.assert_allclose(correlate.cosines(given, ROWS[::-1], k=2).block(), matrix, atol=off)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool])
 def test_integers_do_not_overflow(dtype):
-    whole = RNG.integers(0, 2 if dtype is bool else 127, (30, 5))
-    whole[:, 0] = 1  # no row is zero
+    numbers = RNG.integers(0, 2 if dtype is bool else 127, (30, 5))
+    numbers[:, 0] = 1  # no row is zero
     for name in ("cca", "cka", "rsa_euclidean_pearson", "mutual_knn"):
-        found = measures.score(whole.astype(dtype), PARTNERS, name)
-        assert found == measures.score(whole.astype(np.float64), PARTNERS, name)
-    codes = np.resize(whole, (TOKENS, 5))
+        found = measures.score(numbers.astype(dtype), PARTNERS, name)
+        assert found == measures.score(numbers.astype(np.float64), PARTNERS, name)
+    codes = np.resize(numbers, (TOKENS, 5))
     np.testing.assert_array_equal(
         correlate.features(codes.astype(dtype), OTHER, k=2).block(),
         correlate.features(codes.astype(np.float64), OTHER, k=2).block(),
@@ -400,10 +400,10 @@ NONE = {
 }
 
 
-@pytest.mark.parametrize("said", NONE)
-def test_what_is_no_number_of_things_is_named(said):
-    with pytest.raises(ValueError, match=f"^{said}"):
-        NONE[said]()
+@pytest.mark.parametrize("value", NONE)
+def test_what_is_no_number_of_things_is_named(value):
+    with pytest.raises(ValueError, match=f"^{value}"):
+        NONE[value]()
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300])

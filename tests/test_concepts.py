@@ -46,8 +46,8 @@ def test_a_list_of_the_stories_holds_words_of_several_classes():
         assert len(mine) > 1, f"{concept} is one true class"
         for name in mine:
             assert owner.setdefault(name, concept) == concept, f"{name} is in {owner[name]} and {concept}"
-            whole = {word for word, of in classes.items() if of == name}
-            assert not whole <= set(listed), f"{concept} holds all of {name}"
+            of_class = {word for word, of in classes.items() if of == name}
+            assert not of_class <= set(listed), f"{concept} holds all of {name}"
 
 
 def test_words_are_case_folded(lists):

@@ -88,8 +88,8 @@ def test_several_p_become_one_that_holds_however_they_depend():
     assert significance.combined([0.04]) == 0.04 and significance.combined([0.7, 0.9]) == 1
     assert np.isnan(significance.combined([np.nan])) and np.isnan(significance.combined([0.2, np.nan]))
     same = [significance.combined([p] * 10) for p in rng.random(4000)]
-    apart = [significance.combined(list(rng.random(3))) for _ in range(4000)]
-    assert np.mean(np.array(same) <= 0.05) < 0.05 and np.mean(np.array(apart) <= 0.05) < 0.05
+    independent = [significance.combined(list(rng.random(3))) for _ in range(4000)]
+    assert np.mean(np.array(same) <= 0.05) < 0.05 and np.mean(np.array(independent) <= 0.05) < 0.05
 
 
 def brute_force(activations, classes, fit, judge, c):

@@ -34,9 +34,9 @@ def best(r, k):
 def test_agrees_with_numpy():
     a, b = sparse_codes(400, 50, 0.1, 0, dead=[3]), sparse_codes(400, 70, 0.15, 1, dead=[0, 69])
     found = correlate.features(a, b, k=8)
-    whole = found.block()
-    np.testing.assert_allclose(whole, oracle(a, b), atol=1e-6)
-    for candidates, matrix in ((found.a_to_b, whole), (found.b_to_a, whole.T)):
+    full = found.block()
+    np.testing.assert_allclose(full, oracle(a, b), atol=1e-6)
+    for candidates, matrix in ((found.a_to_b, full), (found.b_to_a, full.T)):
         index, r = best(matrix, 8)
         np.testing.assert_array_equal(candidates.index, index)
         np.testing.assert_array_equal(candidates.r, r.astype(np.float32))
@@ -67,10 +67,10 @@ def test_permuted_features_give_the_permuted_answer():
 def test_any_block_is_the_block_of_the_whole():
     a, b = sparse_codes(500, 90, 0.1, 7), sparse_codes(500, 60, 0.05, 8)
     block = correlate.blocks(a, b)
-    whole, rng = block(), np.random.default_rng(9)
+    matrix, rng = block(), np.random.default_rng(9)
     for rows, columns in ((3, 60), (90, 2), (5, 5)):
         rows, columns = rng.choice(90, rows), rng.choice(60, columns)
-        np.testing.assert_array_equal(block(rows, columns), whole[np.ix_(rows, columns)])
+        np.testing.assert_array_equal(block(rows, columns), matrix[np.ix_(rows, columns)])
 
 
 def test_fewer_live_partners_than_candidates():
@@ -106,15 +106,15 @@ def test_dense_sides_agree_with_numpy(kind):
         (codes, dense_side(38, kind)),
     ):
         found = correlate.features(a, b, k=6)
-        whole = found.block()
-        np.testing.assert_allclose(whole, oracle(a, b), atol=1e-6)
-        for candidates, matrix in ((found.a_to_b, whole), (found.b_to_a, whole.T)):
+        full = found.block()
+        np.testing.assert_allclose(full, oracle(a, b), atol=1e-6)
+        for candidates, matrix in ((found.a_to_b, full), (found.b_to_a, full.T)):
             index, r = best(matrix, 6)
             np.testing.assert_array_equal(candidates.index, index)
             np.testing.assert_array_equal(candidates.r, r.astype(np.float32))
         left, right = np.arange(30), np.arange(30)[::-1]
-        np.testing.assert_allclose(correlate.pairs(a, b, left, right), whole[left, right], atol=1e-6)
-        np.testing.assert_array_equal(found.block([3, 9], [8, 2, 1]), whole[np.ix_([3, 9], [8, 2, 1])])
+        np.testing.assert_allclose(correlate.pairs(a, b, left, right), full[left, right], atol=1e-6)
+        np.testing.assert_array_equal(found.block([3, 9], [8, 2, 1]), full[np.ix_([3, 9], [8, 2, 1])])
 
 
 @pytest.mark.parametrize("way", ["tiles", "torch"])
@@ -197,9 +197,9 @@ def test_prepared_sides_stand_for_their_codes(make):
 def test_rare_features_keep_five_digits():
     """10 firings among a million tokens, 5 of them together."""
     rng, n = np.random.default_rng(13), 1_000_000
-    together = rng.choice(n, 15, replace=False)
+    tokens = rng.choice(n, 15, replace=False)
     sides = []
-    for own in (together[:10], together[5:]):
+    for own in (tokens[:10], tokens[5:]):
         column = sparse.coo_array((rng.random(10).astype(np.float32) * 30, (own, np.zeros(10, int))), (n, 1))
         sides.append(column)
     often = sparse.random_array((n, 1), density=0.5, rng=rng, dtype=np.float32)

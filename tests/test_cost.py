@@ -21,8 +21,8 @@ def profile(world):
     """`world` in full rows, 30 of which are judged, with a second SAE in an earlier block."""
     below = world.dictionaries["two_layer"].model_copy(update={"hook": "blocks.0.hook_mlp_out"})
     saes = {name: x.model_copy(update={"samples": SAMPLES}) for name, x in world.dictionaries.items()}
-    told = world.sections["00_models_and_dictionaries"] | {"judged_rows": 30, "fvu_rows": 20, "curve": ""}
-    sections = world.sections | {"00_models_and_dictionaries": told}
+    section = world.sections["00_models_and_dictionaries"] | {"judged_rows": 30, "fvu_rows": 20, "curve": ""}
+    sections = world.sections | {"00_models_and_dictionaries": section}
     saes |= {"below": below.model_copy(update={"samples": SAMPLES})}
     common = world.common.model_copy(update={"corpus": world.common.corpus | {"packed": True}})
     corpus = world.corpus.model_copy(update={"packed": True})
@@ -118,11 +118,11 @@ def test_a_shape_is_measured_by_its_blocks(tiny, monkeypatch):
         record = pretrained.Pretrained(kind="pretrained", source=str(place))
         profile = profiles.load("smoke")._replace(models={"a": record})
         found = speed.of_model(profile, "a", 0)
-        whole = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, whole.vocab_size), family
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        assert (found.layers, found.vocabulary) == (tiny_hub.LAYERS, config.vocab_size), family
         size = (place / "model.safetensors").stat().st_size / 4
         assert size / 1.5 < found.parameters < 1.5 * size, family
-        assert found.block > 0 and found.head > 0 and found.d == whole.hidden_size
+        assert found.block > 0 and found.head > 0 and found.d == config.hidden_size
 
 
 def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monkeypatch):

@@ -100,7 +100,7 @@ def test_activations_replaced_at_a_hook_change_the_loss(world, name):
     assert cross_entropy.mean(bridge, rows, chosen, hook, torch.zeros_like) == pytest.approx(expected, rel=1e-5)
 
 
-def said(script: str, *arguments: object) -> list[str]:
+def printed(script: str, *arguments: object) -> list[str]:
     """The lines that a script prints in its own process."""
     done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True)
     assert not done.returncode, done.stderr
@@ -140,7 +140,7 @@ def test_logits_of_a_large_vocabulary_need_little_memory(tmp_path):
     with torch.no_grad():  # without a residual stream only the bias of the final norm is unembedded
         logits = network.get_output_embeddings()(network.base_model.final_layer_norm.bias).log_softmax(-1)
     followers = np.arange(64 * 29).reshape(64, 29)[:, 1:]
-    assert float(said(WIDE, tmp_path)[-1]) == pytest.approx(-logits[followers.ravel()].mean().item(), rel=1e-6)
+    assert float(printed(WIDE, tmp_path)[-1]) == pytest.approx(-logits[followers.ravel()].mean().item(), rel=1e-6)
 
 
 CAPPED = Gemma2Config(num_key_value_heads=1, head_dim=8, final_logit_softcapping=0.5, query_pre_attn_scalar=8,

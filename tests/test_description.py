@@ -30,8 +30,8 @@ def test_released_models_are_named_and_never_called_toys(name):
     assert not description.all_toys(profile)
     assert description.models(profile) == "released ones"
     assert description.dictionaries(profile) == "released ones and, where none is released, trained here"
-    said = description.scope(profile)
-    assert "toys" not in said and "nothing here" not in said
+    sentences = description.scope(profile)
+    assert "toys" not in sentences and "nothing here" not in sentences
     assert "EleutherAI/pythia-70m" in description.released(profile)
     assert len(set(description.released(profile))) == len(description.released(profile))
 
@@ -62,12 +62,12 @@ def test_models_of_folders_are_not_called_released(sizes):
 
 
 def test_classes_are_known_in_stories_only():
-    known = {name: description.classes_known(profiles.load(name)) for name in ("demo", "text", "paper")}
-    assert known == {"demo": True, "text": False, "paper": False}
+    by_profile = {name: description.classes_known(profiles.load(name)) for name in ("demo", "text", "paper")}
+    assert by_profile == {"demo": True, "text": False, "paper": False}
 
 
 @pytest.mark.parametrize(
-    ("profile", "name", "said"),
+    ("profile", "name", "words"),
     [
         ("demo", "scrambled_0", "scrambled stories"),
         ("demo", "random", "with random weights"),
@@ -77,8 +77,8 @@ def test_classes_are_known_in_stories_only():
         ("demo", "three_layer", "should arrange its features otherwise"),
     ],
 )
-def test_a_negative_control_is_what_its_model_is(profile, name, said):
-    assert said in description.negative(profiles.load(profile), name)
+def test_a_negative_control_is_what_its_model_is(profile, name, words):
+    assert words in description.negative(profiles.load(profile), name)
 
 
 def test_a_side_is_called_by_its_source_or_its_name(sizes):
@@ -97,7 +97,7 @@ def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
 
 
 @pytest.mark.parametrize(
-    ("hook", "said"),
+    ("hook", "words"),
     [
         ("blocks.1.hook_mlp_out", "the output of the MLP of a block"),
         ("blocks.11.hook_resid_post", "the residual stream after a block"),
@@ -105,15 +105,15 @@ def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
         ("blocks.0.attn.hook_z", "blocks.0.attn.hook_z"),
     ],
 )
-def test_a_hook_in_words(hook, said):
-    assert description.site(hook) == said
+def test_a_hook_in_words(hook, words):
+    assert description.site(hook) == words
 
 
 def test_what_differs_besides_is_said_of_what_differs():
     demo, paper = profiles.load("demo"), profiles.load("paper")
     assert description.limits(demo) == ""
-    said = description.limits(paper)
-    assert "may differ in more than what is asked about" in said and "So may their SAEs" in said
+    sentences = description.limits(paper)
+    assert "may differ in more than what is asked about" in sentences and "So may their SAEs" in sentences
     seeds = paper._replace(
         common=paper.common.model_copy(
             update={"primary": paper.common.primary.model_copy(update={"pair": ["pythia_70m", "pythia_70m_seed1"]})}

@@ -59,8 +59,12 @@ def test_the_cuda_build_is_named_with_its_size(tmp_path):
     file = tmp_path / "wheel"
     file.write_bytes(b"0" * 1000)
     found = {"torch 9": file.as_uri(), "nvidia-cudnn 1": "file:///nowhere", "triton 2": file.as_uri()}
-    said = environment.describe(found)
-    assert said.startswith("torch 9, the CUDA build with 2 libraries") and "and more" in said and "TORCH=cpu" in said
+    sentence = environment.describe(found)
+    assert (
+        sentence.startswith("torch 9, the CUDA build with 2 libraries")
+        and "and more" in sentence
+        and "TORCH=cpu" in sentence
+    )
     assert "size unknown" in environment.describe({"torch 9": "file:///nowhere"})
     assert "already there" in environment.describe({})
 

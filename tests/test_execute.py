@@ -86,9 +86,9 @@ def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, 
 
     with pytest.raises(SystemExit) as caught:
         run_main(monkeypatch, with_parameters(smoke, fail=True))
-    said = str(caught.value.code)  # a text: exit status 1, on standard error
-    assert "ValueError: no such luck" in said
-    assert said.endswith("error: notebooks/toy.py failed; its copy up to that cell is build/smoke/toy.failed.ipynb")
+    message = str(caught.value.code)  # a text: exit status 1, on standard error
+    assert "ValueError: no such luck" in message
+    assert message.endswith("error: notebooks/toy.py failed; its copy up to that cell is build/smoke/toy.failed.ipynb")
     assert [file.name for file in build.iterdir()] == ["toy.failed.ipynb"]
     failed = nbformat.read(build / "toy.failed.ipynb", as_version=4)
     errors = [output for cell in failed.cells for output in cell.get("outputs", []) if output.output_type == "error"]
@@ -141,9 +141,9 @@ def test_two_builds_of_one_notebook_at_once_both_end_well(repository):
     (repository / "notebooks" / "toy.py").write_text(f"{toy}\n# %%\n{WAITS}")
     command = [sys.executable, "-c", SIDE_BY_SIDE, str(repository)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=100) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert [out for out, _ in said] == ["toy.ipynb\n"] * 2
+    outputs = [process.communicate(timeout=100) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert [out for out, _ in outputs] == ["toy.ipynb\n"] * 2
     build = repository / "build" / "smoke"
     assert [file.name for file in build.iterdir()] == ["toy.ipynb"]
     copy = nbformat.read(build / "toy.ipynb", as_version=4)

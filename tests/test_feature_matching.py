@@ -40,12 +40,12 @@ def test_a_curve_is_the_jackknife_by_hand(world):
         r = np.diag(np.corrcoef(x[kept].T, y[kept].T)[:12, 12:])
         return np.array([np.mean(r >= r0) for r0 in thresholds])
 
-    everything = shares(group >= 0)
+    share = shares(group >= 0)
     deleted = np.array([shares(group != g) for g in range(20)])
     reach = t.ppf(0.975, 19) * np.sqrt(19 / 20 * ((deleted - deleted.mean(0)) ** 2).sum(0))
-    np.testing.assert_allclose(found.share, everything)
-    np.testing.assert_allclose(found.low, np.clip(everything - reach - 1 / 12, 0, 1))
-    np.testing.assert_allclose(found.high, np.clip(everything + reach + 1 / 12, 0, 1))
+    np.testing.assert_allclose(found.share, share)
+    np.testing.assert_allclose(found.low, np.clip(share - reach - 1 / 12, 0, 1))
+    np.testing.assert_allclose(found.high, np.clip(share + reach + 1 / 12, 0, 1))
     assert 0 < found.share[2] < found.share[0] == 1
     assert (found.judged, found.unjudged, found.documents, found.groups) == (12, 0, 25, 20)
     masked = feature_matching.curve(a, b, chosen, document, document >= 15, thresholds)
@@ -202,15 +202,15 @@ def runs(generator):
 @pytest.mark.parametrize(("draw", "misled"), [(topics, 0), (runs, 1)])
 def test_only_both_nulls_together_reject_at_the_nominal_rate(draw, misled):
     """800 unrelated pairs at .05: a null that breaks what they share by their topic, or by running on, rejects more."""
-    alone, together = [[], []], []
+    single, joint = [[], []], []
     for seed in range(20):
         a, b, document = draw(np.random.default_rng([7, seed]))
         r = correlate.pairs(a, b, np.arange(40), np.arange(40))
         drawn = feature_matching.unrelated(a, b, same(40), np.arange(1200), document, m=19, seed=seed)
-        together.append(feature_matching.conjunction(r, drawn))
-        for one, draws in zip(alone, drawn, strict=True):
+        joint.append(feature_matching.conjunction(r, drawn))
+        for one, draws in zip(single, drawn, strict=True):
             one.append(feature_matching.conjunction(r, draws[None]))
-    share = [np.mean(np.array(p) <= 0.05) for p in (*alone, together)]
+    share = [np.mean(np.array(p) <= 0.05) for p in (*single, joint)]
     high = binom.ppf(0.995, 800, 0.05) / 800  # of a 99% interval
     assert share[misled] > 0.2 and share[1 - misled] <= high and share[2] <= high
 

@@ -195,8 +195,8 @@ def test_local_sources_begin_with_a_mark(source):
 
 def test_the_listing_of_a_folder(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    known = hub.listing(str(tmp_path), "", ["config.json", "model.safetensors"])
-    assert known.sizes == {"config.json": 2} and list(known.cached) == ["config.json"] and not known.refusal
+    listing = hub.listing(str(tmp_path), "", ["config.json", "model.safetensors"])
+    assert listing.sizes == {"config.json": 2} and list(listing.cached) == ["config.json"] and not listing.refusal
     assert hub.listing(str(tmp_path / "gone"), "", ["config.json"]).refusal.endswith("no such folder")
     assert "no such repository" in hub.listing("a b", "main", []).refusal
 

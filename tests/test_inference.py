@@ -60,10 +60,10 @@ def test_holm_of_a_worked_example():
 
 def test_a_p_that_is_undefined_is_no_test_of_the_family():
     p = np.array([0.01, np.nan, 0.04, 0.03, np.nan, 0.005])
-    known = ~np.isnan(p)
+    defined = ~np.isnan(p)
     found = inference.holm(p, m=80)  # for 4 tests and not for 6
-    np.testing.assert_array_equal(found[known], inference.holm(p[known], m=80))
-    assert np.isnan(found[~known]).all() and np.isnan(inference.holm([np.nan], m=1)).all()
+    np.testing.assert_array_equal(found[defined], inference.holm(p[defined], m=80))
+    assert np.isnan(found[~defined]).all() and np.isnan(inference.holm([np.nan], m=1)).all()
 
 
 def test_bad_families_are_named():
@@ -115,8 +115,8 @@ def test_a_jackknife_of_several_shares_is_that_of_each():
     values, units = np.random.default_rng(3).normal(size=(50, 3)), np.repeat(np.arange(10), 5)
     found = inference.jackknife(lambda rows: values[rows].mean(axis=0), units)
     for column in range(3):
-        alone = inference.jackknife(lambda rows, c=column: values[rows, c].mean(), units)
-        assert [x[column] for x in found[:4]] == pytest.approx(alone[:4])
+        single = inference.jackknife(lambda rows, c=column: values[rows, c].mean(), units)
+        assert [x[column] for x in found[:4]] == pytest.approx(single[:4])
 
 
 def test_documents_stay_whole_in_groups_of_nearly_as_many_tokens():

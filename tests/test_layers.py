@@ -113,9 +113,9 @@ def test_excess_at_one_n_depends_on_the_pairs_and_not_on_how_many_there_are():
 def test_at_n_of_all_pairs_it_is_the_excess_of_all_pairs():
     x, y = planted(0, 40, 0.5)
     asked = battery(measures=["rsa_pearson"])
-    whole = cells.at_n(x, y, asked, 40, seed=[0])["rsa_pearson"]
-    assert whole.excess == pytest.approx(significance.test(x, y, ["rsa_pearson"], m=9)["rsa_pearson"].excess)
-    assert whole.excess_sd == 0
+    expected = cells.at_n(x, y, asked, 40, seed=[0])["rsa_pearson"]
+    assert expected.excess == pytest.approx(significance.test(x, y, ["rsa_pearson"], m=9)["rsa_pearson"].excess)
+    assert expected.excess_sd == 0
 
 
 def test_no_excess_where_canonical_correlations_are_one_whatever_the_rows_hold():
@@ -134,9 +134,11 @@ def test_an_undefined_measure_leaves_the_others_as_they_are():
     results = significance.test(x, y, asked.measures, m=39)
     cell = Cell("x", 0, 0, "a", "b")
     lines = layers.table({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))}, {})
-    told = lines[lines.rows == "decoder"].set_index("measure")
-    assert told.note["cka_debiased"] == "undefined: the score is not finite" and math.isnan(told.family["cka_debiased"])
-    assert told.drop(index="cka_debiased")[["p", "family", "one_n"]].notna().all(axis=None)
+    decoder = lines[lines.rows == "decoder"].set_index("measure")
+    assert decoder.note["cka_debiased"] == "undefined: the score is not finite" and math.isnan(
+        decoder.family["cka_debiased"]
+    )
+    assert decoder.drop(index="cka_debiased")[["p", "family", "one_n"]].notna().all(axis=None)
     most = layers.maxima({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))})
     assert most[most.measure == "cka_debiased"].p.isna().all() and most[most.measure != "cka_debiased"].p.notna().all()
 
@@ -247,19 +249,19 @@ def test_the_maximum_over_layers_is_held_against_the_null_of_the_maximum():
     maximum, smallest = [], []
     for seed in range(100):
         swept = sweep_of(seed, [None] * 6, measures=("procrustes",), m=39)
-        told = layers.maxima(swept)
-        maximum.append(told.p[0])
+        maxima = layers.maxima(swept)
+        maximum.append(maxima.p[0])
         smallest.append(min(score.results["decoder"]["procrustes"].p for score in swept.values()))
         best = max(swept.items(), key=lambda item: item[1].results["decoder"]["procrustes"].z)[0]
-        assert (told.a[0], told.b[0]) == (best.i, best.j)
+        assert (maxima.a[0], maxima.b[0]) == (best.i, best.j)
     assert np.mean(np.array(maximum) <= 0.05) <= 0.11
     assert np.mean(np.array(smallest) <= 0.05) >= 0.15
 
 
 def test_a_planted_layer_is_found_among_the_unrelated():
     swept = sweep_of(0, [None, 0.1, None])
-    told = layers.maxima(swept)
-    assert len(told) == 2 * 2 and (told.b == 1).all() and (told.p <= 0.02).all()
+    maxima = layers.maxima(swept)
+    assert len(maxima) == 2 * 2 and (maxima.b == 1).all() and (maxima.p <= 0.02).all()
     adjusted = layers.family_wise(swept)
     assert [min(p["decoder"].values()) < 0.05 for p in adjusted.values()] == [False, True, False]
 
@@ -267,12 +269,12 @@ def test_a_planted_layer_is_found_among_the_unrelated():
 def test_families_are_pairs_of_models():
     """Corrected p never falls below p, grows with the family, and does not see the other pair of models."""
     one, other = sweep_of(0, [1.0, None]), sweep_of(3, [None] * 4, pair="y")
-    alone, both = layers.family_wise(one), layers.family_wise(one | other)
-    assert alone == {cell: both[cell] for cell in one}
+    one_family, both = layers.family_wise(one), layers.family_wise(one | other)
+    assert one_family == {cell: both[cell] for cell in one}
     for (cell, score), kind in itertools.product(one.items(), ROWS):
         for name, result in score.results[kind].items():
             single = layers.family_wise({cell: score})[cell][kind][name]
-            assert result.p - 1e-12 <= single <= alone[cell][kind][name]
+            assert result.p - 1e-12 <= single <= one_family[cell][kind][name]
 
 
 def test_relative_is_by_the_ceilings_of_both_layers():
@@ -332,7 +334,7 @@ def test_a_sweep_says_what_was_tested():
 
 
 @pytest.mark.parametrize(
-    ("mine", "control", "said"),
+    ("mine", "control", "sentence"),
     [
         ([0.15, 0.22], [0.12, 0.28], "no pair of layers exceeds the control's best (0.28), with 0.22 at most"),
         ([0.15, 0.22], [0.12, np.nan], "every pair of layers exceeds the control's best (0.12), with 0.15 at least"),
@@ -341,8 +343,8 @@ def test_a_sweep_says_what_was_tested():
         ([], [0.1], "no pair of layers of the two models has pairs of features enough to be compared"),
     ],
 )
-def test_excesses_beside_the_control_come_with_their_numbers(mine, control, said):
-    assert layers.beside_control(np.array(mine, float), np.array(control, float)) == said
+def test_excesses_beside_the_control_come_with_their_numbers(mine, control, sentence):
+    assert layers.beside_control(np.array(mine, float), np.array(control, float)) == sentence
 
 
 def test_what_the_control_teaches_agrees_with_its_z():

@@ -100,17 +100,17 @@ def test_greedy_and_optimal_by_brute_force(seed):
     r = random_matrix(seed, tied=seed % 2 == 0).astype(np.float32)
     dead = [np.flatnonzero(rng.random(n) < 0.2)[: n - 1] for n in r.shape]
     c = from_matrix(r, int(rng.integers(1, 4)), *dead)
-    whole = c.block()
+    full = c.block()
     for minimum in (-1.0, 0.25):
-        assert pairs_of(matching.greedy(c, minimum)) == brute_greedy(whole, minimum)
+        assert pairs_of(matching.greedy(c, minimum)) == brute_greedy(full, minimum)
     best = matching.optimal(c)
     proof = best.proof
-    live = whole[np.ix_(c.a.live, c.b.live)].astype(np.float64)
+    live = full[np.ix_(c.a.live, c.b.live)].astype(np.float64)
     i, j = linear_sum_assignment(live, maximize=True)
     assert proof.certified and proof.gap < 1e-9
     np.testing.assert_allclose(best.r.sum(dtype=np.float64), live[i, j].sum(), atol=1e-9)
     assert len(np.unique(best.a)) == len(np.unique(best.b)) == len(best.a) == min(live.shape)
-    np.testing.assert_array_equal(best.r, whole[best.a, best.b])
+    np.testing.assert_array_equal(best.r, full[best.a, best.b])
 
 
 def planted(n, width, noise, seed):
@@ -127,12 +127,12 @@ def test_candidates_alone_would_miss_both():
     """At a size where candidates run out: the full matrix agrees, the first candidates alone do not."""
     x, y, _ = planted(600, 6, 1.5, 5)
     c = correlate.cosines(x, y, k=4)
-    whole = c.block()
-    assert pairs_of(matching.greedy(c)) == brute_greedy(whole)
+    full = c.block()
+    assert pairs_of(matching.greedy(c)) == brute_greedy(full)
     best = matching.optimal(c)
     proof = best.proof
-    i, j = linear_sum_assignment(whole.astype(np.float64), maximize=True)
-    np.testing.assert_allclose(proof.primal, whole[i, j].sum(dtype=np.float64), atol=1e-6)
+    i, j = linear_sum_assignment(full.astype(np.float64), maximize=True)
+    np.testing.assert_allclose(proof.primal, full[i, j].sum(dtype=np.float64), atol=1e-6)
     assert proof.certified and proof.rounds > 1 and len(best.a) == 600
 
 
@@ -282,14 +282,14 @@ def test_cosines_by_numpy():
     live = np.arange(40) != 5
     a[7] = 0
     found = correlate.cosines(a, b, k=4, live_a=live)
-    whole = found.block()
-    assert np.isnan(whole[[5, 7]]).all()
+    full = found.block()
+    assert np.isnan(full[[5, 7]]).all()
     taking = found.a.live
-    np.testing.assert_allclose(whole[taking], cosine(a[taking], b), atol=1e-6)
-    np.testing.assert_array_equal(found.a_to_b.index[taking, 0], whole[taking].argmax(1))
-    np.testing.assert_allclose(matching.mmcs(found), whole[taking].max(1).mean(), atol=1e-6)
-    i, j = linear_sum_assignment(whole[taking], maximize=True)
-    np.testing.assert_allclose(matching.pw_mcc(found), whole[taking][i, j].mean(), atol=1e-6)
+    np.testing.assert_allclose(full[taking], cosine(a[taking], b), atol=1e-6)
+    np.testing.assert_array_equal(found.a_to_b.index[taking, 0], full[taking].argmax(1))
+    np.testing.assert_allclose(matching.mmcs(found), full[taking].max(1).mean(), atol=1e-6)
+    i, j = linear_sum_assignment(full[taking], maximize=True)
+    np.testing.assert_allclose(matching.pw_mcc(found), full[taking][i, j].mean(), atol=1e-6)
 
 
 def test_a_dictionary_against_itself_in_another_order():

@@ -286,10 +286,10 @@ def test_other_shapes_and_estimators_are_refused():
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
 def test_sums_of_singular_values_in_either_precision(shape):
     """In float32 by the smaller Gram matrix, whichever side that is."""
-    whole = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][: shape[0], : shape[1]]
-    exact = np.linalg.svd(whole, compute_uv=False).sum()
+    orthogonal = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][: shape[0], : shape[1]]
+    exact = np.linalg.svd(orthogonal, compute_uv=False).sum()
     for dtype, off in ((np.float64, 1e-12), (np.float32, 1e-5)):
-        assert linear.nuclear(whole[None].astype(dtype))[0] == pytest.approx(exact, abs=off)
+        assert linear.nuclear(orthogonal[None].astype(dtype))[0] == pytest.approx(exact, abs=off)
 
 
 # --- many subsets

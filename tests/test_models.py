@@ -72,11 +72,11 @@ def test_a_hook_has_the_same_value_beside_other_hooks(world):
     """Bit for bit, as the keys of artefacts of one pass do not depend on each other."""
     rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
     batch = np.array([3, 1, 9])
-    (together,) = models.harvest(bridge, rows, iter([batch]), EVERYWHERE, 1)
-    assert list(together.activations) == EVERYWHERE
+    (jointly,) = models.harvest(bridge, rows, iter([batch]), EVERYWHERE, 1)
+    assert list(jointly.activations) == EVERYWHERE
     for hook in EVERYWHERE:
-        (alone,) = models.harvest(bridge, rows, iter([batch]), [hook], 1)
-        assert torch.equal(alone.activations[hook], together.activations[hook])
+        (singly,) = models.harvest(bridge, rows, iter([batch]), [hook], 1)
+        assert torch.equal(singly.activations[hook], jointly.activations[hook])
 
 
 @pytest.mark.parametrize(
@@ -123,13 +123,13 @@ def test_a_stream_has_the_order_of_the_rows(world, monkeypatch):
     rows, bridge = pipeline.rows(world, "two_layer"), models.load(pipeline.model(world, "two_layer"))
     chosen, hook = np.array([3, 40, 7, 7, 12, 0, 31]), "blocks.1.hook_mlp_out"
     each = models.harvest(bridge, rows, ([x] for x in chosen), [hook], 2)
-    alone = [part.activations[hook][part.mask] for part in each]
-    assert len({len(x) for x in alone}) > 3
+    by_row = [part.activations[hook][part.mask] for part in each]
+    assert len({len(x) for x in by_row}) > 3
     for window in (3, 256):
         monkeypatch.setattr(models, "WINDOW", window)
         parts = [part[hook] for part in models.stream(bridge, rows, chosen, [hook], 2)]
         assert len(parts) == -(-len(chosen) // window)
-        torch.testing.assert_close(torch.cat(parts), torch.cat(alone))
+        torch.testing.assert_close(torch.cat(parts), torch.cat(by_row))
 
 
 def test_the_input_of_a_block_is_the_output_of_the_block_before():

@@ -276,10 +276,14 @@ def test_a_tag_is_an_edit(pair):
 
 def test_an_emptied_script_does_not_empty_the_notebook(pair):
     source, copy = pair
-    whole, before = copy.read_bytes(), [cell.source for cell in cells(source)]
+    content, before = copy.read_bytes(), [cell.source for cell in cells(source)]
     source.write_text("")
-    assert [said for said in notebooks.synchronise() if "13_toy.py: it has no cells; " in said and "KEEP=ipynb" in said]
-    assert copy.read_bytes() == whole and source.read_text() == ""
+    assert [
+        problem
+        for problem in notebooks.synchronise()
+        if "13_toy.py: it has no cells; " in problem and "KEEP=ipynb" in problem
+    ]
+    assert copy.read_bytes() == content and source.read_text() == ""
     assert notebooks.synchronise("ipynb") == [] and [cell.source for cell in cells(source)] == before
 
 
@@ -297,8 +301,8 @@ BROKEN = {
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_notebook_that_cannot_be_read_is_named_and_written_anew_on_request(pair, tmp_path, monkeypatch, how):
     source, copy = pair
-    whole, text = copy.read_bytes(), source.read_bytes()
-    broken = BROKEN[how](whole.decode()).encode("utf-8", "surrogateescape")
+    content, text = copy.read_bytes(), source.read_bytes()
+    broken = BROKEN[how](content.decode()).encode("utf-8", "surrogateescape")
     copy.write_bytes(broken)
     monkeypatch.setattr("sys.argv", ["notebooks"])
     with pytest.raises(SystemExit, match=r"^error: 13_toy\.ipynb: [^\n]*`make notebooks KEEP=py` writes it") as caught:
@@ -308,16 +312,16 @@ def test_a_notebook_that_cannot_be_read_is_named_and_written_anew_on_request(pai
     with pytest.raises(SystemExit, match="out of step, or with outputs: 13_toy"):
         notebooks.main()
     assert len(notebooks.synchronise("ipynb")) == 1
-    assert notebooks.synchronise("py") == [] and copy.read_bytes() == whole and broken in replaced(tmp_path)
+    assert notebooks.synchronise("py") == [] and copy.read_bytes() == content and broken in replaced(tmp_path)
 
 
 def test_a_script_in_the_midst_of_a_merge_does_not_reach_the_notebook(pair, monkeypatch):
     source, copy = pair
-    whole, text = copy.read_bytes(), source.read_text("utf-8")
+    content, text = copy.read_bytes(), source.read_text("utf-8")
     source.write_text(text.replace("# # Models", CONFLICT + "# # Models"))
     (problem,) = notebooks.synchronise()
     assert problem.startswith("13_toy.py: a merge is unfinished") and len(notebooks.synchronise("py")) == 1
-    assert not notebooks.in_step(source) and copy.read_bytes() == whole
+    assert not notebooks.in_step(source) and copy.read_bytes() == content
     assert notebooks.synchronise("ipynb") == [] and source.read_text("utf-8") == text
 
 
@@ -356,7 +360,7 @@ def test_a_script_that_is_gone_is_not_brought_back_unasked(pair):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         (nbformat.v4.new_code_cell("x = 1\n# %%\ny = 1"), "would not be the same in a script"),
         (
@@ -365,14 +369,14 @@ def test_a_script_that_is_gone_is_not_brought_back_unasked(pair):
         ),
     ],
 )
-def test_what_a_script_cannot_hold_is_not_lost(pair, cell, said):
+def test_what_a_script_cannot_hold_is_not_lost(pair, cell, message):
     source, copy = pair
     notebook = nbformat.read(copy, as_version=4)
     notebook.cells.insert(1, cell)
     nbformat.write(notebook, copy)
     before = source.read_bytes(), copy.read_bytes()
     (problem,) = notebooks.synchronise()
-    assert f"13_toy.ipynb: cell 2 {said}" in problem and (source.read_bytes(), copy.read_bytes()) == before
+    assert f"13_toy.ipynb: cell 2 {message}" in problem and (source.read_bytes(), copy.read_bytes()) == before
 
 
 def git(folder, *arguments: str) -> None:

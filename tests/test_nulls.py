@@ -65,8 +65,8 @@ def test_reassigned_gives_every_group_one_row_of_another():
 def test_draws_do_not_depend_on_batches(make):
     null = make(np.repeat(np.arange(6), 3))
     rng = np.random.default_rng(0)
-    apart = np.concatenate([null.draw(rng, m, 18) for m in (3, 1, 6)])
-    assert (apart == drawn(null, 18, m=10)).all()
+    batches = np.concatenate([null.draw(rng, m, 18) for m in (3, 1, 6)])
+    assert (batches == drawn(null, 18, m=10)).all()
 
 
 def rejections(make: nulls.Null, world, names: list[str], repeats: int) -> dict[str, float]:

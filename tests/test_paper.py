@@ -12,7 +12,7 @@ from sae_utils.engine.build.typeset import PAPER
 from sae_utils.tables import camel
 
 SECTIONS = sorted((PAPER / "sections").rglob("*.tex"))
-WHOLE = "\n".join(file.read_text("utf-8") for file in SECTIONS)
+TEXT = "\n".join(file.read_text("utf-8") for file in SECTIONS)
 PREFIXES = tuple(camel(notebook) for notebook in params.notebooks())
 STUDY = r"\\study\{\w+\}\{([^}]*)\}"
 FLOAT = r"\\begin\{(table|figure)\}.*?\\end\{\1\}"
@@ -21,7 +21,7 @@ CONVENTIONS = {"0.05", "2.6", "0.036"}
 """levels that we chose, and numbers quoted from the literature; all others come from a notebook"""
 
 
-def named(command: str, text: str = WHOLE) -> list[str]:
+def named(command: str, text: str = TEXT) -> list[str]:
     """The arguments of a command at all its places."""
     return re.findall(rf"\\{command}(?:\[[^\]]*\])?\{{([^}}]*)\}}", text)
 
@@ -33,7 +33,7 @@ def macros(text: str) -> set[str]:
 
 def test_every_section_is_part_of_the_paper():
     main = (PAPER / "main.tex").read_text("utf-8")
-    included = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + WHOLE))]
+    included = [*named("input", main), *(f"sections/{name}" for name in re.findall(STUDY, main + TEXT))]
     files = [str(file.relative_to(PAPER).with_suffix("")) for file in SECTIONS]
     assert sorted(name for name in included if re.match(r"sections/\w", name)) == sorted(files)
     assert all(rf"generated/\profile/{notebook}" in included for notebook in params.notebooks())
@@ -56,15 +56,15 @@ def test_every_macro_is_written_by_a_notebook():
     old = report.stale(profiles.load("demo"))
     saved = [file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex") if file.stem not in old]
     coming = [name for notebook in old for name in reported(notebook)]
-    optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", WHOLE))
-    missing = macros(WHOLE) - optional - macros("\n".join(saved))
+    optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", TEXT))
+    missing = macros(TEXT) - optional - macros("\n".join(saved))
     assert {macro for macro in missing if not any(re.fullmatch(name, macro) for name in coming)} == set()
 
 
 @pytest.mark.parametrize("notebook", params.notebooks())
 def test_a_notebook_reports_what_the_paper_reads(notebook):
     """No notebook reports a macro that no text uses; if its name holds a variable, the saved results are checked."""
-    used = macros(WHOLE + (PAPER / "main.tex").read_text("utf-8"))
+    used = macros(TEXT + (PAPER / "main.tex").read_text("utf-8"))
     assert [name for name in reported(notebook) if not any(re.fullmatch(name, macro) for macro in used)] == []
     if notebook not in report.stale(profiles.load("demo")):
         saved = macros((report.GENERATED / "demo" / f"{notebook}.tex").read_text("utf-8"))
@@ -72,7 +72,7 @@ def test_a_notebook_reports_what_the_paper_reads(notebook):
 
 
 def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():
-    for part in re.finditer(FLOAT, WHOLE, re.DOTALL):
+    for part in re.finditer(FLOAT, TEXT, re.DOTALL):
         drawn, by = named("includegraphics", part[0]), named("drawnby", part[0])
         assert by and set(by) <= set(params.notebooks()), part[0]
         for name, notebook in zip(drawn, by, strict=bool(drawn) and part[1] == "figure"):
@@ -83,8 +83,8 @@ def test_the_text_refers_to_every_float_and_every_reference_has_its_label():
     labels = named("label")
     assert len(labels) == len(set(labels))
     assert set(named("ref")) <= set(labels)
-    floats = {label for part in re.finditer(FLOAT, WHOLE, re.DOTALL) for label in named("label", part[0])}
-    text = re.sub(FLOAT, "", WHOLE, flags=re.DOTALL)
+    floats = {label for part in re.finditer(FLOAT, TEXT, re.DOTALL) for label in named("label", part[0])}
+    text = re.sub(FLOAT, "", TEXT, flags=re.DOTALL)
     assert floats - set(named("ref", text)) == set()
 
 

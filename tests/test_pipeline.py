@@ -124,14 +124,14 @@ def test_the_origin_of_derived_and_other_records(grown):
 
 
 def test_a_checkpoint_of_a_dictionary_has_the_same_inputs_and_other_rows(grown):
-    whole, early = (pipeline.reader(grown, name) for name in ("several", "first"))
-    assert early.dictionary.key != whole.dictionary.key
-    assert early._replace(dictionary=None) == whole._replace(dictionary=None)
-    of_whole, of_early = (pipeline.features(grown, name) for name in ("several", "first"))
-    assert of_early.sites.key == of_whole.sites.key and of_early.decoder.shape == of_whole.decoder.shape
-    assert not np.allclose(of_early.decoder, of_whole.decoder)
+    last, early = (pipeline.reader(grown, name) for name in ("several", "first"))
+    assert early.dictionary.key != last.dictionary.key
+    assert early._replace(dictionary=None) == last._replace(dictionary=None)
+    of_last, of_early = (pipeline.features(grown, name) for name in ("several", "first"))
+    assert of_early.sites.key == of_last.sites.key and of_early.decoder.shape == of_last.decoder.shape
+    assert not np.allclose(of_early.decoder, of_last.decoder)
     samples = early.dictionary.meta["samples"]
-    assert samples == whole.dictionary.meta["checkpoints"][0] < grown.dictionaries["several"].samples
+    assert samples == last.dictionary.meta["checkpoints"][0] < grown.dictionaries["several"].samples
 
 
 def test_a_checkpoint_of_a_model_has_its_tokens_and_a_higher_loss(grown):

@@ -76,8 +76,8 @@ def printed(folder, tiny, tmp_path_factory):
         return run(hub.url, False), list(hub.requests), run(hub.url, True)
 
 
-def gigabytes(said: str, key: str) -> str:
-    return re.search(rf"^ *{re.escape(key)} .*?(unknown|\d+\.\d\d)", said, re.MULTILINE)[1]
+def gigabytes(text: str, key: str) -> str:
+    return re.search(rf"^ *{re.escape(key)} .*?(unknown|\d+\.\d\d)", text, re.MULTILINE)[1]
 
 
 def test_nothing_is_fetched(printed):
@@ -86,20 +86,20 @@ def test_nothing_is_fetched(printed):
 
 
 def test_what_is_missing_is_named(printed):
-    (code, said), _, _ = printed
+    (code, text), _, _ = printed
     assert code == 1
-    assert re.search(r"models\.early: EleutherAI/pythia-70m at step7: the repository has no such revision", said)
-    assert re.search(r"dictionaries\.lacking: org/saes at main: no layers\.2/cfg\.json, no layers\.2/sae", said)
-    assert re.search(r"dictionaries\.unknown: SAELens knows no release", said)
-    assert re.search(r"models\.pickled: .*no model\.safetensors or model\.safetensors\.index\.json", said)
-    assert "licence unknown, gated" in said
-    assert gigabytes(said, "models.pythia") == "0.00" and gigabytes(said, "models.early") == "unknown"
+    assert re.search(r"models\.early: EleutherAI/pythia-70m at step7: the repository has no such revision", text)
+    assert re.search(r"dictionaries\.lacking: org/saes at main: no layers\.2/cfg\.json, no layers\.2/sae", text)
+    assert re.search(r"dictionaries\.unknown: SAELens knows no release", text)
+    assert re.search(r"models\.pickled: .*no model\.safetensors or model\.safetensors\.index\.json", text)
+    assert "licence unknown, gated" in text
+    assert gigabytes(text, "models.pythia") == "0.00" and gigabytes(text, "models.early") == "unknown"
 
 
 def test_without_a_hub_it_says_so(printed):
-    _, _, (code, said) = printed
-    assert code == 1 and "of unknown size" in said and "at least" in said
-    assert "the hub does not answer (OfflineModeIsEnabled)" in said
+    _, _, (code, text) = printed
+    assert code == 1 and "of unknown size" in text and "at least" in text
+    assert "the hub does not answer (OfflineModeIsEnabled)" in text
 
 
 def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, capsys):
@@ -113,17 +113,17 @@ def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["plan", "vectors"])
     monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path))
 
-    def said(listed: dict) -> tuple[int, str]:
+    def printed_for(listed: dict) -> tuple[int, str]:
         answer = json.dumps({"corpora": {}, "models": listed}).encode()
         monkeypatch.setattr(gensim.downloader, "urlopen", lambda _: io.BytesIO(answer))
         with pytest.raises(SystemExit) as left:
             plan.main()
         return left.value.code, capsys.readouterr().out
 
-    code, text = said({name: {"file_name": f"{name}.gz", "file_size": 1743563840, "license": "not found"}})
+    code, text = printed_for({name: {"file_name": f"{name}.gz", "file_size": 1743563840, "license": "not found"}})
     assert code == 0 and "to fetch: 1.74 GB; cached: 0.00 GB" in text and "licence unknown" in text
     assert gigabytes(text, "05_semantic_subspaces.vectors") == "1.74"
-    code, text = said({"word2vec-other": {}})
+    code, text = printed_for({"word2vec-other": {}})
     assert code == 1 and "05_semantic_subspaces.vectors: gensim's downloader has no vectors called" in text
 
 
@@ -131,11 +131,11 @@ def test_a_profile_that_needs_nothing(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["plan", "smoke"])
     with pytest.raises(SystemExit) as left:
         plan.main()
-    said = capsys.readouterr().out
-    assert left.value.code == 0 and "nothing is missing" in said
-    assert re.search(r"^memory on cpu: about \d\.\d GB at most at once; disk: \d\.\d GB$", said, re.MULTILINE)
-    assert re.search(r"^time: about \d+\.\d minutes on one core, of 93,000 tokens:$", said, re.MULTILINE)
-    assert re.search(r"^warning: 31 of 31 SAEs take fewer than 1,000 steps \(the least 80\)", said, re.MULTILINE)
+    text = capsys.readouterr().out
+    assert left.value.code == 0 and "nothing is missing" in text
+    assert re.search(r"^memory on cpu: about \d\.\d GB at most at once; disk: \d\.\d GB$", text, re.MULTILINE)
+    assert re.search(r"^time: about \d+\.\d minutes on one core, of 93,000 tokens:$", text, re.MULTILINE)
+    assert re.search(r"^warning: 31 of 31 SAEs take fewer than 1,000 steps \(the least 80\)", text, re.MULTILINE)
 
 
 def test_a_profile_that_is_none(monkeypatch):

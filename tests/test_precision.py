@@ -152,9 +152,9 @@ def test_neighbours_of_rows_that_share_a_direction(noise):
     for rows in (a, b):
         unit = np.asarray(rows, np.longdouble)
         unit = unit / np.sqrt((unit * unit).sum(1, keepdims=True))
-        apart = np.stack([((unit - row) ** 2).sum(1) for row in unit])
-        np.fill_diagonal(apart, np.inf)
-        near.append(np.argsort(apart, axis=1)[:, :10])
+        distance = np.stack([((unit - row) ** 2).sum(1) for row in unit])
+        np.fill_diagonal(distance, np.inf)
+        near.append(np.argsort(distance, axis=1)[:, :10])
     expected = np.mean([len(np.intersect1d(x, y)) / 10 for x, y in zip(*near, strict=True)])
     assert measures.mutual_knn(a, b, k=10) == pytest.approx(expected, abs=1e-9)
 

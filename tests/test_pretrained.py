@@ -147,14 +147,14 @@ def test_a_folder_is_keyed_by_its_content(cached, copied, tmp_path):
 
 
 def test_a_sharded_checkpoint_is_read(cached, copied, tmp_path):
-    whole = AutoModelForCausalLM.from_pretrained(copied(PYTHIA), trust_remote_code=False)
+    network = AutoModelForCausalLM.from_pretrained(copied(PYTHIA), trust_remote_code=False)
     place = tmp_path / "parts"
-    whole.save_pretrained(place, max_shard_size="8KB")
+    network.save_pretrained(place, max_shard_size="8KB")
     shutil.copy(tmp_path / "copied" / "tokenizer.json", place)
     shutil.copy(tmp_path / "copied" / "tokenizer_config.json", place)
     assert len(list(place.glob("*.safetensors"))) > 2
     read = AutoModelForCausalLM.from_pretrained(made(str(place)).path, trust_remote_code=False)
-    for (name, value), other in zip(whole.state_dict().items(), read.state_dict().values(), strict=True):
+    for (name, value), other in zip(network.state_dict().items(), read.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
 
 
@@ -329,11 +329,11 @@ def test_every_call_refuses_code_of_repositories():
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                     continue
-                said = {key.arg: ast.unparse(key.value) for key in node.keywords}
+                arguments = {key.arg: ast.unparse(key.value) for key in node.keywords}
                 if node.func.attr in ASKING and ast.unparse(node.func.value) != "SAE":
-                    if said.get("trust_remote_code") != "False":
+                    if arguments.get("trust_remote_code") != "False":
                         silent.append(f"{file.relative_to(REPOSITORY)}:{node.lineno}")
-                elif said.get("trust_remote_code", "False") != "False":
+                elif arguments.get("trust_remote_code", "False") != "False":
                     silent.append(f"{file.relative_to(REPOSITORY)}:{node.lineno}")
     assert silent == []
 

@@ -294,9 +294,9 @@ def test_a_parameter_file_is_rewritten_only_if_it_changed(folder, tmp_path):
     profiles.write(profiles.load("smoke"))
     assert [file.stem for file in files if file.stat().st_mtime != 1000] == [SECOND]
 
-    told = yaml.safe_load((tmp_path / "build" / "smoke" / "params" / f"{SECOND}.yaml").read_text())
-    assert told["profile"] == "smoke" and told["parameters"]["candidates"] == values[SECOND]["candidates"]
-    assert told["common"]["stamp"] == values["stamp"]
+    section = yaml.safe_load((tmp_path / "build" / "smoke" / "params" / f"{SECOND}.yaml").read_text())
+    assert section["profile"] == "smoke" and section["parameters"]["candidates"] == values[SECOND]["candidates"]
+    assert section["common"]["stamp"] == values["stamp"]
 
 
 def test_main_writes_or_says_why_not(folder, tmp_path, monkeypatch):

@@ -57,8 +57,8 @@ def test_doubts_name_few_steps_many_passes_and_dead_features(steps, passes, dead
 
 def test_a_warning_is_one_line(world):
     records = {name: x.model_copy(update={"samples": 10**6, "batch": 4096}) for name, x in world.dictionaries.items()}
-    said = quality.warning(records)
-    assert "2 of 2 SAEs take fewer than 1,000 steps (the least 244)" in said and "\n" not in said
+    text = quality.warning(records)
+    assert "2 of 2 SAEs take fewer than 1,000 steps (the least 244)" in text and "\n" not in text
     enough = {name: x.model_copy(update={"batch": 1000}) for name, x in records.items()}
     assert quality.warning(enough) == quality.warning(enough, {"one_layer": 10**6, "two_layer": 10**7}) == ""
     short = quality.warning(enough, {"one_layer": 152_947, "two_layer": 10**6})

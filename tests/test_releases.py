@@ -150,15 +150,15 @@ def test_an_sae_is_confirmed_at_its_hook(tiny, cached, profile, tmp_path, name, 
     assert features.codes.nnz > features.codes.shape[0]
 
 
-@pytest.mark.parametrize(("trained_at", "said", "fits"), [
+@pytest.mark.parametrize(("trained_at", "message", "fits"), [
     ("layers.0", "layers.1", "blocks.0.hook_resid_post"),  # hidden_states[1] taken for the output of block 1
     ("layers.1", "layers.0", "blocks.1.hook_resid_post"),
     ("layers.1.mlp", "layers.1", "blocks.1.hook_mlp_out"),
     ("layers.2.mlp", "layers.1.mlp", "blocks.2.hook_mlp_out"),
 ])  # fmt: skip
-def test_an_sae_of_a_neighbour_is_refused(tiny, cached, profile, tmp_path, trained_at, said, fits):
-    tiny_hub.sparsify(tmp_path / "sae" / said, tiny_hub.planted(seen(tiny, PYTHIA, trained_at)), D // 2)
-    run = profile(PYTHIA, f"{{kind: sparsify, model: m, source: {tmp_path / 'sae'}, hookpoint: {said}}}")
+def test_an_sae_of_a_neighbour_is_refused(tiny, cached, profile, tmp_path, trained_at, message, fits):
+    tiny_hub.sparsify(tmp_path / "sae" / message, tiny_hub.planted(seen(tiny, PYTHIA, trained_at)), D // 2)
+    run = profile(PYTHIA, f"{{kind: sparsify, model: m, source: {tmp_path / 'sae'}, hookpoint: {message}}}")
     with pytest.raises(ProfileError, match=rf"own\.yaml: dictionaries\.a: fits {re.escape(fits)} \(FVU 0\.\d+\) more"):
         pipeline.reader(run, "a")
 

@@ -103,10 +103,10 @@ EDITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "value", "said"), EDITS, ids=lambda x: ".".join(x) if isinstance(x, tuple) else "")
-def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, said):
+@pytest.mark.parametrize(("path", "value", "message"), EDITS, ids=lambda x: ".".join(x) if isinstance(x, tuple) else "")
+def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, message):
     found = complaint({path: value})
-    assert re.search(said, found), found
+    assert re.search(message, found), found
     assert all(line.startswith("params/edited.yaml: ") for line in found.split("\n"))
 
 

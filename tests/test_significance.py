@@ -45,13 +45,13 @@ def test_result_holds_its_definitions():
 
 def test_same_permutations_serve_all_measures_and_any_batch(monkeypatch):
     a, b = related(3)
-    together = significance.test(a, b, ["svcca", "rsa_pearson"], m=50, m_of={"rsa_pearson": 20}, seed=(1, 2))
+    both = significance.test(a, b, ["svcca", "rsa_pearson"], m=50, m_of={"rsa_pearson": 20}, seed=(1, 2))
     monkeypatch.setattr(draws, "_BATCH_BYTES", 60 * 12 * 8 * 7)
-    alone = significance.test(a, b, ["rsa_pearson"], m=20, seed=(1, 2))
-    assert np.allclose(alone["rsa_pearson"].draws, together["rsa_pearson"].draws, atol=1e-12)
-    assert together["rsa_pearson"].m == 20
+    single = significance.test(a, b, ["rsa_pearson"], m=20, seed=(1, 2))
+    assert np.allclose(single["rsa_pearson"].draws, both["rsa_pearson"].draws, atol=1e-12)
+    assert both["rsa_pearson"].m == 20
     other = significance.test(a, b, ["rsa_pearson"], m=20, seed=(1, 3))
-    assert not np.allclose(other["rsa_pearson"].draws, alone["rsa_pearson"].draws)
+    assert not np.allclose(other["rsa_pearson"].draws, single["rsa_pearson"].draws)
 
 
 @pytest.mark.parametrize("name", ["svcca", "svcca_first_component", "rsa_pearson", "rsa_spearman"])
@@ -206,10 +206,10 @@ def test_one_undefined_score_leaves_the_others_as_they_are(name, a, why):
         assert undefined.undefined and undefined.note.startswith(f"undefined: {why}")
         assert (undefined.measure, undefined.n, undefined.m, len(undefined.draws)) == (name, len(a), 9, 9)
         assert all(np.isnan(getattr(undefined, field)) for field in ("p", "z", "excess", "null_mean"))
-        for alone in found:  # the same draws, as if the other had not been asked for
-            expected = significance.test(one, other, [alone], m=9, seed=4)[alone]
-            assert not expected.undefined and found[alone].p == expected.p
-            np.testing.assert_array_equal(found[alone].draws, expected.draws)
+        for defined in found:  # the same draws, as if the other had not been asked for
+            expected = significance.test(one, other, [defined], m=9, seed=4)[defined]
+            assert not expected.undefined and found[defined].p == expected.p
+            np.testing.assert_array_equal(found[defined].draws, expected.draws)
 
 
 def test_debiased_cka_of_orthonormal_rows_is_undefined():
@@ -323,9 +323,9 @@ def test_at_one_n_scores_subsets_of_that_size():
     generator = np.random.default_rng(0)
     x, y = rows(generator), rows(generator)
     every = pairs(range(60), range(60))
-    whole = significance.pairs_at_n(every, x, y, "rsa_pearson", 60, subsets=3, m=9, seed=0)
-    assert whole.n == 60 and whole.excess_sd == 0
-    assert whole.excess == pytest.approx(significance.test_pairs(every, x, y, "rsa_pearson", m=9, seed=0).excess)
+    every_pair = significance.pairs_at_n(every, x, y, "rsa_pearson", 60, subsets=3, m=9, seed=0)
+    assert every_pair.n == 60 and every_pair.excess_sd == 0
+    assert every_pair.excess == pytest.approx(significance.test_pairs(every, x, y, "rsa_pearson", m=9, seed=0).excess)
     assert significance.pairs_at_n(every, x, x, "rsa_pearson", 20, subsets=3, m=9, seed=0).excess == pytest.approx(1)
     part = significance.pairs_at_n(every, x, y, "rsa_pearson", 20, subsets=8, m=9, seed=0)
     assert part.excess_sd > 0
@@ -347,8 +347,8 @@ def test_subsets_have_the_size_asked_for_and_are_averaged():
     x, y = shared(0)
     found = significance.rows_at_n((x, y), "mutual_knn", 25, subsets=8, m=19, seed=0)
     assert found.n == 25 and found.excess_sd > 0
-    whole = significance.rows_at_n((x, y), "mutual_knn", 60, subsets=8, m=19, seed=0)
-    assert found.null_mean == pytest.approx(10 / 24) and whole.null_mean == pytest.approx(10 / 59)
+    every_pair = significance.rows_at_n((x, y), "mutual_knn", 60, subsets=8, m=19, seed=0)
+    assert found.null_mean == pytest.approx(10 / 24) and every_pair.null_mean == pytest.approx(10 / 59)
     assert found.low < found.null_mean < found.high
     copied = significance.rows_at_n((x, x), "rsa_pearson", 25, subsets=4, m=19, seed=0)
     assert copied.excess == pytest.approx(1) and copied.p == pytest.approx(2 / 20)

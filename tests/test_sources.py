@@ -125,8 +125,8 @@ def test_the_version_of_a_library_counts_and_its_build_does_not(package, monkeyp
 def test_every_library_of_the_package_has_a_version():
     for file in sources.PACKAGE.rglob("*.py"):
         for name in sources._imports(sources.ast.parse(file.read_text("utf-8"))):
-            known = name in sys.stdlib_module_names or name == "__future__" or name.startswith("sae_utils")
-            assert known or sources._version(name), f"{file.name} imports {name}"
+            versionless = name in sys.stdlib_module_names or name == "__future__" or name.startswith("sae_utils")
+            assert versionless or sources._version(name), f"{file.name} imports {name}"
 
 
 def test_a_digest_runs_no_code(package):

@@ -24,17 +24,17 @@ def read(tmp_path):
 
 def test_what_looks_like_something_else_is_text(read):
     """`no`, dates, times, octal and sexagesimal numbers stay the text that they look like."""
-    said = "no: 1\nyes: [on, off, y, n]\n2024-01-01: 2024-01-01\na: 12:30:45\nb: 010\nc: 0x1F\nd: 1e-3\ne: =\n"
-    assert read(said) == {
+    text = "no: 1\nyes: [on, off, y, n]\n2024-01-01: 2024-01-01\na: 12:30:45\nb: 010\nc: 0x1F\nd: 1e-3\ne: =\n"
+    assert read(text) == {
         "no": 1, "yes": ["on", "off", "y", "n"], "2024-01-01": "2024-01-01", "a": "12:30:45", "b": "010", "c": "0x1F",
         "d": "1e-3", "e": "=",
     }  # fmt: skip
 
 
 def test_plain_values_and_merges_are_read_as_ever(read):
-    said = "a: &a {n: 1_000, x: 1.5e-3, t: true, z: null}\nb: {<<: *a, n: -2}\nc: ['1', \"true\"]\n3: []\n"
+    text = "a: &a {n: 1_000, x: 1.5e-3, t: true, z: null}\nb: {<<: *a, n: -2}\nc: ['1', \"true\"]\n3: []\n"
     first = {"n": 1000, "x": 1.5e-3, "t": True, "z": None}
-    assert read(said) == {"a": first, "b": first | {"n": -2}, "c": ["1", "true"], 3: []}
+    assert read(text) == {"a": first, "b": first | {"n": -2}, "c": ["1", "true"], 3: []}
 
 
 def bomb(line: str) -> str:
@@ -45,7 +45,7 @@ def bomb(line: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (bomb("[{}]"), "line 6: more than 100,000 values, those that an alias repeats included"),
         (bomb("{{<<: [{}]}}"), "line 6: more than 100,000 values"),
@@ -81,8 +81,8 @@ def bomb(line: str) -> str:
         ("#" * (1 << 19), "larger than 262,144 bytes"),
     ],
 )
-def test_what_nobody_means_is_refused(read, content, said):
-    with pytest.raises(ProfileError, match=said) as refused:
+def test_what_nobody_means_is_refused(read, content, message):
+    with pytest.raises(ProfileError, match=message) as refused:
         read(content)
     assert str(refused.value).startswith("x.yaml") and len(str(refused.value)) < 400
 

@@ -38,23 +38,23 @@ def found():
 
 def test_all_pairs_are_the_matching_above_the_threshold(found):
     one, many = (subspaces.all_pairs(found, how, 0.1) for how in ("one-to-one", "many-to-one"))
-    whole = matching.many_to_one(found)
-    assert min(one.r.min(), many.r.min()) >= 0.1 and len(many.a) == (whole.r >= 0.1).sum() < len(whole.a)
+    every_pair = matching.many_to_one(found)
+    assert min(one.r.min(), many.r.min()) >= 0.1 and len(many.a) == (every_pair.r >= 0.1).sum() < len(every_pair.a)
     assert len(np.unique(one.b)) == len(one.b)
 
 
 def test_a_block_has_the_bits_of_the_whole_matrix(found):
     """In any order, whichever side fires less; way 2 pairs the live features by it."""
-    whole = found.block()
-    assert whole.shape == (30, 24) and np.isnan(whole[29]).all() and np.isnan(whole[:, 23]).all()
+    matrix = found.block()
+    assert matrix.shape == (30, 24) and np.isnan(matrix[29]).all() and np.isnan(matrix[:, 23]).all()
     rng = np.random.default_rng(2)
     for n, m in ((30, 24), (5, 20), (25, 3), (1, 1)):
         a, b = rng.permutation(30)[:n], rng.permutation(24)[:m]
-        np.testing.assert_array_equal(found.block(a, b), whole[np.ix_(a, b)])
+        np.testing.assert_array_equal(found.block(a, b), matrix[np.ix_(a, b)])
         about = np.isin(np.arange(30), a), np.isin(np.arange(24), b)
         best = subspaces.pairs_among(found, *about, how="many-to-one", least=-1)
         a, b = np.setdiff1d(a, 29), np.setdiff1d(b, 23)
-        inside = whole[np.ix_(a, b)]
+        inside = matrix[np.ix_(a, b)]
         np.testing.assert_array_equal(best.a, a)
         np.testing.assert_array_equal(best.r, inside.max(1))
         np.testing.assert_array_equal(best.b, b[inside.argmax(1)])
@@ -140,8 +140,8 @@ def test_shuffled_pairings_are_those_of_significance():
     at = np.random.default_rng(3).permutation(N)[:25]
     names = ["rsa_spearman", "rsa_pearson", "cka_debiased", "mutual_knn"]
     ours = arranged(chosen(at), a, b, names, m=300, seed=1)
-    known = [measures.measure(n, k=5) if n == "mutual_knn" else measures.measure(n) for n in names]
-    theirs = significance.test(a[at], b[at], known, m=300, seed=1)
+    asked = [measures.measure(n, k=5) if n == "mutual_knn" else measures.measure(n) for n in names]
+    theirs = significance.test(a[at], b[at], asked, m=300, seed=1)
     for name, other in zip(names, theirs.values(), strict=True):
         assert ours[name].observed == pytest.approx(other.observed, abs=1e-6)
         assert ours[name].null_mean == pytest.approx(other.null_mean, abs=0.02)

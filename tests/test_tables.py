@@ -181,19 +181,19 @@ def test_counts_name_how_many_were_tested():
 def test_the_columns_of_a_result():
     x, y = shared(0)
     result = significance.test(x, y, ["rsa_pearson"], m=19)["rsa_pearson"]
-    told = tables.columns(result)
-    assert (told["observed"], told["null SD"], told["z"], told["p"]) == (
+    columns = tables.columns(result)
+    assert (columns["observed"], columns["null SD"], columns["z"], columns["p"]) == (
         result.observed, result.null_sd, result.z, result.p,
     )  # fmt: skip
-    assert tables.columns(result, 0.5) == told | {"p": 0.5}
+    assert tables.columns(result, 0.5) == columns | {"p": 0.5}
     nothing = tables.columns(None)
-    assert list(nothing) == list(told) and all(np.isnan(value) for value in nothing.values())
-    frame = pd.DataFrame([{"n": 1200, "units": "neurons", **told}])
-    assert tables.formats(frame).keys() == {"n", *told}
+    assert list(nothing) == list(columns) and all(np.isnan(value) for value in nothing.values())
+    frame = pd.DataFrame([{"n": 1200, "units": "neurons", **columns}])
+    assert tables.formats(frame).keys() == {"n", *columns}
     assert tables.formats(frame)["n"].format(1200) == "1,200"
 
 
-@pytest.mark.parametrize(("interval", "said"), [((0.1, 0.2), "lies above 0"), ((-0.2, -0.1), "lies below 0"),
+@pytest.mark.parametrize(("interval", "words"), [((0.1, 0.2), "lies above 0"), ((-0.2, -0.1), "lies below 0"),
                                                 ((-0.1, 0.1), "includes 0"), ((0.0, 0.1), "includes 0")])  # fmt: skip
-def test_an_interval_against_zero(interval, said):
-    assert tables.against_zero(*interval) == said
+def test_an_interval_against_zero(interval, words):
+    assert tables.against_zero(*interval) == words

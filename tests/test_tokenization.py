@@ -45,16 +45,16 @@ def documents_of(rows) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 def test_words_keep_their_class(source, context):
     tokenizer = tokenization.train(source, "word", 4000)
     rows = tokenization.rows(source, tokenizer, context)
-    words, known = read(tokenizer), set()
+    words, vocabulary = read(tokenizer), set()
     for document, split in zip(stories.stories(seed=3, documents=200), source.array("split"), strict=True):
         if corpora.SPLITS[split] == "training":
-            known |= set(document.text.split())
+            vocabulary |= set(document.text.split())
     found, unknown, total = documents_of(rows), 0, 0
     assert sorted(found) == list(range(200))
     for number, document in enumerate(stories.stories(seed=3, documents=200)):
         tokens, classes = found[number]
         spoken = words.convert_ids_to_tokens(tokens)
-        expected = [word if word in known else tokenization.UNKNOWN for word in document.text.split()]
+        expected = [word if word in vocabulary else tokenization.UNKNOWN for word in document.text.split()]
         assert spoken == expected
         np.testing.assert_array_equal(classes, document.classes)
         unknown += expected.count(tokenization.UNKNOWN)
@@ -166,12 +166,12 @@ def test_a_tokenizer_is_trained_on_training_documents_only(tmp_path, kind):
 
 def test_training_twice_gives_the_same_files(source, tmp_path):
     for kind in ("word", "bpe"):
-        known = tokenization.train(source, kind, 400)
+        trained = tokenization.train(source, kind, 400)
         (tmp_path / kind).mkdir()
         tokenization.train.__wrapped__(tmp_path / kind, source, kind, 400)
         for file in (tmp_path / kind).iterdir():
-            assert file.read_bytes() == (known.path / file.name).read_bytes()
-        assert read(known).pad_token_id == 0 and read(known).bos_token_id == 1
+            assert file.read_bytes() == (trained.path / file.name).read_bytes()
+        assert read(trained).pad_token_id == 0 and read(trained).bos_token_id == 1
 
 
 def test_a_corpus_shorter_than_one_context_is_refused(tmp_path):

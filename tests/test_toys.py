@@ -90,16 +90,16 @@ def test_checkpoints_are_distinct_steps_of_the_run(steps, number):
 def test_a_twin_keeps_the_shape_and_the_chosen_weights(world):
     made = pipeline.model(world, "two_layer")
     original = network_of(made).state_dict()
-    everything, blocks, other = (
+    all_random, blocks, other = (
         network_of(toys.twin(made, random, seed)).state_dict()
         for random, seed in (("all", 0), ("blocks", 0), ("blocks", 1))
     )
-    assert {k: v.shape for k, v in everything.items()} == {k: v.shape for k, v in original.items()}
+    assert {k: v.shape for k, v in all_random.items()} == {k: v.shape for k, v in original.items()}
     for key, value in original.items():
         inside, random_start = ".layers." in key, value.dim() == 2
         assert torch.equal(blocks[key], value) == (
-            not inside or (not random_start and torch.equal(everything[key], value))
+            not inside or (not random_start and torch.equal(all_random[key], value))
         )
         if random_start:
-            assert not torch.equal(everything[key], value)
+            assert not torch.equal(all_random[key], value)
             assert torch.equal(blocks[key], other[key]) == (not inside)

@@ -36,9 +36,9 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(typeset, "FIGURES", tmp_path / "figures")
     (tmp_path / "paper").mkdir()
     (tmp_path / "bin").mkdir()
-    told = tmp_path / "build" / "toy" / "params" / "00_first.yaml"
-    told.parent.mkdir(parents=True)
-    told.write_text(yaml.safe_dump({"common": {"stamp": "50% DONE"}}))
+    parameters = tmp_path / "build" / "toy" / "params" / "00_first.yaml"
+    parameters.parent.mkdir(parents=True)
+    parameters.write_text(yaml.safe_dump({"common": {"stamp": "50% DONE"}}))
     (tmp_path / "bin" / "git").symlink_to(shutil.which("git"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("TEX", raising=False)
@@ -178,10 +178,10 @@ def test_a_failure_is_told_in_latex_words_and_leaves_no_pdf(repository, monkeypa
     program(repository, "latexmk", FAILING)
     pdf = repository / "build" / "toy" / "paper.pdf"
     pdf.write_text("of an earlier build")
-    said = typeset.set_paper("toy")
-    assert said.startswith("LaTeX failed:\n! Undefined control sequence.\nl.17 Of the \\FeatureMatchingPairz\n")
-    assert "Font Info" not in said
-    assert said.endswith(f"the whole log: {repository / 'build' / 'toy' / 'paper.log'}")
+    message = typeset.set_paper("toy")
+    assert message.startswith("LaTeX failed:\n! Undefined control sequence.\nl.17 Of the \\FeatureMatchingPairz\n")
+    assert "Font Info" not in message
+    assert message.endswith(f"the whole log: {repository / 'build' / 'toy' / 'paper.log'}")
     assert not pdf.exists()
     monkeypatch.setattr(sys, "argv", ["typeset", "toy"])
     with pytest.raises(SystemExit, match="error: LaTeX failed"):
@@ -303,9 +303,9 @@ def test_tectonic_does_as_well(repository):
 
 
 def test_without_latex_one_line_says_what_to_install(repository, monkeypatch):
-    said = typeset.set_paper("toy")
-    assert said == typeset.INSTALL and "\n" not in said
-    assert all(word in said for word in ("latexmk", "texlive", "tectonic", "apt-get install", "same command again"))
+    message = typeset.set_paper("toy")
+    assert message == typeset.INSTALL and "\n" not in message
+    assert all(word in message for word in ("latexmk", "texlive", "tectonic", "apt-get install", "same command again"))
     (repository / "bin" / "git").unlink()
     monkeypatch.setattr(sys, "argv", ["typeset", "toy"])
     with pytest.raises(SystemExit, match="error: figures, tables and numbers are done; for the PDF install latexmk"):
@@ -350,5 +350,5 @@ def test_a_log_without_complaint_or_none_at_all(tmp_path):
 def test_a_hundred_errors_are_cut_short(tmp_path):
     log = tmp_path / "paper.log"
     log.write_text("".join(f"! Error {n}.\nl.{n} x\n\n\n\n\n\n" for n in range(100)))
-    said = typeset.errors_in(log, "")
-    assert "! Error 0." in said and "! Error 99." not in said and len(said) < 1000
+    message = typeset.errors_in(log, "")
+    assert "! Error 0." in message and "! Error 99." not in message and len(message) < 1000

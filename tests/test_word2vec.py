@@ -94,7 +94,7 @@ def test_a_line_with_one_number_is_refused(tmp_path, written):
 
 
 @pytest.mark.parametrize(
-    ("ending", "of", "said"),
+    ("ending", "of", "message"),
     [
         ("bin", "txt", "announces 40 words"),
         ("txt", "bin", "."),
@@ -103,8 +103,8 @@ def test_a_line_with_one_number_is_refused(tmp_path, written):
         ("txt.gz", "txt", "it is not gzipped"),
     ],
 )
-def test_a_file_named_for_another_format_is_refused(tmp_path, written, ending, of, said):
-    with pytest.raises(ProfileError, match=said) as caught:
+def test_a_file_named_for_another_format_is_refused(tmp_path, written, ending, of, message):
+    with pytest.raises(ProfileError, match=message) as caught:
         read(tmp_path, ending, written[of])
     assert str(caught.value).endswith("`save_word2vec_format` of gensim writes it, and .bin names the binary one")
 

@@ -187,11 +187,11 @@ def llama_scope(place: Path, weights: dict[str, torch.Tensor], hook: str, scale:
 
 def vectors(folder: Path, name: str, words: Iterable[str], size: int = 300) -> None:
     """Write random word vectors into the cache of gensim's downloader, in word2vec's binary format."""
-    place, known = folder / name, KeyedVectors(size)
+    place, model = folder / name, KeyedVectors(size)
     place.mkdir(parents=True)
     there = sorted(set(words))
-    known.add_vectors(there, np.random.default_rng(0).standard_normal((len(there), size), np.float32))
-    known.save_word2vec_format(str(place / f"{name}.gz"), binary=True)
+    model.add_vectors(there, np.random.default_rng(0).standard_normal((len(there), size), np.float32))
+    model.save_word2vec_format(str(place / f"{name}.gz"), binary=True)
     (place / "__init__.py").write_text("raise SystemExit('what comes with vectors must not be run')\n")
     bytes_ = (place / f"{name}.gz").stat().st_size
     listed = {name: {"file_name": f"{name}.gz", "file_size": bytes_, "license": "not found", "parts": 1}}

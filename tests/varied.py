@@ -94,7 +94,7 @@ FIXED: dict[str, list[Path]] = {
 """lists whose places have meanings of their own"""
 SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*"), ("ceilings",)]}
 """lists and mappings that grow only with a further SAE"""
-TOGETHER: dict[str, tuple[Path, Path]] = {"00_models_and_dictionaries": (("control_seeds",), ("control_negatives",))}
+PARALLEL: dict[str, tuple[Path, Path]] = {"00_models_and_dictionaries": (("control_seeds",), ("control_negatives",))}
 """lists that belong together element by element"""
 
 
@@ -118,8 +118,8 @@ def lists(value: Any, path: Path = ()) -> Iterator[tuple[Path, list[Any]]]:
 def free(notebook: str, section: dict[str, Any]) -> list[Path]:
     """Paths to the lists and mappings of a section whose length is free."""
     found: list[Path] = [path for path, _ in lists(section) if not matches(path, FIXED.get(notebook, []))]
-    alone = [path for path in SHORTER_ONLY.get(notebook, []) if "*" not in path]
-    return list(dict.fromkeys([*found, *MORE[notebook], *alone]))
+    without_inner = [path for path in SHORTER_ONLY.get(notebook, []) if "*" not in path]
+    return list(dict.fromkeys([*found, *MORE[notebook], *without_inner]))
 
 
 REFUSED: dict[tuple[str, Path], str] = {
@@ -145,7 +145,7 @@ def reason(notebook: str, path: Path, how: str) -> str | None:
 def change(notebook: str, section: dict[str, Any], path: Path, how: str) -> dict[str, Any] | None:
     """A section with the list at `path` one element "longer" or "shorter"; None where it cannot be."""
     changed = copy.deepcopy(section)
-    pair = TOGETHER.get(notebook, ())
+    pair = PARALLEL.get(notebook, ())
     done = [_change(changed, each, MORE[notebook].get(each), how) for each in (pair if path in pair else (path,))]
     return changed if all(done) else None
 
@@ -173,7 +173,7 @@ def profile(sections: dict[str, dict[str, Any]], how: str) -> dict[str, Any]:
     keys: dict[str, Any] = {"extends": "smoke"}
     for notebook, section in sections.items():
         changed: dict[str, Any] = copy.deepcopy(section)
-        pair = TOGETHER.get(notebook, ())
+        pair = PARALLEL.get(notebook, ())
         for path in sorted(free(notebook, section), key=len, reverse=True):  # the inner ones first
             if not reason(notebook, path, how) and (path not in pair or path == pair[0]):
                 changed = change(notebook, changed, path, how) or changed

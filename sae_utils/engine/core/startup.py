@@ -43,7 +43,7 @@ def keep_kernels() -> Path:
     given = Path(os.environ.get("NUMBA_CACHE_DIR") or REPOSITORY / "build" / "cache")
     base = given.parent if given.name.startswith(KERNELS) else given  # a parent process has set it
     stamp = _stamp()
-    name = _known(base, stamp) or KERNELS + _kernels_digest()
+    name = _last_used(base, stamp) or KERNELS + _kernels_digest()
     folder = _usable(base / name) or _usable(_temporary() / name) or Path(tempfile.mkdtemp(prefix=KERNELS))
     with contextlib.suppress(OSError):
         (folder / STAMP).write_text(stamp)
@@ -68,7 +68,7 @@ def _stamp() -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def _known(base: Path, stamp: str) -> str:
+def _last_used(base: Path, stamp: str) -> str:
     """Name of the folder that was last used in the state `stamp`; empty if there is none."""
     for folder in base.glob(f"{KERNELS}*"):
         with contextlib.suppress(OSError):

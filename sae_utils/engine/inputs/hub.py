@@ -102,9 +102,9 @@ def listing(source: str, revision: str, names: Sequence[str]) -> Listing:
     except errors.HFValidationError as error:
         return Listing({}, {}, refusal=_reason(source, revision, error))
     except Exception as error:  # huggingface_hub and what it calls raise errors of all kinds
-        known = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
+        missing = isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
         silent = f"the hub does not answer ({type(error).__name__})"
-        return Listing(_sizes(cached), cached, refusal=_reason(source, revision, error) if known else silent)
+        return Listing(_sizes(cached), cached, refusal=_reason(source, revision, error) if missing else silent)
     card: Any = info.card_data or {}
     terms = f"{card.get('license') or 'licence unknown'}{', gated' if info.gated else ''}"
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}

@@ -215,12 +215,12 @@ def rank_tile(first: int, cross: Array, scaling: Scaling, rows: Keys, columns: K
 def finish(cross: Array, left: Array, right: Array, scaling: Scaling, out: Array) -> None:
     """Correlations from cross sums of features ``left`` and ``right``, NaN where either is not live."""
     total_b, scale_b = scaling.total_b[right], scaling.scale_b[right]
-    known = np.where(scale_b > 0.0, scale_b, np.nan)
+    scales = np.where(scale_b > 0.0, scale_b, np.nan)
     for n in range(cross.shape[0]):
         total_a, scale_a = scaling.total_a[left[n]], scaling.scale_a[left[n]]
         scale_a = scale_a if scale_a > 0.0 else np.nan
         for m in range(cross.shape[1]):
-            out[n, m] = (cross[n, m] - total_a * total_b[m] * scaling.share) * (scale_a * known[m]) + 0.0
+            out[n, m] = (cross[n, m] - total_a * total_b[m] * scaling.share) * (scale_a * scales[m]) + 0.0
 
 
 @njit(cache=True, nogil=True)

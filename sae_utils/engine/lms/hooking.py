@@ -217,8 +217,8 @@ def of_module(hooked: Hooked, module: str) -> str:
     run, label = hooked.run, hooked.bridge.label
     name = next((name for name in (f"{run.base}{module}", module) if name in run.outputs), None)
     if name is None:
-        known = [known.removeprefix(run.base) for known in run.outputs]
-        raise ProfileError(f"{label} has no module {module!r}; {nearest(module, known)}")
+        names = [name.removeprefix(run.base) for name in run.outputs]
+        raise ProfileError(f"{label} has no module {module!r}; {nearest(module, names)}")
     errors = {hook: difference(hooked.values[hook], run.outputs[name]) for hook in hooked.bridge.readable}
     errors = {hook: x for hook, x in errors.items() if x < tolerance(run.outputs[name], _split(hook)[0])}
     if not errors:

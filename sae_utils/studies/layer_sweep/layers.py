@@ -216,8 +216,8 @@ def matches(found: Mapping[Cell, Artefact]) -> pd.DataFrame:
 
 def closest(lines: pd.DataFrame, value: str) -> dict[int, int]:
     """The depth of B with the largest `value` for every depth of A that has one; a description, not a test."""
-    known = lines.dropna(subset=[value])
-    best = known.loc[known.groupby("i")[value].idxmax()]
+    defined = lines.dropna(subset=[value])
+    best = defined.loc[defined.groupby("i")[value].idxmax()]
     return dict(zip(best.i.tolist(), best.j.tolist(), strict=True))
 
 

@@ -47,8 +47,8 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
     total = np.asarray(codes.sum(axis=0)).ravel()
     on_content = np.asarray(codes[classes >= 0].sum(axis=0)).ravel()
     firings = np.bincount(codes.indices, minlength=codes.shape[1])
-    known = (classes >= 0).any()
-    return np.flatnonzero((firings >= minimum) & ((on_content > CONTENT * total) | (not known)))
+    classed = (classes >= 0).any()
+    return np.flatnonzero((firings >= minimum) & ((on_content > CONTENT * total) | (not classed)))
 
 
 def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) -> Shared:

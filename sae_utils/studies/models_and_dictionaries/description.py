@@ -169,15 +169,17 @@ def limits(profile: Profile) -> str:
     pair = profile.common.primary.pair
     both = [pipeline.origin(profile.models, model_of(profile, name)) for name in pair]
     given = [isinstance(pipeline.origin(profile.dictionaries, name), releases.Released) for name in pair]
-    said = []
+    sentences = []
     if all(isinstance(x, Pretrained) for x in both) and both[0].source != both[1].source:
-        said.append("The two models may differ in more than what is asked about, as in their data and tokens seen.")
+        sentences.append(
+            "The two models may differ in more than what is asked about, as in their data and tokens seen."
+        )
     if all(given):
-        said.append("So may their SAEs, which others trained, in width, sparsity and text.")
+        sentences.append("So may their SAEs, which others trained, in width, sparsity and text.")
     elif any(given):
         side = "AB"[given.index(False)]
-        said.append(f"The SAE of {side} alone was trained here: widths, sparsity and text may differ.")
-    return " ".join(said)
+        sentences.append(f"The SAE of {side} alone was trained here: widths, sparsity and text may differ.")
+    return " ".join(sentences)
 
 
 def pair(profile: Profile, a: str, b: str) -> str:

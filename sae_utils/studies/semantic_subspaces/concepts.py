@@ -39,8 +39,8 @@ def _once(names: list[str], fold: Callable[[str], str] = str) -> list[str]:
 
 
 def _concept(name: str, info: ValidationInfo) -> str:
-    if name not in (known := info.context or {}):
-        raise NameUnknown(f"no concept is called {name!r}; {nearest(name, known)}")
+    if name not in (names := info.context or {}):
+        raise NameUnknown(f"no concept is called {name!r}; {nearest(name, names)}")
     return name
 
 

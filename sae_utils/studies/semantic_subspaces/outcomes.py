@@ -94,17 +94,17 @@ def verdict(single: Mapping[str, Answer], unions: Mapping[str, Answer]) -> str:
     """The answers of the concepts and unions that could be tested, in one sentence."""
     if not single and not unions:
         return "no concept and no union could be tested"
-    said = f"{tables.count(len(single), 'concept')} could be tested"
+    clause = f"{tables.count(len(single), 'concept')} could be tested"
     if single:
-        said += f", and {_beating(single)} a shuffled pairing"
+        clause += f", and {_beating(single)} a shuffled pairing"
     if unions:
-        said += f"; {tables.count(len(unions), 'union')} could be tested: {_beating(unions)} a shuffled pairing"
+        clause += f"; {tables.count(len(unions), 'union')} could be tested: {_beating(unions)} a shuffled pairing"
         beyond, alike = (sum(getattr(x, name) for x in unions.values()) for name in ("beyond", "alike"))
         if beyond == 1:
-            said += f"{' and' if alike else ', but not'} a shuffle within the parts"
+            clause += f"{' and' if alike else ', but not'} a shuffle within the parts"
         elif beyond:
-            said += f", and {tables.count(alike) if alike else 'none'} of them a shuffle within the parts as well"
-    return said
+            clause += f", and {tables.count(alike) if alike else 'none'} of them a shuffle within the parts as well"
+    return clause
 
 
 def _beating(answers: Mapping[str, Answer]) -> str:
@@ -116,9 +116,9 @@ def _beating(answers: Mapping[str, Answer]) -> str:
 
 def placebo_verdict(tested: int, alike: int) -> str:
     """A clause on how many subspaces are more alike than their placebos, of those that could be tested."""
-    said = f"{tables.count(tested, 'subspace')} could be tested"
+    clause = f"{tables.count(tested, 'subspace')} could be tested"
     if not tested:
-        return said
+        return clause
     if tested == 1:
-        return f"{said}, and it is {'' if alike else 'not '}more alike"
-    return f"{said}, and {'none' if not alike else tables.count(alike)} {'are' if alike > 1 else 'is'} more alike"
+        return f"{clause}, and it is {'' if alike else 'not '}more alike"
+    return f"{clause}, and {'none' if not alike else tables.count(alike)} {'are' if alike > 1 else 'is'} more alike"

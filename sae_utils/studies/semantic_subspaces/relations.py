@@ -51,20 +51,20 @@ def find(pairs: Pairs, found: tuple[Evidence, Evidence], words: Sequence[Sequenc
             mean = np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
             if mean.max() >= share:
                 best[word] = float(mean.max()), int(mean.argmax())
-    known = [both for both in folded if both[0] in best and both[1] in best]
-    ends = np.array([[best[word][1] for word in both] for both in known], np.int64).reshape(-1, 2)
+    complete = [both for both in folded if both[0] in best and both[1] in best]
+    ends = np.array([[best[word][1] for word in both] for both in complete], np.int64).reshape(-1, 2)
     candidates = [i for i, two in enumerate(ends) if _distinct(pairs, two)]
     kept: list[int] = []
-    for i in sorted(candidates, key=lambda i: -min(best[word][0] for word in known[i])):
+    for i in sorted(candidates, key=lambda i: -min(best[word][0] for word in complete[i])):
         if _distinct(pairs, ends[[*kept, i]]):
             kept.append(i)
     kept.sort()
     return Relations(
-        words=[known[i] for i in kept],
+        words=[complete[i] for i in kept],
         first=ends[kept, 0],
         second=ends[kept, 1],
         missing=list(dict.fromkeys(word for both in folded for word in both if word not in best)),
-        merged=len(known) - len(candidates),
+        merged=len(complete) - len(candidates),
         shared=len(candidates) - len(kept),
     )
 
