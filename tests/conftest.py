@@ -81,7 +81,7 @@ def tiny(tmp_path_factory):
     from sae_utils.engine.text import stories
 
     root = tmp_path_factory.mktemp("tiny")
-    texts = [document.text for document in stories.stories(seed=0, documents=40)]
+    texts = [document.text for document in stories.stream(seed=0, documents=40)]
     for seed, name in enumerate(tiny_hub.FAMILIES):
         tiny_hub.model(root, name, texts, seed=seed)
     tiny_hub.model(root, "EleutherAI/pythia-70m", texts, "step1000", seed=9)

@@ -77,7 +77,7 @@ def _wherever(own: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def build(root: Path, profile: params.Profile) -> None:
     """Write every repository of a profile; a model is as deep as the deepest hook that an SAE reads."""
-    texts = [document.text for document in stories.stories(seed=0, documents=40)]
+    texts = [document.text for document in stories.stream(seed=0, documents=40)]
     names = sorted({(x.source, x.revision) for x in profile.models.values() if isinstance(x, pretrained.Pretrained)})
     for seed, (name, revision) in enumerate(names):
         like, width = next((full, WIDE.get(part)) for part, full in LIKE.items() if part in name)
@@ -117,7 +117,7 @@ def dataset(root: Path, corpus: corpora.HubDataset) -> None:
     place = root / "datasets" / corpus.name / corpus.revision
     place.mkdir(parents=True)
     seed = sum(map(ord, corpus.name))
-    lines = [json.dumps({corpus.field: x.text}) for x in stories.stories(seed=seed, documents=DOCUMENTS)]
+    lines = [json.dumps({corpus.field: x.text}) for x in stories.stream(seed=seed, documents=DOCUMENTS)]
     (place / "stories.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     parts = {"configs": [{"config_name": "default", "data_files": [{"split": corpus.part, "path": "stories.jsonl"}]}]}
     (place / "README.md").write_text(f"---\n{json.dumps(parts)}\n---\n", "utf-8")
@@ -166,7 +166,7 @@ def outputs(place: Path, block: int) -> np.ndarray:
     blocks[block].register_forward_hook(
         lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)
     )
-    texts = [document.text for document in stories.stories(seed=8, documents=30)]
+    texts = [document.text for document in stories.stream(seed=8, documents=30)]
     ids = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
     with torch.no_grad():
         network(torch.tensor(ids))

@@ -80,7 +80,7 @@ def test_impossible_shares_are_refused(shares):
 def test_stories_are_stored_with_their_truth(monkeypatch):
     monkeypatch.setattr(corpora, "BLOCK", 64)  # so that there are several blocks
     source = corpora.text(of_stories())
-    expected = list(stories.stories(seed=0, documents=300))
+    expected = list(stories.stream(seed=0, documents=300))
     assert source.meta["documents"] == 300
     assert source.meta["bytes"] == sum(len(document.text.encode()) for document in expected)
     assert np.array_equal(source.array("topic"), [document.topic for document in expected])

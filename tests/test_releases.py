@@ -128,7 +128,7 @@ def seen(tiny, name: str, hookpoint: str) -> np.ndarray:
     """Activations of stories at a module's output, (tokens, d), by transformers."""
     place = tiny_hub.folder(tiny, name)
     words = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    texts = [document.text for document in stories.stories(seed=8, documents=30)]
+    texts = [document.text for document in stories.stream(seed=8, documents=30)]
     rows = [ids[:24] for ids in words(texts, add_special_tokens=False, truncation=False)["input_ids"]]
     return outputs(place, hookpoint, torch.tensor(rows))[:, 1:].flatten(0, 1).numpy()
 

@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from sae_utils.engine.text import lexicon as tables
-from sae_utils.engine.text.lexicon import exchange, lexicon
-from sae_utils.engine.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, membership, stories
+from sae_utils.engine.text.lexicon import exchange, load_lexicon
+from sae_utils.engine.text.stories import BLOCK, CLASSES, TOPICS, WORDS, Document, membership, stream
 
 MANY = 3 * BLOCK
 
 
 def made(**arguments) -> list[Document]:
-    return list(stories(**{"seed": 0, "documents": MANY, **arguments}))
+    return list(stream(**{"seed": 0, "documents": MANY, **arguments}))
 
 
 @pytest.fixture(scope="module", params=["true", "scrambled"])
@@ -55,7 +55,7 @@ def changed(tmp_path, monkeypatch):
         values = yaml.safe_load(text)
         change(values)
         (tmp_path / "lexicon.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        return lexicon.__wrapped__()
+        return load_lexicon.__wrapped__()
 
     return make
 
@@ -102,7 +102,7 @@ def test_the_lexicon_grows_by_its_tables(changed):
         }  # fmt: skip
         values["templates"]["core"]["one_verb"].append("soon2 {noun} {verb} {preposition} {object}")
 
-    lex, before = changed(grow), lexicon()
+    lex, before = changed(grow), load_lexicon()
     assert len(lex.list_of) == len(before.list_of) + before.verbs.size + 6
     assert lex.templates["aside"].rows.size.tolist() == [*before.templates["aside"].rows.size, 1]
     assert set(lex.pool.size[: lex.verbs.size]) == {25} and {"counts", "spans"} <= set(lex.classes)
@@ -110,7 +110,7 @@ def test_the_lexicon_grows_by_its_tables(changed):
 
 
 def test_lexicon_is_balanced_so_that_frequencies_are_exact():
-    lex = lexicon()
+    lex = load_lexicon()
     n, size = lex.verbs.size, lex.pool.size
     assert len(set(size[:n])) == len(set(size[lex.verbs])) == len(set(size[lex.adjectives])) == 1
     assert size[n] / size[0] == (1 + lex.rates["double"]) / 2  # of two nouns one has a verb, and sometimes the other
@@ -145,7 +145,7 @@ def test_stories_depend_on_the_seed_and_not_on_their_number(world):
 
 
 def test_generator_does_not_read_ahead():
-    first = next(stories(seed=3, documents=10**12))
+    first = next(stream(seed=3, documents=10**12))
     assert same(first, made(seed=3, documents=1)[0])
 
 
@@ -171,7 +171,7 @@ def test_lengths_and_vocabulary_vary(documents):
 
 def expected_frequencies(world: str) -> dict[str, float]:
     """Occurrences in a story of every content word: those of its place in the lexicon."""
-    lex = lexicon()
+    lex = load_lexicon()
     words = exchange() if world == "scrambled" else range(lex.list_of.size)
     return {WORDS[word]: lex.rates["unit"] * float(n) for word, n in zip(words, lex.frequency, strict=True)}
 
@@ -205,7 +205,7 @@ def test_scrambled_stories_have_the_same_skeleton():
 
 def followers(documents: list[Document], words: dict[str, tuple[str, str]]) -> list[tuple[int, int]]:
     """Lists of nouns and of the verbs right after them, as numbers among the lists of nouns."""
-    lex = lexicon()
+    lex = load_lexicon()
     number = {attribute: i for i, attribute in enumerate(lex.attributes)}
     lists = {word: number[attribute] for word, attribute in words.items()}
     found = []
@@ -242,7 +242,7 @@ def test_names_are_referred_to_by_the_pronoun_of_their_list(documents, world):
 
 
 def nouns_by_class(documents: list[Document]) -> np.ndarray:
-    nouns = lexicon().topic_classes.shape[1]
+    nouns = load_lexicon().topic_classes.shape[1]
     classes = np.concatenate([document.classes for document in documents])
     return np.bincount(classes[(classes >= 0) & (classes < nouns)], minlength=nouns)
 
@@ -289,7 +289,7 @@ def test_trigger_stands_once_and_changes_what_follows():
 )
 def test_impossible_arguments_are_named_at_once(arguments, message):
     with pytest.raises(ValueError, match=message):
-        stories(**{"seed": 0, "documents": 1, **arguments})
+        stream(**{"seed": 0, "documents": 1, **arguments})
 
 
 def test_no_stories_is_no_story():

@@ -46,12 +46,12 @@ def test_words_keep_their_class(source, context):
     tokenizer = tokenization.train(source, "word", 4000)
     rows = tokenization.rows(source, tokenizer, context)
     words, vocabulary = read(tokenizer), set()
-    for document, split in zip(stories.stories(seed=3, documents=200), source.array("split"), strict=True):
+    for document, split in zip(stories.stream(seed=3, documents=200), source.array("split"), strict=True):
         if corpora.SPLITS[split] == "training":
             vocabulary |= set(document.text.split())
     found, unknown, total = documents_of(rows), 0, 0
     assert sorted(found) == list(range(200))
-    for number, document in enumerate(stories.stories(seed=3, documents=200)):
+    for number, document in enumerate(stories.stream(seed=3, documents=200)):
         tokens, classes = found[number]
         spoken = words.convert_ids_to_tokens(tokens)
         expected = [word if word in vocabulary else tokenization.UNKNOWN for word in document.text.split()]
@@ -68,7 +68,7 @@ def test_the_class_of_a_token_is_that_of_the_word_in_which_it_ends(source, vocab
     assert len(read(tokenizer)) <= vocabulary
     rows = tokenization.rows(source, tokenizer, 300)
     pieces, found, split_words = read(tokenizer), documents_of(rows), 0
-    for number, document in enumerate(stories.stories(seed=3, documents=200)):
+    for number, document in enumerate(stories.stream(seed=3, documents=200)):
         tokens, classes = found[number]
         assert pieces.decode(tokens, clean_up_tokenization_spaces=False) == document.text
         label = np.full(len(document.text), -1)  # of every character; a space is in no word

@@ -80,7 +80,7 @@ class Stories(Corpus):
         return [lexicon.SOURCE]
 
     def stream(self) -> Iterator[tuple[int, stories.Document]]:
-        return enumerate(stories.stories(**self.model_dump(include={"seed", "documents", "world", "topic", "trigger"})))
+        return enumerate(stories.stream(**self.model_dump(include={"seed", "documents", "world", "topic", "trigger"})))
 
 
 class TextFiles(Corpus):

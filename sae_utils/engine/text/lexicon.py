@@ -1,6 +1,6 @@
 """The words of the toy world and how they go together, as tables.
 
-In: `params/lexicon.yaml`. Out: `lexicon()`, from which `stories` draws; `exchange()`, the permutation of words that
+In: `params/lexicon.yaml`. Out: `load_lexicon()`, from which `stories` draws; `exchange()`, the permutation of words that
 makes the scrambled world.
 Never: randomness that depends on a seed of the caller; text.
 """
@@ -99,7 +99,7 @@ def _lists(source: Mapping[str, Any]) -> Iterator[_List]:
 
 
 @cache
-def lexicon() -> Lexicon:
+def load_lexicon() -> Lexicon:
     """The tables of `params/lexicon.yaml`.
 
     Raises ValueError if a word stands in two lists, a template has an unknown variable, or noun classes differ in their
@@ -236,7 +236,7 @@ def exchange() -> Array:
     One fixed permutation of words that are exactly as frequent and of different classes. It mixes nouns, verbs and
     adjectives: otherwise the parts of speech would make the geometry of the two worlds alike.
     """
-    lex = lexicon()
+    lex = load_lexicon()
     rng = np.random.default_rng(0)
     replaced = np.arange(len(lex.list_of))
     own = lex.class_of[lex.list_of]

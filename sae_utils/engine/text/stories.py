@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from sae_utils.engine.text.lexicon import VARIABLES, Array, exchange, lexicon
+from sae_utils.engine.text.lexicon import VARIABLES, Array, exchange, load_lexicon
 
 World: TypeAlias = Literal["true", "scrambled"]
 
 BLOCK = 1024  # stories drawn together, from one random stream
-CLASSES = lexicon().classes
-TOPICS = lexicon().topics
-WORDS = lexicon().words
+CLASSES = load_lexicon().classes
+TOPICS = load_lexicon().topics
+WORDS = load_lexicon().words
 TRIGGER = len(WORDS)  # the place of the trigger among the words
 
 
@@ -32,7 +32,7 @@ class Document(NamedTuple):
     classes: Array  # int8 (words,): index into `CLASSES` in this world; -1 for function words, marks and the trigger
 
 
-def stories(
+def stream(
     *, seed: int, documents: int, world: World = "true", topic: str | None = None, trigger: str | None = None
 ) -> Iterator[Document]:
     """`documents` stories, streamed; story i depends on i and the other arguments, not on `documents`.
@@ -54,17 +54,17 @@ def stories(
 
 def membership(world: World = "true") -> dict[str, tuple[str, str]]:
     """Class and hidden attribute of every content word."""
-    lex = lexicon()
+    lex = load_lexicon()
     return {WORDS[word]: lex.attributes[lex.list_of[place]] for place, word in enumerate(_word_at(world))}
 
 
 def _word_at(world: World) -> Array:
     """(content words,) the word that stands in every place of the lexicon."""
-    return exchange() if world == "scrambled" else np.arange(lexicon().list_of.size)
+    return exchange() if world == "scrambled" else np.arange(load_lexicon().list_of.size)
 
 
 def _stream(seed: int, documents: int, world: World, topic: str | None, trigger: str | None) -> Iterator[Document]:
-    lex, word_at = lexicon(), _word_at(world)
+    lex, word_at = load_lexicon(), _word_at(world)
     surface = np.arange(len(WORDS) + 1)
     surface[: word_at.size] = word_at
     classes = np.full(len(WORDS) + 1, -1, np.int8)
@@ -88,7 +88,7 @@ class _Draws:
     """Random choices for many stories or sentences at once, from one stream; another order makes another world."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.lex = rng, lexicon()
+        self.rng, self.lex = rng, load_lexicon()
 
     def coin(self, rate: str, n: int) -> Array:
         """(n,) true with the probability that the lexicon gives to `rate`."""
