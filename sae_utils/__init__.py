@@ -1,4 +1,4 @@
-"""What the notebooks of this paper import; `README.md` shows how data flow through its modules."""
+"""Compare the features of sparse autoencoders of two language models; `README.md` shows how data flow through it."""
 
 from sae_utils.engine.core import cpu, startup
 

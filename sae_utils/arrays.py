@@ -1,9 +1,9 @@
-"""The gate for arrays: it refuses by name what a computation would misread, or read past the end of.
+"""Checks of input arrays: every function converts an array, or refuses it with a message that names it.
 
-In: what a caller hands over (numpy, scipy, torch, lists, tables; where decoder rows are asked for also a SAELens or
-sparsify SAE), and what errors call it. Out: a numpy array in this machine's byte order, or a canonical CSR matrix. It
-copies only what has another form, and never changes what it is given.
-Every function raises a ValueError that says where for masked arrays, complex numbers, text, dates and objects, a wrong
+In: an array of the caller (numpy, scipy, torch, list, table; for decoder rows also a SAELens or sparsify SAE), and its
+name for errors. Out: a numpy array in this machine's byte order, or a canonical CSR matrix. It copies an array only to
+change its form, and never changes its input.
+Every function raises a ValueError that says where, for masked arrays, complex numbers, text, dates and objects, a wrong
 number of dimensions, positions outside, and index arrays that are no sparse matrix; `rows` also for NaN and infinity.
 """
 
@@ -34,7 +34,7 @@ def plain(values: ArrayLike, name: str) -> NDArray[Any]:
 def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
     """`values` as real numbers, integers or booleans of `ndim` dimensions, in their own dtype.
 
-    Of an SAE, whose `W_dec` is (features, d), the decoder rows where `ndim` is 2.
+    With `ndim` 2 an SAE, whose `W_dec` is (features, d), gives its decoder rows.
     """
     found = plain(getattr(values, "W_dec", values) if ndim == 2 else values, name)
     if found.dtype.kind not in "biuf":
@@ -45,10 +45,10 @@ def numbers(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
 
 
 def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
-    """`values` as finite rows (n, d), n >= `least`, d > 0: float16 and float32 stay, all else becomes float64.
+    """`values` as finite rows (n, d), n >= `least`, d > 0: float16 and float32 stay, other dtypes become float64.
 
-    The dtype says how far its numbers are rounded, on which a rank depends. Raises ValueError that names the first row
-    and column with NaN or infinity.
+    The dtype is kept because the numerical rank of the rows depends on their rounding. Raises ValueError that names
+    the first row and column with NaN or infinity.
     """
     found = numbers(values, name, 2)
     if found.shape[1] == 0:
@@ -68,14 +68,14 @@ def rows(values: ArrayLike, name: str, least: int = 0) -> NDArray[Any]:
 
 
 def count(value: Any, name: str) -> int:
-    """A number of things as an int. Raises ValueError for a fraction, text, true or None."""
+    """A count as an int. Raises ValueError for a fraction, text, true or None."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} = {value!r}: give a whole number")
     return int(value)
 
 
 def generator(seed: Any) -> np.random.Generator:
-    """Random numbers of a seed, or of several. Raises ValueError where numpy takes it for none."""
+    """numpy's generator for a seed or a sequence of seeds. Raises ValueError for values that are no seed."""
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
@@ -83,7 +83,7 @@ def generator(seed: Any) -> np.random.Generator:
 
 
 def exponent(rows: NDArray[Any], axis: int | None = None) -> Any:
-    """Of the power of two above the largest entry: `np.ldexp(rows, -exponent)` has the same digits, and squares fit."""
+    """Exponent of the power of two above the largest entry; squares of `np.ldexp(rows, -exponent)` cannot overflow."""
     return np.frexp(np.abs(rows).max(axis=axis, keepdims=axis is not None))[1]
 
 
@@ -121,7 +121,7 @@ def positions(values: ArrayLike, n: int, name: str, of: str, *, masks: bool = Fa
 
 
 def mask(values: ArrayLike, n: int, name: str, of: str) -> NDArray[np.bool_]:
-    """`values` as a mask (n,) of what errors call `of`."""
+    """`values` as a boolean mask (n,); errors call its elements `of`."""
     found = plain(values, name)
     if found.dtype != bool or found.shape != (n,):
         raise ValueError(f"{name} is a mask of shape {found.shape}, {found.dtype}: it must be ({n},) bool, one a {of}")
@@ -140,7 +140,7 @@ def codes(values: Any, name: str) -> sparse.csr_array | NDArray[Any]:
 
 
 def _off_torch(values: Any, name: str) -> Any:
-    """A torch tensor as the numpy or scipy array that shares its memory where it can; anything else as it is."""
+    """A torch tensor as a numpy or scipy array, which shares its memory if possible; other values unchanged."""
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is None or not isinstance(values, torch.Tensor):
         return values
@@ -196,7 +196,7 @@ def _csr(values: Any, name: str) -> sparse.csr_array:
 
 
 def _csr_of_cells(values: Any, name: str) -> sparse.csr_array:
-    """CSR of a COO matrix, whose cells scipy would put wherever they say."""
+    """CSR of a COO matrix; positions are checked first, because scipy would write out of bounds."""
     stored = numbers(values.data, f"data of {name}", 1)
     row, column = (
         positions(x, n, f"{of}s of {name}", of)
@@ -208,7 +208,7 @@ def _csr_of_cells(values: Any, name: str) -> sparse.csr_array:
 
 
 def _single(stored: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Values as float32; rounded, but neither to 0 nor to infinity."""
+    """Values as float32; raises ValueError where rounding would give 0 or infinity."""
     with np.errstate(over="ignore", under="ignore"):
         found = stored.astype(np.float32, copy=False)
     lost = ((found == 0) & (stored != 0)) | (np.isinf(found) & np.isfinite(stored))

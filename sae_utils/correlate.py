@@ -41,7 +41,7 @@ class Candidates(NamedTuple):
 
 
 class Correlation(NamedTuple):
-    """Two sides correlated: what ``matching`` works on."""
+    """The correlations of two sides, from which ``matching`` finds pairs."""
 
     a: Moments
     b: Moments
@@ -51,7 +51,7 @@ class Correlation(NamedTuple):
 
     @property
     def live(self) -> tuple[int, int]:
-        """How many features of a and of b are live."""
+        """Numbers of live features of a and of b."""
         return int(self.a.live.sum()), int(self.b.live.sum())
 
 
@@ -67,11 +67,11 @@ def features(
 ) -> Correlation:
     """Correlate all features of ``a`` (tokens, features_a) with all of ``b`` (tokens, features_b).
 
-    ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` sets other
-    tokens of b against them, as many, in its own order: a permutation null. A side that takes part in many
-    correlations may come prepared (``sides.prepare``) in the place of its codes; its tokens are chosen already.
-    ``k`` candidates are kept either way. ``threads`` are those of sparse sides on the CPU (dense sides have BLAS's);
-    with a CUDA ``device`` all is computed there.
+    ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` pairs
+    them with equally many other tokens of b, in its own order: a permutation null. A side of many correlations may be
+    given prepared (``sides.prepare``) instead of its codes; its tokens are chosen already.
+    ``k`` candidates are kept in each direction. ``threads`` apply to sparse sides on the CPU (dense sides use BLAS's
+    threads); with a CUDA ``device`` the computation runs there.
 
     Raises ValueError for sides of different length, positions outside, k larger than a side, values that are not
     finite, or a side without a live feature.
@@ -103,7 +103,7 @@ def cosines(
 
 
 def _directions(rows: NDArray[np.float64], live: ArrayLike | None, name: str) -> Side:
-    """Directions as a side whose tokens are coordinates: not shifted, not centred, scaled by the norm."""
+    """Directions as a side whose tokens are the coordinates; rows are scaled to norm 1 and not centred."""
     wide = rows.astype(np.float64)
     norm = np.linalg.norm(wide, axis=1)
     chosen = norm > 0
@@ -125,7 +125,7 @@ def _ranked(one: Side, two: Side, rank: tuple[Keys, Keys], threads: int, device:
 def blocks(
     a: Codes | Side, b: Codes | Side, *, rows: ArrayLike | None = None, threads: int = 1, device: str = "cpu"
 ) -> Block:
-    """The ``block`` of a correlation whose candidates are known already, as when it is read from the store.
+    """The ``block`` function of a correlation whose candidates are read from the store.
 
     ``block(rows, columns)`` gives the float32 correlations (rows, columns) of a's features ``rows`` with b's features
     ``columns`` (None: all), NaN where either is not live; of sparse sides the very bits that ``features`` ranks.
@@ -188,7 +188,7 @@ def _transpose(side: Side, partner: NDArray[np.int64]) -> Triple:
 
 
 def _rank(one: Side, two: Side, k: int, threads: int, device: str) -> tuple[Keys, Keys]:
-    """Keys both ways; every thread keeps its own best of b, and the best of these are the best of all."""
+    """The best keys of both sides; every thread keeps its own best of b, and these are merged at the end."""
     if device != "cpu":
         from sae_utils.engine.kernels import device as cuda  # torch, which the CPU does without
 
@@ -210,7 +210,7 @@ def _rank(one: Side, two: Side, k: int, threads: int, device: str) -> tuple[Keys
 
 
 def _blocks(one: Side, two: Side, threads: int, device: str) -> Block:
-    """The ``block`` of prepared sides; blocks of sparse ones are gathered from the side that fires less."""
+    """The ``block`` function of prepared sides; sparse blocks are gathered from the side that fires less."""
 
     @cache
     def outer(of_a: bool) -> Triple:
@@ -251,7 +251,7 @@ def _check_fits(rows: int, columns: int) -> None:
 
 
 def _spread(work: Callable[[int, int, int], None], total: int, threads: int, title: str) -> None:
-    """Call work(thread, first, last) on chunks of ``total``; a kernel that lets go of the GIL runs in parallel."""
+    """Call work(thread, first, last) on chunks of ``total``; kernels that release the GIL run in parallel."""
     if threads < 1:
         raise ValueError(f"threads = {threads}: at least 1 is needed")
     starts = iter(range(0, total, CHUNK))

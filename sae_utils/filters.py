@@ -1,11 +1,11 @@
 """Filters of a matching: which pairs are kept, and in which order filters apply.
 
-In: ``matching.Pairs`` and, for the filters that ask for it, what is known of the features: ``firings_a`` (features_a,)
-tokens on which each fires, ``top_a`` (features_a, k) its top tokens as text, "" where it has fewer, and the same of b.
+In: ``matching.Pairs`` and, for some filters, facts about the features: ``firings_a`` (features_a,) tokens on which each
+fires, ``top_a`` (features_a, k) its top tokens as text, "" where it has fewer, and the same of b.
 Out: the pairs kept; features that lose their last pair carry the filter's reason. Filters are functions, and their
 order is a parameter: one-to-one first and the strongest after differs from the reverse.
 
-Every filter raises ValueError for pairs as ``matching.check`` does, and for facts that are not one a feature.
+Every filter raises ValueError for pairs as ``matching.check`` does, and for facts of another length than the features.
 """
 
 import inspect
@@ -23,7 +23,7 @@ FACTS = ("firings_a", "firings_b", "top_a", "top_b")
 
 
 def rare(pairs: Pairs, firings_a: ArrayLike, firings_b: ArrayLike, minimum: int) -> Pairs:
-    """Keep pairs of which both features fire on at least ``minimum`` tokens; 1 drops the dead."""
+    """Keep pairs whose features both fire on at least ``minimum`` tokens; 1 drops dead features."""
     minimum = arrays.count(minimum, "minimum")
     matching.check(pairs)
     often_a = arrays.numbers(firings_a, "firings_a", 1) >= minimum
@@ -42,7 +42,7 @@ def weak(pairs: Pairs, r: float) -> Pairs:
 def hubs(
     pairs: Pairs, more_than: int, keep: Literal["best", "first", "none"] = "best", side: Literal["a", "b"] = "b"
 ) -> Pairs:
-    """Of features of ``side`` that more than ``more_than`` pairs share keep the best pair, the first, or none.
+    """Limit features of ``side`` that more than ``more_than`` pairs share to their best pair, their first, or none.
 
     "first" is the lowest feature of the other side; with ``more_than=1`` it is the published one-to-one rule.
     """
@@ -60,7 +60,7 @@ def hubs(
 def non_concept(
     pairs: Pairs, top_a: ArrayLike, top_b: ArrayLike, tokens: Collection[str], top: int, most: int = 0
 ) -> Pairs:
-    """Keep pairs of which neither feature has more than ``most`` of ``tokens`` among its ``top`` tokens."""
+    """Drop pairs if either feature has more than ``most`` of ``tokens`` among its ``top`` tokens."""
     listed = list(tokens)
     odd_a, odd_b = (np.isin(side, listed).sum(1) > most for side in _tops(pairs, top_a, top_b, top))
     return pairs.subset(~(odd_a[pairs.a] | odd_b[pairs.b]), NO_CONCEPT)
@@ -75,7 +75,7 @@ def no_shared_token(pairs: Pairs, top_a: ArrayLike, top_b: ArrayLike, top: int) 
 
 
 def one_to_one(pairs: Pairs) -> Pairs:
-    """Keep the best pair, then the best with neither of its features, and so on: greedy among the pairs."""
+    """Keep pairs greedily one-to-one: the best pair first, then the best that shares no feature with those kept."""
     matching.check(pairs)
     return pairs.subset(taken_in_order(pairs.a, pairs.b, _best_first(pairs)), TAKEN)
 
@@ -100,7 +100,7 @@ def options(name: str) -> dict[str, inspect.Parameter]:
 
 
 class Step(NamedTuple):
-    """What one filter of a sequence took."""
+    """The effect of one filter in a sequence."""
 
     name: str
     before: int  # pairs it was given
@@ -110,12 +110,12 @@ class Step(NamedTuple):
 
     @property
     def removed(self) -> int:
-        """How many pairs it took."""
+        """Number of pairs that it removed."""
         return len(self.a)
 
 
 def apply(pairs: Pairs, steps: Sequence[tuple[str, Mapping[str, Any]]], **facts: Any) -> tuple[Pairs, list[Step]]:
-    """Filter in the order of ``steps``, each a name of FILTERS and its options; a filter gets the facts it asks for.
+    """Apply the filters ``steps`` in order, each a name in FILTERS with its options; a filter gets the facts it needs.
 
     Raises ValueError for a name that is no filter, and for facts that are missing.
     """

@@ -1,8 +1,8 @@
-"""Who is paired with whom: features of side a with features of side b, from their correlation.
+"""Matchings: pairs of features of side a with features of side b, from their correlations.
 
 In: a ``Correlation`` (of activations, or of directions: ``correlate.cosines``): candidates of every feature both ways,
-and ``block`` for exact correlations of the rest. Out: ``Pairs``, with every feature that was left out and why; what a
-matching says of two dictionaries.
+and ``block`` for exact correlations of the rest. Out: ``Pairs``, with the reason for every feature left out; scores of
+two dictionaries by a matching.
 
 Ties are broken by order: the larger correlation first, then the lower feature of a, then the lower feature of b. The
 whole matrix is held by ``soft`` and ``permutation`` only.
@@ -57,7 +57,7 @@ class Optimal(Pairs):
 
 @dataclass(frozen=True, eq=False)
 class Permutation(Pairs):
-    """The one-to-one pairs that bring the centred activations nearest, and how near."""
+    """The one-to-one pairs with the least distance between centred activations, and that distance."""
 
     distance: float
 
@@ -71,7 +71,7 @@ class Soft(Pairs):
     distance: float  # soft-matching distance
 
     def heaviest(self) -> Pairs:
-        """One pair a feature: the heaviest first, then the higher correlation, while both its features are free."""
+        """One-to-one pairs, greedily: the heaviest pair first, then the higher correlation."""
         order = np.lexsort((self.b, self.a, -self.r, -self.weight))
         return self.subset(taken_in_order(self.a, self.b, order), TAKEN)
 
@@ -88,7 +88,7 @@ def many_to_one(correlation: Correlation, direction: Literal["a_to_b", "b_to_a"]
 
 
 def mutual(correlation: Correlation) -> Pairs:
-    """Pairs that are each other's best; one-to-one."""
+    """Pairs of features that are each other's best partner; one-to-one."""
     best, r = _best(correlation.a_to_b)
     back, _ = _best(correlation.b_to_a)
     a = np.flatnonzero(best >= 0)
@@ -120,8 +120,8 @@ def greedy(correlation: Correlation, minimum: float = -1.0, *, among: tuple[Arra
 def optimal(correlation: Correlation) -> Optimal:
     """One-to-one with the largest sum of correlations: every live feature of the smaller side has a partner.
 
-    Solved on the candidates of both sides, then proven: the full matrix is held against the dual solution and
-    solved again with the edges that break it, until none does.
+    The problem is solved on the candidates of both sides, then proven: edges of the full matrix that violate the dual
+    solution are added, and the problem is solved again, until there are none.
     """
     live = np.flatnonzero(correlation.a.live), np.flatnonzero(correlation.b.live)
     one, two = _edges(correlation.a_to_b), _edges(correlation.b_to_a)
@@ -141,7 +141,7 @@ def optimal(correlation: Correlation) -> Optimal:
 
 
 def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
-    """``pairs``, and every live feature in none with its best, already taken or not, at ``minimum`` or above."""
+    """``pairs``, plus each unpaired live feature with its best partner, taken or not, at ``minimum`` or above."""
     check_r(minimum, "minimum")
     check(pairs)
     (best, r), (back, r_back) = _best(correlation.a_to_b), _best(correlation.b_to_a)
@@ -155,7 +155,7 @@ def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pa
 
 
 def identity(correlation: Correlation) -> Pairs:
-    """Feature i with feature i, for sides that share their indices; pairs with a feature that is not live are out.
+    """Feature i with feature i, for sides that share their indices; pairs with a feature that is not live are left out.
 
     Raises ValueError for sides of different width.
     """
@@ -168,7 +168,7 @@ def identity(correlation: Correlation) -> Pairs:
 
 
 def random(correlation: Correlation, pairs: Pairs, seed: int) -> Pairs:
-    """The same features, each as often, paired at random: the partners of ``pairs`` shuffled among its pairs."""
+    """``pairs`` with shuffled partners; every feature occurs as often as before."""
     check(pairs)
     b = pairs.b[nulls.permutations(arrays.generator(seed), 1, len(pairs.b))[0]]
     r = correlations(correlation, pairs.a, b)
@@ -241,7 +241,7 @@ def pw_mcc(cosines: Correlation) -> float:
 
 
 def align(a: ArrayLike, b: ArrayLike, pairs: Pairs) -> NDArray[np.float32]:
-    """``a`` (features_a, d_a) carried into b's space (features_a, d_b) by the best orthogonal map of the pairs.
+    """``a`` (features_a, d_a) mapped into b's space (features_a, d_b) by the best orthogonal map of the pairs.
 
     The map is the orthogonal Procrustes solution on unit rows (P. Schoenemann, Psychometrika 31, 1966); where the
     spaces differ in d it is the best map with orthonormal rows or columns. Fit it on other pairs than those scored.
@@ -278,7 +278,7 @@ def check_r(r: float, name: str) -> None:
 
 
 def _collected(correlation: Correlation, a: Array, b: Array, r: Array, why_a: int, why_b: int) -> Pairs:
-    """Pairs in order; features in none are not live, or left out for ``why_a`` and ``why_b``."""
+    """Sorted pairs; unpaired features are not live, or left out for the reasons ``why_a`` and ``why_b``."""
     order = np.lexsort((b, a))
     a, b, r = a[order].astype(np.int32), b[order].astype(np.int32), r[order].astype(np.float32)
     of_a, of_b = (

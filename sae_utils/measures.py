@@ -1,8 +1,8 @@
 """The registry of measures of similarity: every score of paired rows by name, with what it needs and what it can do.
 
 In: paired rows `a` (n, d_a) and `b` (n, d_b), one feature pair a row; the dimensions may differ. Out: scores, larger
-for more alike (`imd` alone is a distance), and for each measure a `Measure`, which all other modules ask. This module
-draws no nulls: a score says little before it is held against one, and no score is free of n.
+for more alike (`imd` alone is a distance), and for each measure a `Measure`, which all other modules use. This module
+draws no nulls: a score means little without its null, and every score depends on n.
 
 A measure is added by its function and its entry in `MEASURES` of a module of `engine.geometry`.
 """
@@ -72,7 +72,7 @@ def measure(name: str, **option: Any) -> Measure:
 
 
 def chosen(names: Iterable[str], neighbours: int = NEIGHBOURS) -> dict[str, Measure]:
-    """Measures by the given names; local ones compare so many `neighbours`, unless the name says how many."""
+    """Measures by name; local ones use `neighbours`, unless the name contains a number."""
     found = {name: measure(name) for name in names}
     return {
         name: measure(name, k=neighbours) if what.neighbours and name in NAMES else what for name, what in found.items()
@@ -83,7 +83,7 @@ def chosen(names: Iterable[str], neighbours: int = NEIGHBOURS) -> dict[str, Meas
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides (n, d_a), (n, d_b) as `arrays.rows`, in the precision that came, by which ranks are judged.
+    """Both sides (n, d_a), (n, d_b) as `arrays.rows`, in their own precision, which decides ranks.
 
     Raises ValueError for unequal lengths, fewer than 3 rows, and as `arrays.rows`.
     """
@@ -119,7 +119,7 @@ def _of_sides(what: Measure, a: Any, b: Any, n: int) -> float:
 
 
 def caution(what: Measure, side_a: Any, side_b: Any, n: int) -> str:
-    """What a reader must know of a canonical correlation at this n; empty where there is nothing."""
+    """A caveat for a canonical correlation at this n; empty if there is none."""
     k = what.k(side_a, side_b)
     if what.family is not linear.LINEAR or len(k) < 2 or sum(k) < n:
         return ""
@@ -162,7 +162,7 @@ def of_subsets(
 
 
 def _features(index: np.ndarray, n: int, name: str) -> NDArray[np.int64]:
-    """(m, n) features of so many. Raises ValueError for other numbers, shapes, and features outside."""
+    """Features (m, n) of the sets, checked. Raises ValueError for other numbers, shapes, and features outside."""
     found = arrays.numbers(index, name, 2)
     return arrays.positions(found.ravel(), n, name, "feature").reshape(found.shape)
 
@@ -229,8 +229,8 @@ def svcca(
 
     k_a, k_b: principal components that hold `variance` of either side. `estimator="first_component"` is what arXiv
     2410.06981 reported under this name; its null mean is about sqrt(2 / (pi n)).
-    Some correlations are 1 for any rows once k_a + k_b >= n (a warning says so), and the score is inflated well before:
-    read it beside its null. Unchanged by rotation, one scale and translation of either side. O(n d min(n, d)).
+    Some correlations are 1 for any rows once k_a + k_b >= n (a warning says so), and the score is inflated well before;
+    compare it with its null. Unchanged by rotation, one scale and translation of either side. O(n d min(n, d)).
     """
     if estimator not in ("svcca", "first_component"):
         raise ValueError(f"unknown estimator {estimator!r}: known are 'svcca', 'first_component'")

@@ -1,4 +1,4 @@
-"""Nulls: rules by which chance pairs the rows of two sides.
+"""Nulls: rules that pair the rows of two sides at random.
 
 In: labels of rows (strata, families, groups), or a function that repeats a selection. Out: a `Null` or a `Selection`
 for `significance.test`. A null must break only what it tests: shuffle one-to-one pairs, exchange families of
@@ -23,7 +23,7 @@ _REMEDY = "this null rejects too often; keep one pair of each hub"
 class Null(NamedTuple):
     """A rule for drawing pairings.
 
-    `name`: quoted beside every z and p. `draw(rng, m, n)`: int64 (m, n); row t of side a is held against row
+    `name`: printed with every z and p. `draw(rng, m, n)`: int64 (m, n); row t of side a is paired with row
     `draw[s, t]` of side b. `movable`: share of rows that can move. `uniform`: all permutations are equally likely, as
     closed-form moments need. `permutes`: False where rows of b may repeat. `caution(rows)`: a note where the rows
     (n, d) of side b contradict the assumption of the null, else "".
@@ -38,14 +38,14 @@ class Null(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """A null that repeats a whole selection: `select(rng)` returns paired rows (n, d_a), (n, d_b) chosen by chance."""
+    """A null that repeats the selection: `select(rng)` returns paired rows (n, d_a), (n, d_b) chosen at random."""
 
     name: str
     select: Callable[[Rng], tuple[np.ndarray, np.ndarray]]
 
 
 def permutations(rng: Rng, m: int, n: int) -> Ints:
-    """Uniform permutations of n, one a row (m, n); they are the same if drawn in several calls."""
+    """Uniform permutations of n, one a row (m, n); several calls draw the same ones as one call."""
     return rng.permuted(np.tile(np.arange(n), (m, 1)), axis=1)
 
 
@@ -57,7 +57,7 @@ def shuffled() -> Null:
 def strata(labels: np.ndarray, *, name: str = "shuffled within strata") -> Null:
     """Permutations within strata: rows keep partners of their own label, such as firing frequency or top token.
 
-    `labels` (n,): of side a's features, any sortable type. A row that is alone in its stratum cannot move.
+    `labels` (n,): of side a's features, any sortable type. A row without another in its stratum cannot move.
     Raises ValueError for no labels or missing ones.
     """
     rank, sizes = _ranked(labels)
@@ -76,7 +76,7 @@ def strata(labels: np.ndarray, *, name: str = "shuffled within strata") -> Null:
 def within_documents(document: np.ndarray) -> Null:
     """Permutations of token rows within documents, for activations: `document` (tokens,) int, nondecreasing.
 
-    Permute the rows of one side's activations, match again, and hold the statistic against `significance.summarise`.
+    Permute the rows of one side's activations, match again, and pass the statistics to `significance.summarise`.
     Used alone, it mistakes features that fire in runs for related ones; see `feature_matching.both_nulls`.
     """
     return strata(document, name="tokens permuted within documents")

@@ -1,1 +1,1 @@
-"""What notebooks and users do not need to read: text, models, SAEs, kernels, geometry, the build."""
+"""The implementation behind the front modules of `sae_utils`; notebooks and users import the front instead."""

@@ -1,4 +1,4 @@
-"""The type of pairs: features of side a with features of side b, and why the others are in none.
+"""The type of pairs: features of side a with features of side b, and why other features are unpaired.
 
 In: features of both sides and their correlations. Out: `Pairs`, which are never changed in place: a subset or a union
 is a new object; and the clusters of the graph whose edges are pairs. `matching` finds pairs.
@@ -38,7 +38,7 @@ REASONS = (
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs in the order of a, then b, and the reason of every feature that is in none."""
+    """Pairs sorted by a, then b, and for every unpaired feature the reason."""
 
     a: NDArray[np.int32]  # (pairs,) feature of side a; repeats where several pairs share it
     b: NDArray[np.int32]  # (pairs,) feature of side b
@@ -77,7 +77,7 @@ class Pairs:
         return self.subset(~(np.isin(self.a, other.a) | np.isin(self.b, other.b)))
 
     def held_out(self, side_a: Codes | Side, side_b: Codes | Side) -> NDArray[np.float32]:
-        """Correlations (pairs,) on other tokens than those that chose; NaN where a feature is dead or constant."""
+        """Correlations (pairs,) on tokens that did not choose the pairs; NaN where a feature is dead or constant."""
         return correlate.pairs(side_a, side_b, self.a, self.b)
 
 
@@ -88,7 +88,7 @@ def marked(why: NDArray[np.int8], features: Array) -> NDArray[np.int8]:
 
 
 def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Features of both sides of every pair. Raises ValueError for ones outside, or not as many of a as of b."""
+    """Features of both sides of every pair. Raises ValueError for positions outside, or unequal numbers."""
     a = arrays.positions(pairs.a, features_a, "pairs.a", "feature")
     b = arrays.positions(pairs.b, features_b, "pairs.b", "feature")
     if len(a) != len(b):
@@ -97,7 +97,7 @@ def places(pairs: Pairs, features_a: int, features_b: int) -> tuple[NDArray[np.i
 
 
 def check(pairs: Pairs) -> None:
-    """Refuse pairs whose features their own sides do not have, or without a correlation each."""
+    """Refuse pairs with features that their sides do not have, or another number of correlations."""
     a, _ = places(pairs, len(pairs.why_a), len(pairs.why_b))
     r = arrays.numbers(pairs.r, "pairs.r", 1)
     if len(r) != len(a):
@@ -107,7 +107,7 @@ def check(pairs: Pairs) -> None:
 
 
 def widths(*matchings: Pairs) -> tuple[int, int]:
-    """How many features the sides of the matchings have. Raises ValueError where they differ, and as ``check``."""
+    """Numbers of features of both sides. Raises ValueError where the matchings differ in them, and as ``check``."""
     for pairs in matchings:
         check(pairs)
     found = {(len(pairs.why_a), len(pairs.why_b)) for pairs in matchings}
@@ -117,7 +117,7 @@ def widths(*matchings: Pairs) -> tuple[int, int]:
 
 
 def left_out(pairs: Pairs) -> dict[str, dict[str, int]]:
-    """How many features of either side are left out, by reason: {"a": {reason: count}, "b": ...}."""
+    """Number of features left out of either side, by reason: {"a": {reason: count}, "b": ...}."""
     check(pairs)
     counts = {"a": np.bincount(pairs.why_a), "b": np.bincount(pairs.why_b)}
     return {side: {REASONS[why]: int(n) for why, n in enumerate(c) if n and why} for side, c in counts.items()}
@@ -131,7 +131,7 @@ def common(first: Pairs, second: Pairs) -> NDArray[np.int64]:
 
 
 def taken_in_order(a: Array, b: Array, order: Array) -> NDArray[np.int64]:
-    """Places of the pairs (a[p], b[p]) that are kept when they are taken in this ``order`` while both ends are free."""
+    """Places of the pairs (a[p], b[p]) kept one-to-one: taken in ``order`` while both features are free."""
     from sae_utils.engine.kernels import auction
 
     free_a, free_b = (np.ones(int(side.max(initial=-1)) + 1, bool) for side in (a, b))

@@ -1,1 +1,1 @@
-"""What the notebooks ask: a module or a small package a notebook, named after it, on top of all other rooms."""
+"""The analyses of single notebooks; each module or package is named after its notebook."""

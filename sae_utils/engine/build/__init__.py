@@ -1,1 +1,1 @@
-"""What `make` calls."""
+"""Commands behind `make`: environment, notebooks, their execution, cost of a build, the PDF."""

@@ -1,4 +1,4 @@
-"""What a build of a profile costs: seconds, memory and disk.
+"""The cost of building a profile: seconds, memory and disk.
 
 In: a checked profile; the number of parameters of models and SAEs from elsewhere, where it is known. Out: seconds of
 the passes, trainings and encodings of a build; the largest memory in use at once; bytes of the store.
@@ -39,7 +39,7 @@ Works = Iterator[tuple[str, float]]  # labels of parts of a build, which may rep
 
 
 def tokens(corpus: corpora.Corpus) -> int:
-    """How many tokens a corpus is assumed to have."""
+    """The assumed number of tokens of a corpus."""
     if isinstance(corpus, corpora.TextFiles):
         return sum(file.stat().st_size for file in corpus.files()) // 4
     assert isinstance(corpus, corpora.HubDataset | corpora.Stories)
@@ -47,20 +47,20 @@ def tokens(corpus: corpora.Corpus) -> int:
 
 
 def of_rows(corpus: corpora.Corpus, rows: int) -> float:
-    """Tokens of this many held-out rows."""
+    """The number of tokens in this many held-out rows."""
     row = corpus.context if corpus.packed else min(corpus.context, TOKENS.get(type(corpus), corpus.context))
     return min(rows * row, corpus.shares[2] * tokens(corpus))
 
 
 def depth(record: Any, layers: int) -> int:
-    """How many of a model's blocks a pass to the hook of an SAE computes; all if the record does not name the block."""
+    """The number of blocks up to the hook of an SAE; all blocks of the model if the record does not name one."""
     names = " ".join(str(getattr(record, key, "")) for key in ("hook", "hookpoint", "id", "path"))
     found = re.search(r"(?:blocks|layers?|h)[._](\d+)", names)
     return min(int(found[1]) + 1, layers) if found else layers
 
 
 def names_in(value: Any, names: Any) -> set[str]:
-    """Those of `names` that stand anywhere in a section."""
+    """The `names` that occur anywhere in a section."""
     if isinstance(value, dict):
         return names_in([*value, *value.values()], names)
     if isinstance(value, list):

@@ -76,7 +76,7 @@ def _canonical(name: str) -> str:
 
 
 def torch_requirement(build: str, index: str = CPU_INDEX) -> list[str]:
-    """Arguments of pip for the pinned torch: of the registry, or its CPU build from PyTorch's own index."""
+    """pip's arguments for the pinned torch: the build of the registry, or the CPU build from PyTorch's index."""
     pin = re.search(r"^torch==(.*)$", CONSTRAINTS.read_text("utf-8"), re.MULTILINE)
     assert pin, "constraints.txt pins torch"
     if build == "cpu" and sys.platform == "linux":  # elsewhere the registry's build is the CPU one
@@ -85,7 +85,7 @@ def torch_requirement(build: str, index: str = CPU_INDEX) -> list[str]:
 
 
 def wheels(python: Path, requested: list[str]) -> dict[str, str]:
-    """What pip would install, as name and version -> address; empty where pip cannot tell."""
+    """The packages that pip would install: name and version -> address; empty if pip fails."""
     command = [str(python), "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", *requested]
     done = subprocess.run(command, capture_output=True, text=True)
     found = json.loads(done.stdout)["install"] if done.returncode == 0 else []

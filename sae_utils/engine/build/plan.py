@@ -1,4 +1,4 @@
-"""What a profile would use: bytes to fetch, memory, hours, and what is missing, before any file is fetched.
+"""The needs of a profile, before any file is fetched: download size, memory, time, and missing files.
 
 In: a profile; the lists of files of the hub and of gensim's downloader where they answer, their caches where they do
 not. Out: a table and a few lines.
@@ -68,7 +68,7 @@ def _vectors(key: str, value: dict[str, Any]) -> Source:
 
 
 def _files(key: str, source: str, revision: str, needed: list[list[str]], optional: list[str]) -> Source:
-    """Files of a repository: of each group in `needed` one, and the `optional` ones that it has."""
+    """Files of a repository: one of each group in `needed`, and the `optional` ones that exist."""
     listed = hub.listing(source, revision, [*(name for group in needed for name in group), *optional])
     chosen = [next((name for name in group if name in listed.sizes), "") for group in needed]
     names = {name for name in (*chosen, *optional) if name in listed.sizes}
@@ -89,7 +89,7 @@ def _files(key: str, source: str, revision: str, needed: list[list[str]], option
 
 
 def report(profile: Profile, found: list[Source], device: str) -> list[str]:
-    """Lines on memory, disk and time, and on trainings that cannot work."""
+    """Lines on memory, disk and time, and warnings about trainings that are too short."""
     build = cost.Build(profile, {source.key: source.parameters for source in found})
     about = "at least" if any(source.fetch is None for source in found) else "about"
     threads = profile.common.threads if device == "cpu" else 1

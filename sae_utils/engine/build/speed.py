@@ -1,4 +1,4 @@
-"""How fast models and SAEs run on this machine, timed for a moment in their own shapes with random weights.
+"""The speed of models and SAEs on this machine, from short timings of random weights of the same shapes.
 
 In: a checked profile and the name of a model; the record of an SAE. Out: seconds on one core.
 Never: a trained weight, a file that is fetched.
@@ -31,7 +31,7 @@ LOGITS = 16_384  # tokens of a vocabulary whose logits are timed
 
 
 class ModelSpeed(NamedTuple):
-    """The shape of a language model, and how fast it is."""
+    """The shape of a language model and its speed."""
 
     layers: int
     d: int
@@ -101,7 +101,7 @@ def config(profile: Profile, name: str) -> Any:
 
 @functools.cache
 def _of_config(description: str, context: int) -> ModelSpeed:
-    """The speed of the model with this configuration in JSON; a block costs what a second one adds to the first."""
+    """The speed of the model with this configuration in JSON; a block costs the time that a second one adds."""
     from transformers import AutoConfig
 
     values = json.loads(description)

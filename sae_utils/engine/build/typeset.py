@@ -69,7 +69,7 @@ def web_address(remote: str) -> str:
 
 
 def wrapper(profile: str, stamp: str, anonymous: bool) -> str:
-    """The file that LaTeX compiles: the definitions that differ between builds, then the paper."""
+    """The source that LaTeX compiles: definitions of this build, then the paper."""
     lines = [rf"\newcommand{{\profile}}{{{profile}}}", rf"\newcommand*{{\stamp}}{{{escape(stamp)}}}"]
     if not anonymous:
         lines += [r"\newcommand*{\final}{}", rf"\newcommand*{{\notebookurl}}{{{notebook_url()}}}"]
@@ -77,7 +77,7 @@ def wrapper(profile: str, stamp: str, anonymous: bool) -> str:
 
 
 def absent_macros(profile: str) -> list[str]:
-    """Definitions, each a dash, of the macros that the paper uses and that belong to studies the profile leaves out."""
+    """LaTeX that defines the macros of studies which the profile leaves out, each as a dash."""
     written = "".join(file.read_text("utf-8") for file in (PAPER / "generated" / profile).glob("*.tex"))
     used = "".join(file.read_text("utf-8") for file in [*PAPER.glob("*.tex"), *PAPER.glob("sections/**/*.tex")])
     defined = set(re.findall(r"\\newcommand\{\\([A-Za-z]+)\}", written))
@@ -98,7 +98,7 @@ def set_paper(profile: str, anonymous: bool = False) -> str:
 
 
 def _set(content: str, fresh: Path, build: Path) -> str:
-    """Compile the paper in an empty folder, where no killed run left half a file, and copy PDF and log from there.
+    """Compile the paper in an empty folder, free of partial files of killed runs, and copy PDF and log from there.
 
     The folder holds copies of all that LaTeX reads, and names are relative: LaTeX fails on some characters that the
     path of a checkout may hold, and it writes a digest of its output's path into the PDF.

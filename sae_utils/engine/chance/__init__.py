@@ -1,1 +1,1 @@
-"""Draws of nulls, scores of many subsets, intervals."""
+"""Similarity scores under a null, and the result of a score against it (z, p, excess)."""

@@ -1,7 +1,7 @@
-"""Scores under a null: what would have been observed had chance paired the rows.
+"""Scores under a null: similarity of rows that chance has paired.
 
-In: prepared sides, measures, a null. Out: the scores of every draw, by name of the measure. Either side is prepared
-once wherever the null only permutes; draws are batched. This module judges nothing.
+In: prepared sides, measures, a null. Out: the scores of every draw, by name of the measure. Both sides are prepared
+once if the null only permutes; draws are batched. This module draws no conclusions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Sides = Mapping[Family, tuple[Any, Any]]
 
 
 def scores(sides: Sides, chosen: Sequence[Measure], index: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores (batch,) by measure of the pairings `index` (batch, n); the work of a family is done once."""
+    """Scores (batch,) by measure of the pairings `index` (batch, n); measures of one family share its work."""
     found: dict[str, np.ndarray] = {}
     for family, pair in sides.items():
         mine = [what for what in chosen if what.family == family]
@@ -112,7 +112,7 @@ def _permuted(
 
 
 def _permutations(null: Null, rng: Rng, m: int, n: int, size: int) -> Iterator[np.ndarray]:
-    """Index arrays (size, n); all draws together do not depend on the batch's size."""
+    """Index arrays (size, n); the draws do not depend on the batch size."""
     yield from (null.draw(rng, min(size, m - start), n) for start in range(0, m, size))
 
 
@@ -123,7 +123,7 @@ def _arrangements(n: int, size: int) -> Iterator[np.ndarray]:
 
 @cache
 def _controller() -> Any:
-    """Limits the threads of BLAS; stands for one thread where threadpoolctl is not installed."""
+    """A controller of BLAS threads; one thread is used where threadpoolctl is not installed."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -143,7 +143,7 @@ def _single(side: Any) -> Any:
 def _one_by_one(
     name: str, n: int, draw: Callable[[], Sides], chosen: Sequence[Measure], wanted: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
-    """Scores of draws whose sides are prepared anew; NaN of a draw that has no such score."""
+    """Scores of draws that each prepare side b again; NaN where a draw has no such score."""
     drawn = {what.name: np.full(wanted[what.name], np.nan) for what in chosen}
     for s in tqdm(range(max(map(len, drawn.values()))), desc=name, leave=False, disable=None):
         try:

@@ -1,4 +1,4 @@
-"""The result of a score against its null: what a reader asks of it.
+"""The result of a score against its null: z, p, excess and their conditions.
 
 In: an observed score and draws or exact moments of its null. Out: a `Result`. This module draws nothing.
 """
@@ -16,13 +16,13 @@ FLAT = 1e-6  # a null whose SD is smaller does not vary
 
 
 class Result(NamedTuple):
-    """One score held against one null.
+    """One score compared with one null.
 
     `measure`, `null`: names. `n`: pairs. `k`: components or neighbours in use, () where there are none.
     `observed`: the score, float64. `null_mean`, `null_sd`: of the null, exact where a closed form is known.
     `z` = (observed - null_mean) / null_sd. `excess` = (observed - null_mean) / (1 - null_mean).
     `m`: draws; `p` = (b + 1) / (m + 1) with b draws at least as large as observed, over all n! arrangements for
-    m="exact", NaN for m = 0. `movable`: share of rows that the null can move. `note`: what a reader must know, or "".
+    m="exact", NaN for m = 0. `movable`: share of rows that the null can move. `note`: a caveat for the reader, or "".
     `draws` (m,): the null's scores.
     """
 
@@ -68,9 +68,9 @@ def summarise(
     """The result of any `observed` score of order 1, larger for more alike, against `drawn` (m,) of its null.
 
     `moments`: exact ones of the null, else they come from `drawn`. `exact`: the draws are all arrangements, the
-    observed one among them. A draw within rounding of the observed score counts as large: ties are held against the
-    claim. Undefined where the score or one of its draws is not finite. Raises ValueError for fewer than 2 draws without
-    exact moments.
+    observed one among them. A draw within rounding of the observed score counts as large, which is
+    conservative. Undefined where the score or one of its draws is not finite. Raises ValueError for fewer than 2 draws
+    without exact moments.
     """
     drawn = arrays.numbers(drawn, "drawn", 1).astype(np.float64)
     if not (math.isfinite(observed) and np.isfinite(drawn).all()):

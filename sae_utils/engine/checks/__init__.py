@@ -1,1 +1,1 @@
-"""What the sections of a profile may hold."""
+"""Checks of a profile: its values one by one, and whether they fit together."""

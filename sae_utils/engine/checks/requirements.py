@@ -1,4 +1,4 @@
-"""What the keys of a profile must satisfy together: the primary measure, numbers of pairs, hooks, layers, concepts.
+"""Requirements on several keys of a profile: the primary measure, numbers of pairs, hooks, layers, concepts.
 
 In: a profile whose sections have been checked one by one. Out: nothing, or one error with all problems.
 Never: a file of a model's weights; an artefact of the store.
@@ -24,7 +24,7 @@ TRUTH = "06_known_truth"
 
 
 def check(profile: Profile) -> None:
-    """Refuse values that do not go together, as far as the profile alone tells.
+    """Refuse values that do not fit together, as far as the profile shows.
 
     Raises ProfileError with all problems, a line each.
     """
@@ -43,7 +43,7 @@ def check(profile: Profile) -> None:
 
 
 def lacking(name: str) -> dict[str, list[str]]:
-    """Properties that a measure lacks and that notebooks need of the primary one -> these notebooks."""
+    """Properties that a measure lacks -> the notebooks that need them of the primary measure."""
     measure = measures.measure(name)
     found = {}
     if not measure.closed_form:
@@ -66,7 +66,7 @@ def _primary_measure(profile: Profile) -> Iterator[str]:
 
 
 def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
-    """Sets of pairs that are too small for the measures asked of them."""
+    """Problems: sets of pairs that are too small for their measures."""
     sections, least = profile.sections, _least(profile.common.primary.measure)
     power, scoring = (sections[CONCEPTS][key] for key in ("power_curve", "scoring"))
     scored_by = [name for name in (profile.common.primary.measure, *scoring["measures"]) if name in measures.NAMES]
@@ -97,7 +97,7 @@ def _least(name: str) -> int:
 
 
 def _hooks(profile: Profile) -> Iterator[str]:
-    """Hooks of SAEs trained here that are in no block of their model; a release tells those of its own."""
+    """Problems: hooks of SAEs trained here that are in no block of their model."""
     for name, record in profile.dictionaries.items():
         if not isinstance(record, trainer.Trained):
             continue
@@ -121,7 +121,7 @@ def _controls(profile: Profile) -> Iterator[str]:
 
 
 def _has_steps(profile: Profile, name: str) -> bool:
-    """Whether a model is known at several steps of its training."""
+    """Whether a profile has several training steps of a model."""
     record = profile.models[name]
     if isinstance(record, toys.Toy):
         return record.checkpoints > 0

@@ -1,4 +1,4 @@
-"""What each section of a profile may hold: shapes, bounds of numbers, and names that must be defined.
+"""The schema of each section of a profile: shapes, bounds of numbers, and names that must be defined.
 
 In: a notebook, its section, the names that the profile defines. Out: nothing, or one error with all problems.
 Never: a default; what several keys mean together (`requirements` checks that).
@@ -210,7 +210,7 @@ def check(
 
 
 def _shape(key: str, default: Any) -> Any:
-    """The type of a parameter of which only the default is known."""
+    """The type of a parameter, from its default."""
     if isinstance(default, bool) or not isinstance(default, int | float):
         return type(default)
     return Share if isinstance(default, float) else COUNTS.get(key, Count)

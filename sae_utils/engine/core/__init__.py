@@ -1,1 +1,1 @@
-"""What everything rests on: arrays, files, digests of code, records of a profile, the pinned CPU."""
+"""Foundations of all other modules: files, digests of code, typed records, progress bars, the pinned CPU code path."""

@@ -50,7 +50,7 @@ def pin() -> None:
 
 @functools.cache
 def path() -> dict[str, str]:
-    """Library -> code path that it uses in this process; `PINNED` if all follow the pin."""
+    """The code path of every library in this process; `PINNED` if all follow the pin."""
     import numba
     import torch
     from numpy._core._multiarray_umath import __cpu_features__ as features
@@ -99,7 +99,7 @@ def _avx2() -> bool:
 
 
 def _answer_mkl() -> None:
-    """Load the library that answers MKL, before MKL; where it cannot be compiled, `path` shows MKL's own branch."""
+    """Load the library that makes MKL follow its pin; if it cannot be compiled, `path` shows MKL's own branch."""
     import ctypes
 
     try:

@@ -1,6 +1,6 @@
 """Files that are complete or absent, whether one process writes them or several at once.
 
-In: a path, and what fills it. Out: the file.
+In: a path and its contents. Out: the file.
 Never: half a file under its name; a draft that two processes share; an error of the system without its remedy.
 """
 
@@ -49,7 +49,7 @@ def write(file: Path, content: str | bytes) -> None:
 
 
 def _remove_old_drafts(file: Path) -> None:
-    """Remove what killed processes left."""
+    """Remove drafts that killed processes left."""
     for old in file.parent.glob(f".{glob.escape(file.stem)}.*.draft{file.suffix}"):
         with contextlib.suppress(OSError):  # another process may remove it as well
             if time.time() - old.stat().st_mtime > DAY:
@@ -68,7 +68,7 @@ def probe(folder: Path) -> None:
 def explained(path: Path) -> Iterator[None]:
     """Turn errors of the system into WriteError with place, reason and remedy; `path` is what is read or written.
 
-    It covers a full disk, a place that is read-only or another user's, and something else in the way.
+    It covers a full disk, missing permissions, and a path that another kind of file occupies.
     """
     try:
         yield
@@ -89,7 +89,7 @@ def is_full(error: Exception) -> bool:
 
 
 def _message(error: OSError, path: Path) -> str:
-    """What an error means for `path`; empty for errors of other kinds."""
+    """A message for an error at `path`; empty for errors of other kinds."""
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if is_full(error):
         return f"{path}: disk full; free some space and run again: what was finished before is kept"
@@ -120,13 +120,13 @@ def remove(path: Path) -> None:
 
 
 def added(folder: Path, names: Iterable[str]) -> list[str]:
-    """What a folder holds, at any depth, beside the files `names` and the folders that hold them."""
+    """Paths in a folder, at any depth, other than the files `names` and the folders that contain them."""
     expected = {folder / name for name in names}
     expected |= {parent for file in expected for parent in file.parents}
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in expected)
 
 
 def stamp(folder: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of all that a folder holds: they differ after a change."""
+    """Names, sizes and times of all files of a folder; they differ after a change."""
     found = [(str(path), path.lstat()) for path in sorted(folder.rglob("*"))]
     return [(name, status.st_size, status.st_mtime_ns) for name, status in found]

@@ -1,4 +1,4 @@
-"""Digests of what a result is made from: files, code without its docstrings, and versions of libraries.
+"""Digests of the inputs of a result: files, code without docstrings, and library versions.
 
 In: paths of files. Out: sha256 digests.
 Never: imports or runs what it digests.
@@ -50,7 +50,7 @@ def code_digest(file: Path) -> str:
 
 @functools.cache
 def _code(text: str) -> tuple[str, list[str]]:
-    """A module without docstrings and comments, and what it imports."""
+    """A module without docstrings and comments, and its imports."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -68,7 +68,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of modules of the package, or of what they hold; top-level names of libraries."""
+    """Dotted names of imported package modules or their members, and top-level names of libraries."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -80,7 +80,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 
 def _module(name: str) -> list[Path]:
-    """The file of the module `name`, or of the module that holds what has that name; none for a package."""
+    """The file of the module `name`, or of the module that defines the member `name`; None for a package."""
     file = PACKAGE.parent.joinpath(*name.split("."))
     return [found for found in (file.with_suffix(".py"), file.parent.with_suffix(".py")) if found.exists()]
 

@@ -53,7 +53,7 @@ def quote(value: Any) -> str:
 
 
 def _remedy(problem: str, value: Any) -> str:
-    """How YAML writes the value that was probably meant; empty if that is unknown."""
+    """A hint with the YAML of the value that was probably meant; empty if there is none."""
     if problem == "float_type" and isinstance(value, str):
         return " (YAML reads 1e-3 as text: write 1.0e-3)"
     if problem == "bool_type" and isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What must happen before numpy, numba and torch load; the package calls it when it is imported.
+"""Set-up before numpy, numba and torch load; the package calls it when it is imported.
 
 In: nothing. Out: a check that temporary files can be written; the folder of numba's compiled kernels.
 Never: an import outside the standard library; more than a few milliseconds once kernels are compiled.
@@ -37,8 +37,8 @@ def keep_kernels() -> Path:
     """Make numba keep compiled kernels in a folder named after their code; returns the folder.
 
     Numba itself compares the file of a kernel only, not the files from which the kernel takes functions or constants.
-    The folder lies in NUMBA_CACHE_DIR if that is set, else in `build/cache`, or where this is not writable among the
-    temporary files of this user.
+    The folder is in NUMBA_CACHE_DIR if that is set, else in `build/cache`; if neither is writable, it is in the
+    temporary folder of this user.
     """
     given = Path(os.environ.get("NUMBA_CACHE_DIR") or REPOSITORY / "build" / "cache")
     base = given.parent if given.name.startswith(KERNELS) else given  # a parent process has set it
@@ -55,7 +55,7 @@ def keep_kernels() -> Path:
 
 
 def _settings() -> dict[str, str]:
-    """Numba's settings in the environment, but for the folder."""
+    """Numba's settings in the environment, without the folder."""
     return {key: value for key, value in os.environ.items() if key.startswith("NUMBA_") and key != "NUMBA_CACHE_DIR"}
 
 
@@ -78,7 +78,7 @@ def _last_used(base: Path, stamp: str) -> str:
 
 
 def _kernels_digest() -> str:
-    """First 20 hex digits of the sha256 of the modules that hold kernels, all that they import, and the settings."""
+    """First 20 hex digits of the sha256 of the kernel modules, of their imports, and of the settings."""
     holders = [file for file in sorted(PACKAGE.rglob("*.py")) if "njit" in file.read_text("utf-8")]
     state = [[code_digest(file) for file in holders], _settings()]
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:20]
@@ -105,7 +105,7 @@ def _temporary() -> Path:
 
 
 def _prune(folder: Path) -> None:
-    """Remove all folders of kernels but those that were used last."""
+    """Remove all kernel folders except the most recently used ones."""
     with contextlib.suppress(OSError):  # another process may prune as well
         found = sorted(folder.glob(f"{KERNELS}*"), key=lambda kept: kept.stat().st_mtime, reverse=True)
         for old in found[KEPT:]:

@@ -1,1 +1,1 @@
-"""How alike paired rows are arranged: what the measures compute."""
+"""The similarity measures of paired rows (CKA, CCA, RSA, kNN overlap, ...) and their closed-form null moments."""

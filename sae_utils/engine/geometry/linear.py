@@ -1,8 +1,8 @@
 """Linear measures of paired rows: canonical correlations, CKA, Procrustes.
 
 In: two sets of rows, each decomposed once. Out: scores for a batch of pairings. All but held-out Procrustes are
-functions of the same cross product `U_a^T U_b[p]`, so that a pairing costs one product however many measures are asked
-for. This module never draws permutations and never checks pairs.
+functions of the same cross product `U_a^T U_b[p]`, so that all measures of a pairing share one product. This module
+never draws permutations and never checks pairs.
 """
 
 import math
@@ -22,7 +22,7 @@ _NOTHING = 1e-6  # share of a sum below which what is left of it is rounding
 
 
 class LinearSide(NamedTuple):
-    """What a permutation of the rows leaves unchanged up to their order.
+    """The decomposition of one side; a permutation of the rows only reorders it.
 
     `basis` (n, rank): orthonormal left singular vectors of the centred rows, strongest first.
     `spectrum` (rank,): their singular values. `axes` (rank, d): right singular vectors.
@@ -39,7 +39,7 @@ Score = Callable[[LinearSide, LinearSide, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _rounded_to(given: np.ndarray) -> np.dtype[np.floating[Any]]:
-    """The dtype to which rows are rounded; float32 is found also where it has been widened to float64."""
+    """The precision of the rows; float32 is recognised also after conversion to float64."""
     with np.errstate(over="ignore", under="ignore"):
         widened = given.dtype == np.float64 and (given == given.astype(np.float32)).all()
     return np.dtype(np.float32) if widened else given.dtype
@@ -48,8 +48,8 @@ def _rounded_to(given: np.ndarray) -> np.dtype[np.floating[Any]]:
 def side(rows: np.ndarray) -> LinearSide:
     """Centre and decompose `rows` (n, d) in float64; O(n d min(n, d)). Raises Undefined if all rows are equal.
 
-    Directions are left out which rounding alone can make: of the entries, in the dtype in which they came, and of the
-    decomposition.
+    Directions that rounding alone can produce are left out: rounding of the entries in their original dtype, and of
+    the decomposition.
     """
     given = arrays.rows(rows, "rows", 2)
     kind, down = np.finfo(_rounded_to(given)), -arrays.exponent(given)
@@ -96,7 +96,7 @@ _eigenvalues = partial(eigvalsh, driver="evr", check_finite=False, overwrite_a=T
 
 
 def _singular_values(matrices: np.ndarray) -> np.ndarray:
-    """In float64, in which OpenBLAS is faster than in float32."""
+    """Singular values in float64, which OpenBLAS computes faster than in float32."""
     return np.linalg.svd(matrices.astype(np.float64, copy=False), compute_uv=False)
 
 
@@ -117,7 +117,7 @@ def _mean_cca(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) 
 
 
 def _mean_square_cca(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np.ndarray:
-    """The squared norm of the cross product; no decomposition."""
+    """Mean squared canonical correlation, from the squared norm of the cross product."""
     return (product**2).sum((-2, -1)) / min(product.shape[-2:])
 
 
@@ -138,7 +138,7 @@ def _cka(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray) -> np
 
 
 def _cka_debiased(a: LinearSide, b: LinearSide, product: np.ndarray, permutations: np.ndarray) -> np.ndarray:
-    """NaN where nothing but rounding is left of a side's own estimate, by which it divides: of orthonormal rows."""
+    """Debiased CKA (batch,); NaN where a side's own estimate is 0 up to rounding, as for orthonormal rows."""
 
     def hsic(inner: Any, energies: Any, total: Any) -> Any:
         n = permutations.shape[1]
@@ -170,7 +170,7 @@ def _procrustes(a: LinearSide, b: LinearSide, product: np.ndarray, _: np.ndarray
 class HalvesSide(NamedTuple):
     """Rows (n, rank), centred, in the axes of their decomposition; `length` (n,) int64: their share of the energy.
 
-    The lengths are whole numbers, so that float32 and rounding do not change which row is the longer.
+    The lengths are integers, so that rounding does not change their order.
     """
 
     rows: np.ndarray
@@ -185,9 +185,9 @@ def _halves_side(rows: np.ndarray) -> HalvesSide:
 def _halves_cross(a: HalvesSide, b: HalvesSide, permutations: np.ndarray) -> np.ndarray:
     """Procrustes alignment (batch,) on rows that the rotation was not fitted on, both ways averaged.
 
-    Pairs are put in the order of their squared length, of both sides in shares of their sum, and cut into two halves at
-    random, always the same way for a given n: the order in which they are stored decides nothing, nor does a rotation.
-    Rows are centred by the means of the half that was fitted.
+    Pairs are sorted by their squared length (the sum of both sides' shares) and cut into two halves at random, always
+    the same way for a given n; so neither a rotation nor the stored order changes the score. Rows are centred by the
+    means of the fitted half.
     """
     n = permutations.shape[1]
     order = np.argsort(a.length + b.length[permutations], axis=1, kind="stable")  # (batch, n)
@@ -210,7 +210,7 @@ def _held_out(x: np.ndarray, y: np.ndarray, fitted: np.ndarray, held: np.ndarray
 
 
 def _gram(rows: np.ndarray) -> Floats:
-    """Of rows less their mean, which debiased CKA does not see: else it cancels where rows share a direction."""
+    """Gram matrix of the centred rows; centring keeps debiased CKA, and saves digits where rows share a direction."""
     rows = np.asarray(rows, np.float64)
     rows = rows - rows.mean(axis=0)
     return rows @ rows.T

@@ -17,14 +17,14 @@ from scipy.sparse import csr_array
 
 
 class Moments(NamedTuple):
-    """Of a score over all n! pairings."""
+    """Mean and SD of a score over all n! pairings."""
 
     mean: float
     sd: float
 
 
 class Parts(NamedTuple):
-    """What the moments need of a matrix (n, n).
+    """The sums over a matrix (n, n) that its moments depend on.
 
     `diagonal`, `off`: sums of the entries on and off the diagonal. `effects` (3, n): effects of the diagonal, of
     symmetric and of antisymmetric entries, scaled so that their squares are those of the matrix. `symmetric`,

@@ -2,7 +2,7 @@
 
 In: rows. Out: overlaps of neighbour lists, second-order cosines, the spectral distance of neighbour graphs.
 Neighbours are by cosine. A row is never its own neighbour; where the last places are tied (equal rows), the tied
-share them equally, so that no order of storage decides. This module never draws permutations.
+rows share them equally, so that the stored order does not matter. This module never draws permutations.
 """
 
 from collections.abc import Callable

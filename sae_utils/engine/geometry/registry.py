@@ -1,6 +1,6 @@
-"""What a measure of similarity is: the types of the registry that `measures` holds.
+"""The types of the registry of similarity measures, which `measures` holds.
 
-Every module beside this one defines measures and lists their entries in its `MEASURES`.
+The other modules of this package define measures and list them in their `MEASURES`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NEIGHBOURS = 10
 
 
 class Undefined(ValueError):
-    """These rows have no such score; by other measures they may have one."""
+    """The score is undefined for these rows; other measures may be defined."""
 
 
 class Family(NamedTuple):
@@ -34,7 +34,7 @@ class Family(NamedTuple):
 
 
 class Batched(NamedTuple):
-    """How many small subsets of features are scored at once, from blocks of one matrix over all features of a side."""
+    """Scores of many small subsets of features at once, from blocks of one matrix over all features of a side."""
 
     prepare: Callable[[np.ndarray], Floats]  # (features, features) of rows
     side: Callable[[Floats, int], Floats]  # what is compared, of blocks (m, n, n) and the number of neighbours
@@ -47,7 +47,7 @@ def _as_is(a: Any, b: Any, cross: np.ndarray, permutations: np.ndarray) -> np.nd
 
 @dataclass(frozen=True)
 class Measure:
-    """One score of paired rows: how it is computed, and what the rest of the package may ask of it."""
+    """One similarity measure: how to compute it, and its properties."""
 
     name: str  # as in params and tables; an option that is not the default is part of it: `mutual_knn_5`, `svcca_0.95`
     label: str  # for legends, tables and sentences

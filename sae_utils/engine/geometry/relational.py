@@ -161,7 +161,7 @@ def _ranks(values: np.ndarray) -> Floats:
 
 
 def _refuse_flat(squares: float, total: float, n: int) -> None:
-    """Raise Undefined where next to nothing of the `total` sum of squares is left as deviations from the mean."""
+    """Raise Undefined where the deviations from the mean are negligible in the `total` sum of squares."""
     if n * squares <= 1e-12 * total:
         raise Undefined(
             f"all pairs of the {n} rows are equally dissimilar, so a correlation over them is undefined: "
@@ -250,7 +250,7 @@ def _inner(one: Floats, other: Floats) -> Floats:
 
 
 def _parts(side: UnitSide | MatrixSide) -> Parts:
-    """Of the standardised matrix, negative for `UnitSide`."""
+    """Parts of the standardised matrix, with the opposite sign for `UnitSide`."""
     n = len(side[0])
     sums = -n / 2 * side.energy if isinstance(side, UnitSide) else side.matrix.sum(axis=1)
     return moments.parts(np.zeros(n), sums, sums, 1.0)

@@ -1,1 +1,1 @@
-"""Files that come from elsewhere: YAML, the hub, and the headers of files of weights."""
+"""Readers of files from elsewhere: YAML, the Hugging Face hub, headers of weight files."""

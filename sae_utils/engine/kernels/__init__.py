@@ -1,1 +1,1 @@
-"""Compiled kernels of correlation and assignment."""
+"""Compiled kernels that correlate all features of two SAEs, rank them, and assign partners."""

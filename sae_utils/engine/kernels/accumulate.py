@@ -3,11 +3,11 @@
 In: the raw arrays of CSR codes (tokens, features). Out: moments, transposes, ranked keys, blocks of correlations.
 A kernel gathers the sum over tokens of a[t, i] * b[t, j] for one feature i and all j at once: for every token on which
 i fires, it adds the sparse row of b to one buffer of float64 (features_b,), which stays in the cache. A product of two
-float32 is exact in float64, and tokens are added in ascending order. So a sum has the same bits whichever side it is
-gathered from, whatever the number of threads, and whichever other features are asked for.
+float32 is exact in float64, and tokens are added in ascending order. So the bits of a sum do not depend on the side
+from which it is gathered, the number of threads, or the other features that are computed.
 
-The rows of b lie all over memory. Each is prefetched ``AHEAD`` tokens before its turn: without that, all cross sums of
-50,000 tokens x 4,096 x 4,096 features take 2.4 times as long, and the ranking 1.5 times.
+The rows of b are scattered in memory. Each is prefetched ``AHEAD`` tokens before its turn: without that, all cross sums
+of 50,000 tokens x 4,096 x 4,096 features take 2.4 times as long, and the ranking 1.5 times.
 
 Kernels do not check their input. They never allocate a matrix features by features.
 """
@@ -181,7 +181,7 @@ def _offer(i: int, cross: Array, by: Scaling, rows: Keys, columns: Keys, floors:
 
 @njit(cache=True, nogil=True)
 def _scratch(width: int, k: int, floors: Array) -> tuple[Array, Array]:
-    """Correlations of one feature, whole LINEs, and the largest of every group of them, at least k groups if it can."""
+    """Buffers of `_offer`: correlations of a feature, padded to LINEs, and the maximum of each group of them."""
     return np.full(floors.size, np.float32(NOT_LIVE)), np.empty(width // max(width // (2 * k), 1), np.int32)
 
 

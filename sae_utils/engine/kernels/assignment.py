@@ -1,8 +1,8 @@
-"""Assignments that are exact although few of the correlations are known at first.
+"""Exact one-to-one assignments from a few candidate correlations, with more computed on demand.
 
 In: candidate edges (a row, a column, their weight) and ``block``, which gives any block of weights exactly.
 Out: the greedy one-to-one assignment, equal to sorting the full matrix; or the optimal one, with the duals that prove
-it. Both ask ``block`` only for what the candidates leave open, and break ties by order: the larger weight, the lower
+it. Both ask ``block`` only for weights that the candidates lack, and break ties by order: the larger weight, the lower
 row, the lower column. Also the optimal transport of a whole matrix.
 """
 
@@ -26,14 +26,14 @@ BYTES = 2**24  # of a tile of weights: small enough that its memory is used agai
 
 
 class Edges(NamedTuple):
-    """Candidate edges, those of a row together and best first."""
+    """Candidate edges, grouped by row, best first."""
 
     row: Array  # (edges,) int
     column: Array  # (edges,) int
     weight: Array  # (edges,) float
 
     def at(self, places: Array) -> Edges:
-        """The edges at these places, or of this mask."""
+        """The edges at these places, positions or a mask."""
         return Edges(*(field[places] for field in self))
 
     def joined(self, other: Edges) -> Edges:
@@ -61,9 +61,9 @@ def _check(edges: Edges, rows: int, columns: int) -> None:
 
 
 def greedy(edges: Edges, block: Block, free_rows: Array, free_columns: Array, minimum: float, k: int) -> Edges:
-    """The edges that are taken, the best remaining first, until none of at least ``minimum`` is left.
+    """The edges of the greedy assignment: the best remaining edge first, while one of at least ``minimum`` is left.
 
-    ``edges`` are the k best of every free row, or all there are; ``free_rows`` and ``free_columns`` are masks. A row
+    ``edges`` are the k best of every free row, or all of them; ``free_rows`` and ``free_columns`` are masks. A row
     whose candidates run out gets new ones, among the columns still free.
     """
     from sae_utils.engine.kernels import auction  # numba, which takes longer to load than all else
@@ -94,7 +94,7 @@ def greedy(edges: Edges, block: Block, free_rows: Array, free_columns: Array, mi
 
 
 def _truncated(edges: Edges, columns: int, minimum: float, k: int) -> tuple[Edges, Array]:
-    """Edges of at least ``minimum``, and which are the last of a row whose list may be cut off after it."""
+    """Edges of at least ``minimum``, and a mask of those after which the list of a row may be incomplete."""
     ends = np.append(edges.row[1:] != edges.row[:-1], True) if len(edges.row) else np.zeros(0, bool)
     full = np.bincount(edges.row, minlength=1)[edges.row] == k if len(edges.row) else ends
     last = ends & full & (k < columns) & (edges.weight >= minimum)
@@ -124,8 +124,8 @@ def _keys(weight: Array) -> Array:
 def optimal(edges: Edges, block: Block, rows: int, columns: int) -> tuple[Array, Array, Proof]:
     """The column of every row (rows <= columns) with the largest sum of weights in [-1, 1], these, and the proof.
 
-    Solved on the edges. Then the full matrix is held against the duals in tiles, and it is solved again with the edges
-    that break them, until none does. Raises ValueError for more rows than columns.
+    The problem is solved on the edges. The full matrix is then compared with the duals in tiles; edges that violate
+    them are added, and the problem is solved again until there are none. Raises ValueError for more rows than columns.
     """
     if rows > columns:
         raise ValueError(f"{rows} rows, {columns} columns: exchange the sides")
@@ -149,7 +149,7 @@ def optimal(edges: Edges, block: Block, rows: int, columns: int) -> tuple[Array,
 
 
 def _unique(edges: Edges, columns: int) -> Edges:
-    """Every edge once, in the order of row and column; of two weights the later one."""
+    """Every edge once, sorted by row and column; duplicates keep the later weight."""
     code = edges.row.astype(np.int64) * columns + edges.column
     order = np.argsort(code, kind="stable")
     code = code[order]
@@ -176,8 +176,8 @@ def _violations(u: Array, v: Array, block: Block, rounds: int) -> tuple[Edges, f
 def transport(cost: ArrayLike) -> tuple[NDArray[np.float64], float]:
     """The cheapest plan (rows, columns) that spreads the mass 1 evenly over rows and over columns, and its error.
 
-    By the network simplex of POT. The error is by how much the plan misses a marginal. Raises RuntimeError where that
-    is more than rounding, and ValueError as ``arrays.rows``.
+    It uses the network simplex of POT. The error is the largest deviation of a marginal. Raises RuntimeError where it
+    exceeds rounding, and ValueError as ``arrays.rows``.
     """
     import ot
 

@@ -36,7 +36,7 @@ def walk(row: Array, column: Array, last: Array, free_rows: Array, free_columns:
 
 @njit(cache=True, nogil=True)
 def exceeding(tile: Array, u: Array, v: Array, tolerance: float, most: int) -> tuple[Array, Array, float]:
-    """Of every row the ``most`` entries that exceed u + v by most, if by more than ``tolerance``."""
+    """The ``most`` entries of every row that exceed u + v by most, and by more than ``tolerance``."""
     rows, columns = np.empty(tile.shape[0] * most, np.int64), np.empty(tile.shape[0] * most, np.int64)
     best, n, total = np.empty(most), 0, 0.0
     for i in range(tile.shape[0]):

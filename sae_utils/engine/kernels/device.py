@@ -1,9 +1,9 @@
 """Cross sums of two sides through torch, a tile of features by all features at a time: for CUDA.
 
-In: prepared sides (`sides.Side`), sparse or dense. Out: what `tiles` and `accumulate` give on the CPU: ranked keys and
-blocks of correlations. Sums are float64, and dense activations are taken off their mean first, so that a large mean
-costs no digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens, and ranks by the keys of
-`keys`, so that it breaks ties as the CPU does.
+In: prepared sides (`sides.Side`), sparse or dense. Out: the same as from `tiles` and `accumulate` on the CPU: ranked
+keys and blocks of correlations. Sums are float64, and dense activations are shifted by their mean first, so that a
+large mean costs no digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens, and ranks by the
+keys of `keys`, so that it breaks ties as the CPU does.
 """
 
 import warnings
@@ -84,7 +84,7 @@ def _features_first(side: Side, at: NDArray[np.int64], features: NDArray[np.int6
 
 
 def _bits(r: torch.Tensor) -> torch.Tensor:
-    """Correlations as int64 in their order; features that are not live below LEAST."""
+    """Correlations as order-preserving int64; features that are not live are below LEAST."""
     bits = r.nan_to_num(keys.NOT_LIVE).view(torch.int32)
     return (bits ^ ((bits >> 31) & keys.LOW)).long()
 

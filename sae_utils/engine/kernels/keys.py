@@ -1,8 +1,8 @@
 """Ranking by integer keys: the best of many correlations, or activations, of every feature.
 
 A float32 and an index make one int64 key. Keys are in the order of the floats and, where floats are equal, in the
-reverse order of the index, so that a larger key is the better one. A min-heap of k keys (`accumulate.push`) then holds
-the k best in whatever order they arrive.
+reverse order of the index, so that the larger key is the better one. A min-heap of k keys (`accumulate.push`) then
+holds the k best, in any order of arrival.
 """
 
 from typing import Any, TypeAlias
@@ -34,7 +34,7 @@ def heaps(features: int, k: int) -> Keys:
 
 
 def floors(features: int) -> NDArray[np.int32]:
-    """What a correlation must reach to enter the heap of every feature, for features up to a whole LINE."""
+    """The correlation from which a value enters the heap of each feature, padded to a multiple of LINE."""
     return np.full(-(-features // LINE) * LINE, LEAST, np.int32)
 
 

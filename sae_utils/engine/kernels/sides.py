@@ -1,9 +1,9 @@
-"""One side of a correlation: which tokens are chosen, and what every feature does on them.
+"""One side of a correlation: the chosen tokens, and the moments of every feature on them.
 
 In: sparse codes (tokens, features) as CSR, or dense activations (tokens, neurons), possibly memory-mapped.
 Out: moments of every feature, and the sums that a correlation needs. A side is read in blocks of tokens. It is copied
-only where its cells must be sorted or summed. What `arrays` refuses is refused here, and so are sides of different
-length and values that are not finite.
+only where its cells must be sorted or summed. Raises ValueError as `arrays` does, and for sides of different length
+and values that are not finite.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BLOCK = 4096  # tokens of a side read at once; fixed, so that sums have the same
 
 
 class Moments(NamedTuple):
-    """What one side's features do on the chosen tokens; every field (features,)."""
+    """Moments of one side's features on the chosen tokens; every field is (features,)."""
 
     mean: NDArray[np.float64]  # mean activation over all chosen tokens
     sd: NDArray[np.float64]  # standard deviation of the population (divided by the number of tokens)
@@ -32,7 +32,7 @@ class Moments(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A side ready to be correlated; arrays are (features,) unless said."""
+    """A side ready to be correlated; arrays are (features,) unless noted."""
 
     codes: sparse.csr_array | np.ndarray
     at: NDArray[np.int64]  # (chosen tokens,) their rows in the store
@@ -53,7 +53,7 @@ class Side(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """What makes correlations of cross sums: (cross - total_a * total_b * share) * scale_a * scale_b."""
+    """Converts cross sums to correlations: (cross - total_a * total_b * share) * scale_a * scale_b."""
 
     total_a: Array  # (features_a,) sums of the activations
     scale_a: Array  # (features_a,) 1 / root of the centred sum of squares, 0 for features that are not live
@@ -63,12 +63,12 @@ class Scaling(NamedTuple):
 
 
 def scaling(one: Side, two: Side) -> Scaling:
-    """What makes correlations of the two sides' cross sums."""
+    """The `Scaling` of the two sides' cross sums."""
     return Scaling(one.total, one.scale, two.total, two.scale, 1 / len(one.at))
 
 
 def prepare(codes: Codes, at: ArrayLike, name: str) -> Side:
-    """The side of these codes on the rows ``at``, positions or a mask; errors call it ``name``.
+    """Prepare codes as a side on the rows ``at`` (positions or a mask); errors call it ``name``.
 
     Raises ValueError as ``arrays.codes`` and ``arrays.positions``, and names the first row and column of NaN or
     infinity.
@@ -128,14 +128,14 @@ def blocks(at: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def raw(codes: sparse.csr_array) -> Triple:
-    """Row starts, feature indices and values of codes that passed the gate, as plain views that kernels can take."""
+    """Row starts, feature indices and values of checked codes, as plain views for kernels."""
     # unsigned, so that a kernel need not ask of every index whether it counts from the end
     indptr, indices = (np.asarray(x).view(f"u{x.dtype.itemsize}") for x in (codes.indptr, codes.indices))
     return indptr, indices, np.asarray(codes.data)
 
 
 def pair(a: Codes | Side, b: Codes | Side, rows: ArrayLike | None, rows_b: ArrayLike | None) -> tuple[Side, Side]:
-    """Both sides ready, on the tokens that are set against each other; see ``correlate.features``.
+    """Prepare both sides on their paired tokens; see ``correlate.features``.
 
     Raises ValueError for sides of different length, and fewer than 2 tokens.
     """

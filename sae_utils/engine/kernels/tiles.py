@@ -1,7 +1,7 @@
-"""Cross sums of two sides of which one at least is dense, a tile of features by all features at a time, on the CPU.
+"""Cross sums of two sides, at least one of them dense, on the CPU: one tile of features by all features at a time.
 
 In: prepared sides (`sides.Side`). Out: what `accumulate` gives for sparse sides: ranked keys, blocks of correlations,
-cross sums of pairs. Sums are float64, and activations are taken off their mean first, so that a large mean costs no
+cross sums of pairs. Sums are float64, and activations are shifted by their mean first, so that a large mean costs no
 digits. It holds no more than a tile of about ``TILE`` bytes and a block of tokens.
 """
 
@@ -58,18 +58,18 @@ def pairs(one: Side, left: NDArray[np.int64], two: Side, right: NDArray[np.int64
 
 
 def dense(side: Side, at: NDArray[np.int64], features: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A block (tokens, features) of a side as it stands in the store."""
+    """A block (tokens, features) of a side, dense, as stored."""
     block = _stored(side, at, features)
     return np.asarray(block.toarray() if side.sparse else block, np.float64)
 
 
 def _height(side: Side, width: int) -> int:
-    """Features of a tile: many where the store is read again for every tile, else as many as stay in the cache."""
+    """Number of features of a tile: many if every tile reads the store again, else as many as fit in the cache."""
     return max((TILE if len(side.at) > sides.BLOCK else CACHE) // (8 * max(width, 1)), 1)
 
 
 def _blocks(side: Side, features: Array) -> Callable[[], Iterable[Any]]:
-    """Reads the shifted blocks of a side, again for every tile; where there is but one it is read once."""
+    """The shifted blocks of a side, read again for every tile; a single block is read once."""
 
     def read() -> Iterator[Any]:
         return (_shifted(side, at, features) for at in sides.blocks(side.at))
@@ -108,6 +108,6 @@ def _stored(side: Side, at: Array, features: Array) -> Any:
 
 
 def _product(x: Any, y: Any) -> Array:
-    """x' y, dense."""
+    """The product x' y as a dense matrix."""
     found = (y.T @ x).T if sparse.issparse(y) else x.T @ y
     return np.ascontiguousarray(found.toarray() if sparse.issparse(found) else found)

@@ -1,1 +1,1 @@
-"""Language models: trained on the spot, or read from the hub or a folder; hooked by name."""
+"""Language models: toys trained here and pretrained ones, and their activations at named hooks."""

@@ -1,1 +1,1 @@
-"""Sparse autoencoders: trained here or released by others, what they fire on, and how good they are."""
+"""Sparse autoencoders: training, released formats, codes, quality, and stored correlations."""

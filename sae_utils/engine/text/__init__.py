@@ -1,1 +1,1 @@
-"""Text: the toy world and other corpora, dealt to splits and cut into rows of tokens."""
+"""Text: toy stories and other corpora, their splits, and their token rows."""

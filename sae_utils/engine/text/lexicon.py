@@ -1,7 +1,7 @@
 """The words of the toy world and how they go together, as tables.
 
-In: `params/lexicon.yaml`. Out: `load_lexicon()`, from which `stories` draws; `exchange()`, the permutation of words that
-makes the scrambled world.
+In: `params/lexicon.yaml`. Out: `load_lexicon()`, from which `stories` draws; `exchange()`, the permutation of words
+that makes the scrambled world.
 Never: randomness that depends on a seed of the caller; text.
 """
 
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     size: Array  # (groups,) number of entries of each
 
     def draw(self, group: Array | int, uniform: Array) -> Array:
-        """One value of the group for each of `uniform`, numbers in [0, 1)."""
+        """A value of a group for each entry of `uniform`, random numbers in [0, 1)."""
         entry: Array = self.start[group] + (uniform * self.size[group]).astype(np.int64)
         return self.values[entry]
 
@@ -46,7 +46,7 @@ class Templates(NamedTuple):
 
 
 class Lexicon(NamedTuple):
-    """Words, their lists and what follows what; lists are numbered, first those of nouns.
+    """Words, their lists, and which list follows which; lists are numbered, those of nouns first.
 
     Heads are the words of asides, and names. A head comes with a word of the list that `follows` its own.
     """
@@ -158,7 +158,7 @@ def load_lexicon() -> Lexicon:
 
 
 def _codes(content: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
-    """Numbers of content words, of function words and marks in `texts`, and of variables."""
+    """Numbers that encode content words, the function words and marks in `texts`, and variables."""
     variables = [f"{{{name}}}" for name in VARIABLES]
     function = dict.fromkeys(token for text in texts for token in text.split() if token not in (*variables, "|"))
     words = [*content, *function]
@@ -182,7 +182,7 @@ def _templates(groups: Sequence[Sequence[str]], codes: Mapping[str, int]) -> Tem
 
 
 def _topic_classes(classes: Sequence[str], topics: Mapping[str, Sequence[str]], affinity: float) -> Array:
-    """(topics, classes) cumulative probabilities, balanced (Sinkhorn): over all topics, all classes are as frequent."""
+    """(topics, classes) cumulative probabilities, balanced by Sinkhorn: all classes are equally frequent."""
     weight: Array = np.ones((len(topics), len(classes)))
     for row, main in zip(weight, topics.values(), strict=True):
         row[[classes.index(name) for name in main]] = affinity
@@ -231,9 +231,9 @@ def _rates(source: Mapping[str, Any], lists: Sequence[_List]) -> dict[str, float
 
 @cache
 def exchange() -> Array:
-    """(content words,) the word that takes the place of each in the scrambled world.
+    """(content words,) the word that replaces each word in the scrambled world.
 
-    One fixed permutation of words that are exactly as frequent and of different classes. It mixes nouns, verbs and
+    One fixed permutation, between words of equal frequency and different classes. It mixes nouns, verbs and
     adjectives: otherwise the parts of speech would make the geometry of the two worlds alike.
     """
     lex = load_lexicon()

@@ -1,1 +1,1 @@
-"""One notebook: layer_sweep."""
+"""The analysis of notebook `layer_sweep`: similarity of all layer pairs of two models."""

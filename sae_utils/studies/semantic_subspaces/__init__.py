@@ -1,1 +1,1 @@
-"""One notebook: semantic_subspaces."""
+"""The analysis of notebook `semantic_subspaces`: whether two models arrange the features of a concept alike."""
