@@ -94,11 +94,11 @@ class Interval(NamedTuple, Generic[Value]):
 
 
 def jackknife(statistic: Callable[[np.ndarray], Value], families: np.ndarray) -> Interval[Value]:
-    """Delete-one-family jackknife (Efron & Tibshirani 1993, ch. 11), the families being what was sampled.
+    """Delete-one-family jackknife (Efron & Tibshirani 1993, ch. 11); families are the sampling units.
 
-    `statistic(rows)`: of the pairs or tokens at `rows`, an excess or several shares for example. `families` (n,): label
-    of every row. The interval is Student's with families - 1 degrees of freedom around the estimate. Costs one
-    statistic a family. Raises ValueError below 3 families.
+    `statistic(rows)`: a statistic of the pairs or tokens at `rows`, for example an excess or several shares. `families`
+    (n,): label of every row. The interval is Student's with families - 1 degrees of freedom around the estimate. It
+    computes one statistic a family. Raises ValueError below 3 families.
     """
     from scipy.stats import t as student  # imported here: it takes half a second
 

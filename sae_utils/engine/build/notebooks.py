@@ -48,7 +48,7 @@ HEADER = """\
 
 
 class Conflict(ValueError):
-    """Only a person can bring two files in step; the message says how."""
+    """The two files differ and only a person can decide; the message says how."""
 
 
 def clean(source: Path) -> str:
@@ -68,7 +68,7 @@ def in_step(source: Path) -> bool:
 
 
 def synchronise(keep: str = "") -> list[str]:
-    """Bring the files of every notebook in step; returns what a person must decide, a line each.
+    """Bring the files of every notebook in step; returns one line for each decision that a person must take.
 
     Raises files.WriteError if a file cannot be written.
     """
@@ -99,7 +99,7 @@ def _synchronise(source: Path, keep: str) -> None:
 
 
 def _replace(file: Path, text: str, why: str) -> None:
-    """Write a file, and keep its old content."""
+    """Write a file and keep a copy of its old content."""
     if file.exists():
         old = file.read_bytes()
         files.write(KEPT / f"{file.stem}.{hashlib.sha256(old).hexdigest()[:8]}{file.suffix}", old)
@@ -111,7 +111,7 @@ def _replace(file: Path, text: str, why: str) -> None:
 
 
 def _side_to_take(source: Path, keep: str) -> str:
-    """Which of two files is taken: `py` or `ipynb`. Raises Conflict if nothing tells which."""
+    """The file that overwrites the other: `py` or `ipynb`. Raises Conflict if nothing tells which."""
     pair = source.with_suffix(".ipynb")
     if not pair.exists():
         return "py"
@@ -143,7 +143,7 @@ def _side_to_take(source: Path, keep: str) -> str:
 
 
 def _equal_states(source: Path) -> set[str]:
-    """States in which both files were equal: as recorded, and as in git's last commit."""
+    """The contents at which both files were last equal: as recorded, and in git's last commit."""
     record, pair = KEPT / f"{source.stem}.sha256", source.with_suffix(".ipynb")
     recorded = {record.read_text("utf-8")} if record.exists() else set()
     texts = {file.suffix: _committed(file) for file in (source, pair)}
@@ -199,7 +199,7 @@ def _state(notebook: Any) -> str:
 
 
 def _content(cells: list[Any]) -> list[Any]:
-    """Everything that a person edits in cells: kind, text and tags."""
+    """The parts of cells that a person edits: kind, text and tags."""
     return [[cell.cell_type, cell.source.strip("\n").rstrip(), sorted(cell.metadata.get("tags", []))] for cell in cells]
 
 

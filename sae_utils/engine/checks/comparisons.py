@@ -19,7 +19,7 @@ CONCEPTS, ACROSS, PUBLISHED = "05_semantic_subspaces", "11_across_tokenizers", "
 
 
 class Compared(NamedTuple):
-    """Two dictionaries whose features are paired token by token."""
+    """Two dictionaries whose features are paired at the same tokens."""
 
     key: str  # of the profile that asks for it
     a: str
@@ -64,7 +64,7 @@ def _models_by_index(profile: Profile) -> Iterator[tuple[str, str, str]]:
 def check_tokenizers(profile: Profile, *, fetch: bool = False) -> None:
     """Refuse two tokenizers where features are paired token by token, and one where notebook 11 needs two.
 
-    Only its files tell the tokenizer of a model of the hub: without `fetch`, files that are not here are not asked for.
+    The tokenizer of a hub model is known from its files only; without `fetch`, files that are not cached are skipped.
     Raises ProfileError, which names models, keys and the remedy.
     """
     refuse(tokenizer_problems(profile, fetch))
@@ -134,7 +134,7 @@ def _same_tokenizer(profile: Profile, a: str, b: str, fetch: bool) -> bool | Non
 
 
 def model_problems(profile: Profile) -> Iterator[str]:
-    """One model on both sides, which tells nothing about two; one dictionary on both, which tells nothing at all."""
+    """Problems: one model or one dictionary stands on both sides, so that two models are not compared."""
     where = f"params/{profile.name}.yaml: "
     for key, a, b, two_models in compared(profile):
         if _same(profile.dictionaries, a, b, profile.models):
@@ -156,7 +156,7 @@ def _same(records: Mapping[str, Any], a: str, b: str, models: Mapping[str, Any] 
 
 
 def _identity(records: Mapping[str, Any], name: str, models: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values that determine a model or a dictionary; records stand in place of the names in it."""
+    """The values that determine a model or dictionary; names in them are replaced by their records."""
     record: Spec = records[name]
     values = record.model_dump(exclude={"checkpoints", "dtype"})
     if isinstance(record, pretrained.Pretrained):
