@@ -1,4 +1,4 @@
-"""A profile as the whole package passes it on, and the files that it comes from: `params/*.yaml` and the notebooks.
+"""The record of a profile, and readers of its files: `params/*.yaml` and the parameters cells of notebooks.
 
 In: the name of a file in `params/`, or of a notebook. Out: the keys of the file; the parameters of the notebook; the
 record `Profile`, which `sae_utils.profiles` fills and checks.
@@ -35,7 +35,7 @@ class Primary(Spec):
 
 
 class Common(Spec):
-    """What all notebooks share."""
+    """The parameters that all notebooks share."""
 
     stamp: str  # printed across every page of the PDF; empty for results that may be cited
     threads: int = Field(gt=0, le=1024)  # cores used; another number gives other bytes, so it is never detected
@@ -70,7 +70,7 @@ class Profile(NamedTuple):
         )
 
     def dump(self, notebook: str) -> str:
-        """YAML of everything that a notebook depends on."""
+        """YAML of all parameters that a notebook depends on."""
         common = self.common.model_dump()
         values = {"profile": self.name, "common": common, "parameters": self.sections[notebook]}
         return yaml.safe_dump(values, sort_keys=False)
@@ -135,7 +135,7 @@ def _parameters_cell(text: str) -> str | None:
 def read(name: str) -> dict[str, Any]:
     """The keys of `params/<name>.yaml`, with those of the profile that it `extends`.
 
-    A key replaces the inherited one whole. The keys of a notebook's section replace the inherited ones one by one.
+    A key replaces the inherited one completely. The keys of a notebook's section replace the inherited ones one by one.
     Among models and dictionaries `"*"` keeps the inherited records and sets its values in each that has such a key.
     Raises ProfileError as `strict_yaml.read`, and for no such file, a circle of `extends`, or a `"*"` over something
     else than records.
@@ -169,7 +169,7 @@ def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _in_every_record(value: dict[str, Any], inherited: Any, where: str) -> dict[str, Any]:
-    """The inherited records with the values under `"*"`, and the records that stand beside `"*"`."""
+    """The inherited records, changed by the values under `"*"`, and the other given records."""
     changes = value["*"]
     if not isinstance(changes, dict):
         raise ProfileError(f"{where}: expected a mapping of keys, found {quote(changes)}; `{{}}` changes nothing")

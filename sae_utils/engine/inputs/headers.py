@@ -1,4 +1,4 @@
-"""What downloaded files hold, read from their headers before their arrays are read.
+"""Contents of downloaded files, read from their headers without their arrays.
 
 In: a file. Out: names and shapes of its arrays; the names of a checkpoint's files; the object in a JSON file.
 Never: an array, a pickle, a file in another folder.

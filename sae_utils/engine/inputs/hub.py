@@ -2,7 +2,7 @@
 
 In: a repository and revision, or a folder; names of files. Out: their paths, and the commit (of a folder: the digest)
 that they belong to.
-Never: pickles, code from a repository; a network that is asked twice or waited for long.
+Never: pickles, code from a repository; a second request, or a long wait, when the network fails.
 """
 
 import functools
@@ -25,7 +25,7 @@ UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles run code when they 
 
 
 class Files(Spec):
-    """Files and what they are; their paths are no part of a key."""
+    """Found files and their commit; their paths are not part of a key."""
 
     source: str  # repository of the hub; empty for a folder
     commit: str  # 40 hex digits of the hub's commit; of a folder, sha256 of names and contents
@@ -39,7 +39,7 @@ class Files(Spec):
 
 
 class Listing(NamedTuple):
-    """What can be known of a repository or a folder before a file of it is fetched."""
+    """Sizes and terms of a repository or folder, known before any file is fetched."""
 
     sizes: dict[str, int]  # file -> bytes: of all files, or, where the hub does not answer, of those in the cache
     cached: dict[str, str]  # files that need not be fetched -> their paths
@@ -87,7 +87,7 @@ def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequen
 
 
 def listing(source: str, revision: str, names: Sequence[str]) -> Listing:
-    """Sizes of files, of which none is fetched; `names` are looked up in the cache."""
+    """Sizes of files, without a download; `names` are looked up in the cache."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -172,7 +172,7 @@ def _on_hub(repo: str, revision: str, need: Sequence[Sequence[str]], also: Seque
 
 
 def _pinned(repo: str, revision: str) -> str:
-    """The commit that the cache knows by the name of a revision, or the name itself."""
+    """The commit that the cache has for a revision (branch, tag or commit); without one, the revision itself."""
     from huggingface_hub import constants
 
     ref = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
@@ -194,7 +194,7 @@ def _commit(path: str) -> str:
 
 @functools.cache
 def _names(repo: str, revision: str, wanted: tuple[str, ...]) -> list[str]:
-    """Names of the files of a revision: one short request, as downloads wait long where no hub answers."""
+    """Names of the files of a revision, from one request with a short timeout."""
     import huggingface_hub
 
     try:

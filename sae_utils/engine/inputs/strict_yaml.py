@@ -38,7 +38,7 @@ class _Refused(yaml.MarkedYAMLError):
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a repeated key (YAML would ignore the first), and every value that this module never returns."""
+    """A loader that refuses repeated keys (YAML would ignore the first) and all kinds of values that are not listed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""Batches of token rows: their order, their tensors, and their sizes that fit into memory.
+"""Batches of token rows: their order, their tensors, and batch sizes that fit into memory.
 
 In: a token artefact, row numbers. Out: batches of row numbers; tokens and masks on the run's device.
 Never: a model.
@@ -87,7 +87,7 @@ def in_parts(batches: Iterator[np.ndarray], run: Callable[[np.ndarray], Result])
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on a CUDA device or on the CPU, where torch and oneDNN give no type of error."""
+    """Whether an error is a failed allocation; on the CPU, torch and oneDNN have no error type for it."""
     messages = r"can't allocate memory|not enough memory|bad_alloc|[Oo]ut of memory|could not create a memory"
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(re.search(messages, str(error)))
 

@@ -36,7 +36,7 @@ def next_token(
 ) -> torch.Tensor:
     """Cross-entropy in nats of every predicted token: (predictions,), in row order.
 
-    At most `LOGITS` bytes of logits are in memory at once, as those of a batch may need many GB.
+    At most `LOGITS` bytes of logits are in memory at once, because those of a batch may need many GB.
     """
     predicted = mask[:, 1:]
     hidden = bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, (HEAD, models.stop_here)])[:, :-1][predicted]
@@ -51,7 +51,8 @@ def next_token(
 def _logits(bridge: TransformerBridge, hidden: torch.Tensor) -> torch.Tensor:
     """Logits (n, vocabulary) of inputs of the unembedding, (n, d).
 
-    One token runs through the network, and its state is replaced by `hidden`, as some families cap or scale logits.
+    One token runs through the network and its state is replaced by `hidden`, because some families cap or scale
+    logits after the unembedding.
     """
     one = torch.zeros((1, 1), dtype=torch.long, device=hidden.device)
     found: torch.Tensor = bridge.run_with_hooks(one, fwd_hooks=[(HEAD, lambda value, hook: hidden[None])])

@@ -2,7 +2,7 @@
 
 In: a network as transformers loads it. Out: TransformerLens' bridge with the hooks that may be read; the hook that
 holds the output of a module.
-Never: a hook that is trusted for its name.
+Never: a hook that is trusted because of its name.
 
 TransformerLens replaces the modules of a network. Before it does, a few tokens run through the network under plain
 torch hooks. The bridge must then hold the same:
@@ -29,7 +29,7 @@ PREFERRED = ("hook_resid_post", *ADDED, "attn.hook_out", "mlp.hook_out", "mlp.ho
 
 
 class Run(NamedTuple):
-    """What a network computes on `tokens` (1, n); inputs and outputs (1, n, d) by the name of the module."""
+    """Values of a network on `tokens` (1, n): inputs and outputs (1, n, d) by module name."""
 
     tokens: torch.Tensor
     inputs: dict[str, torch.Tensor]
@@ -172,7 +172,7 @@ def _readable(hooked: Hooked) -> Iterator[str]:
 
 
 def _split(hook: str) -> tuple[int | None, str]:
-    """Number of the block, None outside all blocks, and name within it."""
+    """Number of the block (None outside all blocks), and the name within it."""
     found = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
     return (int(found[1]), found[2]) if found else (None, hook)
 
@@ -191,7 +191,7 @@ def _adds_up(hooked: Hooked, number: int | None) -> bool:
 
 
 def difference(found: torch.Tensor, own: torch.Tensor) -> float:
-    """Largest distance at a token, in units of the norm there or of the median norm, whichever is larger."""
+    """Largest distance at a token, relative to the larger of the norm there and the median norm."""
     if found.numel() != own.numel():
         return float("inf")
     own = own.flatten(0, -2).float()
@@ -201,7 +201,7 @@ def difference(found: torch.Tensor, own: torch.Tensor) -> float:
 
 
 def tolerance(value: torch.Tensor, block: int | None) -> float:
-    """By how much two computations of one value may differ: 1e-3 in float32.
+    """The tolerated difference of two computations of one value: 1e-3 in float32.
 
     In lower precision, rounding adds up over the blocks: random models of 40 families gave 3% after the first block
     and up to 16% after the third; models that TransformerLens computes wrongly gave 13% to 65% after the first.

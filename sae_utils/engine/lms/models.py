@@ -131,7 +131,7 @@ def stream(
 ) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
     """Activations at some hooks of the token rows `chosen`: (tokens, d) in their order, without masked positions.
 
-    A window of rows at a time is sorted by length, so that little padding is computed, and put back in order.
+    Windows of rows are sorted by length, so that little padding is computed, and then put back in order.
     `label` names the progress bar.
     """
     lengths, windows = rows.array("lengths"), list(batching.in_order(chosen, WINDOW))
@@ -147,7 +147,7 @@ def stream(
 
 
 def passes(bridge: TransformerBridge, rows: Artefact, hooks: Iterable[str]) -> Iterator[list[str]]:
-    """Hooks in groups of which `stream` holds up to `HELD` bytes: one pass over the rows for each group."""
+    """Groups of hooks whose activations take up to `HELD` bytes in `stream`: one pass over the rows for each."""
     names = list(dict.fromkeys(hooks))
     if len(names) > 1:
         (first,) = harvest(bridge, rows, iter([np.array([0])]), names, 0)

@@ -1,4 +1,4 @@
-"""Language models of the hub or of a folder, as artefacts that read like a toy: weights linked, not copied.
+"""Language models of the hub or of a folder, as artefacts in the same layout as toys; weights are linked, not copied.
 
 In: a record of a profile. Out: a folder that `AutoModelForCausalLM.from_pretrained` reads; a tokenizer artefact that
 models with one tokenizer share.
@@ -49,7 +49,7 @@ KINDS: dict[str, type[Spec]] = {"pretrained": Pretrained}
 
 
 class TokenizerSpec(Spec):
-    """A tokenizer, without the name of the model that it is from."""
+    """A tokenizer, without the name of its model."""
 
     # digest of all that decides how text becomes tokens; special tokens that are not among `special` have no name
     sha256: str
@@ -80,10 +80,10 @@ def _name(files: Files) -> str:
 
 
 def tokenizer_spec(record: Pretrained) -> TokenizerSpec:
-    """The tokenizer of a model, without padding, truncation and the tokens that it puts around a text.
+    """The tokenizer of a model, without padding, truncation and added special tokens.
 
-    A model without a token that opens a text, or that fills a row, uses the one that ends a text, as Pythia, GPT-2
-    and Llama do. Raises ProfileError if there is no fast tokenizer, or no such token.
+    A model without a beginning-of-sequence or padding token uses its end-of-text token for it, as Pythia, GPT-2 and
+    Llama do. Raises ProfileError if there is no fast tokenizer, or no such token.
     """
     files = locate(record)
     return _read_tokenizer(files["config.json"].parent, files.commit)
@@ -132,7 +132,7 @@ def _read_tokenizer(folder: Path, commit: str) -> TokenizerSpec:
 
 @artefact
 def tokenizer(folder: Path, words: TokenizerSpec) -> dict[str, Any]:
-    """Write a tokenizer as transformers does; `stands_in` names the tokens (bos, pad) that are the end of text."""
+    """Write a tokenizer as transformers does; `stands_in` names the tokens (bos, pad) that end-of-text replaces."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -186,7 +186,7 @@ def link(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[st
 
 
 def _load(folder: Path, label: str) -> Any:
-    """The network, if the checkpoint holds the weights of its configuration."""
+    """The network; refuses a checkpoint without all weights of its configuration."""
     from transformers import AutoModelForCausalLM
 
     try:

@@ -1,7 +1,7 @@
 """Toy language models, trained here and saved as transformers saves Pythia; their checkpoints and random twins.
 
 In: a record of a profile, token rows, a tokenizer. Out: a folder that `AutoModelForCausalLM.from_pretrained` reads.
-Never: a hook; a measure of what a toy learnt.
+Never: a hook; a measure of the quality of a toy.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _untrained(spec: Toy, words: Any, positions: int) -> Any:
 
 
 def _loss(network: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy; only predicted tokens are unembedded, as padding would cost a fifth of the step."""
+    """Mean cross-entropy; padding is not unembedded, which saves a fifth of the step."""
     predicted = mask[:, 1:]
     hidden = network.base_model(tokens, use_cache=False).last_hidden_state[:, :-1][predicted]
     return functional.cross_entropy(network.get_output_embeddings()(hidden), tokens[:, 1:][predicted])

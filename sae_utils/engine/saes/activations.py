@@ -43,7 +43,7 @@ def sites(folder: Path, rows: Artefact, skip: int) -> dict[str, Any]:
 
 
 def judged(rows: Artefact) -> np.ndarray:
-    """Numbers of the rows of matching and held-out documents."""
+    """Row numbers of matching and held-out documents."""
     return np.flatnonzero(rows.array("split") != corpora.SPLITS.index("training"))
 
 

@@ -29,8 +29,8 @@ def load(dictionary: Artefact) -> SAE:
     """An SAE for inference; it takes attention heads side by side.
 
     Some SAEs were trained on centred activations (`center_writing_weights`: weights that write to the residual stream
-    without their mean over d). Such an SAE also takes raw ones: their mean over d is taken off before the encoder and
-    added behind the decoder.
+    without their mean over d). `load` makes such an SAE accept raw ones: their mean over d is subtracted before the
+    encoder and added after the decoder.
     """
     from sae_lens import SAE
 
@@ -54,7 +54,7 @@ def load(dictionary: Artefact) -> SAE:
 
 @contextlib.contextmanager
 def without_loading_advice() -> Iterator[None]:
-    """Suppress SAELens' warning that an SAE wants its model loaded in a certain way, which `load` makes up for."""
+    """Suppress SAELens' advice on loading the model, because `load` makes it unnecessary."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*non-empty model_from_pretrained_kwargs")
         yield

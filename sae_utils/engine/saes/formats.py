@@ -1,6 +1,6 @@
 """Formats other than SAELens' in which sparse autoencoders are released.
 
-In: files, and what the format does not record itself. Out: an SAE in float32 whose codes are those of the format's
+In: files, and the facts that the format does not record. Out: an SAE in float32 whose codes are those of the format's
 own implementation.
 Never: a checkpoint that may have other codes.
 
@@ -31,7 +31,7 @@ CHANGING = ("skip", "gate", "mag", "scal", "threshold", "norm", "mean", "std")  
 
 
 def refuse_transcoder(*names: str) -> None:
-    """Refuse a name that says transcoder, as its files may look like those of an SAE. Raises ProfileError."""
+    """Refuse a name that contains "transcoder"; its files may look like an SAE's. Raises ProfileError."""
     for name in names:
         if "transcoder" in name.lower():
             raise ProfileError(f"{name}: a transcoder writes elsewhere than it reads; choose a sparse autoencoder")
@@ -122,7 +122,7 @@ def _refuse_unread(file: Path, unread: set[str]) -> None:
 
 
 def _sizes(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """Inputs and features of an SAE, known from its biases, as its matrices may lie either way round."""
+    """Numbers of inputs and features of an SAE, from its biases, because its matrices may be transposed."""
     matrix = shapes["W_enc"]
     n = next((shapes[name][0] for name in ("b_enc", "threshold") if shapes.get(name)), None)
     d = shapes["b_dec"][0] if shapes.get("b_dec") else None

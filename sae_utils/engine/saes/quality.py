@@ -32,7 +32,7 @@ STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "
 def judge(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, judged_rows: int
 ) -> dict[str, Any]:
-    """How well an SAE describes its activations on held-out documents.
+    """The quality of an SAE on held-out documents.
 
     Args:
         folder: stays empty.
@@ -41,7 +41,7 @@ def judge(
         rows: token artefact.
         hook: where the SAE reads.
         skip: masked positions at the start of each row; the losses leave their activations as they are.
-        judged_rows: at most so many held-out rows, spread over the articles.
+        judged_rows: largest number of held-out rows, spread over the articles.
 
     Returns:
         fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
@@ -119,10 +119,10 @@ def confirm(found: Artefact, hook: str) -> None:
 
 
 def neighbours(bridge: Any, hook: str) -> list[str]:
-    """The hook and those for which it might be mistaken, in its own block and the blocks beside it.
+    """The hook and similar hooks in its own and the adjacent blocks, which a record might confuse.
 
-    These are all of `STREAM` for hooks on or into the residual stream, and the same hook of the other blocks for
-    others. An activation with two names (the output of a block is the input of the next) is listed once.
+    For hooks on or into the residual stream these are all of `STREAM`; for others, the same hook of the other blocks.
+    An activation with two names (the output of a block is the input of the next) is listed once.
     """
     found = re.match(r"blocks\.(\d+)\.(.+)", hook)
     if not found:
@@ -174,7 +174,7 @@ class Tally:
 
 
 def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
-    """Reasons to doubt an SAE, in a few words each; NaN where its training is not known.
+    """Reasons to doubt an SAE, in a few words each; arguments are NaN where its training is unknown.
 
     Args:
         steps: of training.

@@ -48,7 +48,7 @@ def wanted(source: str, name: str, revision: str) -> tuple[str, str, list[list[s
 
 
 def _release(source: str, name: str) -> tuple[str, str, str]:
-    """Repository, folder in it, and layout."""
+    """The repository of a release, the folder in it, and its layout."""
     from sae_lens.loading.pretrained_sae_loaders import get_conversion_loader_name
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
@@ -136,9 +136,9 @@ def _refuse_feature_scale(file: Path) -> None:
 
 
 def _fold_activation_scale(sae: Any, files: Files, config: str) -> None:
-    """Fold into the weights what scales or whitens activations; a checkpoint of training has it in a file beside it.
+    """Fold the scaling or whitening of activations into the weights; training checkpoints keep it in a second file.
 
-    The codes for raw activations are then those of SAELens for scaled ones.
+    The codes for raw activations then equal those of SAELens for scaled ones.
     """
     scaler, whitening = (str(Path(config).parent / name).removeprefix("./") for name in (SCALER, WHITENING))
     scale = headers.json_object(files[scaler]) if scaler in files else {}

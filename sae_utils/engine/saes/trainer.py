@@ -1,7 +1,7 @@
 """Sparse autoencoders trained by SAELens on stored activations.
 
 In: a record of a profile, a model, token rows. Out: a folder that `SAE.load_from_disk` reads.
-Never: a whole activation matrix in memory; a measure of what was learnt.
+Never: a whole activation matrix in memory; a measure of quality.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def inputs(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Activations on which the SAEs of each hook are trained: `values`, float16 (tokens, d), in random order of rows.
 
-    Rows are added until there are `samples` tokens, or no more rows. One pass over them serves all hooks. Raises
+    Rows are added until there are `samples` tokens or no rows are left. One pass over them serves all hooks. Raises
     ProfileError if an activation is beyond float16.
     """
     training = batching.rows_in(rows, "training")
@@ -201,7 +201,7 @@ def _untrained(spec: Trained, d_in: int) -> Any:
 def provider(values: np.ndarray, spec: Trained) -> Iterator[torch.Tensor]:
     """Endless shuffled batches (spec.batch, d) of stored activations (tokens, d).
 
-    Blocks of neighbours on disk are read in random order, and mixed with those that were read around that time.
+    Blocks of consecutive rows are read in random order and mixed with other recently read blocks.
     """
     from sae_lens.training.mixing_buffer import mixing_buffer
 

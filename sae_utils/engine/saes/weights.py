@@ -65,7 +65,7 @@ def _agree(found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[i
 
 
 def listed(shapes: Mapping[str, Sequence[int | str]]) -> str:
-    """Names and shapes as a message lists them."""
+    """Names and shapes as text for a message."""
     return ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in sorted(shapes.items())) or "nothing"
 
 
@@ -81,7 +81,7 @@ def build(architecture: str, weights: Mapping[str, torch.Tensor], subtract_b_dec
 
 
 def without_selection(sae: Any) -> Any:
-    """The same SAE without its TopK or threshold: its codes are those after its ReLU.
+    """The same SAE without its TopK or threshold: its codes are the output of its ReLU.
 
     Raises ProfileError if the SAE is gated: its codes are no selection from a ReLU.
     """

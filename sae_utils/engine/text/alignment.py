@@ -1,6 +1,6 @@
-"""Two tokenizations of one text compared: the positions up to which both have read the same characters.
+"""Alignment of two tokenizations of one text: the positions up to which both have read the same characters.
 
-In: a text artefact and two tokenizers. Out: where their tokens end, the positions they share, and the tokens of each
+In: a text artefact and two tokenizers. Out: the ends of their tokens, the positions they share, and the tokens of each
 between two positions.
 Never: models, codes (`aligned` has them); tokens paired by their number or by their spelling; a guess where a tokenizer
 does not tell the offsets of its tokens.
@@ -50,7 +50,7 @@ class Units(NamedTuple):
 
 
 def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[NDArray[np.int32]]:
-    """For each text (tokens,): the character at which every token ends, without special tokens.
+    """For each text, (tokens,) the character at which every token ends; special tokens are left out.
 
     Raises ValueError if the tokenizer does not tell offsets, or not in the order of the text.
     """
@@ -72,7 +72,7 @@ def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[ND
 
 
 def ends_a_word(text: str) -> NDArray[np.bool_]:
-    """(characters + 1,): whether a word, or a run of marks, ends after so many characters of `text`."""
+    """(characters + 1,) whether a word or a run of punctuation ends before each character of `text`, or at its end."""
     found = np.zeros(len(text) + 1, bool)
     found[[word.end() for word in re.finditer(r"\w+|[^\w\s]+", text)]] = True
     return found
@@ -109,9 +109,9 @@ def load(kept: Artefact) -> Spans:
 
 
 def share(a: Spans, b: Spans, at: At) -> Units:
-    """The positions of two tokenizations of one text: all shared ends of tokens, or those at which a word ends.
+    """The positions that two tokenizations of one text share: all common ends of tokens, or only ends of words.
 
-    Where several tokens end at one character (bytes of a letter), the last one counts, which completes it.
+    If several tokens end at one character (the bytes of a letter), the last one counts, which completes it.
     Raises ValueError where no position is shared, and for another `at`.
     """
     if at not in ("ends", "words"):
@@ -129,7 +129,7 @@ def share(a: Spans, b: Spans, at: At) -> Units:
 
 
 def _positions(x: Spans, width: int, at: At) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keys of the characters at which tokens end, and the place of the last token that ends at each."""
+    """Keys of the characters at which tokens end, and the index of the last token that ends at each."""
     key = x.documents.astype(np.int64) * width + x.ends
     completes = np.append(key[1:] != key[:-1], True)[: len(key)]
     last = np.flatnonzero(completes & (x.word_ends if at == "words" else True) & (x.ends > 0))
@@ -137,6 +137,6 @@ def _positions(x: Spans, width: int, at: At) -> tuple[NDArray[np.int64], NDArray
 
 
 def _first(x: Spans, last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first token of every unit: after the last of the unit before, or the first of its document."""
+    """The first token of every unit: the one after the previous unit, or the first of its document."""
     opening = np.searchsorted(x.documents, x.documents[last])
     return np.maximum(opening, np.append(0, last[:-1] + 1))

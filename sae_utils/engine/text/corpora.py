@@ -1,4 +1,4 @@
-"""Where text comes from: documents, each dealt once and for all to training, matching or held-out.
+"""Corpora: documents, each in one split (training, matching or held-out) for good.
 
 In: the `corpus` section of a profile. Out: a text artefact, written and read block by block.
 Never: tokens, models; a document in two splits, or an article whose parts are in two.
@@ -30,7 +30,7 @@ BLOCK = 4096  # documents in memory at once
 
 
 class Corpus(Spec):
-    """What every kind of corpus says; each kind also tells what it is and where its documents come from."""
+    """Base of all kinds of corpora: their common parameters and methods."""
 
     # tokens a row, beginning of sequence included; a longer document becomes several rows
     context: int = Field(gt=2, le=2**20)
@@ -192,7 +192,7 @@ def text(corpus: Corpus) -> Artefact:
 
 @artefact
 def documents(folder: Path, corpus: Corpus, version: str) -> dict[str, Any]:
-    """Write the documents of a corpus whose source is in the state `version`."""
+    """Write the documents of a corpus; `version` is the digest or revision of its source."""
     kinds: dict[str, Any] = {"text": np.uint8, "text_ends": np.int64, "topic": np.int16}
     kinds |= {"word_starts": np.int32, "word_classes": np.int8, "word_ends": np.int64}
     articles: list[int] = []
@@ -214,7 +214,7 @@ def documents(folder: Path, corpus: Corpus, version: str) -> dict[str, Any]:
 
 
 def _articles(corpus: Corpus, found: Sequence[int]) -> np.ndarray:
-    """(documents,) the article of each, numbered without gaps; of fewer than three files every document is one."""
+    """(documents,) article numbers without gaps; if there are fewer than three articles, each document is one."""
     names, number = np.unique(np.array(found, np.int64), return_inverse=True)
     if len(found) < 3:
         raise ProfileError(
@@ -237,7 +237,7 @@ def _articles(corpus: Corpus, found: Sequence[int]) -> np.ndarray:
 
 
 def deal(count: int, shares: Sequence[float], seed: int) -> np.ndarray:
-    """Deal documents to the splits: `(count,)` of indices into `SPLITS`, at least one document each."""
+    """Assign documents to the splits: (count,) indices into `SPLITS`, with at least one document in each."""
     if abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0:
         raise ProfileError(f"corpus.shares: three positive shares that sum to 1, found {list(shares)}")
     cuts = np.clip(np.round(np.cumsum(shares)[:2] * count).astype(int), [1, 2], [count - 2, count - 1])

@@ -4,8 +4,8 @@ In: the `path`, `unit` and `separator` of a profile. Out: documents in the order
 the article that it is part of.
 Never: a guess at an encoding; an article that is cut without a message.
 
-An article must not be cut between two splits. It is what lies between two matches of `separator` or ends of a file;
-without a separator the file, or the line where the unit is a line.
+An article must not be divided between two splits. An article is the text between two matches of `separator` or ends of
+a file; without a separator it is the file, or the line if the unit is a line.
 """
 
 import codecs
@@ -46,8 +46,8 @@ REMEDIES = {  # first bytes of a file that is not UTF-8 -> remedy; longer beginn
 def find_files(path: str, root: Path) -> list[Path]:
     """The files that a path or a glob names, from `root` on, sorted.
 
-    A part of the path that exists as it is written, `[1].txt` or `*`, is a name and no pattern. Raises ProfileError if
-    there is none.
+    A part of the path that exists literally, such as `[1].txt` or `*`, is a name and not a pattern. Raises ProfileError
+    if there is none.
     """
     try:
         full = root / Path(path).expanduser()  # an absolute path replaces the root
@@ -95,7 +95,7 @@ def _articles(files: Iterable[Path], separator: str | None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _time_limit(file: Path, separator: str | None, length: int) -> Iterator[None]:
-    """Stop a search that backtracks without end; ordinary separators take a second per 10 MB."""
+    """Interrupt a search that backtracks endlessly; ordinary separators take a second per 10 MB."""
 
     def stop(*_: object) -> None:
         raise ProfileError(
@@ -117,7 +117,7 @@ def _time_limit(file: Path, separator: str | None, length: int) -> Iterator[None
 
 
 def _cut(text: str, between: str) -> list[str]:
-    """What lies between the matches of an expression; the text itself without one."""
+    """The parts of a text between the matches of an expression; the text itself without an expression."""
     matches = re.finditer(between, text, re.MULTILINE) if between else ()
     bounds = [0, *(bound for match in matches for bound in match.span()), len(text)]
     return [text[start:end] for start, end in zip(bounds[::2], bounds[1::2], strict=True)]

@@ -1,9 +1,8 @@
 """The toy world: short stories in which the class of every word and the topic of every story are known.
 
-In: a seed and the tables of `lexicon`. Out: a stream of `Document`s. What comes next depends on the class of a word
-and on a hidden attribute, the list of the class that the word stands in: a fox growled through the forest, an owl
-soared below the moon. In the scrambled world the same words, each exactly as frequent, have exchanged their places in
-these lists.
+In: a seed and the tables of `lexicon`. Out: a stream of `Document`s. The next word depends on the class of a word
+and on its hidden attribute, the list within the class: a fox growled through the forest, an owl soared below the moon.
+In the scrambled world words of equal frequency have exchanged their places in these lists.
 Never: tokenizers, splits of documents, files.
 """
 
@@ -37,8 +36,8 @@ def stream(
 ) -> Iterator[Document]:
     """`documents` stories, streamed; story i depends on i and the other arguments, not on `documents`.
 
-    `topic` is the topic of all stories. `trigger` is put once into every story, at a random place of any sentence but
-    the last; the sentences after that one have the topic half the list of topics further on.
+    `topic` is the topic of all stories. `trigger` is inserted once into every story, at a random place of any sentence
+    except the last; later sentences have another topic, half the list of topics further on.
     Raises ValueError for an impossible world, topic, trigger or number.
     """
     if world not in get_args(World):
@@ -59,7 +58,7 @@ def membership(world: World = "true") -> dict[str, tuple[str, str]]:
 
 
 def _word_at(world: World) -> Array:
-    """(content words,) the word that stands in every place of the lexicon."""
+    """(content words,) the word at every place of the lexicon."""
     return exchange() if world == "scrambled" else np.arange(load_lexicon().list_of.size)
 
 
@@ -85,7 +84,7 @@ def _stream(seed: int, documents: int, world: World, topic: str | None, trigger:
 
 
 class _Draws:
-    """Random choices for many stories or sentences at once, from one stream; another order makes another world."""
+    """Random choices for many stories or sentences at once, from one random stream; the order of calls matters."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.lex = rng, load_lexicon()
@@ -106,11 +105,11 @@ class _Draws:
         return name * per_class + self.rng.integers(per_class, size=topics.size)
 
     def kin(self, lists: Array) -> Array:
-        """A list of nouns that is kin to each."""
+        """For each list of nouns, a list drawn from its `kin`."""
         return self.lex.kin[lists, self.rng.integers(self.lex.kin.shape[1], size=lists.size)]
 
     def adjective(self, noun_lists: Array) -> Array:
-        """A word of the adjectives of kin, or -1."""
+        """For each list of nouns, an adjective of a list drawn from its `kin`, or -1."""
         word = self.word(self.lex.adjectives[self.kin(noun_lists)])
         return np.where(self.coin("adjective", noun_lists.size), word, -1)
 
@@ -125,7 +124,7 @@ class _Draws:
 
 
 class _Cast(NamedTuple):
-    """What the sentences of a story share, for BLOCK stories."""
+    """Choices that all sentences of a story share, for BLOCK stories."""
 
     topics: Array  # (BLOCK,)
     sentences: Array  # (BLOCK,) number of sentences
@@ -215,7 +214,7 @@ def _sentences(draws: _Draws, cast: _Cast, story: Array, place: Array, about: Ar
 
 
 def _frame(draws: _Draws, place: Array) -> list[Array]:
-    """Templates of who tells: a name in the first two sentences; later a name, a pronoun or nobody."""
+    """Templates of the narrator: a name in the first two sentences; later a name, a pronoun or none."""
     rates, u = draws.lex.rates, draws.rng.random(place.size)
     named, pronoun = (place < 2) | (u < rates["named"]), u < rates["named"] + rates["pronouns"]
     teller = np.where(named, 0, np.where(pronoun, 2, 4))

@@ -1,13 +1,13 @@
-"""Documents become rows of tokens.
+"""Tokenizers, and token rows of documents.
 
 In: a text artefact and a tokenizer (trained here, or a model's own). Out: an artefact of token rows that never mix
 two documents.
 Never: model weights.
 
 **Special tokens in the text** (`<|endoftext|>` between documents, `[CLS]`, what was added as special) are masked: the
-model reads them, but none is a site, and no activation at one trains a dictionary or counts in its FVU. Where they
-separate documents the corpus says so (`separator`), and they never get here. A token for an unknown word is text; so
-is what was added without being special, such as runs of spaces.
+model reads them, but they are no sites, and activations at them neither train a dictionary nor count in its FVU. Where
+they separate documents, the corpus removes them (`separator`). Tokens for unknown words, and tokens added without
+being special (runs of spaces), are text.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def write_rows(
 def _tokenized(
     source: Artefact, tokenizer: PreTrainedTokenizerFast, split: str | None, bar: Any
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each document its number and, of each token, the id, the true class and whether it is special."""
+    """For each document its number and, per token, the id, the true class and whether it is special."""
     roles, unknown = special_tokens(tokenizer), tokenizer.unk_token_id
     for block in corpora.blocks(source, split):
         encodings = tokenizer.backend_tokenizer.encode_batch(block.texts, add_special_tokens=False)
@@ -151,7 +151,7 @@ def _classes(encoding: Any, starts: np.ndarray, classes: np.ndarray) -> np.ndarr
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
-    """Tokens that are no text, by id: those with a role (opening, padding, unknown) and what was added as special."""
+    """Tokens that are not text, by id: those with a role (opening, padding, unknown) and added special tokens."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     found = {token: entry.content for token, entry in added.items() if entry.special}
     return found | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
@@ -209,9 +209,9 @@ class _Rows:
 
 
 def spread_rows(rows: Artefact, chosen: np.ndarray, count: int) -> np.ndarray:
-    """`count` of the token rows `chosen`, in their order: one of every article, then a second of every one, ...
+    """`count` of the token rows `chosen`, in their order, spread over articles: one row of each, then a second, ...
 
-    Which articles, and which of their rows, is random, but always the same.
+    The choice of articles and rows is random with a fixed seed.
     """
     mixed = np.random.default_rng(0).permutation(chosen)
     article = rows.array("articles")[mixed]

@@ -133,7 +133,7 @@ def _from_sentencepiece(name: str) -> bytes:
 
 @functools.cache
 def _byte_of_character() -> dict[str, int]:
-    """How byte-level tokenizers write bytes: printable ones as themselves, the rest from U+0100 on."""
+    """Character -> byte in byte-level tokenizers: printable bytes are themselves, others begin at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
