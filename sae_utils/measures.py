@@ -140,16 +140,9 @@ def of_subsets(
 ) -> dict[str, Floats]:
     """Scores (m,) by name of m sets of n pairs: feature a[s, i] of side a with b[s, i] of side b.
 
-    Args:
-        rows_a: (features_a, d_a) decoder rows.
-        rows_b: (features_b, d_b)
-        a: (m, n), or (1, n) where it is the same in every set; features may repeat.
-        b: (m, n)
-        names: of measures; a set without such a score gives NaN.
-        neighbours: of local measures, as in `chosen`.
-
-    Raises:
-        ValueError: unknown measure, or fewer pairs than one needs; rows and features as `arrays` refuses them.
+    `rows_a` (features_a, d_a) and `rows_b` (features_b, d_b): decoder rows. `a`, `b` (m, n), or `a` (1, n) where it is
+    the same in every set; features may repeat. A set without such a score gives NaN. `neighbours`: as in `chosen`.
+    Raises ValueError for an unknown measure, fewer pairs than one needs, or rows and features as `arrays` refuses them.
     """
     rows_a, rows_b = arrays.rows(rows_a, "rows_a"), arrays.rows(rows_b, "rows_b")
     a, b = (_features(index, len(rows), side) for index, rows, side in ((a, rows_a, "a"), (b, rows_b, "b")))

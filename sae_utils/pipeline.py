@@ -222,17 +222,10 @@ def correlated(
     a: Features, b: Features, k: int, *, swapped: bool = False,
     method: Callable[[Artefact, Artefact, Artefact, str, int], Correlation] = correlations.correlation,
 ) -> Correlated:  # fmt: skip
-    """Two sets of features, correlated.
+    """Two sets of features with the same sites, correlated, with `k` candidates of each feature.
 
-    Args:
-        a: one set.
-        b: another, with the same sites.
-        k: candidates that are kept for each feature.
-        swapped: the held-out documents choose, and the matching documents judge.
-        method: correlates two artefacts at sites in a split, with k candidates.
-
-    Raises:
-        ValueError: the sites differ.
+    `swapped`: the held-out documents choose, and the matching documents judge. `method` correlates two artefacts at
+    sites in a split, with k candidates. Raises ValueError if the sites differ.
     """
     if a.sites.key != b.sites.key:
         raise ValueError("the two dictionaries have different tokens: their models need one tokenizer")

@@ -57,20 +57,12 @@ def test(
     seed: int | Sequence[int] = 0,
     closed_form: bool = True,
 ) -> dict[str, Result]:
-    """Results by name of the measures for paired rows `a` (n, d_a), `b` (n, d_b).
+    """Results by name of the measures, or measures with options, for paired rows `a` (n, d_a), `b` (n, d_b).
 
-    Args:
-        a: rows of one side.
-        b: rows of the other.
-        measures: names, or measures with options.
-        null: uniformly shuffled pairing unless given.
-        m: draws, or "exact" for all arrangements of n <= 8 pairs.
-        m_of: fewer draws for single measures, by name; 0 where a closed form is enough. They take the first of the same
-            permutations.
-        seed: one number or several. Give every pair set its own: permutations are then shared within a set and
-            independent across sets.
-        closed_form: whether mean and SD of shuffled pairings are exact where a closed form is known.
-
+    `null`: uniformly shuffled pairing unless given. `m`: draws, or "exact" for all arrangements of n <= 8 pairs.
+    `m_of`: fewer draws for single measures, by name; 0 where a closed form is enough. They take the first of the same
+    permutations. `seed`: one number or several; give every pair set its own, so that permutations are shared within a
+    set and independent across sets. `closed_form`: whether mean and SD of shuffled pairings are exact where known.
     A score that these rows do not have, or are too few for, is undefined, and its note says why. Equal rows are noted
     where the pairing is shuffled, since their pairs are seldom exchangeable.
     Raises ValueError for bad rows, fewer than 3 of them, or a null of other length.

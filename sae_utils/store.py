@@ -46,12 +46,10 @@ _opened: dict[Path, Artefact] = {}  # verified in this process
 
 
 def use(*, threads: int, device: str = "cpu", root: Path | None = None) -> None:
-    """Set how artefacts are made from here on; threads and device are part of every key.
+    """Set how artefacts are made from here on; threads and device (`cpu` or `cuda`) are part of every key.
 
-    Args:
-        threads: cores that torch and BLAS may use. One and two threads train to different bytes.
-        device: `cpu` or `cuda`.
-        root: folder of the store; by default `build/store` of the repository.
+    `threads`: cores that torch and BLAS may use; one and two threads train to different bytes. `root`: folder of the
+    store; by default `build/store` of the repository.
     """
     import scipy.linalg  # noqa: F401  (its BLAS must be loaded to be limited)
     import torch

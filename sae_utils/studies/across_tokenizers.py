@@ -40,14 +40,10 @@ def positions(
 
     It also holds `first_a`, `last_a`, `first_b`, `last_b`: the sites of each side in every unit, and `pieces`: whether
     a unit has several tokens on a side. Units with a masked token on a side are left out.
-
-    Returns:
-        sites_a, sites_b: keys of the sites. tokens: number of positions. of_a, of_b: positions a site. pieces: share
-        of units with several tokens on a side. same_opening: share of positions whose rows begin at one character in
-        both models, so that both have read the same text.
-
-    Raises:
-        ValueError: spans of different texts or of other tokens than the rows; no position is left.
+    In its meta: sites_a, sites_b: keys of the sites. of_a, of_b: positions a site. pieces: share of units with several
+    tokens on a side. same_opening: share of positions whose rows begin at one character in both models, so that both
+    have read the same text.
+    Raises ValueError for spans of different texts or of other tokens than the rows, and if no position is left.
     """
     if spans_a.meta["source"] != spans_b.meta["source"]:
         raise ValueError("the two tokenizations are of different texts: give both models one corpus")

@@ -194,15 +194,8 @@ def check(
 ) -> None:
     """Refuse a section in which a shape, a number or a name is wrong.
 
-    Args:
-        notebook: the notebook of the section.
-        section: its values, of the types of the defaults.
-        defaults: the values of the notebook's parameters cell.
-        names: defined names by kind: "model", "dictionary", "set of concepts".
-        where: file and section, for messages.
-
-    Raises:
-        ProfileError: all problems, a line each.
+    `section` and `defaults` are the values of the profile and of the notebook's parameters cell; `names` are defined
+    names by kind ("model", "dictionary", "set of concepts"). Raises ProfileError with all problems, a line each.
     """
     shapes = SHAPES.get(notebook, {})
     fields: dict[str, Any] = {key: (shapes.get(key, _shape(key, defaults[key])), ...) for key in section}

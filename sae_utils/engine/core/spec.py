@@ -64,16 +64,10 @@ def _remedy(problem: str, value: Any) -> str:
 
 
 def build(kind: type[AnySpec], value: Any, where: str, names: Mapping[str, Any] | None = None) -> AnySpec:
-    """The record of class `kind` with the values of a mapping.
+    """The record of class `kind` with the values of a mapping from a YAML file.
 
-    Args:
-        kind: the record's class.
-        value: the value in the YAML file.
-        where: file and dotted key, for the message.
-        names: names that validators of the record look up (pydantic's context).
-
-    Raises:
-        ProfileError: unknown or missing keys, wrong types, values out of range; a line for each.
+    `where`: file and dotted key, for messages; `names`: names that validators look up (pydantic's context). Raises
+    ProfileError for unknown or missing keys, wrong types, and values out of range; a line for each.
     """
     if not isinstance(value, Mapping):
         raise ProfileError(f"{where}: expected a mapping of keys, found {quote(value)}")

@@ -67,15 +67,11 @@ def local_path(path: str) -> Path:
 def find(source: str, revision: str, need: Sequence[Sequence[str]], also: Sequence[str] = ()) -> Files:
     """Find files, and fetch from the hub those that its cache does not hold.
 
-    Args:
-        source: repository of the hub, or a folder (from the root of this repository if it begins with `.`).
-        revision: branch, tag or commit; a name that the cache knows is not asked for again.
-        need: groups of names; the first file of each group that exists is taken.
-        also: names of files that are taken if they exist.
-
-    Raises:
-        ProfileError: no such folder, repository, revision or file; gated; no network; a file is cut off. The message
-            says what is missing and how to get it.
+    `source`: a repository of the hub, or a folder (from the root of this repository if it begins with `.`).
+    `revision`: branch, tag or commit; a name that the cache knows is not asked for again. Of each group of names in
+    `need` the first file that exists is taken, and of the names in `also` all that exist.
+    Raises ProfileError for no such folder, repository, revision or file, a gated one, no network, or a file that is cut
+    off; the message says what is missing and how to get it.
     """
     found = _in_folder(source, need, also) if is_local(source) else _on_hub(source, revision, need, also)
     for name, path in found.paths.items():

@@ -25,13 +25,7 @@ def rows_in(rows: Artefact, split: str) -> np.ndarray:
 
 
 def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]:
-    """Batches of row numbers in random order; rows of similar length are in one batch.
-
-    Args:
-        lengths: (rows,) tokens of each row.
-        batch: rows a batch.
-        seed: of numpy's generator.
-    """
+    """Batches of `batch` row numbers in random order; rows of similar length, `lengths` (rows,), are in one batch."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(lengths))
     window = WINDOW * batch
@@ -44,11 +38,7 @@ def shuffled(lengths: np.ndarray, batch: int, seed: Any) -> Iterator[np.ndarray]
 
 
 def take(rows: Artefact, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of a token artefact as tensors on the run's device, cut to the length of the longest.
-
-    Returns:
-        tokens (n, length) and mask (n, length), false at padding.
-    """
+    """Tokens (n, length) of rows, cut to the longest, and their mask, false at padding; on the run's device."""
     lengths = rows.array("lengths")[chosen]
     tokens = torch.from_numpy(rows.array("tokens")[chosen, : lengths.max()].astype(np.int64))
     mask = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths)[:, None]

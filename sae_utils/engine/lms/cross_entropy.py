@@ -99,10 +99,7 @@ def held_out(folder: Path, model: Artefact, rows: Artefact, loss_rows: int) -> d
     """Loss of a model, of a unigram and of a bigram on up to `loss_rows` held-out rows, spread over the articles.
 
     The n-grams are fitted on the training rows. The bigram is interpolated with the unigram by absolute discounting
-    (Ney, Essen and Kneser 1994); the unigram adds 1 to every count.
-
-    Returns:
-        model, unigram, bigram: nats a token. predictions: their number.
+    (Ney, Essen and Kneser 1994); the unigram adds 1 to every count. `model`, `unigram`, `bigram`: nats a token.
     """
     judged = tokenization.spread_rows(rows, batching.rows_in(rows, "held_out"), loss_rows)
     bridge = models.load(model)

@@ -49,21 +49,11 @@ class Hooked(NamedTuple):
 
 @torch.no_grad()
 def wrap(network: Any, tokenizer: Any, folder: Path, name: str) -> Hooked:
-    """Wrap a network in TransformerLens' bridge.
+    """Wrap a network, as transformers loads it, in TransformerLens' bridge; `name` is for messages.
 
-    Args:
-        network: as transformers loads it.
-        tokenizer: its tokenizer.
-        folder: the model's folder.
-        name: of the model, in messages.
-
-    Returns:
-        The bridge with two attributes more: `readable`, the hooks that hold what the network computes; `label`, name,
-        family and dtype for messages.
-
-    Raises:
-        ProfileError: TransformerLens does not know the family, or computes other values; the network's own values are
-            not finite.
+    The bridge has two attributes more: `readable`, the hooks that hold what the network computes; `label`, name, family
+    and dtype for messages. Raises ProfileError if TransformerLens does not know the family, or computes other values,
+    or the network's own values are not finite.
     """
     from transformer_lens.model_bridge import TransformerBridge
 

@@ -85,16 +85,10 @@ def harvest(
 ) -> Iterator[Batch]:  # fmt: skip
     """Activations at some hooks for batches of token rows; blocks above all of the hooks are not computed.
 
-    Args:
-        bridge: as `load` returns it.
-        rows: token artefact.
-        batches: row numbers of each batch; a batch that does not fit into memory is split.
-        hooks: TransformerLens names, e.g. `blocks.0.hook_mlp_out`. The others do not change the values of one.
-        skip: masked positions, from each beginning of sequence on.
-        largest: absolute value that the caller can store, e.g. `HALF`.
-
-    Raises:
-        ProfileError: the model has no such hook, or cannot read the rows; an activation is not finite or too large.
+    A batch that does not fit into memory is split. One hook does not change the values of another. `skip`: masked
+    positions, from each beginning of sequence on. `largest`: absolute value that the caller can store, e.g. `HALF`.
+    Raises ProfileError if the model has no such hook, or cannot read the rows, or an activation is not finite or too
+    large.
     """
     batching.refuse_rows(bridge.original_model.config, rows, bridge.label)
     for hook in hooks:

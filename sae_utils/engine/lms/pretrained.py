@@ -149,12 +149,8 @@ def tokenizer(folder: Path, words: TokenizerSpec) -> dict[str, Any]:
 def link(folder: Path, files: Files, dtype: str, tokenizer: Artefact) -> dict[str, Any]:
     """Link a checkpoint's weights, after loading them once and wrapping the model.
 
-    Returns:
-        source, commit: where it is from. parameters, layers, d_model: its sizes.
-
-    Raises:
-        ProfileError: transformers cannot load it, its keys or shapes are not those of its configuration, its tokenizer
-            is not of this model, or as `hooking.wrap`.
+    Raises ProfileError as `hooking.wrap`, and if transformers cannot load it, its keys or shapes are not those of its
+    configuration, or its tokenizer is not of this model.
     """
     from transformers import AutoTokenizer
 

@@ -32,23 +32,14 @@ STREAM = ("hook_attn_out", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "
 def judge(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, judged_rows: int
 ) -> dict[str, Any]:
-    """The quality of an SAE on held-out documents.
+    """The quality of an SAE on at most `judged_rows` held-out rows, spread over the articles.
 
-    Args:
-        folder: stays empty.
-        dictionary: the SAE.
-        model: the language model.
-        rows: token artefact.
-        hook: where the SAE reads.
-        skip: masked positions at the start of each row; the losses leave their activations as they are.
-        judged_rows: largest number of held-out rows, spread over the articles.
-
-    Returns:
-        fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
-        `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: their share of the variance. fvu_rest:
-        FVU of all others. l0: features active at a token. dead: share of features that never fire. recovered: (zero -
-        sae) / (zero - clean), the cross-entropies with the activations set to zero, replaced by the reconstruction, and
-        unchanged. tokens: their number.
+    Masked positions (`skip`, at the start of each row) keep their activations in the losses.
+    fvu: fraction of variance unexplained, sum |x - x'|^2 / sum |x - mean|^2. massive: dimensions that carry over
+    `MASSIVE` of the variance each, and over `TIMES` the mean. massive_share: their share of the variance. fvu_rest:
+    FVU of all others. l0: features active at a token. dead: share of features that never fire. recovered: (zero -
+    sae) / (zero - clean), the cross-entropies with the activations set to zero, replaced by the reconstruction, and
+    unchanged. tokens: their number.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = tokenization.spread_rows(rows, batching.rows_in(rows, "held_out"), judged_rows)
@@ -85,14 +76,10 @@ def judge(
 def locate(
     folder: Path, dictionary: Artefact, model: Artefact, rows: Artefact, hook: str, skip: int, fvu_rows: int
 ) -> dict[str, Any]:
-    """FVU of a dictionary at its hook and at those of `neighbours`.
+    """FVU of a dictionary at its hook and at those of `neighbours`, and the hook with the lowest, `best`.
 
-    Returns:
-        fvu: hook name -> FVU on `fvu_rows` rows without training documents, spread over the articles. best: the hook
-        with the lowest.
-
-    Raises:
-        ProfileError: the activations at the hook have another width than the SAE.
+    `fvu`: hook name -> FVU on `fvu_rows` rows without training documents, spread over the articles. Raises ProfileError
+    if the activations at the hook have another width than the SAE.
     """
     bridge, sae = models.load(model), dictionaries.load(dictionary)
     chosen = tokenization.spread_rows(rows, activations.judged(rows), fvu_rows)
@@ -176,10 +163,7 @@ class Tally:
 def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
     """Reasons to doubt an SAE, in a few words each; arguments are NaN where its training is unknown.
 
-    Args:
-        steps: of training.
-        passes: over the activations; above 1, `samples` are more than the corpus has.
-        dead: share of features that never fire.
+    `passes` over the activations are above 1 where `samples` are more than the corpus has. `dead`: share of features.
     """
     found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
     found += [f"{passes:.1f} passes over its text"] if passes > 1 else []

@@ -128,19 +128,10 @@ KINDS: dict[str, type[Released]] = {
 
 @artefact
 def convert(folder: Path, record: Released, files: Files, hook: str) -> dict[str, Any]:
-    """Write a released SAE as SAELens does.
+    """Write a released SAE as SAELens does, from the files that `hub.find` returns for `record.wanted()`.
 
-    Args:
-        folder: where it goes.
-        record: its record.
-        files: as `hub.find` returns them for `record.wanted()`.
-        hook: where it reads; empty where its own configuration has it.
-
-    Returns:
-        hook: where it reads. d_in, width: its dimensions and number of features. source, commit: where it is from.
-
-    Raises:
-        ProfileError: keys, shapes or options differ from those of its format; it names no hook, or reads one head.
+    `hook`: where it reads; empty where its own configuration has it. Raises ProfileError if keys, shapes or options
+    differ from those of its format, it names no hook, or it reads one head.
     """
     with dictionaries.without_loading_advice():
         sae = record.read(files)

@@ -106,11 +106,8 @@ def inputs(
 def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
     """Train an SAE with SAELens' trainer and save it for inference.
 
-    Returns:
-        d_in: its dimensions. steps, passes: of training, and over the activations. checkpoints: samples at each.
-
-    Raises:
-        ProfileError: the last weights are not finite.
+    d_in: its dimensions. steps, passes: of training, and over the activations. checkpoints: samples at each. Raises
+    ProfileError if the last weights are not finite.
     """
     kept: list[int] = []
 

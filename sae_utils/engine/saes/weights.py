@@ -26,14 +26,9 @@ UNREADABLE = (
 def read(file: Path, shapes: Mapping[str, Sequence[int | str]] | None = None) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file or an npz archive, in float32.
 
-    Args:
-        file: the file.
-        shapes: name -> shape of all tensors that the file must hold. A letter stands for any length, the same in all
-            shapes. None accepts any tensors.
-
-    Raises:
-        ProfileError: the file is damaged, has other tensors or shapes, or holds integers (quantised weights need
-            their scale).
+    `shapes`: name -> shape of all tensors that the file must hold, where a letter stands for any length, the same in
+    all shapes; None accepts any tensors. Raises ProfileError if the file is damaged, has other tensors or shapes, or
+    holds integers (quantised weights need their scale).
     """
     archive = file.suffix == ".npz"
     held = headers.npz(file) if archive else {name: x["shape"] for name, x in headers.safetensors(file).items()}

@@ -35,13 +35,9 @@ MASKED = -2  # place of a special token that stands in the text
 
 @artefact
 def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[str, Any]:
-    """Train a tokenizer on the training documents of a text artefact.
+    """Train a tokenizer of at most `vocabulary` tokens, special ones included, on the training documents of a text.
 
-    Args:
-        folder: where the tokenizer's files go, as transformers saves them.
-        source: the text.
-        kind: `word` (split at white space and punctuation) or `bpe` (byte-level).
-        vocabulary: largest number of tokens, special ones included.
+    `kind`: `word` (split at white space and punctuation) or `bpe` (byte-level). Saved as transformers does.
     """
     from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
     from tokenizers import models as algorithms

@@ -33,13 +33,10 @@ class Words(NamedTuple):
 
 
 def find_words(texts: Sequence[bytes], tokens: np.ndarray, rows: np.ndarray, positions: np.ndarray) -> Words:
-    """Words that end at the tokens.
+    """Words that end at tokens, given their ids, rows and positions, (tokens,) each.
 
-    Args:
-        texts: UTF-8 text of every token of the vocabulary, as `token_texts` returns it.
-        tokens: (tokens,) ids.
-        rows: (tokens,) row of each; a word ends where its row does.
-        positions: (tokens,) place in the row; a word ends before a token that is left out.
+    `texts`: UTF-8 text of every token of the vocabulary, as `token_texts` returns it. A word ends where its row does,
+    and before a position that is left out.
     """
     first = np.ones(len(tokens), bool)
     first[1:] = (rows[1:] != rows[:-1]) | (positions[1:] != positions[:-1] + 1)

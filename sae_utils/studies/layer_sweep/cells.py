@@ -48,22 +48,10 @@ class Scores(NamedTuple):
 def matched(folder: Path, a: Artefact, b: Artefact, sites: Artefact, k: int, counterpart: float) -> dict[str, Any]:
     """Mutual pairs of two codes artefacts, found on the matching documents: `a`, `b`, `r`, each (pairs,).
 
-    Args:
-        folder: where they go.
-        a: codes.
-        b: codes over the same sites.
-        sites: of both.
-        k: candidates of every feature.
-        counterpart: held-out r from which a partner is called a counterpart.
-
-    Returns:
-        pairs, live_a, live_b: on the matching documents. r, held_out: mean correlation of the pairs on the documents
-        that chose them and on those that did not. counterparts: share of the live features of the side with fewer that
-        have a mutual partner with a held-out r of at least `counterpart`. These three are means over both roles of the
-        documents.
-
-    Raises:
-        ValueError: the codes are over different tokens.
+    In its meta: pairs, live_a, live_b: on the matching documents. r, held_out: mean correlation of the pairs on the
+    documents that chose them and on those that did not. counterparts: share of the live features of the side with fewer
+    that have a mutual partner with a held-out r of at least `counterpart`. These three are means over both roles of the
+    documents. Raises ValueError if the codes are over different tokens.
     """
     if not a.meta["sites"] == b.meta["sites"] == sites.key:
         raise ValueError("the two dictionaries look at different tokens: their models need one tokenizer")
@@ -92,19 +80,11 @@ def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
 def scored(
     folder: Path, pairs: Artefact, a: Artefact, b: Artefact, battery: Battery, n: int, seed: list[int]
 ) -> dict[str, Any]:
-    """Similarity of the rows of matched features: for all pairs, and as the mean excess of random subsets of `n` pairs.
+    """Similarity of the rows of `matched` features: of all pairs, and the mean excess of random subsets of `n` pairs.
 
-    Args:
-        folder: where the draws go, float64 (kinds of rows x measures, permutations).
-        pairs: of `matched`.
-        a: the dictionary of one side.
-        b: of the other.
-        battery: measures and draws.
-        n: pairs in a subset; the same in all cells that are compared.
-        seed: the cell's own, so that permutations are shared within a cell and independent across cells.
-
-    Raises:
-        ValueError: fewer pairs than `n`, or than a measure needs.
+    `n` is the same in all cells that are compared; `seed` is the cell's own, so that permutations are shared within a
+    cell and independent across cells. `draws`: float64 (kinds of rows x measures, permutations). Raises ValueError for
+    fewer pairs than `n`, or than a measure needs.
     """
     at_a, at_b = pairs.array("a"), pairs.array("b")
     results, one_n, draws = {}, {}, []

@@ -43,13 +43,8 @@ class Cell(NamedTuple):
 def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cell]:
     """Every layer of A with every layer of B, for every pair of models, in the order of the profile.
 
-    Args:
-        profile: where the dictionaries are defined.
-        notebook: has these parameters; for the message.
-        pairs: name of the pair -> [dictionaries of A by depth, dictionaries of B by depth].
-
-    Raises:
-        ProfileError: no pairs, a pair that is not two lists of names, an undefined name.
+    `pairs`, of the `notebook`: name -> [dictionaries of A by depth, dictionaries of B by depth]. Raises ProfileError
+    for no pairs, a pair that is not two lists of names, or an undefined name.
     """
     where = f"params/{profile.name}.yaml: {notebook}.pairs"
     if not pairs:

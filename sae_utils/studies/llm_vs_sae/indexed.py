@@ -37,13 +37,8 @@ class Indexed(NamedTuple):
 def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every listed layer with each of its models: (dictionary, model).
 
-    Args:
-        profile: where both are defined.
-        notebook: has the parameter `by_index`; for the message.
-        listed: name of a dictionary, which gives the layer -> names of other models.
-
-    Raises:
-        ProfileError: an undefined name, or no list of models.
+    `listed`, the parameter `by_index` of the `notebook`: name of a dictionary, which gives the layer -> names of other
+    models. Raises ProfileError for an undefined name, or no list of models.
     """
     where, found = f"params/{profile.name}.yaml: {notebook}.by_index", []
     for name, others in listed.items():

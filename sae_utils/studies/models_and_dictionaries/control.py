@@ -38,11 +38,7 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
     """Numbers of the content features: those with over `CONTENT` of their activation on tokens of a class.
 
     They fire at least `minimum` times. Where no token has a class, all features that fire so often are returned.
-
-    Args:
-        codes: (tokens, features), not negative.
-        classes: (tokens,), -1 for tokens of no class.
-        minimum: firings.
+    `codes` (tokens, features) are not negative; `classes` (tokens,) are -1 for tokens of no class.
     """
     total = np.asarray(codes.sum(axis=0)).ravel()
     on_content = np.asarray(codes[classes >= 0].sum(axis=0)).ravel()
@@ -84,11 +80,8 @@ def gap(
 ) -> inference.Interval:
     """The mean of a quantity between seeds minus its mean against the negatives, with a jackknife over seeds.
 
-    Args:
-        compared: results of `shared`, for every pair of seeds in their order, and for each seed and its negative.
-        seeds: names of dictionaries whose models differ in their seed only.
-        negatives: a negative for each seed.
-        quantity: field of `Shared`.
+    `compared`: results of `shared`, for every pair of `seeds` in their order, and for each seed and its negative.
+    `quantity`: a field of `Shared`.
     """
 
     def difference(kept: np.ndarray) -> float:
@@ -106,16 +99,9 @@ def best_f1(
 
     A feature predicts a class where its activation is at least the threshold; every threshold at which a token of `fit`
     changes sides is tried (for sparse codes: above zero). F1 = 2 TP / (predicted + true).
-
-    Args:
-        activations: (tokens, features), sparse CSR or dense.
-        classes: (tokens,) index into `names`, -1 where there is none.
-        fit: (n,) token numbers that choose feature and threshold.
-        judge: (m,) other token numbers.
-        names: of the classes; those without a token in `fit` or `judge` are left out.
-
-    Returns:
-        One row a class: class, feature, threshold, fit (F1), F1 (on `judge`).
+    `activations` (tokens, features): CSR or dense. `classes` (tokens,): index into `names`, -1 where there is none.
+    `fit`, `judge`: token numbers. Classes without a token in either are left out. One row a class: class, feature,
+    threshold, fit (F1), F1 (on `judge`).
     """
     columns = sparse.csc_array(activations[fit]) if sparse.issparse(activations) else np.asarray(activations[fit])
     present = [c for c in range(len(names)) if (classes[fit] == c).any() and (classes[judge] == c).any()]
