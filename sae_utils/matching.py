@@ -24,10 +24,8 @@ from sae_utils.engine.pairs import (
     NOT_CHOSEN,
     NOT_LIVE,
     NOT_MUTUAL,
-    PAIRED,
     REASONS,
     TAKEN,
-    WEAK,
     Clusters,
     Pairs,
     check,
@@ -42,7 +40,7 @@ from sae_utils.engine.pairs import (
 __all__ = [
     "REASONS", "Clusters", "Optimal", "Pairs", "Permutation", "Soft", "align", "check", "clusters", "common",
     "correlations", "greedy", "identity", "left_out", "many_to_one", "mmcs", "mutual", "optimal", "permutation",
-    "places", "pw_mcc", "random", "soft", "with_leftovers",
+    "places", "pw_mcc", "random", "soft",
 ]  # fmt: skip
 
 Scale = Literal["feature", "matrix"]
@@ -138,20 +136,6 @@ def optimal(correlation: Correlation) -> Optimal:
     partner, r, proof = assignment.optimal(edges, block, len(live[narrow]), len(live[1 - narrow]))
     a, b = (live[0], live[1][partner]) if narrow == 0 else (live[0][partner], live[1])
     return Optimal(**vars(_collected(correlation, a, b, r, TAKEN, TAKEN)), proof=proof)
-
-
-def with_leftovers(correlation: Correlation, pairs: Pairs, minimum: float) -> Pairs:
-    """``pairs``, plus each unpaired live feature with its best partner, taken or not, at ``minimum`` or above."""
-    check_r(minimum, "minimum")
-    check(pairs)
-    (best, r), (back, r_back) = _best(correlation.a_to_b), _best(correlation.b_to_a)
-    left_a = np.flatnonzero((pairs.why_a != PAIRED) & (best >= 0) & (r >= minimum))
-    left_b = np.flatnonzero((pairs.why_b != PAIRED) & (back >= 0) & (r_back >= minimum))
-    a = np.concatenate([pairs.a, left_a, back[left_b]])
-    b = np.concatenate([pairs.b, best[left_a], left_b])
-    r = np.concatenate([pairs.r, r[left_a], r_back[left_b]])
-    _, first = np.unique(a.astype(np.int64) * len(pairs.why_b) + b, return_index=True)
-    return _collected(correlation, a[first], b[first], r[first], WEAK, WEAK)
 
 
 def identity(correlation: Correlation) -> Pairs:

@@ -21,32 +21,10 @@ from sae_utils.engine.geometry.registry import FEWEST, NEIGHBOURS, Family, Float
 from sae_utils.engine.geometry.relational import Comparison, Dissimilarity, dissimilarities, mantel, partial_rsa
 
 __all__ = [
-    "NAMES",
-    "NEIGHBOURS",
-    "Canonical",
-    "Family",
-    "Measure",
-    "Undefined",
-    "caution",
-    "cca",
-    "chosen",
-    "cka",
-    "dissimilarities",
-    "imd",
-    "jaccard_knn",
-    "mantel",
-    "measure",
-    "mutual_knn",
-    "of_subsets",
-    "paired",
-    "partial_rsa",
-    "procrustes",
-    "pwcca",
-    "rsa",
-    "score",
-    "second_order_cosine",
-    "svcca",
-]
+    "NAMES", "NEIGHBOURS", "Canonical", "Family", "Measure", "Undefined", "caution", "cca", "chosen", "cka",
+    "dissimilarities", "imd", "jaccard_knn", "mantel", "measure", "mutual_knn", "of_subsets", "paired",
+    "partial_rsa", "procrustes", "pwcca", "rsa", "score", "second_order_cosine", "svcca",
+]  # fmt: skip
 
 _NUMBERS = 1 << 22  # of one batch of n x n matrices
 _REGISTRY = {what.name: what for module in (linear, relational, neighbours) for what in module.MEASURES}

@@ -22,25 +22,9 @@ from sae_utils.measures import Family, Measure, Undefined, caution, measure, pai
 from sae_utils.nulls import Null, Selection, reassigned, shuffled
 
 __all__ = [
-    "FEWEST",
-    "UNSCORED",
-    "AtN",
-    "Baseline",
-    "Result",
-    "Rows",
-    "at_n",
-    "combined",
-    "enough",
-    "excess",
-    "pairs_at_n",
-    "random_rows",
-    "relative",
-    "rows_at_n",
-    "summarise",
-    "test",
-    "test_pairs",
-    "undefined",
-]
+    "FEWEST", "UNSCORED", "AtN", "Baseline", "Result", "Rows", "at_n", "combined", "enough", "excess", "pairs_at_n",
+    "random_rows", "relative", "rows_at_n", "summarise", "test", "test_pairs", "undefined",
+]  # fmt: skip
 
 Rows: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, d_a) and (n, d_b): row t of either is pair t
 FEWEST = 10  # distinct features of either side; pairs with fewer get no score
@@ -262,19 +246,10 @@ def at_n(
 def _mean(n: int, results: Sequence[Result]) -> AtN:
     spans = [np.quantile(x.draws, [0.025, 0.975]) if x.m else np.full(2, np.nan) for x in results]
     low, high = np.mean(spans, axis=0)
-    excesses = np.array([x.excess for x in results])
-    return AtN(
-        n=n,
-        observed=float(np.mean([x.observed for x in results])),
-        null_mean=float(np.mean([x.null_mean for x in results])),
-        null_sd=float(np.mean([x.null_sd for x in results])),
-        low=float(low),
-        high=float(high),
-        excess=float(excesses.mean()),
-        excess_sd=float(excesses.std()),
-        z=float(np.mean([x.z for x in results])),
-        p=combined([x.p for x in results]),
-    )
+    fields = ("observed", "null_mean", "null_sd", "excess", "z")
+    means = {field: float(np.mean([getattr(x, field) for x in results])) for field in fields}
+    spread, p = float(np.std([x.excess for x in results])), combined([x.p for x in results])
+    return AtN(n=n, low=float(low), high=float(high), excess_sd=spread, p=p, **means)
 
 
 def rows_at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:

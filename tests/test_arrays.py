@@ -350,7 +350,6 @@ def test_pairs_that_their_sides_do_not_have_are_named():
         lambda broken: filters.rare(broken, found.a.count, found.b.count, minimum=1),
         lambda broken: filters.apply(broken, [("one_to_one", {})]),
         lambda broken: matching.random(found, broken, 0),
-        lambda broken: matching.with_leftovers(found, broken, 0.1),
     )
     for wrong, named in ((pairs.a - 1, "feature -1"), (pairs.a + 1, "feature 7"), (pairs.a[:3], "3 features of a")):
         for call in calls:

@@ -163,16 +163,6 @@ def test_features_in_another_order_are_paired_alike():
         np.testing.assert_array_equal(one.b, order[two.b])
 
 
-def test_leftovers_join_their_best():
-    r = [[0.9, 0.8, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.2], [0.6, 0.1, 0.1]]
-    c = from_matrix(r)
-    first = matching.mutual(c)
-    assert pairs_of(first) == [(0, 0), (2, 2)]
-    joined = matching.with_leftovers(c, first, 0.65)
-    assert pairs_of(joined) == [(0, 0), (0, 1), (1, 0), (2, 2)]
-    assert matching.left_out(joined)["a"] == {"correlation below the threshold": 1}
-
-
 def test_identity_and_random_pairs():
     r = np.random.default_rng(10).uniform(-1, 1, (20, 20)).astype(np.float32)
     c = from_matrix(r, 5, dead_a=[3], dead_b=[4])

@@ -83,22 +83,11 @@ def summarise(
     larger = int((drawn >= observed - ROUNDING).sum()) - exact
     if not sd > FLAT:
         note = f"{note}; the null does not vary".removeprefix("; ")
+    z, p = (observed - mean) / sd if sd > FLAT else math.nan, (larger + 1) / (m + 1) if m else math.nan
     return Result(
-        measure=measure,
-        null=null,
-        n=n,
-        k=k,
-        observed=observed,
-        null_mean=mean,
-        null_sd=sd,
-        z=(observed - mean) / sd if sd > FLAT else math.nan,
-        p=(larger + 1) / (m + 1) if m else math.nan,
-        excess=excess(observed, mean),
-        movable=movable,
-        m=m,
-        note=note,
-        draws=drawn,
-    )
+        measure=measure, null=null, n=n, k=k, observed=observed, null_mean=mean, null_sd=sd, z=z, p=p,
+        excess=excess(observed, mean), movable=movable, m=m, note=note, draws=drawn,
+    )  # fmt: skip
 
 
 def undefined(why: str, *, measure: str, null: str, n: int, m: int) -> Result:

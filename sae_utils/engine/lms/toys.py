@@ -119,22 +119,14 @@ def train(folder: Path, spec: Toy, rows: Artefact, tokenizer: Artefact) -> dict[
 def _untrained(spec: Toy, words: Any, positions: int) -> Any:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+    config = GPTNeoXConfig(
+        vocab_size=len(words), hidden_size=spec.d_model, num_hidden_layers=spec.layers, num_attention_heads=spec.heads,
+        intermediate_size=spec.d_mlp, tie_word_embeddings=spec.tied, max_position_embeddings=positions,
+        bos_token_id=words.bos_token_id, eos_token_id=words.bos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        return GPTNeoXForCausalLM(
-            GPTNeoXConfig(
-                vocab_size=len(words),
-                hidden_size=spec.d_model,
-                num_hidden_layers=spec.layers,
-                num_attention_heads=spec.heads,
-                intermediate_size=spec.d_mlp,
-                tie_word_embeddings=spec.tied,
-                max_position_embeddings=positions,
-                bos_token_id=words.bos_token_id,
-                eos_token_id=words.bos_token_id,
-                pad_token_id=words.pad_token_id,
-            )
-        )
+        return GPTNeoXForCausalLM(config)
 
 
 def _loss(network: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

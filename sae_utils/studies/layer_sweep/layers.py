@@ -171,27 +171,13 @@ def table(scores: Mapping[Cell, Scores], ceilings: Ceilings) -> pd.DataFrame:
             for name, x in score.results[kind].items():
                 alike = score.at_one_n[kind][name]
                 tops = (at.get((of_a, cell.i, cell.i, kind, name)), at.get((of_b, cell.j, cell.j, kind, name)))
-                lines.append(
-                    {
-                        "cell": cell,
-                        **cell._asdict(),
-                        "rows": kind,
-                        "measure": name,
-                        "n": x.n,
-                        "k": " x ".join(map(str, x.k)) or "-",
-                        "observed": x.observed,
-                        "null": x.null_mean,
-                        "sd": x.null_sd,
-                        "z": x.z,
-                        "p": x.p,
-                        "family": adjusted[cell][kind][name],
-                        "excess": x.excess,
-                        "one_n": alike.excess,
-                        "one_n_sd": alike.excess_sd,
-                        "relative": significance.relative(alike.excess, *tops),
-                        "note": x.note,
-                    }
-                )
+                relative, k = significance.relative(alike.excess, *tops), " x ".join(map(str, x.k)) or "-"
+                lines.append({
+                    "cell": cell, **cell._asdict(), "rows": kind, "measure": name, "n": x.n, "k": k,
+                    "observed": x.observed, "null": x.null_mean, "sd": x.null_sd, "z": x.z, "p": x.p,
+                    "family": adjusted[cell][kind][name], "excess": x.excess,
+                    "one_n": alike.excess, "one_n_sd": alike.excess_sd, "relative": relative, "note": x.note,
+                })  # fmt: skip
     return pd.DataFrame(lines, columns=COLUMNS)
 
 

@@ -124,15 +124,8 @@ def best_f1(
     fires = (chosen.toarray() if sparse.issparse(chosen) else np.asarray(chosen)) >= threshold
     truth = classes[judge][:, None] == np.array(present)
     judged = 2 * (fires & truth).sum(0) / np.maximum(fires.sum(0) + truth.sum(0), 1)
-    return pd.DataFrame(
-        {
-            "class": [names[c] for c in present],
-            "feature": feature,
-            "threshold": threshold,
-            "fit": best,
-            "F1": judged,
-        }
-    )
+    labels = [names[c] for c in present]
+    return pd.DataFrame({"class": labels, "feature": feature, "threshold": threshold, "fit": best, "F1": judged})
 
 
 def _column(columns: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
