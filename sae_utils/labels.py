@@ -1,12 +1,12 @@
-"""What a feature fires on: the tokens that activate it most, with their contexts.
+"""Labels of features: the tokens that activate each feature most, with their contexts.
 
 In: sparse codes (tokens, features) or dense activations (tokens, neurons), and the token and document of every row.
 Out: the top positions of every feature, their tokens, activations and contexts, and firing counts, from one pass over
-the store. It never ranks by chance (equal activations: the earlier position), counts only activations above 0, and
-never lets a context run into another document.
+the store. Equal activations are ranked by position, only activations above 0 count, and no context
+extends into another document.
 
 **How a token is shown** (`shown`), the same for all tokenizers: as the text that it stands for. A space is shown as
-␣. Bytes that are no whole character are shown by their values (\\xe2\\x80), characters that cannot be seen as Python
+␣. Bytes of incomplete characters are shown by their values (\\xe2\\x80), characters that cannot be seen as Python
 writes them (\\n, \\u200b), and a backslash as two. Tokens with different text have different labels.
 """
 
@@ -88,7 +88,7 @@ INVISIBLE = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\", " ": SPACE}
 
 
 def shown(text: bytes) -> str:
-    """The UTF-8 text of a token as people read it; other text gives another label."""
+    """A readable label of the UTF-8 text of a token; different texts have different labels."""
     return "".join(map(_shown, text.decode("utf-8", "surrogateescape")))
 
 
@@ -102,12 +102,12 @@ def _shown(c: str) -> str:
 
 
 def unspaced(vocabulary: Sequence[str]) -> list[str]:
-    """Labels without spaces around them: what filters compare, to which a word is one at any place of a sentence."""
+    """Labels without surrounding spaces, so that filters see one word wherever it stands in a sentence."""
     return [label.strip(SPACE) or label for label in vocabulary]
 
 
 def spell(token: ArrayLike, vocabulary: Sequence[str]) -> NDArray[np.str_]:
-    """Token ids of any shape as text, "" for -1; two models' tokens compare only as text.
+    """Token ids of any shape as text, "" for -1; tokens of two models can be compared only as text.
 
     Raises ValueError for ids that the vocabulary does not hold.
     """

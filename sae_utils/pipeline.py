@@ -2,7 +2,7 @@
 
 In: a checked profile and a name of its models or dictionaries. Out: artefacts; features of dictionaries, and their
 correlation.
-Never: a computation of its own.
+Never: a computation; other modules do all of them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
 
 @contextlib.contextmanager
 def _about(profile: Profile, key: str) -> Iterator[None]:
-    """Name the key of the profile in errors about it."""
+    """Add the key of the profile to errors."""
     try:
         yield
     except ProfileError as error:
@@ -87,7 +87,7 @@ def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> A
 
 
 def training_rows(profile: Profile, name: str) -> Artefact:
-    """The token rows on which a model and its dictionaries are trained."""
+    """The token rows that train a model and its dictionaries."""
     return rows(profile, name, profile.training_corpus(name))
 
 
@@ -204,7 +204,7 @@ def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
 
 
 class Correlated(NamedTuple):
-    """Two sets of features at the same sites, correlated on the documents that choose partners."""
+    """Two sets of features at the same sites, correlated on the documents that choose pairs."""
 
     a: Features
     b: Features

@@ -1,7 +1,7 @@
-"""Profiles: one YAML file says everything that a build may vary, and all of it is checked before anything runs.
+"""Profiles: one YAML file holds all settings of a build, and all of them are checked before anything runs.
 
 In: the name of a file in `params/`. Out: a checked `Profile`; one parameter file for each notebook of the build.
-Never: a default that stands in code and in a profile; a value that is silently ignored.
+Never: a default both in code and in a profile; a value that is silently ignored.
 
 A profile holds the keys of `engine.params.Common` and a section for each notebook, whose keys and types are those of
 the notebook's own parameters cell.
@@ -80,7 +80,7 @@ def _check_origins(profile: Profile, where: str) -> None:
 
 
 def _origin(name: str, records: Mapping[str, Any], where: str) -> Any:
-    """The record that is not derived from another by `of`, to which `name` leads."""
+    """The underived record at the end of the chain of `of` that begins at `name`."""
     chain = [name]
     while hasattr(records[chain[-1]], "of"):
         of = records[chain[-1]].of

@@ -1,11 +1,11 @@
-"""What a notebook leaves behind: figures, and one LaTeX file of numbers, texts and tables.
+"""The saved results of a notebook: figures, and one LaTeX file of numbers, texts and tables.
 
 In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pdf,png}` and
 `paper/generated/<profile>/<notebook>.tex`, the same bytes for the same inputs.
 Never: a number typed by hand; unescaped text in LaTeX.
 
-`python -m sae_utils results PROFILE` says which of them are stale against the sources and parameters that made them,
-and which are not what a notebook wrote.
+`python -m sae_utils results PROFILE` lists results that are older than their sources or parameters, and files that
+were edited since a notebook wrote them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def style() -> None:
 
 
 def bands(widths: Mapping[str, int], *, across: int = 4) -> tuple[Figure, dict[str, Any]]:
-    """A figure of two panels a name, one above the other; more than `across` names go on in a further band below.
+    """A figure of two panels a name, one above the other; more than `across` names continue in another band below.
 
     `widths`: name -> relative width of its panels. Returns the figure and, by name, its upper and lower axes.
     """
@@ -82,7 +82,7 @@ def bands(widths: Mapping[str, int], *, across: int = 4) -> tuple[Figure, dict[s
 
 
 class Report:
-    """Collects what one notebook found and saves it in one go.
+    """Collects the results of one notebook and saves them together.
 
     Macros are named after the notebook: in `01_feature_matching` the number `pairs` becomes `\\FeatureMatchingPairs`.
     """
@@ -105,13 +105,13 @@ class Report:
         self._define(name, number(value, form))
 
     def text(self, name: str, value: str) -> None:
-        """A sentence for the text: a verdict that follows from the numbers."""
+        """Text for the paper: a verdict that follows from the numbers."""
         self._define(name, escape(value))
 
     def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:
         """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown.
 
-        Without any row, which may have no columns either, it says that there were too few.
+        Without rows (and perhaps columns) it states that there were too few.
         """
         if frame.empty:
             frame, formats = pd.DataFrame({"result": ["none: too few pairs or features"]}), {}
@@ -136,10 +136,10 @@ class Report:
             self._drawn[file.name] = _digest(file)
 
     def absent(self, part: str, why: str) -> None:
-        """Say that this edition leaves out a part of the study, as macro `...<Part>Absent`; `why` says what it has.
+        """Report a part of the study that this edition leaves out, as macro `...<Part>Absent`; `why` names its contents.
 
-        Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a dash
-        for whatever else the paper asks for. `part` is "" for the whole study.
+        Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a
+        dash for other macros of the paper. `part` is "" for the whole study.
         """
         import matplotlib.pyplot as plt
 
@@ -154,7 +154,7 @@ class Report:
                 plt.close(figure)
 
     def needs(self, given: object, why: str) -> None:
-        """End the notebook here, as a success, if nothing is `given`: the profile leaves out the whole study."""
+        """End the notebook successfully if `given` is empty: the profile leaves out the study."""
         if not given:
             self.absent("", why)
             self.save()
@@ -162,7 +162,7 @@ class Report:
             raise SystemExit
 
     def save(self) -> Path:
-        """Write the LaTeX file; the notebook's last act."""
+        """Write the LaTeX file, at the end of the notebook."""
         lines = [f"% drew {name}: {sha}" for name, sha in sorted(self._drawn.items())]
         lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
         file = GENERATED / self.profile.name / f"{self.notebook}.tex"
@@ -196,7 +196,7 @@ def stale(profile: Profile) -> list[str]:
 
 
 def altered(profile: Profile) -> list[str]:
-    """Saved results that are not what a notebook wrote: edited, cut off, missing, or of no notebook."""
+    """Saved results that differ from those a notebook wrote: edited, cut off, missing, or of no notebook."""
     texts, figures = GENERATED / profile.name, FIGURES / profile.name
     written: dict[Path, str] = {}
     for notebook in profile.sections:
@@ -208,7 +208,7 @@ def altered(profile: Profile) -> list[str]:
 
 
 def _read(file: Path) -> tuple[str, str, str]:
-    """A saved file's header, the digest that stands below it, and the rest; empty where there is none."""
+    """Header, digest and content of a saved file; empty if there is none."""
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
     header, _, rest = text.partition("%\n")
     seal, _, body = rest.partition("%\n")
@@ -220,7 +220,7 @@ def _seal(header: str, body: str) -> str:
 
 
 def _digest(file: Path) -> str:
-    """What a saved file is, as it stands in the LaTeX file of its notebook."""
+    """Digest of a saved file, which the LaTeX file of its notebook records."""
     if not file.is_file():
         return "missing"
     header, _, body = _read(file) if file.suffix == ".tex" else ("", "", "")
@@ -228,7 +228,7 @@ def _digest(file: Path) -> str:
 
 
 def main() -> None:
-    """Say which saved results are stale or not what was saved; exit status 1 if any is."""
+    """List saved results that are stale or edited; exit status 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m sae_utils results", description=main.__doc__)
     parser.add_argument("profile", help="name of a file in params/, without .yaml")
     profile = parser.parse_args().profile

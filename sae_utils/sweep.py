@@ -1,7 +1,7 @@
 """One function called over many cells, the unit of heavy work: a model to train, a layer pair to measure.
 
 In: a function that returns one artefact for a cell, and may be called again at no cost. Out: its results by cell.
-Never: results of its own: the store keeps what a cell has finished, so that nothing is made again.
+Never: a stored result; the store keeps the artefact of every finished cell.
 """
 
 from collections.abc import Callable, Iterable

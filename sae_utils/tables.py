@@ -1,7 +1,7 @@
-"""What tables and sentences say of results: columns, number formats, counts in words, and LaTeX that prints them.
+"""Results as tables and words: columns, number formats, counts in words, and LaTeX.
 
 In: `significance.Result`s, numbers, plain text. Out: columns of a table, words for a sentence, LaTeX source.
-Never: a score; markup let through.
+Never: a score; unescaped markup.
 """
 
 import math
@@ -58,7 +58,7 @@ def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
 
 
 def formats(frame: pd.DataFrame) -> dict[str, str]:
-    """How to print those columns of a frame whose names are in `FORMATS`."""
+    """Formats of the columns of a frame whose names are in `FORMATS`."""
     return {name: form for name, form in FORMATS.items() if name in frame}
 
 
@@ -129,7 +129,7 @@ def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collect
 
 
 def escape(text: str) -> str:
-    """LaTeX that prints the text character by character; those that pdflatex lacks print as <U+2603>."""
+    """LaTeX that prints the text literally; characters that pdflatex lacks print as <U+2603>."""
     shown = (c if PLAIN.match(c) or c in SPECIAL else f"<U+{ord(c):04X}>" for c in text)
     source = "".join(SPECIAL.get(c, c) for part in shown for c in part)
     return re.sub(r"([-,])(?=\1)", r"\1{}", source)  # -- and ,, would print as one sign

@@ -1,8 +1,8 @@
-"""Two dictionaries compared as wholes, whichever way their features are paired; every score beside its null.
+"""Scores of two whole dictionaries for several ways of pairing, each with its null.
 
 In: two sets of features correlated on the same tokens. Out: `Score`s, and their table.
-Never: a null that keeps what it tests. A score that looks for the best partners itself is not changed by another order
-of the features, so that nulls break the tokens, the directions, or the pairs that a map was fitted on.
+Never: a null that leaves the tested relation intact. Scores that search for the best partners do not depend on the
+order of features, so their nulls change the tokens, the directions, or the pairs that a map was fitted on.
 """
 
 import dataclasses
@@ -167,7 +167,7 @@ def clusters_of_best_partners(both: Correlated, *, m: int, seed: int) -> Score:
 
 
 def unpaired(both: Correlated, pairs: Pairs, *, m: int, seed: int) -> Score:
-    """IMD of the decoder rows of paired features, which needs no pairing; beside it as many random rows of each side.
+    """IMD of the decoder rows of paired features (it ignores the pairing), with equally many random rows as baseline.
 
     The random rows are a baseline and no test: they change the features too.
     """

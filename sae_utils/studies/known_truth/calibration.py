@@ -1,7 +1,7 @@
-"""Do measures, tests and intervals keep what they promise? Answers from repeated data sets with a planted truth.
+"""Calibration of measures, tests and intervals on repeated data sets with a planted truth.
 
 In: a world of `synthetic`, a size, measures by name. Out: artefacts: what measures report, how often a test rejects,
-how often an interval holds the truth. Naive tests and intervals are here only to be shown beside the right ones.
+how often an interval holds the truth. Naive tests and intervals are included only for comparison.
 Never: data of a model.
 """
 
@@ -29,7 +29,7 @@ NULLS: dict[str, Callable[[np.ndarray], Null]] = {
 
 
 class Size(Spec):
-    """How large a data set is."""
+    """The size of a data set."""
 
     n: Count  # pairs
     d_a: Count
@@ -97,7 +97,7 @@ def rejections(
 def coverage(
     folder: Path, world: World, size: Size, names: list[str], m: int, repeats: int, seed: int
 ) -> dict[str, Any]:
-    """By measure, how many of the 95% intervals of the excess hold its true value, one interval a data set.
+    """By measure, the number of 95% intervals that hold the true excess, with one interval for each data set.
 
     `jackknife`: over the planted groups. `bootstrap` (naive): percentiles of m resamples of the pairs with replacement,
     whose mean excess is `resampled`. The true value, `truth`, is the mean estimate over all data sets.

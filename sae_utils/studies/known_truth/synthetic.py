@@ -1,7 +1,7 @@
 """Paired rows with a planted truth.
 
 In: a recipe as a profile writes it, a generator, n and two widths. Out: paired Gaussian rows, and the group of every
-pair. Whatever both sides share lies in other directions of either, by a random rotation.
+pair. Random rotations give the two sides different directions for their shared structure.
 Never: a score, a null, a model.
 """
 
@@ -58,8 +58,8 @@ class OneDirection(Spec):
 class Grouped(Spec):
     """Rows that scatter around the centres of groups, whose sizes differ by one at most.
 
-    With `centres` above 0 the two sides are clustered copies. With 0 they share nothing but the groups: small groups
-    are families of near-duplicates, large ones a confounder; with `alike_b` = 1 groups are features with one partner.
+    With `centres` above 0 the two sides are clustered copies. With 0 they share only the groups: small groups
+    are families of near-duplicates, large groups are a confounder; with `alike_b` = 1 groups share one partner.
     """
 
     kind: Literal["grouped"]

@@ -2,7 +2,7 @@
 
 In: pairs of models as a profile lists them, each with its dictionaries by depth; the scores of every cell. Out: checked
 `Cell`s, family-wise p, one long table, and words for the answer.
-Never: a score of its own; a test of a trend along depth, since layers of one model depend on each other.
+Never: a new score; a test of a trend along depth, since layers of one model depend on each other.
 """
 
 import math
@@ -62,7 +62,7 @@ def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cel
 
 
 def find(profile: Profile, key: str, grid: Sequence[Cell], names: Sequence[str]) -> Cell:
-    """The cell of two dictionaries, the first of side A.
+    """The cell of two dictionaries, that of side A first.
 
     Raises ProfileError, which names the `key` of the profile, if there is no such cell.
     """
@@ -206,7 +206,7 @@ def closest(lines: pd.DataFrame, value: str) -> dict[int, int]:
 
 
 def verdict(holds: Sequence[bool], listed: int) -> str:
-    """At which layers two models are alike; `holds` has the outcome of every tested pair of layers, of all `listed`."""
+    """A clause on the layers at which two models are alike; `holds`: outcome of each tested one of `listed` pairs."""
     if not holds:
         return "cannot be compared: no pair of layers has pairs of features enough"
     where = "at every" if all(holds) else "at some" if any(holds) else "at no"
@@ -215,7 +215,7 @@ def verdict(holds: Sequence[bool], listed: int) -> str:
 
 
 def beside_control(mine: np.ndarray, control: np.ndarray) -> str:
-    """How many pairs of layers exceed the best excess of the negative control; NaN stands for an unscored pair."""
+    """A clause on how many layer pairs exceed the best excess of the negative control; NaN is an unscored pair."""
     mine, control = mine[np.isfinite(mine)], control[np.isfinite(control)]
     if not len(mine) or not len(control):
         side = "the negative control" if len(mine) else "the two models"
@@ -229,7 +229,7 @@ def beside_control(mine: np.ndarray, control: np.ndarray) -> str:
 
 
 def lesson(holding: Collection[Cell], control: Mapping[Cell, float]) -> str:
-    """The meaning of the negative control's outcome; `control` has the z of each of its tested pairs of layers."""
+    """A clause that interprets the negative control; `control` has the z of each of its tested pairs of layers."""
     if not control:
         return "whether the control exceeds chance is not known, for it has too few pairs"
     if any(cell in holding for cell in control):

@@ -1,4 +1,4 @@
-"""Neurons of two models of one shape, paired by index: where two trainings began alike, unit i may remain unit i.
+"""Neurons of two models of one shape, paired by index, which trainings from the same start may preserve.
 
 In: dictionaries that name the layers, other models of the same shape. Out: the correlation of units of equal index,
 against a shuffled index, beside the units that correlation pairs.

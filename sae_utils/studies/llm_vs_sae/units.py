@@ -1,4 +1,4 @@
-"""Units that can replace SAE features: a layer's neurons and outputs, and directions that no training chose.
+"""Units that can replace SAE features: neurons and outputs of a layer, and untrained directions.
 
 In: a dictionary of a profile, which gives the model, the layer and the tokens; a kind of unit. Out: `Features` that
 `pipeline.correlated` takes like those of an SAE, and pairs of them.
@@ -163,7 +163,7 @@ class Compared(NamedTuple):
 
     @property
     def retention_by_chance(self) -> float:
-        """Retention of mutual pairs if all correlations were independent draws from one continuous distribution.
+        """Expected retention of mutual pairs if correlations were independent draws of one continuous distribution.
 
         Each of the |A| |B| correlations is then the largest of its row and column with probability 1 / (|A| + |B| - 1).
         """
@@ -190,7 +190,7 @@ def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Correlated:
 
 
 def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
-    """Units of one kind in pairs: mutual ones, or the one-to-one pairs with the largest sum of correlations."""
+    """Units of one kind, paired mutually, or one-to-one with the largest sum of correlations."""
     found, either = both.found, KINDS[kind].either_sign
     if one_to_one == "optimal" and kind != SAE and not either:
         found = in_memory(found)

@@ -1,7 +1,7 @@
 """The models and SAEs of a profile in numbers and words: sizes, training steps, doubts, and phrases for the paper.
 
 In: a checked profile and names of its models or dictionaries. Out: sizes, checkpoints, phrases for sentences.
-Never: an outcome; a word about models that the profile does not have.
+Never: an outcome; models that are not in the profile.
 """
 
 import math
@@ -34,7 +34,7 @@ SITES = {
 
 
 class Size(NamedTuple):
-    """How large a language model is, and how long it was trained."""
+    """Size and training steps of a language model."""
 
     layers: int
     d: int  # width of the residual stream
@@ -91,7 +91,7 @@ def _same_source(profile: Profile, record: Pretrained) -> dict[str, float]:
 
 
 def _step(record: Pretrained) -> float:
-    """The training step that names a revision, as Pythia's do; else NaN."""
+    """The training step in the name of a revision, as in Pythia's; else NaN."""
     found = re.fullmatch(r"step(\d+)", record.revision)
     return int(found[1]) if found else math.nan
 
@@ -165,7 +165,7 @@ def scope(profile: Profile) -> str:
 
 
 def limits(profile: Profile) -> str:
-    """Sentences on other differences between A and B than the one in question; empty where there are none."""
+    """Sentences on further differences between A and B, besides the one in question; empty if there are none."""
     pair = profile.common.primary.pair
     both = [pipeline.origin(profile.models, model_of(profile, name)) for name in pair]
     given = [isinstance(pipeline.origin(profile.dictionaries, name), releases.Released) for name in pair]
@@ -192,7 +192,7 @@ def pair(profile: Profile, a: str, b: str) -> str:
 
 
 def side(profile: Profile, name: str, features: int) -> str:
-    """A dictionary of so many `features`, with the name and size of its model."""
+    """A dictionary in words: its number of `features`, the name and size of its model."""
     model = model_of(profile, name)
     record, shape = profile.models[model], size(profile, model)
     label = _source_name(record) if isinstance(record, Pretrained) else name

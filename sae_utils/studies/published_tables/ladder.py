@@ -1,6 +1,6 @@
-"""The published procedure, and what each correction of it changes, one after another.
+"""The published procedure, and the effect of each correction, added one after another.
 
-In: `views.Sides`, and what the procedure may vary. Out: rungs: the pairs of each step, and their scores against the
+In: `views.Sides`, and the settings of the procedure. Out: rungs: the pairs of each step, and their scores against the
 null of that step.
 Never: a correction without a name; a result about the models of the published study.
 
@@ -35,7 +35,7 @@ SEVERAL = 3  # pairs a dimension; with fewer there is no SVCCA
 
 
 class Settings(Spec):
-    """What the procedure may vary."""
+    """Settings of the procedure."""
 
     tokens: list[str]  # a pair with one of these among the top tokens of either side is dropped
     top: Count  # top tokens of a feature that the filters see
@@ -175,7 +175,7 @@ def cells(profile: Profile, given: Sequence[Cell], positions: int, settings: Set
 
 
 def cell(profile: Profile, a: str, b: str, positions: int, settings: Settings) -> dict[str, float]:
-    """What the published procedure reports of two dictionaries, under the names of `published.COMPARED`.
+    """The results of the published procedure for two dictionaries, under the names of `published.COMPARED`.
 
     Scores are NaN where there are too few pairs.
     """
@@ -220,7 +220,7 @@ def _rounded(value: float, places: int = 2) -> str:
 
 
 def conclusion(x: Score | None) -> str:
-    """What a reader would conclude from a score: a phrase for a sentence about the pairs."""
+    """The conclusion from a score, as a phrase about the pairs."""
     if x is None:
         return "too few to be scored"
     return "more alike than chance gives" if x.p < LEVEL else "no more alike than chance gives"

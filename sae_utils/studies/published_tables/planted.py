@@ -3,7 +3,7 @@
 In: a world of `synthetic`, which gives the paired directions; sizes. Out: `views.Sides`, and the true partners.
 Never: a model.
 
-Words express concepts. Each model writes each concept along a direction of its own, and has more concepts than
+Words express concepts. Each model has one direction for each concept, and more concepts than
 dimensions. Its SAE holds the true directions of most concepts. The input of the block holds the same concepts along
 other directions. At the beginning of sequence and at padding all activations are one large vector.
 """
@@ -32,7 +32,7 @@ NOISE = 0.3  # length of the noise in activations
 
 
 class Sizes(Spec):
-    """How large a planted pair is."""
+    """Sizes of a planted pair."""
 
     concepts: Count  # directions in either model
     kept: Rate  # share of them that has a feature in either SAE
@@ -51,7 +51,7 @@ class PlantedPair(NamedTuple):
     partner: np.ndarray  # (features_a,) the true partner of every feature of A, -1 where B has none
 
     def true(self, pairs: Pairs) -> float:
-        """Share of the pairs that were planted; NaN of none."""
+        """Share of the pairs that were planted; NaN without pairs."""
         return float(np.mean(self.partner[pairs.a] == pairs.b)) if len(pairs) else np.nan
 
 

@@ -1,7 +1,7 @@
 """The numbers that the published study reported, as its public repository saved them.
 
 In: `params/published_layer_scores.csv` (arXiv 2410.06981; a note beside it names the source). Out: tables.
-Never: a score of this repository's own.
+Never: a score of this repository.
 """
 
 import math
@@ -62,7 +62,7 @@ def checks(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def draws_by_p(p: pd.Series) -> int:
-    """The fewest draws, up to `MOST`, of which all these p can be shares; p of 0 and 1 alone need one.
+    """The smallest number of draws, up to `MOST`, that can give all these p; p of only 0 and 1 need one.
 
     Raises ValueError where no number of draws fits.
     """
@@ -73,7 +73,7 @@ def draws_by_p(p: pd.Series) -> int:
 
 
 def draws_by_scatter(ratio: pd.Series) -> float:
-    """How many draws of |r| lie behind each null mean, from the scatter of its `ratio` to the expected one around 1.
+    """The number of draws of |r| behind each null mean, from the scatter of its `ratio` to the expected one around 1.
 
     One draw of |r| over its mean has the variance pi / 2 - 1, a mean of m draws that over m (for large n, and
     independent draws of different pairs of layers).

@@ -1,4 +1,4 @@
-"""How two SAEs look to the published procedure and to ours: one `View` for every way of looking.
+"""Codes of two SAEs as the published procedure takes them and as ours does: one `View` for each way.
 
 In: two dictionaries of a profile and a number of positions. Out: `Sides`, which `ladder` scores.
 Never: pre-activations that outlive the call; an input of any result outside this study.
@@ -36,7 +36,7 @@ VIEWS = (PUBLISHED, MASK, HOOK, CODES)
 
 
 class View(NamedTuple):
-    """What one way of looking shows of two SAEs."""
+    """Correlations and labels of two SAEs, from one way of taking their codes."""
 
     b_to_a: Pairs  # every live feature of B with its best partner in A
     mutual: Pairs
@@ -45,7 +45,7 @@ class View(NamedTuple):
     top: tuple[np.ndarray, np.ndarray]
 
     def facts(self, words: list[str]) -> dict[str, np.ndarray]:
-        """What `filters` ask of the features, by name; `words` are the labels of all tokens."""
+        """The facts that `filters` need, by name; `words` are the labels of all tokens."""
         of_a, of_b = (labels.spell(top, labels.unspaced(words)) for top in self.top)
         return {"firings_a": self.firings[0], "firings_b": self.firings[1], "top_a": of_a, "top_b": of_b}
 
@@ -146,7 +146,7 @@ def positions(folder: Path, rows: Artefact, most: int, skip: int) -> dict[str, A
 
 
 def _number_that_fits(rows: Artefact, given: np.ndarray, most: int) -> int:
-    """How many of the first rows `given` have at most `most` positions, the padding of their batches included."""
+    """Number of the first rows `given` that have at most `most` positions, with the padding of their batches."""
     number, left = 0, most
     for batch in batching.in_order(given):
         width = int(rows.array("lengths")[batch].max())

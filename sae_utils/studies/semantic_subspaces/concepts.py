@@ -1,4 +1,4 @@
-"""Which features are about a concept: lists of words, rules, and how well a rule finds the true features.
+"""Features about a concept: lists of words, rules, and the recovery of the true features by a rule.
 
 In: the lists of `params/concepts.yaml`, codes, the word that ends at every token. Out: masks of features.
 Never: a match of a part of a word; a list that overlaps another one unless their set says that lists may.
@@ -77,7 +77,7 @@ class ConceptSet(Spec):
 
 
 class Keywords(Spec):
-    """Single words that are concepts of their own."""
+    """Single words, each of which is a concept."""
 
     single: WordList  # whole words
     # pairs of them that do not belong together: one is looked for in A, the other in B
@@ -225,7 +225,7 @@ def word_mask(listed: Iterable[str], found: Evidence) -> Mask:
 
 
 def absent_words(listed: Iterable[str], found: Evidence) -> list[str]:
-    """The listed words that end at none of the tokens, so that they find no feature."""
+    """The listed words that do not occur, so that they select no feature."""
     present = {word for word, n in zip(found.words, found.occurs, strict=True) if n}
     return [word for word in listed if word.casefold() not in present]
 
@@ -267,7 +267,7 @@ def class_share(codes: Any, classes: np.ndarray, chosen: Iterable[int], on: Mask
 
 
 class Recovery(NamedTuple):
-    """How well a set recovers the true features."""
+    """Precision and recall of a set of features."""
 
     n: int
     precision: float  # share of the set that is true; NaN for an empty set, or where the truth is not known

@@ -1,7 +1,7 @@
 """The outcome of every concept: corrected p, and the same words in tables and in the verdict.
 
 In: pairs of subspaces, results of their tests. Out: an `Answer` a subspace, text.
-Never: a union that is called alike because its parts lie apart.
+Never: a union called alike only because its parts are separated.
 """
 
 import math
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """In figures: a star for a subspace that is alike, a ring for a union that is so by its parts alone."""
+        """In figures: a star for a subspace that is alike, a ring for a union that is alike only by its parts."""
         return "*" if self.alike else "\u00b0" if self.beyond else ""
 
 

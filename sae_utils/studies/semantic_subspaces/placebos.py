@@ -1,4 +1,4 @@
-"""Placebo lists: random words whose pairs are as many as a concept's, and like them.
+"""Placebo lists: random words with as many pairs as a concept, and similar ones.
 
 In: the evidence of both sides, the words and pairs of a concept, the way to its pairs. Out: pairs of every placebo.
 Never: a placebo that skips a step or loses pairs: every list labels features and pairs them anew, and all its pairs

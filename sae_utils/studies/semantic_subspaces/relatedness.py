@@ -1,4 +1,4 @@
-"""How related the words are that a concept's features fire on, judged by word vectors that no model here has made.
+"""Relatedness of the words on which a concept's features fire, by word vectors independent of the models.
 
 In: word `Vectors`, the words of features. Out: how alike the words of a set of features are, against random features.
 Never: a word without a vector.
@@ -16,7 +16,7 @@ from sae_utils.studies.semantic_subspaces.word2vec import Vectors
 
 
 class Related(NamedTuple):
-    """How related the words of a set of features are."""
+    """Relatedness of the words of a set of features."""
 
     features: int
     words: int  # different words of the features that have a vector

@@ -2,7 +2,7 @@
 
 In: evidence of both sides, pairs of features, pairs of words or of groups of words. Out: whether the differences of a
 relation are parallel, and arranged alike in both models, against features shuffled among the words.
-Never: a word without a feature of its own; a feature in two differences, which makes them alike in any model.
+Never: a word without its own feature; a feature in two differences, which makes them alike in any model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ class Relations(NamedTuple):
 
 
 def find(pairs: Pairs, found: tuple[Evidence, Evidence], words: Sequence[Sequence[str]], *, share: float) -> Relations:
-    """Relations of which every word has the pair of features with the largest geometric mean of both shares on it.
+    """Relations with, for every word, the pair of features that has the largest geometric mean of both shares on it.
 
-    Of relations with a feature in common the one with the largest shares is kept, each counted by its lesser word; of
-    equals the first. `words`: two a relation; several with spaces between them count as one. `share`: the least share
+    If relations have a feature in common, the one with the largest shares is kept, judged by its weaker word; ties keep
+    the first. `words`: two a relation; several with spaces between them count as one. `share`: the least share
     of the activation of a pair of features that makes it a word's. Raises ProfileError if a relation is not of two
     words.
     """

@@ -1,4 +1,4 @@
-"""Subspaces of features about one concept: their pairs, and how alike both models arrange these.
+"""Subspaces of features about one concept: their pairs, and the similarity of their arrangement.
 
 In: a correlation, decoder rows, masks of the features about a concept (`concepts.about`). Out: the `Pairs` of a
 subspace, their scores against a null, the scores of other pairs, the power of such a test.
@@ -43,7 +43,7 @@ def all_pairs(correlation: Correlation, how: Matching, least: float) -> Pairs:
 
 
 def pairs_about(pairs: Pairs, about_a: Mask, about_b: Mask, *, sides: Literal["both", "either"]) -> Pairs:
-    """Way 1: those of all pairs whose features are about the concept on both sides, or on either."""
+    """Way 1: the pairs among all pairs whose features are about the concept on both sides, or on either."""
     of_a, of_b = about_a[pairs.a], about_b[pairs.b]
     return pairs.subset(of_a & of_b if sides == "both" else of_a | of_b)
 
@@ -70,7 +70,7 @@ def enough(pairs: Pairs, fewest: int) -> bool:
 
 
 def pair_recovery(pairs: Pairs, true_a: Mask | None, true_b: Mask | None) -> Recovery:
-    """How well pairs recover the features that are truly about the concept, masks of both sides.
+    """Precision and recall of pairs for the features truly about the concept, given as masks of both sides.
 
     Precision: share of pairs of two true features. Recall: share of the true features of a that are in a pair. NaN
     where the truth is not known.
@@ -87,7 +87,7 @@ def pair_recovery(pairs: Pairs, true_a: Mask | None, true_b: Mask | None) -> Rec
 
 
 class Scoring(NamedTuple):
-    """What scores the pairs of subspaces."""
+    """Settings and rows for the scores of subspaces."""
 
     rows_a: np.ndarray  # (features_a, d_a) decoder rows
     rows_b: np.ndarray  # (features_b, d_b)
@@ -199,7 +199,7 @@ def power(pool: Pairs, scoring: Scoring, sizes: Sequence[int], *, trials: int, m
 
 
 def fewest_pairs(sizes: Sequence[int], power: np.ndarray, enough: float) -> int:
-    """The size from which on the power is at least `enough`; if there is none, one more than the largest size tried."""
+    """The size from which the power stays at least `enough`; without one, the largest size tried plus one."""
     tried = sorted((n, value >= enough) for n, value in zip(sizes, power, strict=True) if np.isfinite(value))
     for place, (n, _) in enumerate(tried):
         if all(found for _, found in tried[place:]):

@@ -1,7 +1,7 @@
 """Word vectors: trained on the corpus, downloaded by gensim, or read from a file in word2vec's own formats.
 
 In: `vectors` of a profile, the words that are wanted. Out: unit `Vectors` of those words that have one.
-Never: pickle, which gensim's own format is; a file that is cut off or holds something else than it announces.
+Never: pickle, which gensim's own format is; a file that is cut off or differs from its header.
 """
 
 import gzip
@@ -64,7 +64,7 @@ class Vectors(NamedTuple):
 def vectors(value: Mapping[str, Any], corpus: corpora.Corpus, wanted: Sequence[str]) -> Vectors:
     """Vectors of the words `wanted` that have one, from the source `value`: {kind: corpus | download | file, ...}.
 
-    Of several spellings of a word the first counts: lower case, capitalised, upper case. Raises ProfileError if a file
+    The first existing spelling of a word counts: lower case, capitalised, upper case. Raises ProfileError if a file
     is missing or has another format, or the vectors cannot be downloaded.
     """
     spec = choose(KINDS, value, "vectors")
@@ -106,7 +106,7 @@ def skipgram(folder: Path, source: Artefact, spec: SkipGram) -> dict[str, Any]:
 
 
 def available(name: str) -> hub.Listing:
-    """What gensim's downloader offers under a name, without fetching it: sizes, what is cached, terms, or a refusal."""
+    """Listing of a name of gensim's downloader, without fetching it: sizes, cached files, terms, or a refusal."""
     downloader = _downloader()
     here = list((Path(downloader.BASE_DIR) / name).glob("*.gz"))
     cached = {file.name: str(file) for file in here}
@@ -194,7 +194,7 @@ def _parse(stream: Any, wanted: Container[str], binary: bool) -> dict[str, NDArr
 
 
 def _entries(stream: Any, words: int, size: int, binary: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Every word with its numbers as they stand in the file, which are as many as announced."""
+    """Every word with its numbers as written in the file, checked against the announced count."""
     for _ in range(words):
         if binary:
             word = b""
