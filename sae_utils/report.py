@@ -136,7 +136,7 @@ class Report:
             self._drawn[file.name] = _digest(file)
 
     def absent(self, part: str, why: str) -> None:
-        """Report a part of the study that this edition leaves out, as macro `...<Part>Absent`; `why` names its contents.
+        """Report a part of the study that this edition leaves out, as `...<Part>Absent`; `why` names its contents.
 
         Names that begin with `part` need not be reported then: figures show the sentence, and `typeset` prints a
         dash for other macros of the paper. `part` is "" for the whole study.

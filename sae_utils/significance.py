@@ -1,8 +1,8 @@
-"""Whether a similarity of paired rows is more than chance: observed scores against a null, with all that a reader asks.
+"""Tests of similarity: observed scores of paired rows against a null, with z, p and excess.
 
 In: paired rows or `matching.Pairs` of decoder rows, measures, a null. Out: one `Result` a measure, or its means over
-subsets of one size, since no score is free of n. What a permutation leaves unchanged (decompositions, ranked
-dissimilarities, neighbour lists) is computed once; the same permutations serve all measures.
+subsets of one size, since no score is free of n. Values that permutations do not change (decompositions, ranked
+dissimilarities, neighbour lists) are computed once; all measures share the same permutations.
 This module never chooses pairs and never corrects for many tests (`inference` does).
 """
 
@@ -47,8 +47,8 @@ def test(
     `m_of`: fewer draws for single measures, by name; 0 where a closed form is enough. They take the first of the same
     permutations. `seed`: one number or several; give every pair set its own, so that permutations are shared within a
     set and independent across sets. `closed_form`: whether mean and SD of shuffled pairings are exact where known.
-    A score that these rows do not have, or are too few for, is undefined, and its note says why. Equal rows are noted
-    where the pairing is shuffled, since their pairs are seldom exchangeable.
+    A score that does not exist for these rows, or for so few, is undefined, and its note gives the reason. Equal rows
+    are noted if the pairing is shuffled, because their pairs are seldom exchangeable.
     Raises ValueError for bad rows, fewer than 3 of them, or a null of other length.
     """
     a, b = paired(a, b)
@@ -105,7 +105,7 @@ def _draws_wanted(asked: Sequence[Measure], closed_form: bool, m: int | str, m_o
 def _prepared(
     a: np.ndarray, b: np.ndarray, asked: Sequence[Measure]
 ) -> tuple[dict[Family, tuple[Any, Any]], dict[str, str]]:
-    """Both sides of every family, and by name of the measure why these rows have no such score."""
+    """Both sides of every family, and by measure the reason for an undefined score."""
     missing = {what.name: f"{what.name} needs at least {what.least} pairs" for what in asked if len(a) < what.least}
     sides = {}
     for family in {what.family: None for what in asked if what.name not in missing}:
@@ -128,7 +128,7 @@ def _repeats(a: np.ndarray, b: np.ndarray) -> str:
 
 
 class Baseline(NamedTuple):
-    """What rows chosen at random score: `mean`, `sd`, `draws` (m,). A baseline, not a test."""
+    """Scores of randomly chosen rows: `mean`, `sd`, `draws` (m,). A baseline, not a test."""
 
     mean: float
     sd: float
@@ -146,8 +146,8 @@ def random_rows(
 ) -> Baseline:
     """Scores of `n` rows drawn without replacement from either pool of all rows, m times.
 
-    A baseline and not a test: it changes the rows as well as their pairing. The only one for an unpaired measure
-    (`measures.imd`). Raises ValueError where a pool holds fewer than n rows.
+    A baseline and not a test: it changes the rows as well as their pairing. It is the only one for an unpaired
+    measure (`measures.imd`). Raises ValueError where a pool holds fewer than n rows.
     """
     pool_a, pool_b = arrays.rows(pool_a, "pool_a"), arrays.rows(pool_b, "pool_b")
     if arrays.count(m, "m") < 2 or arrays.count(n, "n") < 1:
@@ -168,14 +168,14 @@ def random_rows(
 
 
 def enough(pairs: Pairs) -> bool:
-    """Whether there are features enough on both sides to score their arrangement."""
+    """Whether both sides have enough features for a score."""
     return min(len(np.unique(pairs.a)), len(np.unique(pairs.b))) >= FEWEST
 
 
 def test_pairs(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> Result:
     """Result for the decoder rows of paired features, against the null that fits the pairs.
 
-    One-to-one pairs are shuffled; where many share a partner, they are given another partner together.
+    One-to-one pairs are shuffled; features that share a partner get another one jointly.
     `rows_a` (features_a, d_a), `rows_b` (features_b, d_b); `m` draws. Undefined for too few features.
     Raises ValueError where features of both sides repeat.
     """
@@ -227,9 +227,9 @@ def at_n(
     subsets: int,
     seed: int | Sequence[int],
 ) -> dict[str, AtN]:
-    """Scores of random `n` of so many `pairs`, drawn `subsets` times, by the names that `test` gives.
+    """Mean scores of `subsets` random subsets of `n` of the `pairs` (their number), by the names that `test` gives.
 
-    `test(places, number)` holds the pairs at `places` against their own null; `number` counts the subsets. A subset in
+    `test(places, number)` tests the pairs at `places` against their own null; `number` counts the subsets. A subset in
     which a score is undefined does not enter its mean: `UNSCORED` where it is undefined in all. All pairs are tested
     once where there are just `n`. Raises ValueError where there are fewer.
     """

@@ -1,11 +1,11 @@
-"""Everything slow is an artefact: a folder named after what made it, written once, read by everyone.
+"""The store of artefacts: results of slow functions, each in a folder named by a digest of its inputs.
 
 In: a producing function and its arguments. Out: an `Artefact`, found or made.
-Never: pickle, partial results, an artefact that differs from what its key stands for.
+Never: pickle, partial results, a changed artefact under an old key.
 
-The key of an artefact is the sha256 of all that can change its bytes: its arguments (for an artefact, its key), the
-thread count, the device, the CPU code path, the versions of torch and of the imported libraries, and the syntax tree,
-without docstrings, of the producing module and of the `sae_utils` modules that it imports.
+The key of an artefact is the sha256 of everything that can change its bytes: its arguments (for an artefact, its key),
+the thread count, the device, the CPU code path, the versions of torch and of the imported libraries, and the syntax
+tree, without docstrings, of the producing module and of the `sae_utils` modules that it imports.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _warn_of_code_path() -> None:
 
 
 def check() -> None:
-    """Try to write in the store, before hours are spent on what belongs there. Raises `files.WriteError`."""
+    """Try to write in the store before long computations. Raises `files.WriteError`."""
     files.probe(_Settings.root)
 
 
@@ -85,7 +85,7 @@ def threads() -> int:
 
 
 def device() -> str:
-    """Where the tensors of this run live: `cpu` or `cuda`."""
+    """The device of this run's tensors: `cpu` or `cuda`."""
     return _Settings.device
 
 
@@ -112,7 +112,7 @@ def artefact(produce: Callable[Concatenate[Path, P], dict[str, Any] | None]) -> 
 
     `produce` fills `folder` with `.npy`, safetensors or JSON files and returns what belongs in `meta`. The decorated
     function takes the same arguments without `folder`: numbers, texts, lists, `Spec`s, artefacts. It computes the
-    artefact when the store does not hold it, or holds it damaged, of which it warns.
+    artefact if the store does not have it; if the stored one is damaged, it warns and computes it again.
     """
 
     @functools.wraps(produce)
@@ -179,7 +179,7 @@ def artefacts(
 
 
 class _Slot(NamedTuple):
-    """Where an artefact belongs, and what makes it."""
+    """The place of an artefact in the store, and its inputs."""
 
     path: Path
     key: str
@@ -217,7 +217,7 @@ def _locked(paths: Iterable[Path]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
-    """Empty folders to be filled; what is left of them at the end is removed."""
+    """Empty draft folders; those that remain at the end are removed."""
     folders = {item: slot.path.with_name(f".{slot.path.name}.draft") for item, slot in slots.items()}
     try:
         for folder in folders.values():
@@ -239,7 +239,7 @@ def _drafts(slots: Mapping[Item, _Slot]) -> Iterator[dict[Item, Path]]:
 
 
 def _finish(slot: _Slot, draft: Path, values: dict[str, Any]) -> None:
-    """Record what a draft holds, and move it to its place."""
+    """Record the files of a draft, and move it to its place in the store."""
     made = {str(file.relative_to(draft)): digest([file]) for file in sorted(draft.rglob("*")) if file.is_file()}
     meta = {"key": slot.key, "recipe": slot.recipe, "files": made, "values": values}
     text = json.dumps(meta, indent=1, sort_keys=True)

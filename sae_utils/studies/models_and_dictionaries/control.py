@@ -1,4 +1,4 @@
-"""The positive control: what two dictionaries share among features of content words, and features of true classes.
+"""The positive control: shared features for content words, and features for the true classes.
 
 In: the features of two dictionaries at the same sites, the true class of every token. Out: the share of content
 features with a counterpart and the similarity of their arrangement, at the same n for every B; the best feature for
@@ -37,7 +37,7 @@ class Shared(NamedTuple):
 def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int) -> np.ndarray:
     """Numbers of the content features: those with over `CONTENT` of their activation on tokens of a class.
 
-    They fire at least `minimum` times. Where no token has a class, all features that fire so often are returned.
+    They fire at least `minimum` times. If no token has a class, all features that fire often enough are returned.
     `codes` (tokens, features) are not negative; `classes` (tokens,) are -1 for tokens of no class.
     """
     total = np.asarray(codes.sum(axis=0)).ravel()
@@ -48,7 +48,7 @@ def content_features(codes: sparse.csr_array, classes: np.ndarray, minimum: int)
 
 
 def shared(both: Correlated, *, counterpart: float, minimum: int, measure: str) -> Shared:
-    """What B shares of the content features of A; NaN for fewer than `FEWEST` content features.
+    """The counterparts of A's content features in B; NaN for fewer than `FEWEST` content features.
 
     Features are paired on the documents that choose and correlated on those that judge. For the share, every content
     feature takes its best partner. For geometry, all live features are paired one-to-one with the largest sum of
