@@ -133,7 +133,7 @@ def maxima(a: Codes, b: Codes, rows: ArrayLike, null: Null, *, m: int, seed: int
     ``nulls.within_documents``). A maximum over many candidates exceeds 0 by chance, more so for rare features.
     """
     of_a, of_b = np.empty((m, a.shape[1]), np.float32), np.empty((m, b.shape[1]), np.float32)
-    one, two = _prepared(a, b, np.asarray(rows))
+    one, two = sides.pair(a, b, np.asarray(rows), None)
     for s, permuted_b in enumerate(permuted(two, null, m, np.random.default_rng(seed))):
         found = correlate.features(one, permuted_b, k=1, threads=threads)
         of_a[s], of_b[s] = found.a_to_b.r[:, 0], found.b_to_a.r[:, 0]
@@ -149,7 +149,7 @@ def unrelated(
     """
     home, generator = arrays.numbers(document, "document", 1), np.random.default_rng(seed)
     at = arrays.positions(rows, len(home), "rows", "token", masks=True)
-    one, two = _prepared(a, b, at)
+    one, two = sides.pair(a, b, at, None)
     drawn = [
         [correlate.pairs(one, permuted_b, pairs.a, pairs.b) for permuted_b in permuted(two, null, m, generator)]
         for null in both_nulls(home[at])
@@ -166,10 +166,6 @@ def permuted(side: Side, null: Null, m: int, generator: np.random.Generator) -> 
         raise ValueError(f"{null.name!r} repeats tokens: give a null that permutes them")
     for _ in tqdm(range(m), desc=null.name, leave=False, disable=None):
         yield side._replace(at=side.at[null.draw(generator, 1, len(side.at))[0]])
-
-
-def _prepared(a: Codes, b: Codes, at: NDArray[np.int64]) -> tuple[Side, Side]:
-    return sides.pair(a, b, at, None)
 
 
 # --- stability

@@ -67,9 +67,10 @@ def _primary_measure(profile: Profile) -> Iterator[str]:
 
 def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
     """Problems: sets of pairs that are too small for their measures."""
-    sections, least = profile.sections, _least(profile.common.primary.measure)
+    sections, primary = profile.sections, profile.common.primary.measure
+    least = measures.measure(primary).least if primary in measures.NAMES else 0  # an unknown one is refused already
     power, scoring = (sections[CONCEPTS][key] for key in ("power_curve", "scoring"))
-    scored_by = [name for name in (profile.common.primary.measure, *scoring["measures"]) if name in measures.NAMES]
+    scored_by = [name for name in (primary, *scoring["measures"]) if name in measures.NAMES]
     of_subspaces = measures.chosen(scored_by, scoring["neighbours"]).values()
     needed = {
         f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
@@ -84,13 +85,6 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
                 f"{key}: {given} pairs are too few: the measures need {fewest} or more; one that compares neighbours "
                 "needs one more than these"
             )
-
-
-def _least(name: str) -> int:
-    """The smallest number of pairs that a measure scores; 0 of an unknown one."""
-    if name not in measures.NAMES:
-        return 0
-    return measures.measure(name).least
 
 
 # --- hooks, controls, the learning curve

@@ -151,23 +151,15 @@ def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, in
 
     trainer = SAETrainer(
         SAETrainerConfig(
-            total_training_samples=spec.samples,
-            train_batch_size_samples=spec.batch,
-            lr=spec.learning_rate,
-            lr_end=spec.learning_rate / 10,
-            lr_scheduler_name="cosineannealing",
-            lr_warm_up_steps=min(100, steps // 10),
+            total_training_samples=spec.samples, train_batch_size_samples=spec.batch, lr=spec.learning_rate,
+            lr_end=spec.learning_rate / 10, lr_scheduler_name="cosineannealing", lr_warm_up_steps=min(100, steps // 10),
             # SAELens revives features only after this many silent steps; its default outlasts a short run
             dead_feature_window=max(10, min(1000, steps // 8)),
-            n_checkpoints=spec.checkpoints,
-            n_batches_for_norm_estimate=min(20, steps),
-            device=store.device(),
-            logger=LoggingConfig(log_to_wandb=False),
+            n_checkpoints=spec.checkpoints, n_batches_for_norm_estimate=min(20, steps),
+            device=store.device(), logger=LoggingConfig(log_to_wandb=False),
         ),
-        sae,
-        itertools.chain([first], provider),
-        save_checkpoint_fn=checkpoint,
-    )
+        sae, itertools.chain([first], provider), save_checkpoint_fn=checkpoint,
+    )  # fmt: skip
     return trainer.fit()
 
 

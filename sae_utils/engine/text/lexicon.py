@@ -131,30 +131,22 @@ def load_lexicon() -> Lexicon:
     number = {(of.name, of.attribute): i for i, of in enumerate(lists)}
     return Lexicon(
         words=tuple(word for word in codes if word[0] != "{"),
-        frequency=frequency,
-        list_of=list_of,
-        attributes=tuple(number),
+        frequency=frequency, list_of=list_of, attributes=tuple(number),
         class_of=np.array([classes.index(of.name) for of in lists]),
-        classes=classes,
-        topics=tuple(source["topics"]),
+        classes=classes, topics=tuple(source["topics"]),
         topic_classes=_topic_classes(list(nouns), source["topics"], source["affinity"]),
-        pool=pool,
-        verbs=places["verbs"],
-        adjectives=places["adjectives"],
+        pool=pool, verbs=places["verbs"], adjectives=places["adjectives"],
         kin=_kin([lists[i].name for i in places["nouns"]], nouns, source["kinship"]),
         leads=np.array([number[name, attribute] for _, name, attribute in leads]),
         preposition=np.array([codes[word] for word, *_ in leads]),
         heads=Choice(pool.values, pool.start[heads[:1]], pool.size[heads].sum(keepdims=True)),
-        aside_of=aside_of,
-        follows=follows,
-        names=places["words"][-len(names) :],
+        aside_of=aside_of, follows=follows, names=places["words"][-len(names) :],
         pronoun=np.array([codes[word] for word in pronoun]),
         possessive=np.array([codes[word] for word in possessive]),
         strangers=np.array([[i for i, word in enumerate(pronoun) if word != own] for own in pronoun]),
         templates={place: _templates(list(groups.values()), codes) for place, groups in templates.items()},
-        rates=_rates(source, lists),
-        sentences=np.array(source["sentences"]),
-    )
+        rates=_rates(source, lists), sentences=np.array(source["sentences"]),
+    )  # fmt: skip
 
 
 def _codes(content: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
