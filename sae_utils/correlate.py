@@ -56,15 +56,9 @@ class Correlation(NamedTuple):
 
 
 def features(
-    a: Codes | Side,
-    b: Codes | Side,
-    *,
-    k: int = 64,
-    rows: ArrayLike | None = None,
-    rows_b: ArrayLike | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-) -> Correlation:
+    a: Codes | Side, b: Codes | Side, *, k: int = 64, rows: ArrayLike | None = None, rows_b: ArrayLike | None = None,
+    threads: int = 1, device: str = "cpu",
+) -> Correlation:  # fmt: skip
     """Correlate all features of ``a`` (tokens, features_a) with all of ``b`` (tokens, features_b).
 
     ``rows`` chooses the tokens: a mask (tokens,) or positions, repeats allowed (a bootstrap). ``rows_b`` pairs
@@ -135,14 +129,9 @@ def blocks(
 
 
 def pairs(
-    a: Codes | Side,
-    b: Codes | Side,
-    pairs_a: ArrayLike,
-    pairs_b: ArrayLike,
-    *,
-    rows: ArrayLike | None = None,
+    a: Codes | Side, b: Codes | Side, pairs_a: ArrayLike, pairs_b: ArrayLike, *, rows: ArrayLike | None = None,
     rows_b: ArrayLike | None = None,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32]:  # fmt: skip
     """Pearson correlations (pairs,) of the pairs (pairs_a[p], pairs_b[p]) on the chosen tokens, as held-out ones.
 
     NaN where either feature is dead or constant there. Raises ValueError for pairs outside the sides, and as

@@ -108,14 +108,9 @@ def caution(what: Measure, side_a: Any, side_b: Any, n: int) -> str:
 
 
 def of_subsets(
-    rows_a: np.ndarray,
-    rows_b: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    names: Sequence[str],
-    *,
+    rows_a: np.ndarray, rows_b: np.ndarray, a: np.ndarray, b: np.ndarray, names: Sequence[str], *,
     neighbours: int = NEIGHBOURS,
-) -> dict[str, Floats]:
+) -> dict[str, Floats]:  # fmt: skip
     """Scores (m,) by name of m sets of n pairs: feature a[s, i] of side a with b[s, i] of side b.
 
     `rows_a` (features_a, d_a) and `rows_b` (features_b, d_b): decoder rows. `a`, `b` (m, n), or `a` (1, n) where it is

@@ -31,16 +31,10 @@ FEWEST = 10  # distinct features of either side; pairs with fewer get no score
 
 
 def test(
-    a: np.ndarray,
-    b: np.ndarray,
-    measures: Sequence[str | Measure],
-    *,
-    null: Null | Selection | None = None,
-    m: int | Literal["exact"] = 999,
-    m_of: Mapping[str, int] | None = None,
-    seed: int | Sequence[int] = 0,
+    a: np.ndarray, b: np.ndarray, measures: Sequence[str | Measure], *, null: Null | Selection | None = None,
+    m: int | Literal["exact"] = 999, m_of: Mapping[str, int] | None = None, seed: int | Sequence[int] = 0,
     closed_form: bool = True,
-) -> dict[str, Result]:
+) -> dict[str, Result]:  # fmt: skip
     """Results by name of the measures, or measures with options, for paired rows `a` (n, d_a), `b` (n, d_b).
 
     `null`: uniformly shuffled pairing unless given. `m`: draws, or "exact" for all arrangements of n <= 8 pairs.
@@ -136,14 +130,9 @@ class Baseline(NamedTuple):
 
 
 def random_rows(
-    pool_a: np.ndarray,
-    pool_b: np.ndarray,
-    n: int,
-    score: Callable[[np.ndarray, np.ndarray], float],
-    *,
-    m: int = 200,
+    pool_a: np.ndarray, pool_b: np.ndarray, n: int, score: Callable[[np.ndarray, np.ndarray], float], *, m: int = 200,
     seed: int | Sequence[int] = 0,
-) -> Baseline:
+) -> Baseline:  # fmt: skip
     """Scores of `n` rows drawn without replacement from either pool of all rows, m times.
 
     A baseline and not a test: it changes the rows as well as their pairing. It is the only one for an unpaired
@@ -220,13 +209,9 @@ def combined(p: Sequence[float] | np.ndarray) -> float:
 
 
 def at_n(
-    pairs: int,
-    n: int,
-    test: Callable[[NDArray[np.int64], int], Mapping[str, Result]],
-    *,
-    subsets: int,
+    pairs: int, n: int, test: Callable[[NDArray[np.int64], int], Mapping[str, Result]], *, subsets: int,
     seed: int | Sequence[int],
-) -> dict[str, AtN]:
+) -> dict[str, AtN]:  # fmt: skip
     """Mean scores of `subsets` random subsets of `n` of the `pairs` (their number), by the names that `test` gives.
 
     `test(places, number)` tests the pairs at `places` against their own null; `number` counts the subsets. A subset in

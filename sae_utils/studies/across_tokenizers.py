@@ -27,15 +27,9 @@ BLOCK = 1 << 16  # units whose codes are in memory at once
 
 @artefact
 def positions(
-    folder: Path,
-    spans_a: Artefact,
-    spans_b: Artefact,
-    rows_a: Artefact,
-    rows_b: Artefact,
-    sites_a: Artefact,
-    sites_b: Artefact,
-    at: alignment.At,
-) -> dict[str, Any]:
+    folder: Path, spans_a: Artefact, spans_b: Artefact, rows_a: Artefact, rows_b: Artefact, sites_a: Artefact,
+    sites_b: Artefact, at: alignment.At,
+) -> dict[str, Any]:  # fmt: skip
     """The shared positions as a sites artefact, whose tokens are those of A.
 
     It also holds `first_a`, `last_a`, `first_b`, `last_b`: the sites of each side in every unit, and `pieces`: whether

@@ -38,15 +38,9 @@ def scores(sides: Sides, chosen: Sequence[Measure], index: np.ndarray) -> dict[s
 
 
 def of_null(
-    null: Null | Selection,
-    b: np.ndarray,
-    sides: Sides,
-    chosen: Sequence[Measure],
-    wanted: Mapping[str, int],
-    seed: int | Sequence[int],
-    *,
-    exact: bool = False,
-) -> dict[str, np.ndarray]:
+    null: Null | Selection, b: np.ndarray, sides: Sides, chosen: Sequence[Measure], wanted: Mapping[str, int],
+    seed: int | Sequence[int], *, exact: bool = False,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Scores of draws of a null, by name of the measure.
 
     `b` (n, d_b): rows of side b. `wanted`: draws by measure. `exact`: all arrangements instead.
@@ -78,13 +72,9 @@ def of_null(
 
 
 def _permuted(
-    name: str,
-    n: int,
-    batches: Callable[[int], Iterator[np.ndarray]],
-    sides: Sides,
-    chosen: Sequence[Measure],
+    name: str, n: int, batches: Callable[[int], Iterator[np.ndarray]], sides: Sides, chosen: Sequence[Measure],
     wanted: Mapping[str, int],
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Scores of permuted pairings, in batches on as many threads as BLAS has, each with a BLAS of one thread."""
     most = max(wanted[what.name] for what in chosen)
     kept = sides if n < _DOUBLE_BELOW else {family: (_single(x), _single(y)) for family, (x, y) in sides.items()}

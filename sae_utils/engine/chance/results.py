@@ -53,18 +53,9 @@ class Result(NamedTuple):
 
 
 def summarise(
-    observed: float,
-    drawn: np.ndarray,
-    *,
-    measure: str,
-    null: str,
-    n: int,
-    k: tuple[int, ...] = (),
-    moments: Moments | None = None,
-    exact: bool = False,
-    movable: float = 1.0,
-    note: str = "",
-) -> Result:
+    observed: float, drawn: np.ndarray, *, measure: str, null: str, n: int, k: tuple[int, ...] = (),
+    moments: Moments | None = None, exact: bool = False, movable: float = 1.0, note: str = "",
+) -> Result:  # fmt: skip
     """The result of any `observed` score of order 1, larger for more alike, against `drawn` (m,) of its null.
 
     `moments`: exact ones of the null, else they come from `drawn`. `exact`: the draws are all arrangements, the

@@ -119,14 +119,9 @@ def _second_order_cross(a: NeighbourSide, b: NeighbourSide, permutations: np.nda
 
 @numba.njit(cache=True, nogil=True)
 def _second_order(
-    near_a: np.ndarray,
-    weight_a: np.ndarray,
-    cosine_a: np.ndarray,
-    near_b: np.ndarray,
-    weight_b: np.ndarray,
-    cosine_b: np.ndarray,
-    permutations: np.ndarray,
-) -> np.ndarray:
+    near_a: np.ndarray, weight_a: np.ndarray, cosine_a: np.ndarray, near_b: np.ndarray, weight_b: np.ndarray,
+    cosine_b: np.ndarray, permutations: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     m, n = permutations.shape
     found = np.zeros(m)
     row, seen = np.empty(n, np.int64), np.full(n, -1)

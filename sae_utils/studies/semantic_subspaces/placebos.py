@@ -40,16 +40,9 @@ class Placebos(NamedTuple):
 
 
 def draw(
-    pairs: Pairs,
-    found: tuple[Evidence, Evidence],
-    live: tuple[Mask, Mask],
-    listed: Mask,
-    rule: Rule,
-    way: Way,
-    *,
-    m: int,
-    seed: Seed,
-) -> Placebos:
+    pairs: Pairs, found: tuple[Evidence, Evidence], live: tuple[Mask, Mask], listed: Mask, rule: Rule, way: Way, *,
+    m: int, seed: Seed,
+) -> Placebos:  # fmt: skip
     """Pairs of `m` random lists of words, labelled and paired like a concept's `pairs`, and as many.
 
     A list is a `word_order`, cut where its `way` first gives n pairs; it is dropped if the last word brings more than
