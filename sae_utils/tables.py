@@ -48,13 +48,9 @@ def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
     if result is None:
         return dict.fromkeys(("observed", "null", "null SD", "excess", "z", "p"), math.nan)
     return {
-        "observed": result.observed,
-        "null": result.null_mean,
-        "null SD": result.null_sd,
-        "excess": result.excess,
-        "z": result.z,
-        "p": result.p if p is None else p,
-    }
+        "observed": result.observed, "null": result.null_mean, "null SD": result.null_sd, "excess": result.excess,
+        "z": result.z, "p": result.p if p is None else p,
+    }  # fmt: skip
 
 
 def formats(frame: pd.DataFrame) -> dict[str, str]:

@@ -106,14 +106,9 @@ def filter_order(scores: pd.DataFrame) -> pd.DataFrame:
 # --- beside ours
 
 COMPARED = {
-    "num_feat_kept": "n",
-    "mean_actv_corr": "r, all pairs",
-    "mean_actv_corr_filt": "r",
-    "svcca_paired": "SVCCA",
-    "svcca_rand_mean": "SVCCA, null",
-    "rsa_paired": "RSA",
-    "rsa_rand_mean": "RSA, null",
-}
+    "num_feat_kept": "n", "mean_actv_corr": "r, all pairs", "mean_actv_corr_filt": "r", "svcca_paired": "SVCCA",
+    "svcca_rand_mean": "SVCCA, null", "rsa_paired": "RSA", "rsa_rand_mean": "RSA, null",
+}  # fmt: skip
 
 
 class Cell(NamedTuple):

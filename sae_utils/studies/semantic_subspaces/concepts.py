@@ -205,13 +205,9 @@ def evidence(codes: Any, words: Words, documents: ArrayLike, on: Mask, *, k: int
     shape = (len(words.text), len(at))
     ends_at = sparse.csr_array((np.ones(len(ends), active.dtype), (of[ends], ends)), shape=shape)
     return Evidence(
-        words.text,
-        top.token,
-        sparse.csr_array(ends_at @ active),
-        np.asarray(active.sum(0, dtype=np.float64)),
-        top.firings,
-        np.bincount(of[ends], minlength=len(words.text)),
-    )
+        words.text, top.token, sparse.csr_array(ends_at @ active), np.asarray(active.sum(0, dtype=np.float64)),
+        top.firings, np.bincount(of[ends], minlength=len(words.text)),
+    )  # fmt: skip
 
 
 def _active(codes: Any, at: NDArray[np.int64]) -> Any:
