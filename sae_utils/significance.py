@@ -238,7 +238,7 @@ def _mean(n: int, results: Sequence[Result]) -> AtN:
 
 
 def rows_at_n(rows: Rows, measure: str, n: int, *, subsets: int, m: int, seed: int) -> AtN:
-    """`at_n` of paired rows, each subset against `m` shuffled pairings of its own."""
+    """`at_n` of paired rows, each subset against its own `m` shuffled pairings."""
 
     def of_subset(places: NDArray[np.int64], number: int) -> dict[str, Result]:
         return test(rows[0][places], rows[1][places], [measure], m=m, seed=(seed, number))

@@ -1,4 +1,4 @@
-"""Every public call takes an array for what it is, or refuses it by name: no digit, mask or cell is lost in silence."""
+"""Every public call reads an array correctly, or refuses it by name; no digit, mask or cell is lost silently."""
 
 import dataclasses
 from types import SimpleNamespace

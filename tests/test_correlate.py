@@ -64,7 +64,7 @@ def test_permuted_features_give_the_permuted_answer():
     np.testing.assert_array_equal(one.block()[:, order], two.block())
 
 
-def test_any_block_is_the_block_of_the_whole():
+def test_any_block_equals_that_of_the_full_matrix():
     a, b = sparse_codes(500, 90, 0.1, 7), sparse_codes(500, 60, 0.05, 8)
     block = correlate.blocks(a, b)
     matrix, rng = block(), np.random.default_rng(9)

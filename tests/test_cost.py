@@ -133,7 +133,7 @@ def test_a_model_that_would_have_to_be_fetched_is_judged_by_its_parameters(monke
     assert two.block == pytest.approx(2 * one.block) and one.block > 0 and one.head == 0
 
 
-def test_tokens_of_text_are_told_by_its_bytes(tmp_path):
+def test_tokens_of_text_are_estimated_from_its_bytes(tmp_path):
     (tmp_path / "a.txt").write_text("x" * 400)
     spec = corpora.TextFiles(
         kind="text", path=str(tmp_path / "a.txt"), unit="line", context=8, shares=[0.6, 0.2, 0.2], split_seed=0

@@ -36,7 +36,7 @@ def test_released_models_are_named_and_never_called_toys(name):
     assert len(set(description.released(profile))) == len(description.released(profile))
 
 
-def test_a_toy_beside_released_models_is_told():
+def test_a_toy_beside_released_models_is_reported():
     profile = profiles.load("paper")
     mixed = profile._replace(models=profile.models | {"mine": profiles.load("demo").models["one_layer"]})
     assert not description.all_toys(mixed)
@@ -109,7 +109,7 @@ def test_a_hook_in_words(hook, words):
     assert description.site(hook) == words
 
 
-def test_what_differs_besides_is_said_of_what_differs():
+def test_limits_name_only_what_differs():
     demo, paper = profiles.load("demo"), profiles.load("paper")
     assert description.limits(demo) == ""
     sentences = description.limits(paper)
@@ -147,7 +147,7 @@ def test_a_toy_that_kept_none(world):
         description.checkpoints(world, "two_layer")
 
 
-def test_what_speaks_against_an_sae_is_said_or_none(world):
+def test_doubts_about_an_sae_are_listed_or_none(world):
     made = pipeline.reader(world, "one_layer").dictionary
     assert description.doubts(made, {"dead": 0.5}) == "100 steps, 50% dead"
     released = type("Released", (), {"meta": {"hook": "blocks.0.hook_mlp_out"}})

@@ -80,7 +80,7 @@ def run_main(monkeypatch, profile, notebook: str = "toy") -> None:
     execute.main()
 
 
-def test_a_failure_is_kept_apart_and_a_success_is_repeatable(repository, smoke, monkeypatch):
+def test_a_failure_is_kept_separately_and_a_success_is_repeatable(repository, smoke, monkeypatch):
     build = repository / "build" / "smoke"
     build.mkdir(parents=True)
 
@@ -151,14 +151,14 @@ def test_two_builds_of_one_notebook_at_once_both_end_well(repository):
     assert copy.cells[-1].outputs[0].text == "2\n"
 
 
-def test_a_place_that_cannot_be_written_is_said_in_a_line(repository, smoke, monkeypatch):
+def test_a_place_that_cannot_be_written_is_reported_in_a_line(repository, smoke, monkeypatch):
     (repository / "build").write_text("in the way")
     with pytest.raises(SystemExit) as caught:
         run_main(monkeypatch, with_parameters(smoke))
     assert caught.value.code == f"error: {repository}/build: a file stands in the way; move it away and run again"
 
 
-def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
+def test_a_full_disk_is_reported_in_a_line(repository, smoke, monkeypatch):
     """If the disk is full before the kernel starts, nothing is left behind, and an earlier copy stays."""
     done = repository / "build" / "smoke" / "toy.ipynb"
     done.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_in_a_line(repository, smoke, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["ProfileError", "WriteError"])
-def test_what_a_cell_refuses_is_said_in_a_line(kind, repository, smoke, monkeypatch):
+def test_what_a_cell_refuses_is_reported_in_a_line(kind, repository, smoke, monkeypatch):
     """The messages of these errors are complete; a traceback would add nothing."""
     line = {
         "ProfileError": "from sae_utils.engine.core.spec import ProfileError; "
@@ -197,7 +197,7 @@ def test_a_notebook_that_ends_early_is_finished(repository, smoke, monkeypatch, 
     assert last.source.startswith("if fail") and last.execution_count is None and not last.outputs
 
 
-def test_no_kernel_is_said(repository, smoke, monkeypatch):
+def test_no_kernel_is_reported(repository, smoke, monkeypatch):
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     def missing(self, name):
@@ -216,7 +216,7 @@ def test_main_names_the_notebooks_that_there_are(smoke, monkeypatch):
         run_main(monkeypatch, with_parameters(smoke), "tpy")
 
 
-def test_a_kernel_that_dies_is_told_with_its_likely_cause(repository, smoke, monkeypatch):
+def test_a_kernel_that_dies_is_reported_with_its_likely_cause(repository, smoke, monkeypatch):
     from nbclient.exceptions import DeadKernelError
 
     def die(profile, notebook):

@@ -127,7 +127,7 @@ def test_a_curve_refuses_too_little(world):
         feature_matching.curve(silent, b, chosen, document, document < 5, [0.5])
 
 
-def test_documents_move_as_wholes():
+def test_documents_move_undivided():
     document = np.array([3, 3, 4, 7, 7, 7, 9])
     for row in feature_matching.documents_permuted(document).draw(np.random.default_rng(0), 50, 7):
         assert sorted(row) == list(range(7))

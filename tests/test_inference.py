@@ -119,7 +119,7 @@ def test_a_jackknife_of_several_shares_is_that_of_each():
         assert [x[column] for x in found[:4]] == pytest.approx(single[:4])
 
 
-def test_documents_stay_whole_in_groups_of_nearly_as_many_tokens():
+def test_documents_stay_undivided_in_groups_of_nearly_as_many_tokens():
     lengths = np.random.default_rng(0).integers(10, 90, 200)
     document = np.repeat(np.arange(200)[::-1] + 7, lengths)
     group = inference.grouped(document)
@@ -178,7 +178,7 @@ def test_pairs_alike_in_r_are_the_nearest_of_those_left(seed):
     assert (np.abs(r_one[one] - r_two[two]) <= 0.1).all()
 
 
-def test_sets_of_equal_r_are_matched_whole_whatever_their_order():
+def test_sets_of_equal_r_are_matched_completely_in_any_order():
     generator = np.random.default_rng(0)
     r = generator.random(30)
     order = generator.permutation(30)
@@ -230,7 +230,7 @@ def test_intervals_over_five_families_hold_the_expected_excess():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_families_hang_together_by_near_rows_on_either_side(monkeypatch, seed):
+def test_families_are_connected_by_near_rows_on_either_side(monkeypatch, seed):
     generator = np.random.default_rng(seed)
     rows = generator.normal(size=(40, 5)), generator.normal(size=(40, 4))
     rows[1][7] = 0  # of no direction: near to nothing, on its side

@@ -1,4 +1,4 @@
-"""`make` runs what was edited again, whatever the times of the files, and nothing else."""
+"""`make` runs what was edited again, at any times of the files, and nothing else."""
 
 import os
 import shutil

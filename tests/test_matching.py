@@ -123,7 +123,7 @@ def planted(n, width, noise, seed):
     return x.astype(np.float32), y.astype(np.float32), order
 
 
-def test_candidates_alone_would_miss_both():
+def test_candidates_only_would_miss_both():
     """At a size where candidates run out: the full matrix agrees, the first candidates alone do not."""
     x, y, _ = planted(600, 6, 1.5, 5)
     c = correlate.cosines(x, y, k=4)

@@ -158,7 +158,7 @@ def edit_cell(file, new: str, moment: int, output: str = "") -> None:
     os.utime(file, (moment, moment))
 
 
-def test_together_they_are_left_alone(pair, capsys):
+def test_files_in_step_are_left_unchanged(pair, capsys):
     source, copy = pair
     before = source.read_bytes(), copy.read_bytes()
     capsys.readouterr()
@@ -220,14 +220,14 @@ def test_where_both_were_edited_a_person_chooses(pair, tmp_path, monkeypatch, fi
     assert before[keep == "py"] in replaced(tmp_path)  # the other one
 
 
-def test_a_choice_is_of_what_was_edited_on_both_sides_alone(pair):
+def test_a_choice_concerns_only_files_edited_on_both_sides(pair):
     """`--keep` has no effect on a notebook that was edited on one side."""
     source, copy = pair
     edit_cell(copy, IN_JUPYTER, 3000)
     assert notebooks.synchronise("py") == [] and cells(source)[0].source == IN_JUPYTER
 
 
-def test_what_was_edited_is_told_from_git_where_no_run_left_a_record(pair, tmp_path):
+def test_without_a_record_git_shows_what_was_edited(pair, tmp_path):
     source, copy = pair
     git(source.parent, "init", "-q")
     git(source.parent, "add", ".")
@@ -396,7 +396,7 @@ def test_the_header_survives_a_notebook_that_wins(pair):
     assert [line for line in before if line not in after] == []
 
 
-def test_outputs_alone_are_cleared(pair):
+def test_only_outputs_are_cleared(pair):
     source, copy = pair
     before = copy.read_bytes()
     edit_cell(copy, cells(source)[0].source, 3000, output="a result")
@@ -415,7 +415,7 @@ def test_a_missing_notebook_is_written(pair):
     assert copy.read_bytes() == before
 
 
-def test_a_check_says_what_is_apart_and_writes_nothing(pair, monkeypatch):
+def test_a_check_lists_what_differs_and_writes_nothing(pair, monkeypatch):
     source, copy = pair
     monkeypatch.setattr("sys.argv", ["notebooks", "--check"])
     notebooks.main()

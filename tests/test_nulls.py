@@ -105,7 +105,7 @@ def with_hub_size(rng: np.random.Generator, *, strength: float) -> tuple[np.ndar
     return a[GROUPS] + 0.3 * rng.normal(size=(20, 5)), b[GROUPS]
 
 
-def test_reassignment_needs_hub_size_unrelated_to_geometry_and_says_so():
+def test_reassignment_warns_where_hub_size_goes_with_geometry():
     assert rejections(nulls.reassigned(GROUPS), partial(with_hub_size, strength=1.0), ["cka"], 100)["cka"] > 0.3
     groups = np.repeat(np.arange(60), 1 + np.arange(60) % 7)
     size = np.log(np.bincount(groups))[:, None]

@@ -96,7 +96,7 @@ def test_what_is_missing_is_named(printed):
     assert gigabytes(text, "models.pythia") == "0.00" and gigabytes(text, "models.early") == "unknown"
 
 
-def test_without_a_hub_it_says_so(printed):
+def test_without_a_hub_it_is_reported(printed):
     _, _, (code, text) = printed
     assert code == 1 and "of unknown size" in text and "at least" in text
     assert "the hub does not answer (OfflineModeIsEnabled)" in text
@@ -153,7 +153,7 @@ def test_a_text_that_is_not_there(folder, monkeypatch):
         plan.main()
 
 
-def test_a_checkpoint_in_parts_is_counted_whole(monkeypatch):
+def test_a_checkpoint_in_parts_is_counted_completely(monkeypatch):
     sizes = {"config.json": 10, pretrained.INDEX: 20, "model-00001-of-00002.safetensors": 400, "tokenizer.json": 30}
     sizes |= {"model-00002-of-00002.safetensors": 600, "pytorch_model.bin": 5000}
     cached = {"model-00001-of-00002.safetensors": "here"}

@@ -83,7 +83,7 @@ def test_a_notebook_opened_by_hand_is_the_smoke_run(notebook):
 # --- inheritance
 
 
-def test_a_common_key_is_replaced_whole_and_a_section_key_by_key(folder):
+def test_a_common_key_is_replaced_completely_and_a_section_key_by_key(folder):
     base = profiles.load("smoke")
     changes = {"primary": smoke_keys()["primary"] | {"permutations": 77}, SECOND: {"candidates": 7}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"extends": "smoke", "stamp": "MINE", **changes}))
@@ -231,7 +231,7 @@ def test_a_key_written_twice_may_come_from_elsewhere(folder):
     assert profiles.load("edited").common.primary.permutations == 88
 
 
-def test_a_circle_of_three_is_shown_whole(folder):
+def test_a_circle_of_three_is_shown_completely(folder):
     for name, base in {"a": "b", "b": "c", "c": "a"}.items():
         (folder / f"{name}.yaml").write_text(f"extends: {base}\n")
     assert complaint("a") == "params/a.yaml: extends: goes in a circle: a -> b -> c -> a"
@@ -345,7 +345,7 @@ def test_a_device_that_is_not_here(folder, monkeypatch):
         profiles.start("edited", FIRST)
 
 
-def test_a_circle_of_derived_models_is_shown_whole(folder):
+def test_a_circle_of_derived_models_is_shown_completely(folder):
     twin = "{kind: twin, random: all, seed: 0, of: "
     values = smoke_keys()
     (folder / "edited.yaml").write_text(yaml.safe_dump(values))

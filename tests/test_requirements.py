@@ -110,7 +110,7 @@ def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, m
     assert all(line.startswith("params/edited.yaml: ") for line in found.split("\n"))
 
 
-def test_all_that_is_wrong_is_said_at_once(complaint):
+def test_all_problems_are_reported_at_once(complaint):
     found = complaint(
         {(SEEDS, "curve"): "x", (NEURONS, "layers"): [["a"], ["two_layer_0"]], (PUBLISHED, "negative"): "scrambld_0"}
     ).split("\n")

@@ -25,7 +25,7 @@ class Square(Spec):
     many: list[Inner] = Field(default_factory=list)
 
 
-def test_a_record_is_frozen_and_holds_what_was_said():
+def test_a_record_is_frozen_and_holds_the_given_values():
     record = build(Square, {"kind": "square", "sides": 4, "within": {"ratio": 1}}, "file")
     assert record == Square(kind="square", sides=4, within=Inner(ratio=1.0))
     with pytest.raises(ValueError, match="frozen"):

@@ -149,7 +149,7 @@ def test_shuffled_pairings_are_those_of_significance():
         assert ours[name].p == pytest.approx(other.p, abs=0.01) and ours[name].null == "shuffled pairing"
 
 
-def test_pairs_that_share_a_partner_get_another_one_together():
+def test_pairs_that_share_a_partner_get_another_one_jointly():
     a, b = copies(1.0)
     many = Pairs.of(np.arange(30), np.arange(30) // 3, np.ones(30), N, N)
     ours = arranged(many, a, b, ["rsa_spearman"], m=300, seed=1)["rsa_spearman"]
@@ -234,7 +234,7 @@ def test_partners_change_places_within_their_part(many, monkeypatch):
     assert all(len(np.unique(row[pairs.b == partner])) == 1 for row in moved for partner in np.unique(pairs.b))
 
 
-def test_parts_that_lie_apart_are_in_the_null_of_a_union():
+def test_separated_parts_are_in_the_null_of_a_union():
     """A shuffle within the parts does not reject where the parts alone are alike, as a full shuffle does."""
     full, within = [], []
     for seed in range(20):

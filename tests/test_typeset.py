@@ -174,7 +174,7 @@ Path(sys.argv[-1]).with_suffix(".pdf").write_text("by tectonic")
 """
 
 
-def test_a_failure_is_told_in_latex_words_and_leaves_no_pdf(repository, monkeypatch):
+def test_a_failure_is_reported_in_latex_words_and_leaves_no_pdf(repository, monkeypatch):
     program(repository, "latexmk", FAILING)
     pdf = repository / "build" / "toy" / "paper.pdf"
     pdf.write_text("of an earlier build")
@@ -188,7 +188,7 @@ def test_a_failure_is_told_in_latex_words_and_leaves_no_pdf(repository, monkeypa
         typeset.main()
 
 
-def test_what_latexmk_says_where_there_is_no_log(repository):
+def test_without_a_log_the_output_of_latexmk_is_shown(repository):
     program(repository, "latexmk", 'print("Missing file main.tex"); sys.exit(1)')
     assert "Missing file main.tex" in typeset.set_paper("toy")
 
@@ -254,7 +254,7 @@ def test_a_program_that_ends_well_without_a_pdf_has_failed(repository):
     assert remains(repository) == {"paper.log"}
 
 
-def test_a_full_disk_is_said_in_a_line(repository, monkeypatch):
+def test_a_full_disk_is_reported_in_a_line(repository, monkeypatch):
     program(repository, "latexmk", WORKING)
 
     def full(*_):

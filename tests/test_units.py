@@ -1,4 +1,4 @@
-"""A layer's own units and directions nobody learnt, as something that features can be compared with."""
+"""A layer's own units and untrained directions, which features are compared with."""
 
 import numpy as np
 import pytest

@@ -2,7 +2,7 @@
 
 In: ends of tokens (`alignment`), token rows, sites and codes of two models. Out: a positions artefact, which holds all
 that a sites artefact holds, and codes there in the usual layout, as if both models had one tokenizer.
-Never: a measure of its own.
+Never: a measure of similarity.
 """
 
 from collections.abc import Collection, Sequence

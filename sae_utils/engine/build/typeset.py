@@ -2,7 +2,7 @@
 
 In: `paper/`, `paper/generated/<profile>/`, `figures/<profile>/`. Out: `build/<profile>/paper.pdf`, the same bytes for
 the same inputs.
-Never: a number of its own; a PDF when LaTeX failed.
+Never: a computed number; a PDF when LaTeX failed.
 
 `python -m sae_utils typeset PROFILE [--anonymous]`; TEX=skip in the environment leaves out the PDF.
 """

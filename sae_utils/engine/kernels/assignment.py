@@ -47,7 +47,7 @@ class Proof(NamedTuple):
     primal: float  # sum of the assignment's weights
     dual: float  # sum of the duals, every one of the full matrix's weights at most row dual + column dual
     gap: float  # dual - primal
-    rounds: int  # times the full matrix was held against the duals
+    rounds: int  # comparisons of the full matrix with the duals
     certified: bool  # the gap is nothing but rounding
 
 

@@ -37,7 +37,7 @@ class Side(NamedTuple):
     codes: sparse.csr_array | np.ndarray
     at: NDArray[np.int64]  # (chosen tokens,) their rows in the store
     moments: Moments
-    shift: NDArray[np.float64]  # taken off every activation before it is summed: 0 for sparse codes, else near the mean
+    shift: NDArray[np.float64]  # subtracted from every activation before sums: 0 for sparse codes, else near the mean
     total: NDArray[np.float64]  # sum of the shifted activations
     scale: NDArray[np.float64]  # 1 / root of the centred sum of squares, 0 for features that are not live
 

@@ -125,7 +125,7 @@ class HubDataset(Corpus):
     kind: Literal["hub"]
     name: str  # its id, e.g. roneneldan/TinyStories
     revision: str  # commit or tag, so that the same documents come back
-    documents: Count  # the first so many documents
+    documents: Count  # number of documents, from the first on
     config: str | None = None  # the dataset's configuration, where it has several
     part: str = "train"  # the dataset's own split to read
     field: str = "text"  # the column that holds the text

@@ -64,7 +64,7 @@ def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[s
 def rows(folder: Path, source: Artefact, tokenizer: Artefact, context: int, packed: bool = False) -> dict[str, Any]:
     """Cut each document of `source` into rows of at most `context` tokens, each opened by the beginning of sequence.
 
-    With `packed`, a row goes on with the next documents of its split, each with an opening of its own.
+    With `packed`, a row continues with the next documents of its split, each after its own opening.
 
     Arrays (rows, context): `tokens`; `classes`, the true class of each token, -1 where there is none; `documents`, for
     padding that of the token before it; `places`, counted from the last opening, which has 0; -1 for padding, `MASKED`

@@ -22,7 +22,7 @@ class PairedRows(NamedTuple):
 
     a: np.ndarray  # (n, d_a)
     b: np.ndarray  # (n, d_b)
-    # (n,) cluster, family, stratum or shared partner of a pair; a number of its own where there are no groups
+    # (n,) cluster, family, stratum or shared partner of a pair; a unique number where there are no groups
     groups: np.ndarray
 
 

@@ -22,7 +22,7 @@ SCORES = ("parallel a", "parallel b", "across")
 
 
 class Relations(NamedTuple):
-    """Pairs of words, or of groups of words, each with features of its own."""
+    """Pairs of words, or of groups of words, each with its own features."""
 
     words: list[tuple[str, str]]  # the relations that can be tested
     first: Ints  # (relations,) place of the first word's features among the pairs
