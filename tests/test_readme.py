@@ -33,7 +33,8 @@ def test_every_notebook_has_a_question_a_time_and_a_budget():
 
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "benchmarks").glob("[a-z]*.py")), ids=lambda file: file.stem)
 def test_every_benchmark_has_one_row(script):
-    assert sum(name == script.stem for name, _ in ROWS) == 1
+    benchmarks = [name for name, cells in ROWS if "|" in cells]  # rows of the table of modules have two columns
+    assert benchmarks.count(script.stem) == 1
 
 
 def test_every_command_is_a_target():

@@ -164,7 +164,7 @@ def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipe
 
 
 def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str:
-    """A clause on whether pairs across tokenizers are arranged alike; `tested` are the tested ones of `listed` sets."""
+    """A clause on whether pairs across tokenizers are arranged alike; `tested`: the tested ones of `listed` sets."""
     if not tested:
         return "are too few to tell whether they are arranged alike"
     n = sum(key in holding for key in tested)

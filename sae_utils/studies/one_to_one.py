@@ -178,7 +178,7 @@ def unpaired(both: Correlated, pairs: Pairs, *, m: int, seed: int) -> Score:
 
 
 def compare(both: Correlated, *, one_space: bool, m: int, seed: int) -> list[Score]:
-    """All scores of this module: cosines and IMD of the optimal pairs, leftovers of the mutual ones."""
+    """All scores of this module: cosines and IMD of the optimal pairs, leftovers of the mutual pairs."""
     optimal, mutual = matching.optimal(both.found), matching.mutual(both.found)
     return [
         *distances_of_codes(both, m=m, seed=seed),

@@ -61,7 +61,7 @@ def clean(source: Path) -> str:
 
 
 def in_step(source: Path) -> bool:
-    """Whether the .ipynb of a percent script is what `clean` gives, and no merge of the script is unfinished."""
+    """Whether the .ipynb of a percent script equals the output of `clean`, and the script has no unfinished merge."""
     pair = source.with_suffix(".ipynb")
     merging = MERGE.search(source.read_text("utf-8", errors="replace")) is not None
     return not merging and pair.exists() and pair.read_bytes() == clean(source).encode()

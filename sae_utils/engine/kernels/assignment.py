@@ -52,7 +52,7 @@ class Proof(NamedTuple):
 
 
 def _check(edges: Edges, rows: int, columns: int) -> None:
-    """Refuse edges outside the matrix, or whose weights are not finite: compiled code would follow them."""
+    """Refuse edges outside the matrix or with weights that are not finite; compiled code does not check them."""
     arrays.positions(edges.row, rows, "edges.row", "row")
     arrays.positions(edges.column, columns, "edges.column", "column")
     weight = arrays.numbers(edges.weight, "edges.weight", 1)

@@ -22,7 +22,7 @@ TOO_FAR = 0.5  # placebos at a larger `distance` are no null of the concept
 
 
 class Placebos(NamedTuple):
-    """Pairs that lists of random words choose."""
+    """Pairs selected by lists of random words."""
 
     a: Ints  # (draws, n) features of side a; no draws where too few lists gave n pairs
     b: Ints  # (draws, n)

@@ -58,7 +58,7 @@ def lda(rows: np.ndarray, labels: Ints, folds: int, seed: int) -> Ints:
 
 
 def majority_label(clusters: Ints, labels: Ints) -> Ints:
-    """(features,) the most frequent label of a feature's cluster, the first of equals; -1 where none has a label.
+    """(features,) the most frequent label in a feature's cluster, ties to the lowest; -1 where none has a label.
 
     `clusters` and `labels` (features,) are -1 where there is none.
     """
