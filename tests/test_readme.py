@@ -15,7 +15,11 @@ from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.params import NOTEBOOKS
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
-ROWS = re.findall(r"^\| `([\w.]+)`[^|]*\|(.+)\|$", README, re.MULTILINE)
+ROWS = re.findall(
+    r"^\| `([\w.]+)`[^|]*\|(.+)\|$",
+    re.sub(r"## How it is built.*?(?=\n## )", "", README, flags=re.DOTALL),
+    re.MULTILINE,
+)
 
 
 def test_every_notebook_has_a_question_a_time_and_a_budget():
