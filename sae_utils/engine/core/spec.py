@@ -46,6 +46,12 @@ def nearest(word: object, valid: Iterable[object]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(valid) or '(none)'}"
 
 
+def check_defined(kind: str, name: object, names: Iterable[object], where: str) -> None:
+    """Raise ProfileError if no `kind` has that name, which may be anything; `where`: file and key."""
+    if name not in list(names):
+        raise ProfileError(f"{where}: no {kind} is called {name!r}; {nearest(name, names)}")
+
+
 def quote(value: Any) -> str:
     """A value as a message quotes it: its first 200 characters."""
     text = repr(value)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import inference, significance
-from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.core.spec import ProfileError, check_defined, nearest
 from sae_utils.engine.params import Profile
 from sae_utils.store import Artefact
 from sae_utils.studies.layer_sweep.cells import ROWS, Scores
@@ -54,9 +54,7 @@ def cells(profile: Profile, notebook: str, pairs: Mapping[str, Any]) -> list[Cel
         if not (isinstance(sides, list) and len(sides) == 2 and all(isinstance(s, list) and s for s in sides)):
             raise ProfileError(f"{where}.{name}: expected two lists of dictionaries by depth, found {sides!r}")
         for dictionary in (*sides[0], *sides[1]):
-            if dictionary not in list(profile.dictionaries):  # it may be anything
-                remedy = nearest(str(dictionary), profile.dictionaries)
-                raise ProfileError(f"{where}.{name}: no dictionary is called {dictionary!r}; {remedy}")
+            check_defined("dictionary", dictionary, profile.dictionaries, f"{where}.{name}")
         found += [Cell(str(name), i, j, a, b) for i, a in enumerate(sides[0]) for j, b in enumerate(sides[1])]
     return found
 
@@ -87,8 +85,7 @@ def check(
     if not negatives:
         raise ProfileError(f"{where}: no negative control; name one of the pairs")
     for negative in negatives:
-        if negative not in list(pairs):
-            raise ProfileError(f"{where}: no pair is called {negative!r}; {nearest(str(negative), pairs)}")
+        check_defined("pair", negative, pairs, where)
     for pair, both in ceilings.items():
         where = f"params/{profile.name}.yaml: {notebook}.ceilings.{pair}"
         if pair not in pairs:
@@ -98,8 +95,7 @@ def check(
         for side, ceiling in zip(pairs[pair], both, strict=True):
             if not ceiling:
                 continue
-            if ceiling not in list(pairs):
-                raise ProfileError(f"{where}: no pair is called {ceiling!r}; {nearest(str(ceiling), pairs)}")
+            check_defined("pair", ceiling, pairs, where)
             first, second = pairs[ceiling]
             if first != side or len(second) != len(first):
                 raise ProfileError(

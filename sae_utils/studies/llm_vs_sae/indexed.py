@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_utils import correlate, matching, nulls, pipeline, significance
-from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.core.spec import ProfileError, check_defined
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations
 from sae_utils.pipeline import Correlated, Features
@@ -46,10 +46,7 @@ def layers(profile: Profile, notebook: str, listed: Mapping[str, Any]) -> list[t
         if not isinstance(others, list):
             raise ProfileError(f"{where}.{name}: expected a list of models, found {others!r}")
         for other in others:
-            if other not in list(profile.models):
-                raise ProfileError(
-                    f"{where}.{name}: no model is called {other!r}; {nearest(str(other), profile.models)}"
-                )
+            check_defined("model", other, profile.models, f"{where}.{name}")
         found += [(name, other) for other in others]
     return found
 

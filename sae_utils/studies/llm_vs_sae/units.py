@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sae_utils import correlate, matching, pipeline, store, sweep
 from sae_utils.correlate import Block, Candidates, Correlation
-from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.core.spec import ProfileError, check_defined
 from sae_utils.engine.kernels.sides import BLOCK, Side
 from sae_utils.engine.lms import hooking, models
 from sae_utils.engine.params import Profile
@@ -212,10 +212,7 @@ def place(profile: Profile, name: str) -> tuple[str, int]:
 
     Raises ProfileError if no dictionary has that name, and ValueError if its hook is in no block.
     """
-    if name not in profile.dictionaries:
-        raise ProfileError(
-            f"params/{profile.name}.yaml: no dictionary is called {name!r}; {nearest(name, profile.dictionaries)}"
-        )
+    check_defined("dictionary", name, profile.dictionaries, f"params/{profile.name}.yaml")
     record = pipeline.origin(profile.dictionaries, name)
     # for a released one the hook may stand only in its own files
     hook = pipeline.reader(profile, name).hook if isinstance(record, releases.Released) else record.hook
