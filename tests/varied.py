@@ -119,7 +119,7 @@ def free(notebook: str, section: dict[str, Any]) -> list[Path]:
     """Paths to the lists and mappings of a section whose length is free."""
     found: list[Path] = [path for path, _ in lists(section) if not matches(path, FIXED.get(notebook, []))]
     without_inner = [path for path in SHORTER_ONLY.get(notebook, []) if "*" not in path]
-    return list(dict.fromkeys([*found, *MORE[notebook], *without_inner]))
+    return list(dict.fromkeys([*found, *MORE.get(notebook, {}), *without_inner]))
 
 
 REFUSED: dict[tuple[str, Path], str] = {
@@ -146,7 +146,7 @@ def change(notebook: str, section: dict[str, Any], path: Path, how: str) -> dict
     """A section with the list at `path` one element "longer" or "shorter"; None where it cannot be."""
     changed = copy.deepcopy(section)
     pair = PARALLEL.get(notebook, ())
-    done = [_change(changed, each, MORE[notebook].get(each), how) for each in (pair if path in pair else (path,))]
+    done = [_change(changed, each, MORE.get(notebook, {}).get(each), how) for each in (pair if path in pair else (path,))]
     return changed if all(done) else None
 
 
