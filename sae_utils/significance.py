@@ -161,25 +161,32 @@ def enough(pairs: Pairs) -> bool:
     return min(len(np.unique(pairs.a)), len(np.unique(pairs.b))) >= FEWEST
 
 
-def test_pairs(pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, measure: str, *, m: int, seed: int) -> Result:
+def test_pairs(
+    pairs: Pairs, rows_a: np.ndarray, rows_b: np.ndarray, name: str | Measure, *, m: int, seed: int
+) -> Result:
     """Result for the decoder rows of paired features, against the null that fits the pairs.
 
     One-to-one pairs are shuffled; features that share a partner get another one jointly.
-    `rows_a` (features_a, d_a), `rows_b` (features_b, d_b); `m` draws. Undefined for too few features.
+    `rows_a` (features_a, d_a), `rows_b` (features_b, d_b); `m` draws. Undefined for too few features, and
+    for features that share a partner by a measure that takes no equal rows.
     Raises ValueError where features of both sides repeat.
     """
+    known = measure(name) if isinstance(name, str) else name
     rows_a, rows_b = arrays.numbers(rows_a, "rows_a", 2), arrays.numbers(rows_b, "rows_b", 2)
     at_a, at_b = matching.places(pairs, len(rows_a), len(rows_b))
     if not enough(pairs):
         why = f"{len(pairs.a)} pairs hold fewer than {FEWEST} features of a side: too few to be scored"
-        return undefined(why, measure=measure, null="none", n=len(pairs.a), m=m)
+        return undefined(why, measure=known.name, null="none", n=len(pairs.a), m=m)
     repeats_a, repeats_b = (len(np.unique(side)) < len(side) for side in (pairs.a, pairs.b))
     if repeats_a and repeats_b:
         raise ValueError("features of both sides repeat, for which no null is known: keep one pair a feature")
+    if (repeats_a or repeats_b) and not known.repeats:
+        why = f"{known.name} takes no features that share a partner"
+        return undefined(why, measure=known.name, null="none", n=len(pairs.a), m=m)
     x, y = rows_a[at_a], rows_b[at_b]
     if repeats_a:  # b chooses: the groups are a's
-        return test(y, x, [measure], null=reassigned(pairs.a), m=m, seed=seed)[measure]
-    return test(x, y, [measure], null=reassigned(pairs.b) if repeats_b else shuffled(), m=m, seed=seed)[measure]
+        return test(y, x, [known], null=reassigned(pairs.a), m=m, seed=seed)[known.name]
+    return test(x, y, [known], null=reassigned(pairs.b) if repeats_b else shuffled(), m=m, seed=seed)[known.name]
 
 
 # --- at one n

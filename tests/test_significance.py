@@ -1,5 +1,6 @@
 """Permutation tests against brute force, and p-values under the null."""
 
+import dataclasses
 from itertools import permutations
 
 import numpy as np
@@ -286,6 +287,15 @@ def test_one_to_one_pairs_are_shuffled_and_many_to_one_reassigned():
     assert many.null == back.null == "reassigned among groups"
     assert back.observed == pytest.approx(many.observed)
     np.testing.assert_array_equal(back.draws, many.draws)
+
+
+def test_a_measure_that_takes_no_equal_rows_gives_shared_partners_no_score():
+    generator = np.random.default_rng(0)
+    x, y = rows(generator), rows(generator)
+    strict = dataclasses.replace(measures.measure("rsa_pearson"), repeats=False)
+    many, one = (significance.test_pairs(pairs(range(30), b), x, y, strict, m=20, seed=0)
+                 for b in (np.arange(30) // 2, range(30)))  # fmt: skip
+    assert many.undefined and "share a partner" in many.note and not one.undefined
 
 
 def test_the_null_of_many_to_one_holds_its_level_where_a_shuffle_does_not():

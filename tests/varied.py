@@ -146,7 +146,8 @@ def change(notebook: str, section: dict[str, Any], path: Path, how: str) -> dict
     """A section with the list at `path` one element "longer" or "shorter"; None where it cannot be."""
     changed = copy.deepcopy(section)
     pair = PARALLEL.get(notebook, ())
-    done = [_change(changed, each, MORE.get(notebook, {}).get(each), how) for each in (pair if path in pair else (path,))]
+    more = MORE.get(notebook, {})
+    done = [_change(changed, each, more.get(each), how) for each in (pair if path in pair else (path,))]
     return changed if all(done) else None
 
 
