@@ -87,7 +87,8 @@ def test_one_pass_over_a_model_serves_all_its_dictionaries(world, monkeypatch):
 @pytest.mark.parametrize("own_hook", [False, True])
 def test_partners_are_those_of_a_direct_computation(world, source, where, own_hook):
     hook = source.hook if own_hook else models.block_input(source.hook)
-    x = [source.dictionary, views.inputs(world, ["two_layer"], POSITIONS)[source.dictionary][own_hook]]
+    given = {dictionary.key: x for dictionary, x in views.inputs(world, ["two_layer"], POSITIONS).items()}
+    x = [source.dictionary, given[source.dictionary.key][own_hook]]
     kept = views.partners([x, x], where, 3)
     bridge, sae = models.load(source.model), dictionaries.load(source.dictionary)
     (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), [hook], 0)
