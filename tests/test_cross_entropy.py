@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_hub
 import torch
+from networks import network_of
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, GraniteConfig
 
 from sae_utils import pipeline
@@ -22,10 +23,6 @@ NAMES = ("one_layer", "two_layer")
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
-
-
-def network_of(model):
-    return AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
 
 
 def lines(rows, split: str, most: int | None = None) -> list[list[int]]:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from networks import network_of
 
 from sae_utils import pipeline
 from sae_utils.engine.lms import batching, cross_entropy, models
@@ -16,10 +16,6 @@ NAMES = ("one_layer", "two_layer")
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
-
-
-def network_of(model):
-    return AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
 
 
 # --- hooks

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from networks import seen
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM
 
@@ -23,22 +24,6 @@ JUDGED = 40  # held-out rows
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
-
-
-def seen(world, name: str) -> np.ndarray:
-    """Activations of held-out rows, (tokens, d): row by row, by a plain torch hook."""
-    reader = pipeline.reader(world, name)
-    network = AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval()
-    found = []
-    network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
-    parts = []
-    held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
-    for row in tokenization.spread_rows(reader.rows, held_out, JUDGED):
-        tokens = reader.rows.array("tokens")[row, : reader.rows.array("lengths")[row]]
-        with torch.no_grad():
-            network(torch.from_numpy(tokens.astype(np.int64))[None])
-        parts.append(found.pop().numpy()[reader.skip :])
-    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +71,7 @@ def test_massive_dimensions_are_found_and_left_out():
 def test_quality_is_that_of_the_whole_matrix(world, name):
     reader = pipeline.reader(world, name)
     found = reader.judge(JUDGED).meta
-    x = seen(world, name).astype(np.float64)
+    x = seen(world, name, JUDGED).astype(np.float64)
     sae = SAE.load_from_disk(reader.dictionary.path)
     with torch.no_grad():
         codes = sae.encode(torch.from_numpy(x).float())
@@ -163,13 +148,13 @@ def test_a_perfect_sae(planted, world, name):
     found = planted(1.0)
     assert (found["fvu"], found["recovered"]) == (0, 1)
     assert found["l0"] == pytest.approx(16, rel=1e-3)
-    x = seen(world, name)
+    x = seen(world, name, JUDGED)
     assert found["dead"] == pytest.approx(1 - np.concatenate([(x > 0).any(0), (x < 0).any(0)]).mean())
 
 
 def test_an_sae_that_returns_nothing(planted, world, name):
     found = planted(0.0)
-    x = seen(world, name).astype(np.float64)
+    x = seen(world, name, JUDGED).astype(np.float64)
     assert (found["recovered"], found["dead"], found["l0"]) == (0, 1, 0)
     assert found["fvu"] == pytest.approx((x**2).sum() / ((x - x.mean(0)) ** 2).sum(), rel=1e-5)
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from networks import network_of
+from transformers import AutoTokenizer
 
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError
@@ -16,10 +17,6 @@ NAMES = ("one_layer", "two_layer")
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
-
-
-def network_of(model):
-    return AutoModelForCausalLM.from_pretrained(model.path, trust_remote_code=False).eval()
 
 
 def test_a_toy_is_read_as_pythia_is(world, name):

@@ -5,15 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from networks import seen
 from sae_lens import SAE
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from sae_utils import pipeline
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import batching, cross_entropy, models, toys
 from sae_utils.engine.saes import activations, dictionaries, trainer
-from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text import corpora
 from sae_utils.store import Artefact
 
 NAMES = ("one_layer", "two_layer")
@@ -29,22 +29,6 @@ def name(request):
 
 
 JUDGED = 40  # held-out rows
-
-
-def seen(world, name: str) -> np.ndarray:
-    """Activations of held-out rows, (tokens, d): row by row, by a plain torch hook."""
-    reader = pipeline.reader(world, name)
-    network = AutoModelForCausalLM.from_pretrained(reader.model.path, trust_remote_code=False).eval()
-    found = []
-    network.gpt_neox.layers[-1].mlp.register_forward_hook(lambda module, given, out: found.append(out[0]))
-    parts = []
-    held_out = np.flatnonzero(reader.rows.array("split") == corpora.SPLITS.index("held_out"))
-    for row in tokenization.spread_rows(reader.rows, held_out, JUDGED):
-        tokens = reader.rows.array("tokens")[row, : reader.rows.array("lengths")[row]]
-        with torch.no_grad():
-            network(torch.from_numpy(tokens.astype(np.int64))[None])
-        parts.append(found.pop().numpy()[reader.skip :])
-    return np.concatenate(parts)
 
 
 def test_saelens_reads_the_folder(world, name):
@@ -178,7 +162,7 @@ def test_every_architecture_is_read_back(world, architecture):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"architecture": architecture, "samples": 1280, "l1": 0.1})
     made = trainer.train(spec, source(reader))
-    x = torch.from_numpy(seen(world, "one_layer")[:500])
+    x = torch.from_numpy(seen(world, "one_layer", JUDGED)[:500])
     with torch.no_grad():
         codes = dictionaries.load(made).encode(x)
     assert codes.shape == (500, 32) and (codes >= 0).all()
