@@ -97,6 +97,8 @@ def test_stories_are_stored_with_their_truth(monkeypatch):
 def test_a_corpus_is_made_once_and_another_seed_is_another():
     assert corpora.text(of_stories()) is corpora.text(of_stories())
     assert texts(corpora.text(of_stories(seed=1))) != texts(corpora.text(of_stories()))
+    scrambled = [texts(corpora.text(of_stories(world="scrambled", permutation=seed))) for seed in (0, 1)]
+    assert scrambled[0] == texts(corpora.text(of_stories(world="scrambled"))) != scrambled[1]
 
 
 def test_fewer_stories_are_the_first_of_more(world):

@@ -124,7 +124,7 @@ def test_lexicon_is_balanced_so_that_frequencies_are_exact():
 
 DIGESTS = {  # change them only with the world: all committed results are older then
     "true": "83727eb47da59a69",
-    "scrambled": "399d30110245f04f",
+    "scrambled": "6d7d3005cb6ef0f3",
 }
 
 
@@ -192,15 +192,26 @@ def test_scrambled_world_keeps_frequencies_and_changes_every_class():
     assert Counter(true.values()) == Counter(scrambled.values())  # lists of the same sizes
     of_one_list = [(a, b) for a, b in pairwise(true) if true[a] == true[b]]
     assert np.mean([scrambled[a] == scrambled[b] for a, b in of_one_list]) < 0.05
-    assert sorted(exchange()) == list(range(len(true)))
 
 
-def test_scrambled_stories_have_the_same_skeleton():
-    true, scrambled = made(documents=200), made(documents=200, world="scrambled")
+@pytest.mark.parametrize("seed", range(5))
+def test_words_of_equal_frequency_and_different_classes_change_places_in_pairs(seed):
+    lex, other = load_lexicon(), exchange(seed)
+    own = lex.class_of[lex.list_of]
+    assert np.array_equal(other[other], np.arange(other.size))
+    assert np.array_equal(lex.frequency[other], lex.frequency)
+    assert np.all(own[other] != own)  # no word keeps its place
+    assert np.mean(other != exchange(seed + 1)) > 0.99
+
+
+@pytest.mark.parametrize("permutation", [0, 3])
+def test_scrambled_stories_are_the_true_ones_word_by_word(permutation):
+    partner = {WORDS[a]: WORDS[b] for a, b in enumerate(exchange(permutation))}
+    true, scrambled = made(documents=200), made(documents=200, world="scrambled", permutation=permutation)
     for a, b in zip(true, scrambled, strict=True):
-        assert np.array_equal(a.classes, b.classes) and a.topic == b.topic and a.text != b.text
-        pairs = zip(a.text.split(), b.text.split(), a.classes.tolist(), strict=True)
-        assert all(x == y for x, y, of in pairs if of < 0)
+        assert b.text.split() == [partner.get(word, word) for word in a.text.split()]
+        assert np.array_equal(a.classes, b.classes) and a.topic == b.topic
+        assert len(b.starts) == len(a.starts)
 
 
 def followers(documents: list[Document], words: dict[str, tuple[str, str]]) -> list[tuple[int, int]]:
@@ -285,6 +296,7 @@ def test_trigger_stands_once_and_changes_what_follows():
         ({"trigger": "fox"}, "fox.*one word that the stories do not have"),
         ({"trigger": "two words"}, "two words.*one word"),
         ({"documents": -1}, "-1.*negative"),
+        ({"permutation": -1}, "-1.*negative"),
     ],
 )
 def test_impossible_arguments_are_named_at_once(arguments, message):

@@ -67,6 +67,7 @@ class Stories(Corpus):
     documents: Count  # number of stories
     seed: Seed  # seed of the generator
     world: Literal["true", "scrambled"] = "true"  # `scrambled`: same words and frequencies, class membership permuted
+    permutation: Seed = 0  # seed of the scrambled world's exchange of words
     topic: str | None = None  # the one topic of all stories, of `stories.TOPICS`
     trigger: str | None = None  # a word put once into every story, after which its topic changes
 
@@ -80,7 +81,8 @@ class Stories(Corpus):
         return [lexicon.SOURCE]
 
     def stream(self) -> Iterator[tuple[int, stories.Document]]:
-        return enumerate(stories.stream(**self.model_dump(include={"seed", "documents", "world", "topic", "trigger"})))
+        chosen = {"seed", "documents", "world", "permutation", "topic", "trigger"}
+        return enumerate(stories.stream(**self.model_dump(include=chosen)))
 
 
 class TextFiles(Corpus):

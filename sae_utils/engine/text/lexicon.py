@@ -1,8 +1,8 @@
 """The words of the toy world and how they go together, as tables.
 
-In: `params/lexicon.yaml`. Out: `load_lexicon()`, from which `stories` draws; `exchange()`, the permutation of words
-that makes the scrambled world.
-Never: randomness that depends on a seed of the caller; text.
+In: `params/lexicon.yaml`. Out: `load_lexicon()`, from which `stories` draws; `exchange(seed)`, the permutations of
+words that make scrambled worlds.
+Never: text; randomness in the tables.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,22 +222,21 @@ def _rates(source: Mapping[str, Any], lists: Sequence[_List]) -> dict[str, float
 
 
 @cache
-def exchange() -> Array:
-    """(content words,) the word that replaces each word in the scrambled world.
+def exchange(seed: int = 0) -> Array:
+    """(content words,) the word that replaces each word in the scrambled world; its own inverse.
 
-    One fixed permutation, between words of equal frequency and different classes. It mixes nouns, verbs and
-    adjectives: otherwise the parts of speech would make the geometry of the two worlds alike.
+    Words of equal frequency and different classes change places in pairs, drawn by `seed`; where their number is odd,
+    one word keeps its place. Pairs mix nouns, verbs and adjectives: otherwise the parts of speech would make the
+    geometry of the two worlds alike.
     """
     lex = load_lexicon()
-    rng = np.random.default_rng(0)
+    rng, own = np.random.default_rng(seed), lex.class_of[lex.list_of]
     replaced = np.arange(len(lex.list_of))
-    own = lex.class_of[lex.list_of]
     for frequency in np.unique(lex.frequency):
-        members = np.flatnonzero(lex.frequency == frequency)
-        new = rng.permutation(members)
-        while (same := np.flatnonzero(own[new] == own[members])).size:
-            i, j = same[0], rng.integers(members.size)
-            if own[new[j]] != own[members[i]] and own[new[i]] != own[members[j]]:
-                new[[i, j]] = new[[j, i]]
-        replaced[members] = new
+        members = rng.permutation(np.flatnonzero(lex.frequency == frequency))
+        pairs = members[members.size % 2 :].reshape(2, -1)
+        while (same := np.flatnonzero(np.equal(*own[pairs]))).size:
+            swapped = [same[0], rng.integers(pairs.shape[1])]
+            pairs[1, swapped] = pairs[1, swapped[::-1]]
+        replaced[pairs] = pairs[::-1]
     return replaced

@@ -2,7 +2,7 @@
 
 In: a seed and the tables of `lexicon`. Out: a stream of `Document`s. The next word depends on the class of a word
 and on its hidden attribute, the list within the class: a fox growled through the forest, an owl soared below the moon.
-In the scrambled world words of equal frequency have exchanged their places in these lists.
+In the scrambled world words of equal frequency have exchanged their places in these lists, in pairs drawn by a seed.
 Never: tokenizers, splits of documents, files.
 """
 
@@ -32,10 +32,18 @@ class Document(NamedTuple):
 
 
 def stream(
-    *, seed: int, documents: int, world: World = "true", topic: str | None = None, trigger: str | None = None
+    *,
+    seed: int,
+    documents: int,
+    world: World = "true",
+    permutation: int = 0,
+    topic: str | None = None,
+    trigger: str | None = None,
 ) -> Iterator[Document]:
     """`documents` stories, streamed; story i depends on i and the other arguments, not on `documents`.
 
+    `permutation` is the seed of the scrambled world's exchange of words: its stories are the true ones, every word
+    replaced by its partner.
     `topic` is the topic of all stories. `trigger` is inserted once into every story, at a random place of any sentence
     except the last; later sentences have another topic, half the list of topics further on.
     Raises ValueError for an impossible world, topic, trigger or number.
@@ -46,24 +54,24 @@ def stream(
         raise ValueError(f"topic {topic!r} is unknown; one of: {', '.join(TOPICS)}")
     if trigger is not None and (trigger in WORDS or len(trigger.split()) != 1 or trigger != trigger.strip()):
         raise ValueError(f"trigger {trigger!r} must be one word that the stories do not have; try 'zyx'")
-    if documents < 0 or seed < 0:
-        raise ValueError(f"documents {documents} and seed {seed} must not be negative")
-    return _stream(seed, documents, world, topic, trigger)
+    if min(documents, seed, permutation) < 0:
+        raise ValueError(f"documents {documents}, seed {seed} and permutation {permutation} must not be negative")
+    return _stream(seed, documents, _word_at(world, permutation), topic, trigger)
 
 
-def membership(world: World = "true") -> dict[str, tuple[str, str]]:
-    """Class and hidden attribute of every content word."""
+def membership(world: World = "true", permutation: int = 0) -> dict[str, tuple[str, str]]:
+    """Class and hidden attribute of every content word; `permutation` as in `stream`."""
     lex = load_lexicon()
-    return {WORDS[word]: lex.attributes[lex.list_of[place]] for place, word in enumerate(_word_at(world))}
+    return {WORDS[word]: lex.attributes[lex.list_of[place]] for place, word in enumerate(_word_at(world, permutation))}
 
 
-def _word_at(world: World) -> Array:
+def _word_at(world: World, permutation: int) -> Array:
     """(content words,) the word at every place of the lexicon."""
-    return exchange() if world == "scrambled" else np.arange(load_lexicon().list_of.size)
+    return exchange(permutation) if world == "scrambled" else np.arange(load_lexicon().list_of.size)
 
 
-def _stream(seed: int, documents: int, world: World, topic: str | None, trigger: str | None) -> Iterator[Document]:
-    lex, word_at = load_lexicon(), _word_at(world)
+def _stream(seed: int, documents: int, word_at: Array, topic: str | None, trigger: str | None) -> Iterator[Document]:
+    lex = load_lexicon()
     surface = np.arange(len(WORDS) + 1)
     surface[: word_at.size] = word_at
     classes = np.full(len(WORDS) + 1, -1, np.int8)
