@@ -1,31 +1,29 @@
-"""The saved results of a notebook: figures, and one LaTeX file of numbers, texts and tables.
+"""The saved results of a notebook: figures, one LaTeX file of numbers, texts and tables, and the numbers as JSON.
 
 In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pdf,png}` and
-`paper/generated/<profile>/<notebook>.tex`, the same bytes for the same inputs.
+`paper/generated/<profile>/<notebook>.{tex,json}`, the same bytes for the same inputs.
 Never: a number typed by hand; unescaped text in LaTeX.
 
-`python -m sae_utils results PROFILE` lists results that are older than their sources or parameters, and files that
-were edited since a notebook wrote them.
+The JSON holds every number unformatted with its standard error, and every verdict, by macro: `python -m sae_utils
+results` compares two builds by it. The LaTeX file holds digests of itself, of the JSON and of the figures.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import hashlib
-import re
-import sys
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
-from sae_utils import profiles
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
-from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.params import PARAMS, Profile, script
 from sae_utils.tables import camel, cell, escape, number
 
@@ -46,6 +44,7 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
+DIGITS = 9  # significant ones of a float in the JSON
 # what notebooks read besides code and profile
 DATA = [PARAMS / "concepts.yaml", PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
@@ -91,18 +90,25 @@ class Report:
         style()
         self.profile, self.notebook = profile, notebook
         self._macros: dict[str, str] = {}
+        self._numbers: dict[str, dict[str, float | None]] = {}
+        self._verdicts: dict[str, dict[str, float | str | None]] = {}  # macro -> estimate, low, high, d, word
         self._drawn: dict[str, str] = {}
-        self._header = _header(profile, notebook)  # of the code that is loaded, not of a later edit
+        self._header = header(profile, notebook)  # of the code that is loaded, not of a later edit
 
-    def _define(self, name: str, content: str) -> None:
+    def _define(self, name: str, content: str) -> str:
+        """Define a macro, and return its name."""
         macro = camel(self.notebook) + camel(name)
         if macro in self._macros:
             raise ValueError(f"{self.notebook}: {name!r} is reported twice")
         self._macros[macro] = content
+        return macro
 
-    def number(self, name: str, value: float, form: str = "{:.2f}") -> None:
-        """A number for the text, formatted as `form` says; a negative one gets a true minus sign, NaN is n/a."""
-        self._define(name, number(value, form))
+    def number(self, name: str, value: float, form: str = "{:.2f}", se: float | None = None) -> None:
+        """A number for the text, formatted as `form` says; a negative one gets a true minus sign, NaN is n/a.
+
+        `se`: its standard error over replicates, documents or shuffles, by which another build is compared.
+        """
+        self._numbers[self._define(name, number(value, form))] = {"value": rounded(value), "se": rounded(se)}
 
     def text(self, name: str, value: str) -> None:
         """Text for the paper: a verdict that follows from the numbers."""
@@ -133,7 +139,7 @@ class Report:
             file = FIGURES / self.profile.name / f"{self.notebook}-{name}.{ending}"
             with files.draft(file) as draft:
                 figure.savefig(draft, format=ending, metadata=metadata)
-            self._drawn[file.name] = _digest(file)
+            self._drawn[file.name] = fingerprint(file)
 
     def absent(self, part: str, why: str) -> None:
         """Report a part of the study that this edition leaves out, as `...<Part>Absent`; `why` names its contents.
@@ -162,13 +168,24 @@ class Report:
             raise SystemExit
 
     def save(self) -> Path:
-        """Write the LaTeX file, at the end of the notebook."""
-        lines = [f"% drew {name}: {sha}" for name, sha in sorted(self._drawn.items())]
-        lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
+        """Write the LaTeX file and the JSON, at the end of the notebook; returns the LaTeX file."""
         file = GENERATED / self.profile.name / f"{self.notebook}.tex"
+        values = file.with_suffix(".json")
+        found = {"numbers": self._numbers, "verdicts": self._verdicts}
+        files.write(values, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        lines = [f"% numbers {values.name}: {fingerprint(values)}"]
+        lines += [f"% drew {name}: {sha}" for name, sha in sorted(self._drawn.items())]
+        lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
         body = "".join(f"{line}%\n" for line in lines)
         files.write(file, f"{self._header}%\n% content {_seal(self._header, body)}%\n{body}")
         return file
+
+
+def rounded(value: float | None) -> float | None:
+    """A number of the JSON: an integer as it is, a float to `DIGITS` digits; None where it is missing or infinite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, int | np.integer) else float(f"{value:.{DIGITS}g}") + 0.0  # no -0.0
 
 
 def _figure_names(notebook: str) -> list[str]:
@@ -178,73 +195,35 @@ def _figure_names(notebook: str) -> list[str]:
     return [name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)]
 
 
-def _header(profile: Profile, notebook: str) -> str:
+def header(profile: Profile, notebook: str) -> str:
+    """The first line of a saved file: digests of the parameters, code and data that make it."""
     corpora = [profile.corpus, *map(profile.training_corpus, profile.models)]
     tables = sorted({table for corpus in corpora for table in corpus.tables})
     code = hashlib.sha256((code_digest(script(notebook)) + digest([*tables, *DATA])).encode()).hexdigest()[:12]
     return f"% written by notebooks/{notebook}.py; parameters {profile.digest(notebook)}; code {code}"
 
 
-def stale(profile: Profile) -> list[str]:
-    """Notebooks whose saved results were not made by today's code and parameters."""
-    old = []
-    for notebook in profile.sections:
-        file = GENERATED / profile.name / f"{notebook}.tex"
-        if _read(file)[0] != _header(profile, notebook):
-            old.append(notebook)
-    return old
-
-
-def altered(profile: Profile) -> list[str]:
-    """Saved results that differ from those a notebook wrote: edited, cut off, missing, or of no notebook."""
-    texts, figures = GENERATED / profile.name, FIGURES / profile.name
-    written: dict[Path, str] = {}
-    for notebook in profile.sections:
-        file = texts / f"{notebook}.tex"
-        _, written[file], body = _read(file)
-        written |= {figures / name: sha for name, sha in re.findall(r"^% drew (.+): (\w+)%$", body, re.MULTILINE)}
-    there = {*texts.glob("[!.]*.tex"), *figures.glob("[!.]*.pdf"), *figures.glob("[!.]*.png")}
-    return ["/".join(file.parts[-3:]) for file in sorted(there | written.keys()) if written.get(file) != _digest(file)]
-
-
-def _read(file: Path) -> tuple[str, str, str]:
-    """Header, digest and content of a saved file; empty if there is none."""
-    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    header, _, rest = text.partition("%\n")
+def read(file: Path) -> tuple[str, str, str]:
+    """Header, digest and content of a saved LaTeX file; empty if there is none."""
+    text = _text(file) if file.is_file() else ""
+    first, _, rest = text.partition("%\n")
     seal, _, body = rest.partition("%\n")
-    return header, seal.removeprefix("% content "), body
+    return first, seal.removeprefix("% content "), body
 
 
-def _seal(header: str, body: str) -> str:
-    return hashlib.sha256(f"{header}%\n{body}".encode()).hexdigest()[:12]
-
-
-def _digest(file: Path) -> str:
-    """Digest of a saved file, which the LaTeX file of its notebook records."""
+def fingerprint(file: Path) -> str:
+    """Digest of a saved file, which the LaTeX file of its notebook records; line endings do not matter."""
     if not file.is_file():
         return "missing"
-    header, _, body = _read(file) if file.suffix == ".tex" else ("", "", "")
-    return _seal(header, body) if file.suffix == ".tex" else digest([file])[:12]
+    if file.suffix == ".tex":
+        first, _, body = read(file)
+        return _seal(first, body)
+    return hashlib.sha256(_text(file).encode()).hexdigest()[:12] if file.suffix == ".json" else digest([file])[:12]
 
 
-def main() -> None:
-    """List saved results that are stale or edited; exit status 1 if there are any."""
-    parser = argparse.ArgumentParser(prog="python -m sae_utils results", description=main.__doc__)
-    parser.add_argument("profile", help="name of a file in params/, without .yaml")
-    profile = parser.parse_args().profile
-    try:
-        loaded = profiles.load(profile)
-    except ProfileError as error:
-        sys.exit(f"error: {error}")
-    if old := stale(loaded):
-        sys.exit(f"stale: {', '.join(old)}; run `make paper PROFILE={profile}` and commit the results")
-    if other := altered(loaded):
-        sys.exit(
-            f"not what the notebooks wrote (edited, cut off, missing or left over): {', '.join(other)}; restore them, "
-            f"delete what is left over, or `rm build/{profile}/*.ipynb; make paper PROFILE={profile}`"
-        )
-    print(f"results of profile {profile}: up to date")
+def _text(file: Path) -> str:
+    return file.read_text("utf-8", errors="replace")
 
 
-if __name__ == "__main__":
-    main()
+def _seal(first: str, body: str) -> str:
+    return hashlib.sha256(f"{first}%\n{body}".encode()).hexdigest()[:12]

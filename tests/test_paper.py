@@ -8,6 +8,7 @@ import pytest
 
 from sae_utils import profiles, report
 from sae_utils.engine import params
+from sae_utils.engine.build import results
 from sae_utils.engine.build.typeset import PAPER
 from sae_utils.tables import camel
 
@@ -53,7 +54,7 @@ def reported(notebook: str) -> list[str]:
 
 def test_every_macro_is_written_by_a_notebook():
     """By its saved results; where these are older than the notebook, by what the notebook will write."""
-    old = report.stale(profiles.load("demo"))
+    old = results.stale(profiles.load("demo"))
     saved = [file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex") if file.stem not in old]
     coming = [name for notebook in old for name in reported(notebook)]
     optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", TEXT))
@@ -66,7 +67,7 @@ def test_a_notebook_reports_what_the_paper_reads(notebook):
     """No notebook reports a macro that no text uses; if its name holds a variable, the saved results are checked."""
     used = macros(TEXT + (PAPER / "main.tex").read_text("utf-8"))
     assert [name for name in reported(notebook) if not any(re.fullmatch(name, macro) for macro in used)] == []
-    if notebook not in report.stale(profiles.load("demo")):
+    if notebook not in results.stale(profiles.load("demo")):
         saved = macros((report.GENERATED / "demo" / f"{notebook}.tex").read_text("utf-8"))
         assert {name for name in saved if not name.endswith("Absent")} <= used
 

@@ -1,17 +1,20 @@
 """Numbers, texts, tables and figures reach the paper unchanged, and results that are stale or altered are named."""
 
+import json
 import re
 import shutil
 import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from sae_utils import profiles, report
 from sae_utils.engine import params
+from sae_utils.engine.build import results
 from sae_utils.engine.core import sources
 from tests.test_tables import printed
 
@@ -70,6 +73,25 @@ def test_numbers_and_texts_become_macros(smoke):
     }
 
 
+def test_numbers_are_saved_with_their_standard_errors(smoke):
+    out = report.Report(smoke, SECOND)
+    out.number("pairs", np.int64(12345), "{:,}")
+    out.number("excess", np.float32(-0.1), se=1 / 3)
+    out.number("nothing", -0.0)
+    out.number("missing", float("nan"), se=float("inf"))
+    out.text("word", "yes")
+    found = json.loads(out.save().with_suffix(".json").read_text("utf-8"))
+    assert found == {
+        "numbers": {
+            "FeatureMatchingPairs": {"value": 12345, "se": None},
+            "FeatureMatchingExcess": {"value": -0.100000001, "se": 0.333333333},
+            "FeatureMatchingNothing": {"value": 0.0, "se": None},
+            "FeatureMatchingMissing": {"value": None, "se": None},
+        },
+        "verdicts": {},
+    }
+
+
 def test_a_name_can_be_reported_only_once(smoke):
     out = report.Report(smoke, SECOND)
     out.number("pairs", 1)
@@ -117,9 +139,11 @@ def test_saving_twice_writes_the_same_bytes(smoke):
         return out.save().read_bytes()
 
     first = saved()
+    values = (report.GENERATED / "smoke" / f"{FIRST}.json").read_bytes()
     assert saved() == first
     file = report.GENERATED / "smoke" / f"{FIRST}.tex"
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert {path.name for path in file.parent.iterdir()} == {file.name, f"{FIRST}.json"}
+    assert file.with_suffix(".json").read_bytes() == values
     assert list(macros(file)) == ["ModelsAndDictionariesB", "ModelsAndDictionariesA"]
     # every line ends in a comment sign, so that an input in the middle of a sentence adds no space
     assert all(line.endswith("%") for line in file.read_text().splitlines())
@@ -212,19 +236,19 @@ def saved(smoke):
 
 
 def test_fresh_results_are_not_stale(saved):
-    assert report.stale(saved) == []
+    assert results.stale(saved) == []
 
 
 def test_missing_results_are_stale(saved):
     (report.GENERATED / "smoke" / f"{SECOND}.tex").unlink()
-    assert report.stale(saved) == [SECOND]
+    assert results.stale(saved) == [SECOND]
 
 
 def test_a_changed_parameter_makes_its_notebook_stale(saved):
     sections = saved.sections | {SECOND: saved.sections[SECOND] | {"candidates": 3}}
-    assert report.stale(saved._replace(sections=sections)) == [SECOND]
+    assert results.stale(saved._replace(sections=sections)) == [SECOND]
     common = saved.common.model_copy(update={"skip": 7})
-    assert report.stale(saved._replace(common=common)) == list(saved.sections)
+    assert results.stale(saved._replace(common=common)) == list(saved.sections)
 
 
 def test_changed_code_makes_the_notebooks_that_run_it_stale(saved, tmp_path, monkeypatch):
@@ -233,12 +257,12 @@ def test_changed_code_makes_the_notebooks_that_run_it_stale(saved, tmp_path, mon
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(params, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(sources, "PACKAGE", tmp_path / "sae_utils")
-    assert report.stale(saved) == []
+    assert results.stale(saved) == []
 
     def append(file: str, text: str) -> list[str]:
         with open(tmp_path / file, "a", encoding="utf-8") as stream:
             stream.write(text)
-        return report.stale(saved)
+        return results.stale(saved)
 
     assert append(f"notebooks/{SECOND}.py", "\n# %% [markdown]\n# More prose.\n") == []
     assert append("sae_utils/engine/build/typeset.py", "\nx = 1\n") == []  # no notebook imports it
@@ -248,8 +272,8 @@ def test_changed_code_makes_the_notebooks_that_run_it_stale(saved, tmp_path, mon
 
 
 def at(suffix: str):
-    if suffix == ".tex":
-        return report.GENERATED / "smoke" / f"{SECOND}.tex"
+    if suffix in (".tex", ".json"):
+        return report.GENERATED / "smoke" / f"{SECOND}{suffix}"
     return report.FIGURES / "smoke" / f"{SECOND}-x{suffix}"
 
 
@@ -267,6 +291,10 @@ HARM = {
     "a line more": (".tex", lambda data: data + b"\\newcommand{\\More}{1}%\n"),
     "a figure's digest changed": (".tex", lambda data: data.replace(b"% drew", b"% Drew")),
     "not text": (".tex", lambda data: data + b"\xff"),
+    "numbers cut": (".json", cut),
+    "another standard error": (".json", lambda data: data.replace(b'"se": null', b'"se": 0.1', 1)),
+    "numbers gone": (".json", lambda data: None),
+    "the numbers' digest changed": (".tex", lambda data: data.replace(b"% numbers", b"% Numbers")),
     "a figure cut": (".pdf", cut),
     "a picture cut": (".png", cut),
     "a figure emptied": (".pdf", lambda data: b""),
@@ -291,48 +319,52 @@ def drew(saved):
 def test_an_altered_file_is_named(how, drew):
     suffix, harm = HARM[how]
     file = at(suffix)
-    assert report.altered(drew) == [] and report.stale(drew) == []
+    assert results.altered(drew) == [] and results.stale(drew) == []
     changed = harm(file.read_bytes())
     file.unlink() if changed is None else file.write_bytes(changed)
-    found = report.altered(drew)
+    found = results.altered(drew)
     assert "/".join(file.parts[-3:]) in found
     assert suffix == ".tex" or len(found) == 1
 
 
 def test_other_line_endings_are_the_same_text(drew):
     """Git may write them."""
-    at(".tex").write_bytes(at(".tex").read_bytes().replace(b"\n", b"\r\n"))
-    assert report.altered(drew) == [] and report.stale(drew) == []
+    for suffix in (".tex", ".json"):
+        at(suffix).write_bytes(at(suffix).read_bytes().replace(b"\n", b"\r\n"))
+    assert results.altered(drew) == [] and results.stale(drew) == []
 
 
 def test_a_file_that_no_notebook_wrote_is_named(drew):
     (at(".pdf").with_name(f"{SECOND}-old.pdf")).write_bytes(b"%PDF")
+    (at(".json").with_name("08_removed.json")).write_text("{}")
     (at(".tex").with_name("09_removed.tex")).write_text("% written by notebooks/09_removed.py")
     (at(".pdf").with_name(f".{SECOND}-x.7.draft.pdf")).touch()  # of a build that is running
-    assert report.altered(drew) == [f"figures/smoke/{SECOND}-old.pdf", "generated/smoke/09_removed.tex"]
+    assert results.altered(drew) == [
+        f"figures/smoke/{SECOND}-old.pdf", "generated/smoke/08_removed.json", "generated/smoke/09_removed.tex",
+    ]  # fmt: skip
 
 
 def test_main_names_altered_files(drew, monkeypatch):
     monkeypatch.setattr(profiles, "load", lambda name: drew)
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
-    report.main()
+    results.main()
     at(".png").write_bytes(b"")
     with pytest.raises(SystemExit, match=rf"missing or left over\): figures/smoke/{SECOND}-x\.png; restore them,"):
-        report.main()
+        results.main()
 
 
 def test_main_names_stale_results(saved, monkeypatch, capsys):
     load = profiles.load
     monkeypatch.setattr(profiles, "load", lambda name: saved if name == "smoke" else load(name))
     monkeypatch.setattr(sys, "argv", ["report", "smoke"])
-    report.main()
+    results.main()
     assert "results of profile smoke: up to date" in capsys.readouterr().out
     (report.GENERATED / "smoke" / f"{SECOND}.tex").unlink()
     with pytest.raises(SystemExit, match=f"stale: {SECOND}; run `make paper PROFILE=smoke`"):
-        report.main()
+        results.main()
     monkeypatch.setattr(sys, "argv", ["report", "smokee"])
     with pytest.raises(SystemExit, match=r"error: params/smokee\.yaml: no such profile"):
-        report.main()
+        results.main()
 
 
 def test_a_table_without_rows_has_a_sentence(smoke):
