@@ -1,0 +1,1 @@
+"""The analysis of notebook `controls`: the primary verdict, every control, and what trivial accounts explain."""
