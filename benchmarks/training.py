@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from sae_utils import pipeline, profiles, store
 from sae_utils.engine.saes import trainer
 
@@ -37,8 +39,8 @@ def main() -> None:
         model, rows = pipeline.model(world, spec.model), pipeline.rows(world, spec.model)
         print(f"{spec.samples} activations, width {spec.width}, k {spec.k}, corpus: {corpus.description}")
         start = time.perf_counter()
-        (kept,) = trainer.inputs([spec.hook], model, rows, profile.common.skip, spec.samples).values()
-        values = kept.array("values")
+        trainer.inputs({spec.hook: Path(root)}, model, rows, profile.common.skip, spec.samples)
+        values = np.load(Path(root) / "values.npy", mmap_mode="r")
         passed = time.perf_counter() - start
         held = list(itertools.islice(trainer.provider(values, spec), spec.samples // spec.batch))
         trainer.fit(spec.model_copy(update={"samples": 10 * spec.batch}), itertools.cycle(held))  # warm up

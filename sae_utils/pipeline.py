@@ -134,8 +134,10 @@ class Reader(NamedTuple):
         return quality.locate(self.dictionary, self.model, self.own_rows, self.hook, self.skip, fvu_rows)
 
 
-def _inputs(profile: Profile, of: str, samples: int, hooks: list[str]) -> dict[str, Artefact]:
-    return trainer.inputs(hooks, model(profile, of), training_rows(profile, of), profile.common.skip, samples)
+def _trained(profile: Profile, specs: list[trainer.Trained]) -> dict[trainer.Trained, Artefact]:
+    """SAEs of one model."""
+    of = specs[0].model
+    return trainer.train(specs, model(profile, of), training_rows(profile, of), profile.common.skip)
 
 
 def reader(profile: Profile, name: str) -> Reader:
@@ -154,20 +156,20 @@ def reader(profile: Profile, name: str) -> Reader:
             quality.confirm(quality.locate(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
     else:
         hook, width = first.hook, first.width
-        made = trainer.train(first, _inputs(profile, first.model, first.samples, [hook])[hook])
+        made = _trained(profile, [first])[first]
     if record is not first:
         made = trainer.at_checkpoint(made, record.number)
     return Reader(made, source, rows(profile, first.model), own_rows, hook, skip, width)
 
 
 def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
-    """`reader` of many dictionaries; one pass over a model gives the training activations of all of them."""
-    names, hooks = list(names), defaultdict[tuple[str, int], list[str]](list)
+    """`reader` of many dictionaries; one pass over a model trains all that read it."""
+    names, specs = list(names), defaultdict[str, list[trainer.Trained]](list)
     for first in (origin(profile.dictionaries, name) for name in names):
         if isinstance(first, trainer.Trained):
-            hooks[first.model, first.samples].append(first.hook)
-    sweep.run(lambda key: _inputs(profile, *key, hooks[key]), hooks, "activations")
-    return sweep.run(lambda name: reader(profile, name), names, "dictionaries")
+            specs[first.model].append(first)
+    sweep.run(lambda of: _trained(profile, specs[of]), specs, "dictionaries")
+    return {name: reader(profile, name) for name in names}
 
 
 class Features(NamedTuple):

@@ -90,7 +90,7 @@ def device() -> str:
 
 
 class Artefact:
-    """One finished folder of the store."""
+    """One finished folder of the store; equal to another with the same key."""
 
     def __init__(self, key: str, path: Path, meta: dict[str, Any]) -> None:
         self.key = key  # sha256 (hex) of all that made it
@@ -102,6 +102,12 @@ class Artefact:
         """The array `name`, memory-mapped and read-only."""
         array: np.ndarray = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Artefact) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     def __repr__(self) -> str:
         return f"Artefact({self.path.name})"

@@ -103,6 +103,7 @@ def test_the_same_call_is_made_once(monkeypatch):
     forget(monkeypatch)
     again = numbers(5, scale=1.0)
     assert MADE == [(5, 1.0)]
+    assert again == first and hash(again) == hash(first) and again != numbers(6) and again != again.key
     assert (again.key, again.path, again.meta) == (first.key, first.path, {"size": 5, "scale": 1.0})
     np.testing.assert_array_equal(again.array("values"), np.random.default_rng(0).normal(size=5))
 

@@ -19,8 +19,8 @@ from sae_utils.store import Artefact
 NAMES = ("one_layer", "two_layer")
 
 
-def source(reader, samples: int = 6400):
-    return trainer.inputs([reader.hook], reader.model, reader.rows, reader.skip, samples)[reader.hook]
+def train(reader, spec):
+    return trainer.train([spec], reader.model, reader.rows, reader.skip)[spec]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -42,7 +42,7 @@ def test_saelens_reads_the_folder(world, name):
 
 def test_an_sae_learns(world, name):
     reader = pipeline.reader(world, name)
-    untrained = trainer.train(world.dictionaries[name].model_copy(update={"samples": 64}), source(reader))
+    untrained = train(reader, world.dictionaries[name].model_copy(update={"samples": 64}))
     fvu = [reader._replace(dictionary=x).judge(40).meta["fvu"] for x in (reader.dictionary, untrained)]
     assert fvu[0] < 0.6 * fvu[1]
 
@@ -56,9 +56,8 @@ def test_a_seed_gives_its_weights_bit_for_bit(world, tmp_path):
     spec = world.dictionaries["one_layer"].model_copy(update={"samples": 640})
 
     def made(folder: str, **changes) -> bytes:
-        (tmp_path / folder).mkdir()
         record = spec.model_copy(update=changes)
-        trainer.train.__wrapped__(tmp_path / folder, record, source(reader))
+        list(trainer.train.__wrapped__({record: tmp_path / folder}, reader.model, reader.rows, reader.skip))
         return bytes_of(tmp_path / folder)
 
     torch.manual_seed(1)
@@ -87,10 +86,10 @@ def numbered(monkeypatch):
 def test_inputs_are_training_documents_without_first_positions(world, numbered, tmp_path):
     reader, skip = pipeline.reader(world, "one_layer"), 2
     rows = reader.rows
-    ((_, meta),) = trainer.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)
+    written = trainer.inputs({reader.hook: tmp_path}, reader.model, rows, skip, 10**6)
     lengths, splits = rows.array("lengths"), rows.array("split")
     values = np.load(tmp_path / "values.npy")
-    assert values.dtype == np.float16 and meta["activations"] == len(values) == (lengths - skip)[splits == 0].sum()
+    assert values.dtype == np.float16 and written == len(values) == (lengths - skip)[splits == 0].sum()
     row, position = values.astype(int).T
     assert (splits[row] == corpora.SPLITS.index("training")).all()
     assert (position >= skip).all() and (position < lengths[row]).all()
@@ -99,8 +98,7 @@ def test_inputs_are_training_documents_without_first_positions(world, numbered, 
 
 def test_inputs_end_at_the_number_of_samples(world, numbered, tmp_path):
     reader = pipeline.reader(world, "one_layer")
-    ((_, meta),) = trainer.inputs.__wrapped__({reader.hook: tmp_path}, reader.model, reader.rows, 1, 1000)
-    assert 1000 <= meta["activations"] < 1000 + 64 * 112
+    assert 1000 <= trainer.inputs({reader.hook: tmp_path}, reader.model, reader.rows, 1, 1000) < 1000 + 64 * 112
 
 
 def louder(model, tmp_path, factor: float):
@@ -121,7 +119,7 @@ def test_activations_beyond_float16_are_refused(world, tmp_path):
         r"beyond the 65504 of float16, in which activations are stored; read a hook with smaller values"
     )
     with pytest.raises(ProfileError, match=message):
-        list(trainer.inputs.__wrapped__(folders, model, reader.rows, 1, 10))
+        trainer.inputs(folders, model, reader.rows, 1, 10)
     with pytest.raises(ProfileError, match=message):
         list(activations.neurons.__wrapped__(folders, model, reader.rows, sites, 1))
     # codes are stored in float32, and losses are not stored
@@ -151,7 +149,7 @@ def test_training_that_diverges_is_refused(world):
         ProfileError,
         match=r"SAE of one_layer at blocks\.0\.hook_mlp_out: training diverged; lower `learning_rate` \(now 1e\+30\)",
     ):
-        trainer.train(spec, source(reader))
+        train(reader, spec)
     toy = world.models["one_layer"].model_copy(update={"learning_rate": 1e30, "d_model": 8, "d_mlp": 8})
     with pytest.raises(ProfileError, match=r"model of seed 0: its loss became nan in training; lower `learning_rate`"):
         toys.train(toy, pipeline.rows(world, "one_layer"), pipeline.tokenizer(world, "one_layer"))
@@ -161,7 +159,7 @@ def test_training_that_diverges_is_refused(world):
 def test_every_architecture_is_read_back(world, architecture):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"architecture": architecture, "samples": 1280, "l1": 0.1})
-    made = trainer.train(spec, source(reader))
+    made = train(reader, spec)
     x = torch.from_numpy(seen(world, "one_layer", JUDGED)[:500])
     with torch.no_grad():
         codes = dictionaries.load(made).encode(x)
@@ -173,7 +171,7 @@ def test_every_architecture_is_read_back(world, architecture):
 def test_a_frozen_decoder_stays_where_it_started(world):
     reader = pipeline.reader(world, "one_layer")
     spec = world.dictionaries["one_layer"].model_copy(update={"frozen_decoder": True})
-    short, long = (trainer.train(spec.model_copy(update={"samples": n}), source(reader)) for n in (640, 3200))
+    short, long = (train(reader, spec.model_copy(update={"samples": n})) for n in (640, 3200))
     np.testing.assert_allclose(dictionaries.decoder(short), dictionaries.decoder(long), atol=1e-6)
     encoders = [dictionaries.load(made).W_enc.detach().numpy() for made in (short, long)]
     assert np.abs(encoders[0] - encoders[1]).max() > 1e-3
@@ -182,7 +180,7 @@ def test_a_frozen_decoder_stays_where_it_started(world):
 def test_checkpoints_do_not_disturb_the_run(world):
     reader = pipeline.reader(world, "one_layer")
     plain = world.dictionaries["one_layer"].model_copy(update={"samples": 1280})
-    made, kept = (trainer.train(plain.model_copy(update={"checkpoints": n}), source(reader)) for n in (0, 2))
+    made, kept = (train(reader, plain.model_copy(update={"checkpoints": n})) for n in (0, 2))
     assert bytes_of(made.path) == bytes_of(kept.path)
     samples = kept.meta["checkpoints"]
     assert len(samples) == 2 and 0 < samples[0] < samples[1] <= 1280
@@ -196,9 +194,32 @@ def test_samples_beyond_the_corpus_are_reported_and_counted(world, capsys):
     reader, spec = pipeline.reader(world, "one_layer"), world.dictionaries["one_layer"]
     training = reader.rows.array("split") == corpora.SPLITS.index("training")
     there = int((reader.rows.array("places")[training] >= reader.skip).sum())
-    inputs = source(reader, 10**6)
-    assert f"hold {there:,} activations where `samples` says 1,000,000" in capsys.readouterr().err
-    made = trainer.train(spec.model_copy(update={"samples": 640}), inputs)
-    assert made.meta["passes"] == pytest.approx(640 / there) and made.meta["steps"] == 10
-    source(reader, 6000)
+    spec = spec.model_copy(update={"samples": 6400, "batch": 6400, "checkpoints": 0})
+    made = train(reader, spec.model_copy(update={"samples": 2 * there}))
+    assert f"hold {there:,} activations where `samples` says {2 * there:,}" in capsys.readouterr().err
+    assert made.meta["passes"] == 2 and made.meta["steps"] == 2 * there // 6400
+    train(reader, spec)
     assert "activations where" not in capsys.readouterr().err
+
+
+def test_activations_are_written_once_for_all_saes_of_a_model_and_not_kept(world, monkeypatch):
+    reader, calls = pipeline.reader(world, "two_layer"), []
+    spec = world.dictionaries["two_layer"].model_copy(update={"samples": 640, "checkpoints": 0})
+    specs = [spec.model_copy(update=x) for x in ({"seed": 7}, {"seed": 8}, {"hook": "blocks.0.hook_mlp_out"})]
+    inputs = trainer.inputs
+    monkeypatch.setattr(trainer, "inputs", lambda folders, *rest: calls.append([*folders]) or inputs(folders, *rest))
+    together = trainer.train(specs, reader.model, reader.rows, reader.skip)
+    assert calls == [["blocks.1.hook_mlp_out", "blocks.0.hook_mlp_out"]]
+    assert not [file for made in together.values() for file in made.path.rglob("values.npy")]
+    assert trainer.train(specs[:1], reader.model, reader.rows, reader.skip)[specs[0]] is together[specs[0]]
+    assert len(calls) == 1, "an SAE of the store needs no activations"
+
+
+def test_an_sae_is_the_same_whatever_is_trained_beside_it(world, tmp_path):
+    reader = pipeline.reader(world, "two_layer")
+    spec = world.dictionaries["two_layer"].model_copy(update={"samples": 640, "checkpoints": 0})
+    other = spec.model_copy(update={"hook": "blocks.0.hook_mlp_out", "samples": 1280})
+    for place, specs in (("alone", [spec]), ("beside", [other, spec])):
+        folders = {x: tmp_path / place / x.hook for x in specs}
+        list(trainer.train.__wrapped__(folders, reader.model, reader.rows, reader.skip))
+    assert bytes_of(tmp_path / "alone" / spec.hook) == bytes_of(tmp_path / "beside" / spec.hook)

@@ -199,20 +199,20 @@ class Build:
 
     @property
     def disk(self) -> float:
-        """Bytes of the store: models made here, activations that train SAEs, SAEs, codes, neurons, and derivatives."""
+        """Bytes of the store: models made here, SAEs, codes, neurons, and derivatives; what SAEs of one model read."""
         total = 0.0
         for name, record in self.profile.models.items():
             if not isinstance(record, pretrained.Pretrained):
                 total += 4 * self.speeds[name].parameters * (1 + getattr(record, "checkpoints", 0))
-        stored: set[tuple[str, str]] = set()
+        read_by: dict[str, dict[str, float]] = {}  # scratch of the trainings of a model, by hook
         for record in self.saes.values():
             total += 8 * getattr(record, "k", 64) * self.judged
             if isinstance(record, trainer.Trained):
                 d = self._dimensions(record)
                 total += 8 * record.width * d * (1 + record.checkpoints)
-                if (record.model, record.hook) not in stored:
-                    total += 2 * d * min(record.samples, self.available[record.model])
-                stored.add((record.model, record.hook))
+                scratch = read_by.setdefault(record.model, {})
+                scratch[record.hook] = 2 * d * min(record.samples, self.available[record.model])
         readers = names_in(self.profile.sections[NEURONS], self.saes)
         read = {self.saes[name].model for name in readers}
-        return DERIVED * (total + sum(2 * self.judged * self.speeds[name].d_mlp for name in read))
+        kept = DERIVED * (total + sum(2 * self.judged * self.speeds[name].d_mlp for name in read))
+        return kept + max((sum(hooks.values()) for hooks in read_by.values()), default=0.0)

@@ -68,13 +68,32 @@ KINDS: dict[str, type[Spec]] = {"trained": Trained, "checkpoint": SaeCheckpoint}
 
 
 @artefacts
-def inputs(
-    folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Activations on which the SAEs of each hook are trained: `values`, float16 (tokens, d), in random order of rows.
+def train(
+    folders: dict[Trained, Path], model: Artefact, rows: Artefact, skip: int
+) -> Iterator[tuple[Trained, dict[str, Any]]]:
+    """SAEs of one model, trained by SAELens' trainer and saved for inference.
 
-    Rows are added until there are `samples` tokens or no rows are left. One pass over them serves all hooks. Raises
-    ProfileError if an activation is beyond float16.
+    One pass over the model writes the activations that they are trained on, which are removed after the last of them.
+    d_in: dimensions. steps, passes: of training, and over the activations. checkpoints: samples at each. Raises
+    ProfileError if the last weights are not finite, and as `inputs`.
+    """
+    for samples in dict.fromkeys(spec.samples for spec in folders):
+        specs = [spec for spec in folders if spec.samples == samples]
+        scratch = folders[specs[-1]] / "inputs"
+        read = {spec.hook: scratch / spec.hook for spec in specs}
+        seen = inputs(read, model, rows, skip, samples)
+        for spec in specs:
+            meta = _trained(folders[spec], spec, np.load(read[spec.hook] / "values.npy", mmap_mode="r"))
+            if spec is specs[-1]:
+                shutil.rmtree(scratch)
+            yield spec, meta | {"passes": samples / seen}
+
+
+def inputs(folders: dict[str, Path], model: Artefact, rows: Artefact, skip: int, samples: int) -> int:
+    """Write the activations on which SAEs of each hook are trained, and return how many there are.
+
+    `values`, float16 (tokens, d), in random order of rows; rows are added until there are `samples` tokens or no rows
+    are left. One pass over them serves all hooks. Raises ProfileError if an activation is beyond float16.
     """
     training = batching.rows_in(rows, "training")
     available = int((rows.array("places")[training] >= skip).sum())
@@ -90,6 +109,8 @@ def inputs(
         contextlib.ExitStack() as stack,
         tqdm(total=min(samples, available), desc=", ".join(folders), leave=False) as bar,
     ):
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
         out = {hook: stack.enter_context(Dense(folder)) for hook, folder in folders.items()}
         for part in models.harvest(models.load(model), rows, order, list(folders), skip, models.HALF):
             for hook, x in part.activations.items():
@@ -99,16 +120,11 @@ def inputs(
             bar.update(added)
             if length >= samples:
                 break
-    yield from ((hook, {"activations": length}) for hook in folders)
+    return length
 
 
-@artefact
-def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
-    """Train an SAE with SAELens' trainer and save it for inference.
-
-    d_in: its dimensions. steps, passes: of training, and over the activations. checkpoints: samples at each. Raises
-    ProfileError if the last weights are not finite.
-    """
+def _trained(folder: Path, spec: Trained, values: np.ndarray) -> dict[str, Any]:
+    """Train one SAE on activations (tokens, d)."""
     kept: list[int] = []
 
     def keep(sae: Any, samples: int) -> None:
@@ -117,15 +133,14 @@ def train(folder: Path, spec: Trained, inputs: Artefact) -> dict[str, Any]:
 
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        sae = fit(spec, provider(inputs.array("values"), spec), keep)
+        sae = fit(spec, provider(values, spec), keep)
     if not all(weight.isfinite().all() for weight in sae.parameters()):
         raise ProfileError(
             f"SAE of {spec.model} at {spec.hook}: training diverged; lower `learning_rate` (now {spec.learning_rate:g})"
         )
     sae.cfg.metadata.hook_name = spec.hook
     sae.save_inference_model(folder)
-    steps, passes = spec.samples // spec.batch, spec.samples / inputs.meta["activations"]
-    return {"d_in": sae.cfg.d_in, "steps": steps, "passes": passes, "checkpoints": kept}
+    return {"d_in": sae.cfg.d_in, "steps": spec.samples // spec.batch, "checkpoints": kept}
 
 
 def fit(spec: Trained, provider: Iterator[torch.Tensor], keep: Callable[[Any, int], None] | None = None) -> Any:
