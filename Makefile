@@ -45,6 +45,8 @@ help: ## list the targets
 	@echo "         TORCH=cpu      torch's CPU build when .venv is made (on Linux the registry's is the CUDA one)"
 	@echo "         KEEP=py|ipynb  the file that \`make notebooks\` takes where both were edited"
 	@echo "         -j2            notebooks side by side"
+	@echo "         PROCESSES=4    models, SAEs and other cells of a notebook side by side, in so many processes (default:"
+	@echo "                        one a core, divided by the notebooks of -j; 1 needs the least memory)"
 
 # --- environment: made once, remade when its pins change; one that is not ours is used as it is
 ifdef READY
@@ -57,9 +59,9 @@ endif
 paper: $(EXECUTED) tex
 	@TEX=$(TEX) $(BIN)/python -m sae_utils typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
 
-# two notebooks at a time, unless -j says how many: most of each runs on one core
+# two notebooks at a time, unless -j says how many, and each in one process: its cells are short
 smoke:
-	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) paper PROFILE=smoke
+	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) paper PROFILE=smoke PROCESSES=$(or $(PROCESSES),1)
 
 # a file that is put back has its old time: what it holds counts, as a checksum that is rewritten only if it changed
 $(BUILD)/sums/%: FORCE

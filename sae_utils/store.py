@@ -42,6 +42,7 @@ class _Settings:
     device = "cpu"
 
 
+Settings = tuple[int | None, str, Path]  # threads, device, root
 _opened: dict[Path, Artefact] = {}  # verified in this process
 
 
@@ -60,6 +61,18 @@ def use(*, threads: int, device: str = "cpu", root: Path | None = None) -> None:
     _Settings.threads, _Settings.device = threads, device
     _Settings.root = root or REPOSITORY / "build" / "store"
     _warn_of_code_path()
+
+
+def settings() -> Settings:
+    """What `use` has set, for another process to `restore`."""
+    return _Settings.threads, _Settings.device, _Settings.root
+
+
+def restore(given: Settings) -> None:
+    """Set what `settings` returned in another process."""
+    threads, device, root = given
+    if given != settings() and threads is not None:
+        use(threads=threads, device=device, root=root)
 
 
 @functools.cache

@@ -97,7 +97,7 @@ def test_arrays_import_no_other_library(name):
 
 
 ROOMS = """
-    engine.core sweep arrays engine.inputs store nulls engine.kernels engine.geometry measures correlate engine.pairs
+    engine.core arrays engine.inputs store sweep nulls engine.kernels engine.geometry measures correlate engine.pairs
     matching labels filters engine.chance significance inference tables engine.text engine.params engine.lms engine.saes
     pipeline
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep

@@ -1,5 +1,6 @@
 """Without tqdm loops run as they do with it, and show nothing."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,23 @@ print(sweep.run(abs, [-1, 2], "absolute values"))
 def test_a_sweep_runs_without_tqdm():
     done = subprocess.run([sys.executable, "-c", SWEEP], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{-1: 1, 2: 2}\n", "")
+
+
+HIDDEN = """
+from sae_utils.engine.core import progress
+from tqdm.auto import tqdm
+progress.hide()
+list(progress.bar([1]))
+list(tqdm([1], disable=False))
+list(progress.tqdm([1], disable=None))
+"""
+
+
+def test_a_process_that_works_for_another_shows_no_bar():
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    for code, shown in ((HIDDEN, False), (HIDDEN.replace("progress.hide()", ""), True)):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0 and bool(done.stderr) is shown
 
 
 def methods() -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["bar", "tqdm"]
+__all__ = ["bar", "hide", "tqdm"]
 
 
 class _Hidden:
@@ -48,3 +49,14 @@ def bar(items: Iterable[Any] | None = None, title: str = "", total: int | None =
     It appears after two seconds, only on a terminal, and disappears at the end.
     """
     return tqdm(items, title, total, leave=False, disable=None, delay=2)
+
+
+@functools.cache
+def hide() -> None:
+    """Show no bar from here on, also none of libraries: this process works for another one, which has the bar."""
+    shown = tqdm.__init__
+
+    def hidden(self: Any, *args: Any, **options: Any) -> None:
+        shown(self, *args, **options | {"disable": True})
+
+    tqdm.__init__ = hidden

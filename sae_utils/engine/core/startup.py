@@ -55,8 +55,9 @@ def keep_kernels() -> Path:
 
 
 def _settings() -> dict[str, str]:
-    """Numba's settings in the environment, without the folder."""
-    return {key: value for key, value in os.environ.items() if key.startswith("NUMBA_") and key != "NUMBA_CACHE_DIR"}
+    """Numba's settings in the environment that change a kernel; the folder and the number of threads do not."""
+    others = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")
+    return {key: value for key, value in os.environ.items() if key.startswith("NUMBA_") and key not in others}
 
 
 def _stamp() -> str:
