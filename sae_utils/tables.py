@@ -147,8 +147,11 @@ def cell(value: Any, form: str = "{}") -> str:
 
 
 def camel(name: str) -> str:
-    """The name in letters only, as LaTeX macros want it: `01_feature_matching` -> `FeatureMatching`."""
-    return "".join(word.capitalize() for word in re.split(r"[^A-Za-z]+", name))
+    """The name in letters only, as LaTeX macros want it: `01_feature_matching` -> `FeatureMatching`.
+
+    The number of a notebook goes with the letter that follows it: `07b_sensitivity` -> `Sensitivity`.
+    """
+    return "".join(word.capitalize() for word in re.split(r"[^A-Za-z]+", re.sub(r"^\d+[a-z]_", "", name)))
 
 
 def _minus(shown: str) -> str:

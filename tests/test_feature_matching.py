@@ -266,3 +266,47 @@ def test_agreement_counts_the_features_in_both_and_knows_its_chance():
 def test_agreement_of_the_other_side():
     found = feature_matching.agreement(pairs([4, 4, 6], [0, 1, 2]), pairs([4, 5, 6], [0, 1, 2]), "b", m=10, seed=0)
     assert (found.n, found.observed) == (3, pytest.approx(2 / 3))
+
+
+# --- the share as a reading
+
+
+def test_a_share_from_all_correlations_is_that_of_the_pairs(world):
+    a, b, document, _ = world
+    choose = correlate.features(a, b, k=12, rows=document < 15)
+    judge = correlate.blocks(a, b, rows=document >= 15)()
+    found = feature_matching.share(judge, feature_matching.best(choose.block()), [0.0, 0.5, 0.9])
+    pairs = matching.many_to_one(choose)
+    by_curve = feature_matching.curve(a, b, pairs, document, document >= 15, [0.0, 0.5, 0.9])
+    np.testing.assert_allclose(found, by_curve.share)
+
+
+def test_features_without_partner_or_judge_are_in_no_share():
+    choose = np.array([[0.1, 0.9], [np.nan, np.nan], [0.8, np.nan], [0.2, 0.3]])
+    judge = np.array([[0.0, 0.6], [0.9, 0.9], [0.4, 0.0], [0.9, np.nan]])
+    assert feature_matching.best(choose).tolist() == [1, -1, 0, 1]
+    assert feature_matching.share(judge, feature_matching.best(choose), [0.5, 0.3]).tolist() == [0.5, 1]
+
+
+def correlations(a, b):
+    return np.corrcoef(a.T, b.T)[: a.shape[1], a.shape[1] :]
+
+
+def reading(noise, seed, threshold=0.5):
+    a, b = feature_matching.planted_share(0.37, noise, features=100, tokens=20_000, seed=seed)
+    partner = feature_matching.best(correlations(a[:10_000], b[:10_000]))
+    return feature_matching.share(correlations(a[10_000:], b[10_000:]), partner, [threshold])[0]
+
+
+def test_the_share_reads_the_noise_where_the_truth_stays():
+    """37 of 100 features are shared at each noise level; the correlation of a shared one is 1 - its share of noise."""
+    low, middle, high = (np.mean([reading(noise, seed) for seed in range(3)]) for noise in (0.1, 0.45, 0.75))
+    assert low == pytest.approx(0.37, abs=0.01) and high < 0.01
+    assert middle == pytest.approx(0.37 * 0.2 / 0.3, abs=0.06)  # of noise within .15 of .45, two thirds are below .5
+
+
+def test_the_shared_features_are_the_first_and_the_others_unrelated():
+    a, b = feature_matching.planted_share(0.37, 0.15, features=100, tokens=20_000, seed=0)
+    r = np.diag(correlations(a, b))
+    assert r[:37].min() > 0.6 and abs(r[37:]).max() < 0.05
+    assert (a > 0).mean() == pytest.approx(0.02, abs=0.001) and (b > 0).mean() == pytest.approx(0.02, abs=0.001)

@@ -141,6 +141,7 @@ def test_minus(shown, expected):
 
 def test_a_macro_has_letters_only():
     assert tables.camel("01_feature_matching") == "FeatureMatching"
+    assert tables.camel("07b_sensitivity") == "Sensitivity"
     assert tables.camel("r held-out (2nd)") == "RHeldOutNd"
     assert all(re.fullmatch("[A-Za-z]+", tables.camel(notebook)) for notebook in params.notebooks())
     assert len({tables.camel(notebook) for notebook in params.notebooks()}) == len(params.notebooks())

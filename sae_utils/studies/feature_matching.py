@@ -68,6 +68,44 @@ def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
     return np.stack([(finite >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
 
 
+# --- the share as a reading, from all correlations
+
+
+def best(r: ArrayLike) -> NDArray[np.int64]:
+    """The partner (features,) with the largest of the correlations ``r`` (features, others), -1 where all are NaN."""
+    known = np.nan_to_num(np.asarray(r), nan=-np.inf)
+    return np.where(np.isfinite(known).any(axis=1), known.argmax(axis=1), -1)
+
+
+def share(r: ArrayLike, partner: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share (thresholds,) of features whose judging correlation with their ``partner`` reaches each threshold.
+
+    ``r`` (features, others): all correlations on the documents that judge; ``partner`` (features,), -1 for none.
+    """
+    judged, chosen = np.asarray(r), np.asarray(partner)
+    paired = np.flatnonzero(chosen >= 0)
+    return reached(judged[paired, chosen[paired]], thresholds)
+
+
+def planted_share(
+    shared: float, noise: float, *, features: int, tokens: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Activations (tokens, features) of two sides, of which the first share ``shared`` of the features is in both.
+
+    A feature fires on 2% of the tokens. In b a shared one keeps most of its firings; the others, a share of ``noise``
+    (within .15 of it, uniformly), are at other tokens. Its correlation is near 1 - noise.
+    """
+    generator = np.random.default_rng(seed)
+    a, elsewhere = (
+        generator.exponential(size=(tokens, features)) * (generator.random((tokens, features)) < 0.02) for _ in "ab"
+    )
+    lost = np.clip(noise + generator.uniform(-0.15, 0.15, features), 0, 1)
+    lost[round(shared * features) :] = 1
+    moved = generator.random((tokens, features)) < lost
+    b = np.where(moved, 0, a) + elsewhere * (generator.random((tokens, features)) < lost)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
 # --- chance
 
 

@@ -28,7 +28,7 @@ from sae_utils.engine.core.sources import REPOSITORY
 
 KEPT = REPOSITORY / "build" / "notebooks"
 MERGE = re.compile(r"^(<{7}|>{7})( |$)", re.MULTILINE)  # git's marks of an unfinished merge
-NUMBERED = re.compile(r"\d\d_\w+")  # names of the paper's notebooks; files with other names are left alone
+NUMBERED = re.compile(r"\d\d[a-z]?_\w+")  # names of the paper's notebooks; files with other names are left alone
 FORMATS = {".py": "py:percent", ".ipynb": "ipynb"}
 HEADER = """\
 # ---

@@ -245,6 +245,12 @@ def _mean_square_moments(a: LinearSide, b: LinearSide) -> Moments:
     return moments.combined(moments.of_gram(a.basis), moments.of_gram(b.basis), scale=1 / min(_ranks(a, b)))
 
 
+def _cka_debiased_moments(a: LinearSide, b: LinearSide) -> Moments:
+    """What only n decides: the unbiased Gram matrices have sums of 0 in every row, and zeros on the diagonal."""
+    n = len(a.energy)
+    return Moments(0.0, math.sqrt(2 / (n * (n - 3))))
+
+
 def _cka_moments(a: LinearSide, b: LinearSide) -> Moments:
     scaled = (s.basis * s.spectrum / math.sqrt(np.linalg.norm(s.spectrum**2)) for s in (a, b))
     return moments.combined(*map(moments.of_gram, scaled))
@@ -291,7 +297,7 @@ MEASURES = [
     Measure(
         "cka_debiased", "debiased CKA", "HSIC(a, b) / sqrt(HSIC(a, a) HSIC(b, b)), HSIC: its unbiased estimate",
         "Song et al. 2012, JMLR 13, 1393", "global", LINEAR, _cka_debiased, least=4,
-        batched=Batched(_gram, _hollow, _debiased),
+        moments=_cka_debiased_moments, batched=Batched(_gram, _hollow, _debiased),
     ),
     Measure(
         "procrustes", "Procrustes", "nuclear norm of A^T B, A and B with centred columns and of norm 1",
