@@ -36,7 +36,7 @@ help: ## list the targets
 	@echo "make notebooks      brings each .py and its .ipynb in step (the one that was edited is taken)"
 	@echo "make format         formats code and notebooks"
 	@echo "make plan     what a profile would fetch and use, before it does (PROFILE=name)"
-	@echo "make check-results  says which committed results are older than code or parameters"
+	@echo "make check-results  compares numbers and verdicts with the committed ones (AGAINST=commit or folder)"
 	@echo "make clean    removes what was built (build/), the environment (.venv) stays"
 	@echo
 	@echo "options: PROFILE=name   a file in params/: $(patsubst params/%.yaml,%,$(filter-out $(DATA),$(wildcard params/*.yaml)))"
@@ -44,6 +44,7 @@ help: ## list the targets
 	@echo "         ANONYMOUS=1    a PDF without authors and links, for review"
 	@echo "         TORCH=cpu      torch's CPU build when .venv is made (on Linux the registry's is the CUDA one)"
 	@echo "         KEEP=py|ipynb  the file that \`make notebooks\` takes where both were edited"
+	@echo "         PIN=off        without the pinned CPU code path: other last digits, as on another machine"
 	@echo "         -j2            notebooks side by side"
 	@echo "         PROCESSES=4    models, SAEs and other cells of a notebook side by side, in so many processes (default:"
 	@echo "                        one a core, divided by the notebooks of -j; 1 needs the least memory)"
@@ -110,7 +111,7 @@ plan: $(READY)
 	@HF_HUB_OFFLINE=0 $(BIN)/python -m sae_utils plan $(PROFILE)
 
 check-results: $(READY)
-	@$(BIN)/python -m sae_utils results $(PROFILE)
+	@$(BIN)/python -m sae_utils results $(PROFILE) $(if $(AGAINST),--against $(AGAINST))
 
 clean:
 	rm -rf build

@@ -10,7 +10,10 @@ COMMANDS = {  # name -> (module with its `main`, purpose)
     "execute": ("engine.build.execute", "runs one notebook of a profile"),
     "typeset": ("engine.build.typeset", "sets the paper of a profile"),
     "plan": ("engine.build.plan", "says what a profile would fetch and use"),
-    "results": ("engine.build.results", "says which committed results are older than code or parameters"),
+    "results": (
+        "engine.build.results",
+        "compares results with the committed ones, and lists those older than the code",
+    ),
     "notebooks": ("engine.build.notebooks", "brings each .py and its .ipynb in step"),
     "environment": ("engine.build.environment", "makes .venv"),
 }

@@ -53,7 +53,7 @@ print(json.dumps([cpu.path(), digests]))
 
 def run(**changes):
     """Code path and digests of results in a new process, pinned except for `changes`."""
-    kept = {name: value for name, value in os.environ.items() if name not in cpu.PIN}
+    kept = {name: value for name, value in os.environ.items() if name not in (*cpu.PIN, "PIN")}
     kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-c", WORK], cwd=REPOSITORY, env=kept | changes, capture_output=True, text=True, check=True
@@ -87,6 +87,12 @@ def test_a_setting_of_the_environment_is_kept_and_reported(name, value, library)
     path, _ = run(**{name: value})
     assert path[library] != cpu.PINNED[library]
     assert {other for other in cpu.PINNED if path[other] != cpu.PINNED[other]} == {library}
+
+
+@pinned
+def test_the_pin_can_be_taken_off():
+    path, _ = run(PIN="off", ATEN_CPU_CAPABILITY="default")
+    assert path["torch"] == "DEFAULT" and path["MKL"] != cpu.PINNED["MKL"] and path["numba"] == "host"
 
 
 def test_differs_names_the_libraries_that_are_not_pinned(monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -342,29 +341,6 @@ def test_a_file_that_no_notebook_wrote_is_named(drew):
     assert results.altered(drew) == [
         f"figures/smoke/{SECOND}-old.pdf", "generated/smoke/08_removed.json", "generated/smoke/09_removed.tex",
     ]  # fmt: skip
-
-
-def test_main_names_altered_files(drew, monkeypatch):
-    monkeypatch.setattr(profiles, "load", lambda name: drew)
-    monkeypatch.setattr(sys, "argv", ["report", "smoke"])
-    results.main()
-    at(".png").write_bytes(b"")
-    with pytest.raises(SystemExit, match=rf"missing or left over\): figures/smoke/{SECOND}-x\.png; restore them,"):
-        results.main()
-
-
-def test_main_names_stale_results(saved, monkeypatch, capsys):
-    load = profiles.load
-    monkeypatch.setattr(profiles, "load", lambda name: saved if name == "smoke" else load(name))
-    monkeypatch.setattr(sys, "argv", ["report", "smoke"])
-    results.main()
-    assert "results of profile smoke: up to date" in capsys.readouterr().out
-    (report.GENERATED / "smoke" / f"{SECOND}.tex").unlink()
-    with pytest.raises(SystemExit, match=f"stale: {SECOND}; run `make paper PROFILE=smoke`"):
-        results.main()
-    monkeypatch.setattr(sys, "argv", ["report", "smokee"])
-    with pytest.raises(SystemExit, match=r"error: params/smokee\.yaml: no such profile"):
-        results.main()
 
 
 def test_a_table_without_rows_has_a_sentence(smoke):

@@ -96,9 +96,13 @@ def describe(found: dict[str, str]) -> str:
     """A sentence that names the build of torch among the wheels and the size of the download."""
     name = next((name for name in found if name.startswith("torch ")), "torch, already there or not to be found")
     sizes = [size(address) for address in found.values()]
-    total = f"{sum(sizes) / 1e9:.1f} GB{' and more' if 0 in sizes else ''} to download" if any(sizes) else "size unknown"
+    total = (
+        f"{sum(sizes) / 1e9:.1f} GB{' and more' if 0 in sizes else ''} to download" if any(sizes) else "size unknown"
+    )
     if any(library.startswith("nvidia-") for library in found):
-        return f"{name}, the CUDA build with {len(found) - 1} libraries, {total}; TORCH=cpu takes the CPU build (0.2 GB)"
+        return (
+            f"{name}, the CUDA build with {len(found) - 1} libraries, {total}; TORCH=cpu takes the CPU build (0.2 GB)"
+        )
     return f"{name}, the CPU build, {total}" if found else name
 
 

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sae_utils.engine.core import files
 from sae_utils import profiles
-from sae_utils.engine.params import Profile, script
+from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
+from sae_utils.engine.params import Profile, script
 
 
 def run(profile: Profile, notebook: str) -> Path:

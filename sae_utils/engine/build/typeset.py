@@ -20,8 +20,8 @@ from urllib.parse import quote, unquote, urlsplit
 import yaml
 
 from sae_utils.engine.core import files
-from sae_utils.tables import escape
 from sae_utils.engine.core.sources import REPOSITORY
+from sae_utils.tables import escape
 
 PAPER, FIGURES = REPOSITORY / "paper", REPOSITORY / "figures"
 INSTALL = (

@@ -5,7 +5,7 @@ child processes inherit; `path`, the code path that the libraries really use, wh
 Never: a pin where it cannot hold. It needs Linux on x86-64 with AVX2; elsewhere bytes differ, and `store` says so.
 
 By default torch, MKL, oneDNN, OpenBLAS, numpy and numba choose kernels by the processor, and sums round differently.
-A value that the environment already has is kept, and gives other keys.
+A value that the environment already has is kept, and gives other keys; `PIN=off` pins nothing.
 
 MKL follows `MKL_CBWR` on Intel's processors only. It calls a function to find out whether it runs on one; on other
 processors a library of two lines, compiled once, answers yes (tested on AMD EPYC: same bytes as on an Intel Xeon).
@@ -38,8 +38,8 @@ COMPILED = REPOSITORY / "build" / "cache" / f"mkl_path-{hashlib.sha256(ANSWER.en
 
 
 def pin() -> None:
-    """Pin the code path of this process and of its children, unless torch or numpy is loaded already."""
-    if "torch" in sys.modules or not _avx2():
+    """Pin the code path of this process and of its children, unless torch or numpy is loaded already, or PIN=off."""
+    if "torch" in sys.modules or not _avx2() or os.environ.get("PIN") == "off":
         return
     if "numpy" not in sys.modules:
         for name, value in PIN.items():
