@@ -75,7 +75,7 @@ out.text("models are", description.models(run))
 out.text("dictionaries are", description.dictionaries(run))
 out.text("released", ", ".join(description.released(run)))
 out.text("scope", description.scope(run))
-out.text("pair", description.pair(run, *run.common.primary.pair))
+out.text("pair", description.pair(run, *run.pair))
 out.text("negative is", description.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
@@ -172,10 +172,10 @@ at_home = (dictionaries.hook == dictionaries["fits best at"]).sum()
 main = dictionaries[dictionaries.dictionary.isin([*control_seeds, *control_depths])]
 out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
-out.number("judged tokens", judged[run.common.primary.pair[0]]["tokens"], "{:,}")
-for letter, name in zip("ab", run.common.primary.pair, strict=True):
+out.number("judged tokens", judged[run.pair[0]]["tokens"], "{:,}")
+for letter, name in zip("ab", run.pair, strict=True):
     out.text(f"side {letter}", description.side(run, name, readers[name].width))
-out.text("site", description.site(readers[run.common.primary.pair[0]].hook))
+out.text("site", description.site(readers[run.pair[0]].hook))
 out.number("worst fvu", main.FVU.max(), "{:.3f}")
 out.number("least recovered", main.recovered.min(), "{:.3f}")
 out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
@@ -186,7 +186,7 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # F1 on one half of the tokens is judged on the other half.
 
 # %%
-name = run.common.primary.pair[0]
+name = run.pair[0]
 x, features = readers[name], pipeline.features(run, name)
 post = f"blocks.{x.hook.split('.')[1]}.mlp.hook_post"
 fit, judge = (

@@ -81,7 +81,7 @@ from sae_utils.studies import feature_matching
 run = profiles.start(profile, "01_feature_matching")
 out = report.Report(run, "01_feature_matching")
 primary = run.common.primary
-a, b = (pipeline.features(run, name) for name in primary.pair)
+a, b = (pipeline.features(run, name) for name in run.pair)
 both = pipeline.correlated(a, b, candidates)
 
 # %% [markdown]
@@ -252,7 +252,7 @@ stability.round(3)
 # %%
 tokens = a.sites.array("tokens")[at]
 labelled = [labels.label(x.codes[at], tokens, documents[at]) for x in (a, b)]
-words = pipeline.vocabulary(run, primary.pair[0])
+words = pipeline.vocabulary(run, run.pair[0])
 top_a, top_b = (labels.top_tokens(x, words) for x in labelled)
 facts = {"firings_a": labelled[0].firings, "firings_b": labelled[1].firings, "top_a": top_a, "top_b": top_b}
 

@@ -51,7 +51,7 @@ from sae_utils.studies import one_to_one
 run = profiles.start(profile, "02_one_to_one")
 out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
-a, b = (pipeline.features(run, name) for name in primary.pair)
+a, b = (pipeline.features(run, name) for name in run.pair)
 both = pipeline.correlated(a, b, candidates)
 found = both.found
 live_a, live_b = found.live
@@ -380,7 +380,7 @@ for first in other:
 # ceiling stands another SAE of A's model, which differs in its seed only, where the profile has one.
 
 # %%
-others = {"another SAE of A": one_to_one.another_seed(run, primary.pair[0]), "primary": primary.pair[1]}
+others = {"another SAE of A": one_to_one.another_seed(run, run.pair[0]), "primary": run.pair[1]}
 dictionaries = {}
 for label, other in others.items():
     if other:

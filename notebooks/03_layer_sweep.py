@@ -70,7 +70,7 @@ out = report.Report(run, "03_layer_sweep")
 primary = run.common.primary
 grid = layers.cells(run, "03_layer_sweep", pairs)
 layers.check(run, "03_layer_sweep", pairs, ceilings, negatives)
-main = layers.find(run, "primary.pair", grid, primary.pair)
+main = layers.find(run, "primary.pair", grid, run.pair)
 shown = layers.find(run, "03_layer_sweep.middle", grid, middle)
 names = list(dict.fromkeys(name for cell in grid for name in (cell.a, cell.b)))
 block = {name: units.place(run, name)[1] for name in names}  # as the model counts, from 0

@@ -61,7 +61,7 @@ from sae_utils.studies.semantic_subspaces import concepts, subspaces
 # %%
 run = profiles.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
-primary, measure = tuple(run.common.primary.pair), run.common.primary.measure
+primary, measure = run.pair, run.common.primary.measure
 candidates, counterpart = partners["candidates"], partners["counterpart"]
 SAE, NEURONS, OUTPUTS = units.SAE, units.NEURONS, units.OUTPUTS
 grid = {

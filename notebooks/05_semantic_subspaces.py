@@ -83,7 +83,7 @@ from sae_utils.studies.semantic_subspaces import (
 run = profiles.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
 primary = run.common.primary
-name_a, name_b = primary.pair
+name_a, name_b = run.pair
 features = pipeline.features_of(run, dict.fromkeys([*layers["a"], *layers["b"], name_a, name_b]))
 both = pipeline.correlated(features[name_a], features[name_b], pairing["candidates"])
 a, b = both.a, both.b

@@ -159,7 +159,7 @@ out.number("order more", (order.kept > order.partners).sum(), "{:d}")
 # primary pair stands one whose models were not trained on the same word classes.
 
 # %%
-primary = run.common.primary.pair
+primary = run.pair
 ours = {"primary pair": primary, "negative control": [primary[0], negative]}
 ladders = {name: ladder.rungs(views.sides(run, *pair, positions, top), settings) for name, pair in ours.items()}
 

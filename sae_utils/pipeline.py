@@ -21,7 +21,7 @@ from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import cross_entropy, pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
-from sae_utils.engine.text import corpora, tokenization
+from sae_utils.engine.text import corpora, stories, tokenization
 from sae_utils.engine.text.words import Words, find_words, token_labels, token_texts
 from sae_utils.matching import Pairs
 from sae_utils.store import Artefact
@@ -50,12 +50,19 @@ def origin(records: Mapping[str, Any], name: str) -> Any:
 
 
 def tokenizer(profile: Profile, name: str) -> Artefact:
-    """The tokenizer of a model; models that cut text into the same tokens share it."""
+    """The tokenizer of a model; models that cut text into the same tokens share it.
+
+    A toy's is trained on the training documents of the first toy with such a tokenizer, and knows every word of the
+    stories.
+    """
     record = origin(profile.models, name)
     if isinstance(record, pretrained.Pretrained):
         with _about(profile, f"models.{name}"):
             return pretrained.tokenizer(pretrained.tokenizer_spec(record))
-    return tokenization.train(corpora.text(profile.corpus), record.tokenizer, record.vocabulary)
+    alike = (x for x, toy in profile.models.items() if isinstance(toy, toys.Toy) and toy.cuts_like(record))
+    corpus = profile.training_corpus(next(alike))
+    known = stories.WORDS if isinstance(corpus, corpora.Stories) else ()
+    return tokenization.train(corpora.text(corpus), record.tokenizer, record.vocabulary, known)
 
 
 def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:

@@ -11,13 +11,14 @@ the notebook's own parameters cell.
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from pydantic import create_model
 
 from sae_utils import store
+from sae_utils.engine import families
 from sae_utils.engine.checks import comparisons, requirements, sections
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY
@@ -25,6 +26,7 @@ from sae_utils.engine.core.spec import ProfileError, Spec, build, choose, neares
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Common, Profile, make_corpus, notebooks, parameters, read
 from sae_utils.engine.saes import quality, releases, trainer
+from sae_utils.engine.text import corpora
 
 
 def load(name: str) -> Profile:
@@ -40,6 +42,7 @@ def load(name: str) -> Profile:
             raise ProfileError(
                 f"{where}: {key}: unknown key; {nearest(str(key), [*Common.model_fields, *notebooks()])}"
             )
+    values, found = families.expand(values, where)
     common = build(Common, values, f"{where}: ")
     profile = Profile(
         name=name,
@@ -47,6 +50,7 @@ def load(name: str) -> Profile:
         corpus=make_corpus(common.corpus, f"{where}: corpus"),
         models=_records(toys.KINDS | pretrained.KINDS, common.models, f"{where}: models"),
         dictionaries=_records(trainer.KINDS | releases.KINDS, common.dictionaries, f"{where}: dictionaries"),
+        families=found,
         sections={},
     )
     _check_origins(profile, where)
@@ -67,7 +71,7 @@ def _check_origins(profile: Profile, where: str) -> None:
             raise ProfileError(
                 f"{where}: models.{name}.of: only models trained here keep checkpoints; name the model's `revision`"
             )
-        profile.training_corpus(name)
+        _check_disjoint(profile, name, where)
     for name, record in profile.dictionaries.items():
         origin = _origin(name, profile.dictionaries, f"{where}: dictionaries")
         _check_defined(origin.model, profile.models, f"{where}: dictionaries.{name}.model")
@@ -76,7 +80,20 @@ def _check_origins(profile: Profile, where: str) -> None:
                 f"{where}: dictionaries.{name}.of: only SAEs trained here keep checkpoints; name another"
             )
     for name in profile.common.primary.pair:
-        _check_defined(name, profile.dictionaries, f"{where}: primary.pair")
+        _check_defined(name, _names(profile, profile.dictionaries), f"{where}: primary.pair")
+
+
+def _check_disjoint(profile: Profile, name: str, where: str) -> None:
+    """Refuse a model whose training documents are among those that pair features or judge them."""
+    own, read = profile.training_corpus(name), profile.corpus
+    if not (isinstance(own, corpora.Stories) and isinstance(read, corpora.Stories) and own.seed == read.seed):
+        return
+    if own.dealt() != read.dealt():
+        raise ProfileError(
+            f"{where}: models.{name}.trained_on: stories of seed {own.seed}, as `corpus`, but dealt to the splits in "
+            "another way, so that it would be trained on documents that judge it; give it another `seed`"
+        )
+
 
 
 def _origin(name: str, records: Mapping[str, Any], where: str) -> Any:
@@ -91,14 +108,18 @@ def _origin(name: str, records: Mapping[str, Any], where: str) -> Any:
     return records[chain[-1]]
 
 
-def _check_defined(name: str, names: Mapping[str, Any], where: str) -> None:
+def _check_defined(name: str, names: Collection[str], where: str) -> None:
     if name not in names:
         raise ProfileError(f"{where}: nothing is called {name!r}; {nearest(name, names)}")
 
 
 def _sections(profile: Profile, given: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """The section of every notebook. Raises ProfileError with all problems of all sections."""
-    names = {"model": profile.models, "dictionary": profile.dictionaries, "set of concepts": read("concepts")}
+    names = {
+        "model": _names(profile, profile.models),
+        "dictionary": _names(profile, profile.dictionaries),
+        "set of concepts": read("concepts"),
+    }
     made, problems = {}, []
     for notebook in notebooks():
         try:
@@ -108,6 +129,11 @@ def _sections(profile: Profile, given: Mapping[str, Any], where: str) -> dict[st
     if problems:
         raise ProfileError("\n".join(problems))
     return made
+
+
+def _names(profile: Profile, records: Mapping[str, Any]) -> list[str]:
+    """Names of records and of their families."""
+    return [*records, *(name for name, members in profile.families.items() if members[0] in records)]
 
 
 def _section(notebook: str, values: Any, names: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field
 
 from sae_utils.engine.core.sources import REPOSITORY
-from sae_utils.engine.core.spec import Count, ProfileError, Spec, choose, nearest, quote
+from sae_utils.engine.core.spec import Count, ProfileError, Seed, Spec, choose, nearest, quote
 from sae_utils.engine.inputs import strict_yaml
 from sae_utils.engine.text import corpora
 
@@ -28,7 +28,8 @@ LONGEST_CHAIN = 32  # profiles that extend one another
 class Primary(Spec):
     """The one analysis that answers the paper's question; all others are secondary and say so."""
 
-    pair: list[str] = Field(min_length=2, max_length=2)  # the two dictionaries that are compared
+    # the two dictionaries, or families of them, that are compared
+    pair: list[str] = Field(min_length=2, max_length=2)
     matching: Literal["mutual"]  # how their features are paired
     measure: str  # the similarity of the paired decoder rows
     permutations: int = Field(ge=19, lt=2**31)  # shuffles of the pairing behind its p
@@ -43,6 +44,7 @@ class Common(Spec):
     device: Literal["cpu", "cuda", "auto"]
     corpus: dict[str, Any]  # the text on which all features are compared
     skip: Count  # masked positions at the start of every row, beginning of sequence included
+    replicates: list[Seed]  # seeds of the replicates of every family, see `engine.families`; [] for none
     models: dict[str, dict[str, Any]] = Field(min_length=1)  # language models by name
     dictionaries: dict[str, dict[str, Any]] = Field(min_length=1)  # sparse autoencoders by name
     primary: Primary  # the primary analysis
@@ -56,7 +58,24 @@ class Profile(NamedTuple):
     corpus: corpora.Corpus
     models: dict[str, Any]  # name -> record of `toys.KINDS` or `pretrained.KINDS`
     dictionaries: dict[str, Any]  # name -> record of `trainer.KINDS` or `releases.KINDS`
+    families: dict[str, tuple[str, ...]]  # family of models or dictionaries -> the names of its members, in order
     sections: dict[str, dict[str, Any]]  # notebook -> its parameters
+
+    def members(self, name: str) -> list[str]:
+        """The members of a family of models or dictionaries, in the order of the replicates; of a plain name itself.
+
+        Raises ProfileError if nothing has that name.
+        """
+        known = [*self.families, *self.models, *self.dictionaries]
+        if name not in known:
+            raise ProfileError(f"nothing in the profile is called {name!r}; {nearest(name, known)}")
+        return list(self.families.get(name, (name,)))
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two dictionaries of the primary pair; of families the members of the first replicate."""
+        a, b = (self.members(name)[0] for name in self.common.primary.pair)
+        return a, b
 
     def training_corpus(self, model: str) -> corpora.Corpus:
         """The text on which a model (or, if it is pretrained, its SAEs) is trained: the corpus with `trained_on`."""

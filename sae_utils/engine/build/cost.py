@@ -143,7 +143,7 @@ class Build:
         for (name, samples), down in training.items():
             yield "passes that train SAEs", down * min(samples, self.available[name])
         yield "passes for codes", sum(deepest.values()) * self.judged
-        primary = set(self.profile.common.primary.pair) & set(self.saes)
+        primary = set(self.profile.pair) & set(self.saes)
         for notebook, count in ((NEURONS, self.judged), (PUBLISHED, self._positions())):
             named = names_in(self.profile.sections[notebook], self.saes) | primary
             read = {self.saes[name].model for name in named}

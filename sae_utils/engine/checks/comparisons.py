@@ -31,7 +31,7 @@ def compared(profile: Profile) -> Iterator[Compared]:
     """All comparisons of a profile, but for those across two tokenizers."""
     sections = profile.sections
     seeds, sweep, neurons = sections[SEEDS], sections[SWEEP], sections[NEURONS]
-    first, second = profile.common.primary.pair
+    first, second = profile.pair
     pairs: dict[str, tuple[Iterable[tuple[str, str]], bool]] = {
         "primary.pair": ([(first, second)], True),
         f"{SEEDS}.control_seeds": (itertools.combinations(seeds["control_seeds"], 2), True),
@@ -119,7 +119,7 @@ def _same_tokenizer(profile: Profile, a: str, b: str, fetch: bool) -> bool | Non
     """Whether two models have one tokenizer; None where only files that would be fetched could tell."""
     one, two = (pipeline.origin(profile.models, name) for name in (a, b))
     if isinstance(one, toys.Toy) and isinstance(two, toys.Toy):
-        return (one.tokenizer, one.vocabulary) == (two.tokenizer, two.vocabulary)
+        return one.cuts_like(two)
     if isinstance(one, toys.Toy) or isinstance(two, toys.Toy):
         return False
     if (one.source, one.revision) == (two.source, two.revision):

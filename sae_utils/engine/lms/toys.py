@@ -50,6 +50,10 @@ class Toy(Spec):
             raise ValueError(f"heads must divide d_model, and {self.heads} does not divide {self.d_model}")
         return self
 
+    def cuts_like(self, other: Toy) -> bool:
+        """Whether both cut text into the same tokens."""
+        return (self.tokenizer, self.vocabulary) == (other.tokenizer, other.vocabulary)
+
 
 class ToyCheckpoint(Spec):
     """A toy at one of its checkpoints."""

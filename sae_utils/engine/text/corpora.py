@@ -80,6 +80,10 @@ class Stories(Corpus):
     def tables(self) -> list[Path]:
         return [lexicon.SOURCE]
 
+    def dealt(self) -> tuple[Any, ...]:
+        """What decides which of the stories are in which split."""
+        return self.documents, self.shares, self.split_seed
+
     def stream(self) -> Iterator[tuple[int, stories.Document]]:
         chosen = {"seed", "documents", "world", "permutation", "topic", "trigger"}
         return enumerate(stories.stream(**self.model_dump(include=chosen)))

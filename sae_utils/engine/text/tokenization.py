@@ -13,8 +13,9 @@ being special (runs of spaces), are text.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,10 +35,13 @@ MASKED = -2  # place of a special token that stands in the text
 
 
 @artefact
-def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[str, Any]:
+def train(
+    folder: Path, source: Artefact, kind: Kind, vocabulary: int, words: Sequence[str] = ()
+) -> dict[str, Any]:
     """Train a tokenizer of at most `vocabulary` tokens, special ones included, on the training documents of a text.
 
-    `kind`: `word` (split at white space and punctuation) or `bpe` (byte-level). Saved as transformers does.
+    `kind`: `word` (split at white space and punctuation) or `bpe` (byte-level). `words` are counted once more each, so
+    that a vocabulary with room for them has those that the text lacks. Saved as transformers does.
     """
     from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
     from tokenizers import models as algorithms
@@ -54,7 +58,7 @@ def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int) -> dict[s
         raw.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **shared)
     texts = ([text for text in block.texts if text] for block in corpora.blocks(source, "training"))
-    raw.train_from_iterator(texts, trainer)
+    raw.train_from_iterator(itertools.chain(texts, [list(words)]), trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BOS, pad_token=PAD, unk_token=UNKNOWN)
     tokenizer.save_pretrained(folder)
     return {"vocabulary": len(tokenizer)}

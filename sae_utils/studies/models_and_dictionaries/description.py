@@ -166,7 +166,7 @@ def scope(profile: Profile) -> str:
 
 def limits(profile: Profile) -> str:
     """Sentences on further differences between A and B, besides the one in question; empty if there are none."""
-    pair = profile.common.primary.pair
+    pair = profile.pair
     both = [pipeline.origin(profile.models, model_of(profile, name)) for name in pair]
     given = [isinstance(pipeline.origin(profile.dictionaries, name), releases.Released) for name in pair]
     sentences = []
