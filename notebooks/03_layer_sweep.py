@@ -28,20 +28,20 @@
 # %% tags=["parameters"]
 profile = "smoke"
 pairs = {
-    "two_layer_0 x three_layer": [
-        ["two_layer_0_block0", "two_layer_0"],
-        ["three_layer_block0", "three_layer_block1", "three_layer"],
+    "two_layer x three_layer": [
+        ["two_layer_block0_0", "two_layer_0"],
+        ["three_layer_block0_0", "three_layer_block1_0", "three_layer_0"],
     ],
-    "two_layer_0 x two_layer_1": [["two_layer_0_block0", "two_layer_0"], ["two_layer_1_block0", "two_layer_1"]],
-    "three_layer x three_layer_1": [
-        ["three_layer_block0", "three_layer_block1", "three_layer"],
-        ["three_layer_1_block0", "three_layer_1_block1", "three_layer_1"],
+    "two_layer x seed": [["two_layer_block0_0", "two_layer_0"], ["two_layer_block0_1", "two_layer_1"]],
+    "three_layer x seed": [
+        ["three_layer_block0_0", "three_layer_block1_0", "three_layer_0"],
+        ["three_layer_block0_1", "three_layer_block1_1", "three_layer_1"],
     ],
-    "two_layer_0 x scrambled_0": [["two_layer_0_block0", "two_layer_0"], ["scrambled_0_block0", "scrambled_0"]],
+    "two_layer x scrambled": [["two_layer_block0_0", "two_layer_0"], ["scrambled"]],
 }
-ceilings = {"two_layer_0 x three_layer": ["two_layer_0 x two_layer_1", "three_layer x three_layer_1"]}
-negatives = ["two_layer_0 x scrambled_0"]
-middle = ["two_layer_0", "three_layer_block1"]
+ceilings = {"two_layer x three_layer": ["two_layer x seed", "three_layer x seed"]}
+negatives = ["two_layer x scrambled"]
+middle = ["two_layer_0", "three_layer_block1_0"]
 candidates = 16
 counterpart = 0.5
 secondary_measures = ["rsa_pearson", "cka", "cka_debiased", "procrustes", "mutual_knn"]

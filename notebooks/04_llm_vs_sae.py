@@ -29,10 +29,10 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-layers = [["two_layer_0"], ["three_layer_block1", "three_layer"]]
-seeds = {"two_layer_0": "two_layer_1", "three_layer": "three_layer_1"}
-controls = {"scrambled world": ["scrambled_0", "three_layer"], "random weights": ["random", "three_layer"]}
-by_index = {"two_layer_0": ["two_layer_0_start", "two_layer_1"]}
+layers = [["two_layer_0"], ["three_layer_block1_0", "three_layer_0"]]
+seeds = {"two_layer_0": "two_layer_1", "three_layer_0": "three_layer_1"}
+controls = {"scrambled world": ["two_layer_0", "scrambled"], "random weights": ["two_layer_0", "random_0"]}
+by_index = {"two_layer_0": ["two_layer_start", "two_layer_1"]}
 partners = {"candidates": 16, "counterpart": 0.5}
 permuted = 3
 permutations = 99

@@ -39,8 +39,8 @@ keywords = {"single": ["she", "he", "once"], "mismatched": [["once", "she"], ["o
 rules = [{"kind": "mass", "share": 0.2}, {"kind": "top", "top": 5, "least": 1}, {"kind": "top", "top": 10, "least": 3}]
 labelling = {"tops": 10, "minimum_firings": 5, "truth_share": 0.5}
 layers = {
-    "a": ["two_layer_0_block0", "two_layer_0"],
-    "b": ["three_layer_block0", "three_layer_block1", "three_layer"],
+    "a": ["two_layer_block0_0", "two_layer_0"],
+    "b": ["three_layer_block0_0", "three_layer_block1_0", "three_layer_0"],
 }
 pairing = {"candidates": 16, "least_r": 0.1}
 scoring = {"measures": ["rsa_spearman", "cka_debiased", "mutual_knn"], "neighbours": 3}

@@ -30,8 +30,8 @@
 # %% tags=["parameters"]
 profile = "smoke"
 comparisons = [
-    ["one_layer", "bpe", "two_layer_0_block0", "scrambled_0_block0"],
-    ["two_layer_0", "bpe", "one_layer", "scrambled_0"],
+    ["one_layer_0", "bpe", "two_layer_block0_0", "scrambled"],
+    ["two_layer_0", "bpe", "one_layer_0", "scrambled"],
 ]
 tokenizers = {"words": ["word", 4000], "pieces": ["bpe", 1000], "small pieces": ["bpe", 400]}
 at = "words"

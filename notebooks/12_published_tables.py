@@ -27,7 +27,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-negative = "scrambled_0"
+negative = "scrambled"
 positions = 10_000
 few = 30
 draws = 20

@@ -95,7 +95,6 @@ def _check_disjoint(profile: Profile, name: str, where: str) -> None:
         )
 
 
-
 def _origin(name: str, records: Mapping[str, Any], where: str) -> Any:
     """The underived record at the end of the chain of `of` that begins at `name`."""
     chain = [name]

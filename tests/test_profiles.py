@@ -49,7 +49,7 @@ def test_every_profile_loads(name):
     profile = profiles.load(name)
     assert profile.name == name and list(profile.sections) == params.notebooks()
     assert len({profile.digest(notebook) for notebook in profile.sections}) == len(profile.sections)
-    assert set(profile.common.primary.pair) <= set(profile.dictionaries)
+    assert set(profile.pair) <= set(profile.dictionaries)
 
 
 def words(value) -> set[str]:

@@ -13,16 +13,19 @@ from typing import Any
 Path = tuple[str | int, ...]
 COPY = {"kind": "copies", "shared": 0.7}
 FAMILIES = {"kind": "grouped", "groups": 8, "centres": 0.0, "alike_a": 0.8, "alike_b": 0.8}
-TWO_BY_THREE = [["two_layer_1_block0", "two_layer_1"], ["three_layer_block0", "three_layer_block1", "three_layer"]]
+TWO_BY_THREE = [
+    ["two_layer_block0_1", "two_layer_1"],
+    ["three_layer_block0_0", "three_layer_block1_0", "three_layer_0"],
+]
 WOMAN, VERB = "woman to man", "noun to its verb"
 MORE: dict[str, dict[Path, Any]] = {
     "00_models_and_dictionaries": {
         ("control_seeds",): "three_layer_1",
-        ("control_ceiling",): "relu",
-        ("control_depths",): "scrambled_0_block0",
-        ("control_negatives",): "scrambled_0",
-        ("control_random",): "random_blocks",
-        ("control_random_blocks",): "random",
+        ("control_ceiling",): "frozen_decoder_0",
+        ("control_depths",): "three_layer_1",
+        ("control_negatives",): "random_1",
+        ("control_random",): "random_blocks_0",
+        ("control_random_blocks",): "random_0",
     },
     "01_feature_matching": {
         ("secondary_measures",): "cca_squared",
@@ -32,18 +35,18 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "02_one_to_one": {("least_r",): 0.95, ("hub_thresholds",): 10_000, ("strongest",): 0.9},
     "03_layer_sweep": {
-        ("pairs",): ("two_layer_1 x three_layer", TWO_BY_THREE),
-        ("negatives",): "two_layer_0 x two_layer_1",
+        ("pairs",): ("two_layer_1 x three_layer_0", TWO_BY_THREE),
+        ("negatives",): "two_layer x seed",
         ("secondary_measures",): "cca_squared",
         ("other_estimators",): "jaccard_knn",
     },
     "04_llm_vs_sae": {
-        ("layers", 0): "two_layer_0_block0",
-        ("layers", 1): "three_layer_block0",
-        ("seeds",): ("three_layer_block1", "three_layer_1_block1"),
-        ("controls",): ("random blocks", ["random_blocks", "three_layer"]),
+        ("layers", 0): "two_layer_block0_0",
+        ("layers", 1): "three_layer_block0_0",
+        ("seeds",): ("three_layer_block1_0", "three_layer_block1_1"),
+        ("controls",): ("random blocks", ["two_layer_0", "random_blocks_0"]),
         ("by_index",): ("two_layer_1", ["two_layer_0"]),
-        ("by_index", "two_layer_0"): "two_layer_2",
+        ("by_index", "two_layer_0"): "two_layer_start",
         ("secondary_measures",): "cca_squared",
     },
     "05_semantic_subspaces": {
@@ -54,8 +57,8 @@ MORE: dict[str, dict[Path, Any]] = {
         ("keywords", "single"): "king",
         ("keywords", "mismatched"): ["he", "once"],
         ("rules",): {"kind": "top", "top": 3, "least": 1},
-        ("layers", "a"): "residual",
-        ("layers", "b"): "three_layer_1_block0",
+        ("layers", "a"): "two_layer_1",
+        ("layers", "b"): "three_layer_block0_1",
         ("scoring", "measures"): "cca_squared",
         ("power_curve", "sizes"): 60,
         ("relation", "words"): ("aunt to uncle", [["aunt", "uncle"], ["queen", "king"]]),
@@ -75,7 +78,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("interval", "measures"): "cca_squared",
     },
     "11_across_tokenizers": {
-        ("comparisons",): ["two_layer_0_block0", "bpe", "one_layer", "scrambled_0"],
+        ("comparisons",): ["two_layer_block0_0", "bpe", "one_layer_0", "scrambled"],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
     },
     "12_published_tables": {
@@ -123,10 +126,10 @@ def free(notebook: str, section: dict[str, Any]) -> list[Path]:
 
 
 REFUSED: dict[tuple[str, Path], str] = {
-    ("03_layer_sweep", ("pairs",)): r"negatives: no pair is called 'two_layer_0 x scrambled_0'",
-    ("03_layer_sweep", ("pairs", "two_layer_0 x three_layer", "*")): "is no ceiling of",
-    ("03_layer_sweep", ("pairs", "two_layer_0 x two_layer_1", "*")): "is no ceiling of",
-    ("03_layer_sweep", ("pairs", "three_layer x three_layer_1", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("pairs",)): r"negatives: no pair is called 'two_layer x scrambled'",
+    ("03_layer_sweep", ("pairs", "two_layer x three_layer", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("pairs", "two_layer x seed", "*")): "is no ceiling of",
+    ("03_layer_sweep", ("pairs", "three_layer x seed", "*")): "is no ceiling of",
     ("03_layer_sweep", ("negatives",)): r"negatives: .*at least 1",
     ("04_llm_vs_sae", ("layers", 0)): r"layers\.0: .*at least 1",
     ("05_semantic_subspaces", ("unions", "humans")): r"unions\.humans: .*at least 2",

@@ -4,11 +4,11 @@ In: the keys of a profile, of which `replicates` lists the seeds. Out: the same 
 for every member, and the names of the members by family.
 Never: a check of anything else in a record; a name that later modules would have to take apart.
 
-A toy with `replicates: all` (or a number: so many at most, the first ones) becomes a family, with a member for each seed s: `toy_s`.
-Twins, checkpoints and dictionaries of a family are families by themselves, with as many members or, by a number, with
-fewer. With `replicates: first` a record keeps its plain name and belongs to the first replicate. To the seed that a
-record gives, each member adds its s; toys on stories read stories of seed s, in the scrambled world under the
-exchange of words of seed s.
+A toy with `replicates: all` (or a number: so many at most, the first ones) becomes a family, with a member `toy_s` for
+each seed s. Twins, checkpoints and dictionaries of a family are families by themselves, with as many members or, by a
+number, with fewer. With `replicates: first` a record keeps its plain name and belongs to the first replicate. To the
+seed that a record gives, each member adds its s; toys on stories read stories of seed s, in the scrambled world under
+the exchange of words of seed s.
 """
 
 from collections.abc import Mapping
@@ -128,14 +128,16 @@ def expand(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[
     return {**values, **expanded}, families
 
 
-def _agreed(families: Mapping[str, tuple[str, ...]], name: str, members: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _agreed(
+    families: Mapping[str, tuple[str, ...]], name: str, members: tuple[str, ...], where: str
+) -> tuple[str, ...]:
     if name in families and families[name] != members:
         raise ProfileError(f"{where}: the family of models of this name has {len(families[name])} members; rename one")
     return members
 
 
 def _seeds(given: Any, where: str) -> list[int]:
-    """The seeds of the replicates. Raises ProfileError if one stands twice; other types are refused with the profile."""
+    """The seeds, [] where they are of another type, which is refused later. Raises ProfileError if one stands twice."""
     if not isinstance(given, list) or not all(isinstance(seed, int) and seed >= 0 for seed in given):
         return []
     if len(set(given)) < len(given):

@@ -155,7 +155,8 @@ def read(name: str) -> dict[str, Any]:
     """The keys of `params/<name>.yaml`, with those of the profile that it `extends`.
 
     A key replaces the inherited one completely. The keys of a notebook's section replace the inherited ones one by one.
-    Among models and dictionaries `"*"` keeps the inherited records and sets its values in each that has such a key.
+    Among models and dictionaries `"*"` keeps the inherited records and sets its values in each that has such a key; the
+    keys of a mapping, as `trained_on`, one by one.
     Raises ProfileError as `strict_yaml.read`, and for no such file, a circle of `extends`, or a `"*"` over something
     else than records.
     """
@@ -198,6 +199,12 @@ def _in_every_record(value: dict[str, Any], inherited: Any, where: str) -> dict[
     for unknown in changes.keys() - keys:
         raise ProfileError(f"{where}.{unknown}: unknown key; {nearest(unknown, keys)}")
     kept = {
-        name: record | {key: new for key, new in changes.items() if key in record} for name, record in inherited.items()
+        name: record | {key: _replaced(record[key], new) for key, new in changes.items() if key in record}
+        for name, record in inherited.items()
     }
     return kept | {name: record for name, record in value.items() if name != "*"}
+
+
+def _replaced(old: Any, new: Any) -> Any:
+    """A value, or a mapping whose keys are replaced one by one."""
+    return old | new if isinstance(old, dict) and isinstance(new, dict) else new

@@ -35,9 +35,7 @@ MASKED = -2  # place of a special token that stands in the text
 
 
 @artefact
-def train(
-    folder: Path, source: Artefact, kind: Kind, vocabulary: int, words: Sequence[str] = ()
-) -> dict[str, Any]:
+def train(folder: Path, source: Artefact, kind: Kind, vocabulary: int, words: Sequence[str] = ()) -> dict[str, Any]:
     """Train a tokenizer of at most `vocabulary` tokens, special ones included, on the training documents of a text.
 
     `kind`: `word` (split at white space and punctuation) or `bpe` (byte-level). `words` are counted once more each, so
