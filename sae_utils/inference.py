@@ -1,15 +1,15 @@
-"""From many results to one statement: corrected p-values of a family of tests, and intervals by the jackknife.
+"""From many results to one statement: corrected p-values of a family of tests, intervals, and verdicts.
 
-In: results of `significance.test`, sampled p-values, or a statistic as a function of the rows that are kept. Out:
-adjusted p-values in the same order, an `Interval`, or places of pairs that correlate equally. Use the maximum
-of z wherever draws are at hand; Holm only where the draws are many enough for the family. The jackknife leaves out
-whole families or whole documents, and draws nothing twice: a duplicated row is its own nearest neighbour and
-manufactures similarity.
+In: results of `significance.test`, sampled p-values, values of replicates, or a statistic as a function of the rows
+that are kept. Out: adjusted p-values in the same order, an `Interval`, a `Replicated` and its verdict, or places of
+pairs that correlate equally. Use the maximum of z wherever draws are at hand; Holm only where the draws are many enough
+for the family. The jackknife leaves out whole families, documents or replicates, and draws nothing twice: a duplicated
+row is its own nearest neighbour and manufactures similarity.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,17 +17,33 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from sae_utils import arrays, significance
+from sae_utils.engine.chance.intervals import Interval, Replicated, jackknife, over_replicates, sign_flip
 from sae_utils.engine.chance.results import FLAT, ROUNDING
-from sae_utils.engine.core.progress import tqdm
-from sae_utils.nulls import LEVEL as LEVEL  # of tests; intervals hold 1 - LEVEL
+from sae_utils.engine.chance.verdicts import (
+    Chances,
+    Detectable,
+    Verdict,
+    chances,
+    detectable,
+    false_at_most,
+    in_order,
+    replicates_needed,
+    verdict,
+)
+from sae_utils.nulls import LEVEL  # of tests; intervals hold 1 - LEVEL
 from sae_utils.significance import Result, Rows
+
+__all__ = [
+    "GROUPS", "LEVEL", "Chances", "Detectable", "Interval", "Replicated", "Verdict", "alike_in_r", "chances",
+    "detectable", "excess_interval", "false_at_most", "families", "grouped", "holm", "in_order", "jackknife",
+    "maximum_of_z", "over_replicates", "replicates_needed", "sign_flip", "verdict",
+]  # fmt: skip
 
 GROUPS = 20  # of documents or of small families: so many that Student's t is narrow, so few that each is worth its cost
 _DRAWS_A_TEST = 20
 BLOCK = 1024  # pairs whose cosines with all others are held at once
 
 Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value", float, NDArray[np.float64])
 
 
 # --- families of tests
@@ -81,38 +97,6 @@ def holm(p: Sequence[float] | np.ndarray, *, m: int) -> np.ndarray:
 
 
 # --- intervals
-
-
-class Interval(NamedTuple, Generic[Value]):
-    """`estimate` of the statistic on all rows, its `se`, and a 95% interval, `low` to `high`, from `units`."""
-
-    estimate: Value
-    se: Value
-    low: Value
-    high: Value
-    units: int
-
-
-def jackknife(statistic: Callable[[np.ndarray], Value], families: np.ndarray) -> Interval[Value]:
-    """Delete-one-family jackknife (Efron & Tibshirani 1993, ch. 11); families are the sampling units.
-
-    `statistic(rows)`: a statistic of the pairs or tokens at `rows`, for example an excess or several shares. `families`
-    (n,): label of every row. The interval is Student's with families - 1 degrees of freedom around the estimate. It
-    computes one statistic a family. Raises ValueError below 3 families.
-    """
-    from scipy.stats import t as student  # imported here: it takes half a second
-
-    labels, family = np.unique(arrays.plain(families, "families"), return_inverse=True)
-    n, count = len(family), len(labels)
-    if count < 3:
-        raise ValueError(f"{count} families of {n} rows: too few to leave one out")
-    estimate = statistic(np.arange(n))
-    deleted = np.stack(
-        [statistic(np.flatnonzero(family != f)) for f in tqdm(range(count), "jackknife", leave=False, disable=None)]
-    )
-    se = np.sqrt((count - 1) / count * ((deleted - deleted.mean(axis=0)) ** 2).sum(axis=0))
-    half = student.ppf(1 - LEVEL / 2, count - 1) * se
-    return Interval(estimate, se, estimate - half, estimate + half, count)
 
 
 def grouped(units: ArrayLike, groups: int = GROUPS) -> NDArray[np.int64]:

@@ -22,9 +22,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from sae_utils import inference, tables
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
 from sae_utils.engine.params import PARAMS, Profile, script
+from sae_utils.inference import Interval, Replicated
 from sae_utils.tables import camel, cell, escape, number
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ class Report:
         self.profile, self.notebook = profile, notebook
         self._macros: dict[str, str] = {}
         self._numbers: dict[str, dict[str, float | None]] = {}
-        self._verdicts: dict[str, dict[str, float | str | None]] = {}  # macro -> estimate, low, high, d, word
+        self._verdicts: dict[str, dict[str, float | str | None]] = {}  # macro -> estimate, ends, d, word
+        self._rows: list[list[str]] = []  # of the table of verdicts
         self._drawn: dict[str, str] = {}
         self._header = header(profile, notebook)  # of the code that is loaded, not of a later edit
 
@@ -113,6 +116,27 @@ class Report:
     def text(self, name: str, value: str) -> None:
         """Text for the paper: a verdict that follows from the numbers."""
         self._define(name, escape(value))
+
+    def verdict(
+        self, name: str, question: str, found: Interval[float] | Replicated, d: float, would_be_no: str,
+        tested: bool | None = None, form: str = "{:.3f}",
+    ) -> inference.Verdict:  # fmt: skip
+        """The verdict on `found` by the threshold `d` of its scale, which it returns.
+
+        Writes the macros `<Name>`, `<Name>Low`, `<Name>High` (as `form` says) and `<Name>Verdict`, and a row of the
+        macro `...TableVerdicts`. `would_be_no`: what would count as a no. `tested`: False after a control without a
+        yes (`inference.in_order`); the verdict is then "not tested".
+        """
+        word: inference.Verdict = "not tested" if tested is False else inference.verdict(found.low, found.high, d)
+        n = found.n if isinstance(found, Replicated) else found.units
+        shown = [number(value, form) for value in (found.estimate, found.low, found.high, d)]
+        values = {"estimate": found.estimate, "se": found.se, "low": found.low, "high": found.high, "n": n, "d": d}
+        macro = self._define(name, shown[0])
+        for end, content in zip(("low", "high", "verdict"), (*shown[1:3], word), strict=True):
+            self._define(f"{name} {end}", content)
+        self._verdicts[macro] = {key: rounded(value) for key, value in values.items()} | {"word": word}
+        self._rows.append(tables.verdict_row(question, *shown, n, would_be_no, word))
+        return word
 
     def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:
         """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown.
@@ -169,6 +193,8 @@ class Report:
 
     def save(self) -> Path:
         """Write the LaTeX file and the JSON, at the end of the notebook; returns the LaTeX file."""
+        if self._rows:
+            self._define("table verdicts", tables.verdicts(self._rows))
         file = GENERATED / self.profile.name / f"{self.notebook}.tex"
         values = file.with_suffix(".json")
         found = {"numbers": self._numbers, "verdicts": self._verdicts}

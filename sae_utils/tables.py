@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae_utils import nulls
+from sae_utils import inference, nulls
 from sae_utils.significance import Result
 
 FORMATS = {
@@ -144,6 +144,25 @@ def cell(value: Any, form: str = "{}") -> str:
     if not isinstance(value, str):
         return number(value, form)
     return _minus(escape(value)) if re.fullmatch(r"-\d[\d,]*\.\d+", value) else escape(value)
+
+
+def verdict_row(
+    question: str, estimate: str, low: str, high: str, d: str, n: int, would_be_no: str, word: str
+) -> list[str]:
+    """LaTeX of the cells of one verdict, its numbers being LaTeX already; the verdict is the last."""
+    asked, no = (rf"{{\raggedright {escape(text)}\par}}" for text in (question, would_be_no))
+    return [asked, estimate, f"{low} to {high}", f"{n:,}", d, no, word]
+
+
+def verdicts(rows: Sequence[Sequence[str]]) -> str:
+    """LaTeX of a table of verdicts (`verdict_row`), and below how many of them may be expected to be false."""
+    names = ["question", "estimate", r"95\% interval", "$n$", "$d$", "would be a no", "verdict"]
+    tested = sum(row[-1] != "not tested" for row in rows)
+    few = f"{inference.false_at_most(tested):.2g}"
+    note = f"Not adjusted for their number: of {tested:,} verdicts, at most {few} are expected to be false."
+    styled = pd.DataFrame(rows, columns=names).style.hide(axis="index")
+    body: str = styled.to_latex(hrules=True, column_format="p{3.6cm}rrrrp{4cm}l").strip()
+    return body.replace(r"\bottomrule", rf"\midrule\multicolumn{{7}}{{l}}{{{note}}} \\ \bottomrule")
 
 
 def camel(name: str) -> str:

@@ -40,16 +40,30 @@ def test_every_section_is_part_of_the_paper():
     assert all(rf"generated/\profile/{notebook}" in included for notebook in params.notebooks())
 
 
-def reported(notebook: str) -> list[str]:
-    """A pattern for the macros of every `out.number`, `out.text` and `out.table` of a notebook."""
+def called(notebook: str, *methods: str) -> list[str]:
+    """Patterns for the names that a notebook gives to these methods of its report, as macros."""
     found = []
     for node in ast.walk(ast.parse((params.NOTEBOOKS / f"{notebook}.py").read_text("utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("out.number", "out.text", "out.table"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in [f"out.{method}" for method in methods]:
             parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
             name = "".join(x.value if isinstance(x, ast.Constant) else "Variable" for x in parts)
             table = "Table" if node.func.attr == "table" else ""
             found.append((camel(notebook) + table + camel(name)).replace("Variable", "[A-Za-z]+"))
     return found
+
+
+def reported(notebook: str) -> list[str]:
+    """A pattern for the macros of every `out.number`, `out.text` and `out.table` of a notebook.
+
+    Of `out.verdict` only the table counts, which has all of its numbers.
+    """
+    found = called(notebook, "number", "text", "table")
+    return found + [f"{camel(notebook)}TableVerdicts"] * bool(verdicts(notebook))
+
+
+def verdicts(notebook: str) -> list[str]:
+    """Patterns for the macros of every `out.verdict` of a notebook."""
+    return [f"{name}(Low|High|Verdict)?" for name in called(notebook, "verdict")]
 
 
 def test_every_macro_is_written_by_a_notebook():
@@ -58,6 +72,7 @@ def test_every_macro_is_written_by_a_notebook():
     saved = [file.read_text("utf-8") for file in (report.GENERATED / "demo").glob("*.tex") if file.stem not in old]
     coming = [name for notebook in old for name in reported(notebook)]
     optional = set(re.findall(r"\\ifdefined\\([A-Za-z]+)", TEXT))
+    coming += [name for notebook in old for name in verdicts(notebook)]
     missing = macros(TEXT) - optional - macros("\n".join(saved))
     assert {macro for macro in missing if not any(re.fullmatch(name, macro) for name in coming)} == set()
 
@@ -69,7 +84,8 @@ def test_a_notebook_reports_what_the_paper_reads(notebook):
     assert [name for name in reported(notebook) if not any(re.fullmatch(name, macro) for macro in used)] == []
     if notebook not in results.stale(profiles.load("demo")):
         saved = macros((report.GENERATED / "demo" / f"{notebook}.tex").read_text("utf-8"))
-        assert {name for name in saved if not name.endswith("Absent")} <= used
+        unread = {name for name in saved if not name.endswith("Absent")} - used
+        assert {name for name in unread if not any(re.fullmatch(of, name) for of in verdicts(notebook))} == set()
 
 
 def test_every_figure_is_drawn_by_the_notebook_that_its_caption_names():

@@ -167,6 +167,13 @@ EDITS = [
     (["primary", "pair"], ["SAE", "SAEE"], [": primary.pair: nothing is called 'SAEE'", "did you mean `SAE`?"]),
     (["primary", "pair"], ["SAE"], [": primary.pair:", "at least 2"]),
     (["primary", "permutation"], 99, [": primary.permutation: unknown key", "did you mean `permutations`?"]),
+    (["primary", "thresholds", "excess", "d"], 0.0, [": primary.thresholds.excess.d:", "greater than 0"]),
+    (["primary", "thresholds", "excess", "d"], "small", [": primary.thresholds.excess.d:", "number"]),
+    (["primary", "thresholds", "excess", "date"], "27 November", [": primary.thresholds.excess.date:", "27 November"]),
+    (["primary", "thresholds", "excess", "date"], "20261127", [": primary.thresholds.excess.date:", "as 2026-11-27"]),
+    (["primary", "thresholds", "excess", "date"], "2026-11-31", [": primary.thresholds.excess.date:", "day"]),
+    (["primary", "thresholds", "share", "reason"], "", [": primary.thresholds.share.reason:", "at least 1"]),
+    (["primary", "thresholds", "share", "reason"], GONE, [": primary.thresholds.share.reason: missing"]),
     (["primary", "permutations"], 18, [": primary.permutations:", "19", "found 18"]),
 ]
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sae_utils import profiles, report
+from sae_utils import inference, profiles, report
 from sae_utils.engine import params
 from sae_utils.engine.build import results
 from sae_utils.engine.core import sources
@@ -348,3 +348,34 @@ def test_a_table_without_rows_has_a_sentence(smoke):
     out = report.Report(smoke, FIRST)
     out.table("empty", pd.DataFrame({"n": x} for x in ()), {"n": "{:,}"})
     assert "none: too few pairs or features" in out.save().read_text()
+
+
+# --- verdicts
+
+
+def test_a_verdict_is_four_macros_and_a_row_of_a_table(smoke):
+    out = report.Report(smoke, SECOND)
+    found = inference.over_replicates([0.1, 0.2, 0.15, 0.12])
+    assert out.verdict("primary", "Are they alike?", found, 0.03, "An interval below d.") == "yes"
+    assert out.verdict("noisy", "And these?", found._replace(low=-0.1), 0.03, "The same.") == "undetermined"
+    assert out.verdict("later", "And those?", found, 0.03, "The same.", tested=False) == "not tested"
+    family = inference.jackknife(lambda rows: float(rows.mean()) - 9.0, np.arange(5))
+    assert out.verdict("families", "By families?", family, 0.03, "The same.") == "no"
+    written = macros(out.save())
+    assert written["FeatureMatchingPrimary"] == f"{found.estimate:.3f}" and len(written) == 17
+    assert written["FeatureMatchingPrimaryLow"] == f"{found.low:.3f}"
+    verdicts = [written[f"FeatureMatching{name}Verdict"] for name in ("Primary", "Noisy", "Later", "Families")]
+    assert verdicts == ["yes", "undetermined", "not tested", "no"]
+    table = written["FeatureMatchingTableVerdicts"]
+    rows = [row for row in table.split(r"\\") if "?" in row]
+    assert [row.rpartition("&")[2].strip() for row in rows] == verdicts
+    assert f"{found.low:.3f} to {found.high:.3f} & 4 & 0.030 &" in rows[0]
+    assert r"of 3 verdicts, at most 0.075 are expected to be false" in table
+
+
+def test_a_verdict_without_an_interval_prints_no_number(smoke):
+    out = report.Report(smoke, SECOND)
+    assert out.verdict("x", "Is it?", inference.over_replicates([0.5, 0.6]), 0.03, "No.") == "undetermined"
+    written = macros(out.save())
+    assert (written["FeatureMatchingXLow"], written["FeatureMatchingXHigh"]) == ("n/a", "n/a")
+    assert "n/a to n/a & 2 &" in written["FeatureMatchingTableVerdicts"]

@@ -6,6 +6,7 @@ Never: a check of what several keys mean together (`engine.checks` does that).
 """
 
 import ast
+import datetime
 import functools
 import hashlib
 import math
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import Count, ProfileError, Seed, Spec, choose, nearest, quote
@@ -25,6 +26,21 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 LONGEST_CHAIN = 32  # profiles that extend one another
 
 
+class Threshold(Spec):
+    """What divides a yes from a no on one scale."""
+
+    d: float = Field(gt=0)
+    date: str  # when it was set, as 2026-11-27
+    reason: str = Field(min_length=1)
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_day(cls, date: str) -> str:
+        if datetime.date.fromisoformat(date).isoformat() != date:
+            raise ValueError("a day is written as 2026-11-27")
+        return date
+
+
 class Primary(Spec):
     """The one analysis that answers the paper's question; all others are secondary and say so."""
 
@@ -33,6 +49,7 @@ class Primary(Spec):
     matching: Literal["mutual"]  # how their features are paired
     measure: str  # the similarity of the paired decoder rows
     permutations: int = Field(ge=19, lt=2**31)  # shuffles of the pairing behind its p
+    thresholds: dict[str, Threshold] = Field(default_factory=dict)  # of verdicts, by scale
 
 
 class Common(Spec):
