@@ -135,7 +135,7 @@ class Report:
         for end, content in zip(("low", "high", "verdict"), (*shown[1:3], word), strict=True):
             self._define(f"{name} {end}", content)
         self._verdicts[macro] = {key: rounded(value) for key, value in values.items()} | {"word": word}
-        self._rows.append(tables.verdict_row(question, *shown, n, would_be_no, word))
+        self._rows.append(tables.verdict_row(question, shown, n, would_be_no, word))
         return word
 
     def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:

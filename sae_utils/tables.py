@@ -146,10 +146,12 @@ def cell(value: Any, form: str = "{}") -> str:
     return _minus(escape(value)) if re.fullmatch(r"-\d[\d,]*\.\d+", value) else escape(value)
 
 
-def verdict_row(
-    question: str, estimate: str, low: str, high: str, d: str, n: int, would_be_no: str, word: str
-) -> list[str]:
-    """LaTeX of the cells of one verdict, its numbers being LaTeX already; the verdict is the last."""
+def verdict_row(question: str, numbers: Sequence[str], n: int, would_be_no: str, word: str) -> list[str]:
+    """LaTeX of the cells of one verdict, which is the last.
+
+    `numbers`: LaTeX of the estimate, of both ends of its interval, and of d.
+    """
+    estimate, low, high, d = numbers
     asked, no = (rf"{{\raggedright {escape(text)}\par}}" for text in (question, would_be_no))
     return [asked, estimate, f"{low} to {high}", f"{n:,}", d, no, word]
 

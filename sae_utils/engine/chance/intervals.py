@@ -81,17 +81,17 @@ def over_replicates(values: ArrayLike | Statistic, replicates: int | None = None
         if replicates is None:
             raise ValueError("a statistic of kept replicates: name the number of replicates")
         return _over(values, np.arange(arrays.count(replicates, "replicates")))
-    values = np.asarray(values, np.float64)
-    if values.ndim not in (1, 2) or len(set(values.shape)) > 1 or np.isinf(values).any():
-        raise ValueError(f"values of shape {values.shape}: give finite ones (R,), or (R, R) of a crossed design")
-    if values.ndim == 1:
-        values = values[~np.isnan(values)]
-        return _over(lambda kept: float(values[kept].mean()), np.arange(len(values)))._replace(p=sign_flip(values))
-    known = ~np.isnan(values) & ~np.eye(len(values), dtype=bool)
+    given = np.asarray(values, np.float64)
+    if given.ndim not in (1, 2) or len(set(given.shape)) > 1 or np.isinf(given).any():
+        raise ValueError(f"values of shape {given.shape}: give finite ones (R,), or (R, R) of a crossed design")
+    if given.ndim == 1:
+        given = given[~np.isnan(given)]
+        return _over(lambda kept: float(given[kept].mean()), np.arange(len(given)))._replace(p=sign_flip(given))
+    known = ~np.isnan(given) & ~np.eye(len(given), dtype=bool)
 
     def between(kept: NDArray[np.int64]) -> float:
         block = np.ix_(kept, kept)
-        return float(np.mean(values[block], where=known[block])) if known[block].any() else math.nan
+        return float(np.mean(given[block], where=known[block])) if known[block].any() else math.nan
 
     return _over(between, np.flatnonzero((known | known.T).any(axis=0)))
 
@@ -101,7 +101,7 @@ def _over(statistic: Statistic, known: NDArray[np.int64]) -> Replicated:
     n = len(known)
     if n >= LEAST:
         found = jackknife(lambda at: statistic(known[at]), np.arange(n))
-        return Replicated(*map(float, found[:4]), n, math.nan)
+        return Replicated(found.estimate, float(found.se), float(found.low), float(found.high), n, math.nan)
     return Replicated(float(statistic(known)) if n else math.nan, math.nan, math.nan, math.nan, n, math.nan)
 
 
