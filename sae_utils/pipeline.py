@@ -116,6 +116,20 @@ def model(profile: Profile, name: str) -> Artefact:
             return toys.twin(model(profile, record.of), record.random, record.seed)
 
 
+def models(profile: Profile, names: Iterable[str]) -> dict[str, Artefact]:
+    """`model` of many; those from which others derive are trained first, side by side."""
+    names = list(names)
+    sweep.run(lambda name: model(profile, name), dict.fromkeys(_root(profile, name) for name in names), "models")
+    return {name: model(profile, name) for name in names}
+
+
+def _root(profile: Profile, name: str) -> str:
+    """The model from which a model derives, or its own name."""
+    origin(profile.models, name)
+    record = profile.models[name]
+    return _root(profile, record.of) if hasattr(record, "of") else name
+
+
 def losses(profile: Profile, name: str, loss_rows: int) -> Artefact:
     """The losses of a model and of n-grams, on held-out text of its training corpus."""
     return cross_entropy.held_out(model(profile, name), training_rows(profile, name), loss_rows)
@@ -170,12 +184,14 @@ def reader(profile: Profile, name: str) -> Reader:
 
 
 def readers(profile: Profile, names: Iterable[str]) -> dict[str, Reader]:
-    """`reader` of many dictionaries; one pass over a model trains all that read it."""
+    """`reader` of many dictionaries: models are trained first, then all that read a model, in one pass over it."""
     names, specs = list(names), defaultdict[str, list[trainer.Trained]](list)
     for first in (origin(profile.dictionaries, name) for name in names):
         if isinstance(first, trainer.Trained):
             specs[first.model].append(first)
-    sweep.run(lambda of: _trained(profile, specs[of]), specs, "dictionaries")
+    models(profile, specs)
+    longest_first = sorted(specs, key=lambda of: -len(specs[of]))  # so that no process ends long after the others
+    sweep.run(lambda of: _trained(profile, specs[of]), longest_first, "dictionaries")
     return {name: reader(profile, name) for name in names}
 
 
