@@ -135,6 +135,13 @@ def test_a_profile_that_needs_nothing(monkeypatch, capsys):
     assert left.value.code == 0 and "nothing is missing" in text
     assert re.search(r"^memory on cpu: about \d\.\d GB at most at once; disk: \d\.\d GB$", text, re.MULTILINE)
     assert re.search(r"^time: about \d+\.\d minutes on one core, of 93,000 tokens:$", text, re.MULTILINE)
+    alone = float(re.search(r"about (\d+\.\d) minutes on one core", text)[1])
+    monkeypatch.setenv("PROCESSES", "4")
+    with pytest.raises(SystemExit):
+        plan.main()
+    side_by_side = capsys.readouterr().out
+    found = re.search(r"on one core, at least (\d+\.\d) minutes by the clock in 4 processes of 1 threads", side_by_side)
+    assert alone / 4.5 < float(found[1]) < alone
     assert re.search(r"^warning: 31 of 31 SAEs take fewer than 1,000 steps \(the least 80\)", text, re.MULTILINE)
 
 

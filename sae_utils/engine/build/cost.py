@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from sae_utils import pipeline
+from sae_utils import pipeline, sweep
 from sae_utils.engine.build import speed
 from sae_utils.engine.lms import cross_entropy, models, pretrained, toys
 from sae_utils.engine.params import Profile
@@ -33,6 +33,8 @@ OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.4, "02_one_to
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile
 DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other artefacts are made of them
 KERNEL = 0.9e9  # bytes of a kernel with its libraries, and of the process that starts it
+PROCESS = 0.55e9  # bytes of a process of a sweep with its libraries
+OWN_WORK = "the notebooks themselves"  # done one after the other; all else runs side by side
 SEEDS, NEURONS, PUBLISHED = "00_models_and_dictionaries", "04_llm_vs_sae", "12_published_tables"
 
 Works = Iterator[tuple[str, float]]  # labels of parts of a build, which may repeat, and their seconds on one core
@@ -96,6 +98,12 @@ class Build:
     def seconds(self) -> float:
         """Seconds of the whole build on one core."""
         return sum(self.works.values())
+
+    @property
+    def clock(self) -> float:
+        """Seconds of the whole build by the clock: passes and trainings run in processes, side by side."""
+        own = self.works[OWN_WORK]
+        return own + (self.seconds - own) / sweep.processes()
 
     @cached_property
     def available(self) -> dict[str, int]:
@@ -175,14 +183,17 @@ class Build:
                 times = len(section["layers"][0]) * len(section["layers"][1])
             elif notebook == "06_known_truth":
                 times = section["small"]["repeats"] / 1000
-            yield "the notebooks themselves", 60 * (START + OWN[notebook] * times)
+            yield OWN_WORK, 60 * (START + OWN[notebook] * times)
 
     # --- bytes
 
     @property
     def memory(self) -> float:
-        """The largest of what twins, losses, quality, harvests, trainings and the notebooks' arrays hold at once."""
-        needs = [ARRAYS]
+        """The largest of what twins, losses, quality, harvests and trainings, one in each process, hold at once.
+
+        The arrays of a notebook are held when no other process works.
+        """
+        needs, processes = [0.0], sweep.processes()
         for name, model in self.speeds.items():
             weights, row = 4.0 * model.parameters, 4.0 * models.WINDOW * self.profile.corpus.context
             readers = [record for record in self.saes.values() if record.model == name]
@@ -195,7 +206,8 @@ class Build:
             size = 2.0 * width * self._dimensions(record) or float(self.sizes.get(f"dictionaries.{name}", 0))
             batch = max(getattr(record, "batch", 0), dictionaries.SEGMENT)
             needs.append(4 * (4 * size + 6 * batch * width))
-        return KERNEL + max(needs)
+        started = PROCESS * processes if processes > 1 else 0.0
+        return KERNEL + started + max(ARRAYS, processes * max(needs))
 
     @property
     def disk(self) -> float:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sae_utils import profiles, store
+from sae_utils import profiles, store, sweep
 from sae_utils.engine.build import cost
 from sae_utils.engine.core.spec import ProfileError, choose
 from sae_utils.engine.inputs import hub
@@ -92,8 +92,9 @@ def report(profile: Profile, found: list[Source], device: str) -> list[str]:
     """Lines on memory, disk and time, and warnings about trainings that are too short."""
     build = cost.Build(profile, {source.key: source.parameters for source in found})
     about = "at least" if any(source.fetch is None for source in found) else "about"
-    threads = profile.common.threads if device == "cpu" else 1
-    clock = "" if threads == 1 else f", {_time(build.seconds / threads)} to that by the clock with {threads} threads"
+    threads, processes = profile.common.threads if device == "cpu" else 1, sweep.processes()
+    least = f", at least {_time(build.clock / threads)} by the clock in {processes} processes of {threads} threads"
+    clock = least if processes * threads > 1 else ""
     lines = [
         f"memory on {device}: {about} {build.memory / 1e9:.1f} GB at most at once; disk: {build.disk / 1e9:.1f} GB",
         f"time: {about} {_time(build.seconds)} on one core{clock}, of {cost.tokens(profile.corpus):,} tokens:",
