@@ -93,6 +93,16 @@ def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> A
     return tokenization.rows(corpora.text(corpus), tokenizer(profile, name), corpus.context, corpus.packed)
 
 
+def exchanged_rows(profile: Profile, name: str, seed: int) -> Artefact:
+    """The corpus of the profile in the tokens of a model, its content words exchanged by `lexicon.exchange(seed)`.
+
+    Raises ProfileError if the corpus is not of stories, and as `tokenization.exchanged`.
+    """
+    if not isinstance(profile.corpus, corpora.Stories):
+        raise ProfileError(f"params/{profile.name}.yaml: corpus: only the words of stories can change places")
+    return tokenization.exchanged(rows(profile, name), tokenizer(profile, name), seed)
+
+
 def training_rows(profile: Profile, name: str) -> Artefact:
     """The token rows that train a model and its dictionaries."""
     return rows(profile, name, profile.training_corpus(name))
@@ -211,21 +221,33 @@ def _codes(sources: list[Reader]) -> dict[activations.Source, Artefact]:
     return activations.codes([(x.dictionary, x.hook) for x in sources], first.model, first.rows, sites, first.skip)
 
 
-def features(profile: Profile, name: str) -> Features:
-    """The codes and decoder rows of a dictionary."""
-    source = reader(profile, name)
+def _reading(profile: Profile, name: str, source: Reader, exchanged: int | None) -> Reader:
+    """The reader, on the text or on the text whose words have changed places by a seed."""
+    if exchanged is None:
+        return source
+    of = origin(profile.dictionaries, name).model
+    return source._replace(rows=exchanged_rows(profile, of, exchanged))
+
+
+def features(profile: Profile, name: str, exchanged: int | None = None) -> Features:
+    """The codes and decoder rows of a dictionary.
+
+    `exchanged`: seed of the exchange of words under which the text is read (`exchanged_rows`); its sites are the same
+    documents and positions.
+    """
+    source = _reading(profile, name, reader(profile, name), exchanged)
     (codes,) = _codes([source]).values()
     sites = activations.sites(source.rows, source.skip)
     return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites, codes)
 
 
-def features_of(profile: Profile, names: Iterable[str]) -> dict[str, Features]:
+def features_of(profile: Profile, names: Iterable[str], exchanged: int | None = None) -> dict[str, Features]:
     """`features` of many dictionaries; one pass over a model gives the codes of all that read it."""
     found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
     for name, source in found.items():
-        of[origin(profile.dictionaries, name).model].append(source)
+        of[origin(profile.dictionaries, name).model].append(_reading(profile, name, source, exchanged))
     sweep.run(lambda model: _codes(of[model]), of, "codes")
-    return {name: features(profile, name) for name in found}
+    return {name: features(profile, name, exchanged) for name in found}
 
 
 class Correlated(NamedTuple):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 
 from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.engine.text import corpora
+from sae_utils.engine.text import corpora, lexicon
 from sae_utils.store import Appender, Artefact, artefact
 
 if TYPE_CHECKING:
@@ -123,6 +124,31 @@ def write_rows(
             file=sys.stderr,
         )
     return {"tokens": total, "rows": count, "unknown": unknown, "masked": masked}
+
+
+@artefact
+def exchanged(folder: Path, rows: Artefact, tokenizer: Artefact, seed: int) -> dict[str, Any]:
+    """Token rows of stories whose content words have changed places by `lexicon.exchange(seed)`, all else as in `rows`.
+
+    `classes` are those of the places, as in the scrambled world. Raises ProfileError if a content word is no token.
+    """
+    from transformers import AutoTokenizer
+
+    known = AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False).get_vocab()
+    partner = lexicon.exchange(seed)
+    content = lexicon.load_lexicon().words[: len(partner)]
+    if missing := [word for word in content if word not in known]:
+        raise ProfileError(
+            f"replicates: words change places token by token, and {missing[0]!r} is no token of this tokenizer; give "
+            "the models `tokenizer: word` and a larger `vocabulary`"
+        )
+    ids = np.array([known[word] for word in content])
+    replaced = np.arange(max(known.values()) + 1, dtype=np.int32)
+    replaced[ids] = ids[partner]
+    for file in rows.path.glob("*.npy"):
+        shutil.copyfile(file, folder / file.name)
+    np.save(folder / "tokens.npy", replaced[rows.array("tokens")])
+    return {"tokens": rows.meta["tokens"], "rows": rows.meta["rows"]}
 
 
 def _tokenized(
