@@ -88,7 +88,7 @@ def test_the_sites_of_a_unit_spell_its_word(words, context, packed):
     kept = placed(words, other)
     ranges = [kept.array(name) for name in ("first_a", "last_a", "first_b", "last_b")]
     words_in_vocabulary = 0
-    for first_a, last_a, first_b, last_b in zip(*(x[:300] for x in ranges), strict=True):
+    for first_a, last_a, first_b, last_b in zip(*(x[:400] for x in ranges), strict=True):
         word = words.text(first_a, last_a)
         assert word in (other.text(first_b, last_b), tokenization.UNKNOWN)
         words_in_vocabulary += word != tokenization.UNKNOWN

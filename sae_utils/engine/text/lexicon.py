@@ -17,11 +17,11 @@ from sae_utils.engine.core.sources import REPOSITORY
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 SOURCE = REPOSITORY / "params" / "lexicon.yaml"
-KIN = 120  # resolution of the shares of kinship
+KIN = 600  # resolution of the shares of kinship
 VARIABLES = (  # what templates leave open, in the order of their codes
     *("determiner", "adjective", "noun", "adverb", "verb", "preposition"),
     *("determiner2", "adjective2", "object", "verb2"),
-    *("pronoun", "possessive", "name", "speech", "head", "then"),
+    *("own", "self", "pronoun", "possessive", "name", "speech", "head", "next", "then"),
 )
 
 
@@ -65,7 +65,12 @@ class Lexicon(NamedTuple):
     kin: Array  # (noun lists, KIN) lists of nouns, each as often as a verb or an adjective comes from its lists
     leads: Array  # (noun lists,) list of the noun after a verb
     preposition: Array  # (noun lists,) word after a verb
+    own: Array  # (noun lists,) possessive that agrees with the nouns
+    self: Array  # (noun lists,) reflexive pronoun that agrees with the nouns
     heads: Choice  # heads of all asides, as one group
+    next: (
+        Array  # (content words,) the next word of an ordered class, the first after the last; of others the word itself
+    )
     aside_of: Array  # (lists,) group among the templates of asides, -1 where the list is not of heads
     follows: Array  # (lists,) list of the words that come with a head, -1 where the list is not of heads
     names: Array  # (name lists,) their numbers
@@ -119,33 +124,41 @@ def load_lexicon() -> Lexicon:
     heads = places["words"][: -len(names)]
     follows, aside_of = np.full((2, len(lists)), -1)
     follows[places["words"]] = places["then"]
+    class_of = np.array([classes.index(of.name) for of in lists])
+    following = _following(
+        class_of[list_of], [i for i, x in enumerate(classes) if "ordered" in source["asides"].get(x, {})]
+    )
+    draws = np.where(np.isin(list_of, heads), frequency // (1 + (following != np.arange(list_of.size))), 0)
     aside_of[heads] = [list(source["asides"]).index(lists[i].name) for i in heads]
 
     asides = {"aside": {name: of["templates"] for name, of in source["asides"].items()}}
     templates = {"opening": source["templates"]["opening"]} | asides | source["templates"]
     leads = [of["leads"] for name in nouns for of in nouns[name]["lists"].values()]
     pronoun = [of["pronoun"] for of in names]
-    possessive = [source["possessive"][word] for word in pronoun]
+    agreeing = source["agreement"]
+    possessive = [agreeing[word][0] for word in pronoun]
+    own, self = zip(*(agreeing[of.get("pronoun", "it")] for of in nouns.values() for _ in of["lists"]), strict=True)
     texts = [text for groups in templates.values() for group in groups.values() for text in group]
-    codes = _codes(content, [*texts, *(preposition for preposition, *_ in leads), *pronoun, *possessive])
+    codes = _codes(content, [*texts, *(preposition for preposition, *_ in leads), *pronoun, *possessive, *own, *self])
     number = {(of.name, of.attribute): i for i, of in enumerate(lists)}
     return Lexicon(
         words=tuple(word for word in codes if word[0] != "{"),
         frequency=frequency, list_of=list_of, attributes=tuple(number),
-        class_of=np.array([classes.index(of.name) for of in lists]),
-        classes=classes, topics=tuple(source["topics"]),
+        class_of=class_of, classes=classes, topics=tuple(source["topics"]),
         topic_classes=_topic_classes(list(nouns), source["topics"], source["affinity"]),
         pool=pool, verbs=places["verbs"], adjectives=places["adjectives"],
-        kin=_kin([lists[i].name for i in places["nouns"]], nouns, source["kinship"]),
+        kin=_kin([lists[i] for i in places["nouns"]], nouns, source["kinship"]),
         leads=np.array([number[name, attribute] for _, name, attribute in leads]),
         preposition=np.array([codes[word] for word, *_ in leads]),
-        heads=Choice(pool.values, pool.start[heads[:1]], pool.size[heads].sum(keepdims=True)),
-        aside_of=aside_of, follows=follows, names=places["words"][-len(names) :],
+        own=np.array([codes[word] for word in own]),
+        self=np.array([codes[word] for word in self]),
+        heads=Choice(np.repeat(np.arange(list_of.size), draws), np.array([0]), draws.sum(keepdims=True)),
+        next=following, aside_of=aside_of, follows=follows, names=places["words"][-len(names) :],
         pronoun=np.array([codes[word] for word in pronoun]),
         possessive=np.array([codes[word] for word in possessive]),
         strangers=np.array([[i for i, word in enumerate(pronoun) if word != own] for own in pronoun]),
         templates={place: _templates(list(groups.values()), codes) for place, groups in templates.items()},
-        rates=_rates(source, lists), sentences=np.array(source["sentences"]),
+        rates=_rates(source, lists, int(draws.sum())), sentences=np.array(source["sentences"]),
     )  # fmt: skip
 
 
@@ -184,23 +197,33 @@ def _topic_classes(classes: Sequence[str], topics: Mapping[str, Sequence[str]], 
     return np.cumsum(weight, axis=1)
 
 
-def _kin(names: Sequence[str], classes: Mapping[str, Any], kinship: Mapping[str, float]) -> Array:
-    """For every list of nouns a row of lists: itself, those of its class, those of its group, by their shares."""
-    groups = [classes[name]["group"] for name in names]
+def _following(classes: Array, ordered: Sequence[int]) -> Array:
+    """(content words,) the next word of an ordered class, the first after the last; of others the word itself."""
+    following = np.arange(classes.size)
+    for number in ordered:
+        following[classes == number] = np.roll(following[classes == number], -1)
+    return following
+
+
+def _kin(lists: Sequence[_List], classes: Mapping[str, Any], kinship: Mapping[str, float]) -> Array:
+    """(noun lists, KIN) lists by their shares: the list itself, its twin, those of its class and of its group."""
+    groups = [classes[of.name]["group"] for of in lists]
     rows = []
-    for i, (name, group) in enumerate(zip(names, groups, strict=True)):
+    for i, own in enumerate(lists):
         related = {
             "own": [i],
-            "class": [j for j, other in enumerate(names) if other == name],
-            "group": [j for j, other in enumerate(groups) if other == group],
+            "twin": [j for j, of in enumerate(lists) if of.attribute == own.attribute and j != i] or [i],
+            "class": [j for j, of in enumerate(lists) if of.name == own.name],
+            "group": [j for j, group in enumerate(groups) if group == groups[i]],
         }
         rows.append([j for k, js in related.items() for j in js * round(kinship[k] * KIN / len(js))])
     return np.array(rows)
 
 
-def _rates(source: Mapping[str, Any], lists: Sequence[_List]) -> dict[str, float]:
+def _rates(source: Mapping[str, Any], lists: Sequence[_List], asides: int) -> dict[str, float]:
     """Probabilities that make every word as frequent as the lexicon says, given two nouns in every sentence.
 
+    `asides`: how often their heads are drawn, in the lexicon's unit.
     The first two sentences of a story have a name each, the others with a probability that makes up the rest.
     """
     named = {"names", source["names"]["then"]}
@@ -215,7 +238,7 @@ def _rates(source: Mapping[str, Any], lists: Sequence[_List]) -> dict[str, float
         "unit": unit,
         "double": 2 * float(total["verbs", False] / noun) - 1,
         "adjective": float(total["adjectives", False] / noun),
-        "aside": unit * float(total["words", False]) / sentences,
+        "aside": unit * asides / sentences,
         "named": (name - 2) / (sentences - 2),
         "speech": unit * float(total["then", True]) / (name + pronouns),
     }

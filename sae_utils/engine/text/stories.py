@@ -194,7 +194,7 @@ def _sentences(draws: _Draws, cast: _Cast, story: Array, place: Array, about: Ar
     object_list = np.where(draws.coin("goal", n), lex.leads[verb_kin], draws.noun_list(about))
 
     head = lex.heads.draw(0, rng.random(n))
-    head_list = lex.list_of[head]
+    head_list, following = lex.list_of[head], lex.next[head]
     aside = draws.template("aside", lex.aside_of[head_list])
     silent = ~draws.coin("aside", n)
     values = {
@@ -208,12 +208,15 @@ def _sentences(draws: _Draws, cast: _Cast, story: Array, place: Array, about: Ar
         "adjective2": draws.adjective(object_list),
         "object": draws.word(object_list),
         "verb2": draws.word(lex.verbs[draws.kin(object_list)]),
+        "own": lex.own[subject_list],
+        "self": lex.self[subject_list],
         "pronoun": lex.pronoun[hero],
         "possessive": lex.possessive[hero],
         "name": cast.names[who, story],
         "speech": draws.word(lex.follows[lex.names[hero]]),
         "head": head,
-        "then": draws.word(lex.follows[head_list]),
+        "next": following,
+        "then": draws.word(lex.follows[lex.list_of[following]]),
     }
     opening, _ = draws.template("opening", (place > 0).astype(np.int64))
     core, _ = draws.template("core", draws.coin("double", n).astype(np.int64))
