@@ -48,8 +48,8 @@ def load(name: str) -> Profile:
         name=name,
         common=common,
         corpus=make_corpus(common.corpus, f"{where}: corpus"),
-        models=_records(toys.KINDS | pretrained.KINDS, common.models, f"{where}: models"),
-        dictionaries=_records(trainer.KINDS | releases.KINDS, common.dictionaries, f"{where}: dictionaries"),
+        models=_records(toys.KINDS | pretrained.KINDS, common.models, found, f"{where}: models"),
+        dictionaries=_records(trainer.KINDS | releases.KINDS, common.dictionaries, found, f"{where}: dictionaries"),
         families=found,
         sections={},
     )
@@ -59,8 +59,12 @@ def load(name: str) -> Profile:
     return profile
 
 
-def _records(kinds: Mapping[str, type[Spec]], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    return {name: choose(kinds, value, f"{where}.{name}") for name, value in values.items()}
+def _records(
+    kinds: Mapping[str, type[Spec]], values: Mapping[str, Any], found: Mapping[str, tuple[str, ...]], where: str
+) -> dict[str, Any]:
+    """The records by name. Raises ProfileError, which names the family of a member."""
+    written = {member: family for family, members in found.items() for member in members}
+    return {name: choose(kinds, value, f"{where}.{written.get(name, name)}") for name, value in values.items()}
 
 
 def _check_origins(profile: Profile, where: str) -> None:
@@ -74,7 +78,7 @@ def _check_origins(profile: Profile, where: str) -> None:
         _check_disjoint(profile, name, where)
     for name, record in profile.dictionaries.items():
         origin = _origin(name, profile.dictionaries, f"{where}: dictionaries")
-        _check_defined(origin.model, profile.models, f"{where}: dictionaries.{name}.model")
+        _check_defined(origin.model, _names(profile, profile.models), f"{where}: dictionaries.{name}.model")
         if isinstance(record, trainer.SaeCheckpoint) and isinstance(origin, releases.Released):
             raise ProfileError(
                 f"{where}: dictionaries.{name}.of: only SAEs trained here keep checkpoints; name another"

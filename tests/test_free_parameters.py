@@ -23,7 +23,11 @@ CASES = [
 
 def check(notebook: str, section: dict) -> None:
     """As `profiles.load` checks a section."""
-    names = {"model": SMOKE.models, "dictionary": SMOKE.dictionaries, "set of concepts": params.read("concepts")}
+    names = {
+        "model": [*SMOKE.models, *SMOKE.families],
+        "dictionary": [*SMOKE.dictionaries, *SMOKE.families],
+        "set of concepts": params.read("concepts"),
+    }
     sections.check(notebook, section, params.parameters(notebook), names, f"params/smoke.yaml: {notebook}")
     requirements.check(SMOKE._replace(sections=SMOKE.sections | {notebook: section}))
 

@@ -67,7 +67,7 @@ EDITS = [
     ((MATCHING, "filters_in_order"), [["rare", {"minimum": [[1]]}]], r"rare\.minimum: .*integer, found \[\[1\]\]"),
     ((MATCHING, "filters_in_order"), [["weak", {"r": 2.0}]], r"weak\.r: .*less than or equal to 1, found 2\.0"),
     ((MATCHING, "filters_in_order"), [["hubs", {"more_than": 3, "keep": "bst"}]], r"hubs\.keep: .*'best'"),
-    ((SWEEP, "middle"), ["two_layer_0", "one_layer"], r"middle: two_layer_0 x one_layer is no cell"),
+    ((SWEEP, "middle"), ["two_layer_0", "one_layer_0"], r"middle: two_layer_0 x one_layer_0 is no cell"),
     ((SWEEP, "negatives"), ["two x two"], r"negatives: no pair is called 'two x two'"),
     ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),
     ((NEURONS, "seeds"), {"three_laye": "two_layer_1"}, r"seeds\.three_laye: no dictionary .* `three_layer`"),
@@ -88,9 +88,9 @@ EDITS = [
     ((TRUTH, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
     ((TRUTH, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
-    ((PUBLISHED, "negative"), "scrambled", r"negative: no dictionary is called 'scrambled'"),
+    ((PUBLISHED, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
     ((PUBLISHED, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
-    (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer has 1 blocks, from 0"),
+    (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer_0 has 1 blocks, from 0"),
     (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),
     (("dictionaries", "one_layer", "k"), 1000, r"k is at most width, and 1000 features are more than 96"),
     (("dictionaries", "one_layer", "seed"), -1, r"dictionaries\.one_layer\.seed: .*found -1"),
@@ -112,11 +112,11 @@ def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, m
 
 def test_all_problems_are_reported_at_once(complaint):
     found = complaint(
-        {(SEEDS, "curve"): "x", (NEURONS, "layers"): [["a"], ["two_layer_0"]], (PUBLISHED, "negative"): "scrambld_0"}
+        {(SEEDS, "curve"): "x", (NEURONS, "layers"): [["a"], ["two_layer_0"]], (PUBLISHED, "negative"): "scrambld"}
     ).split("\n")
     keys = [f"{SEEDS}.curve", f"{NEURONS}.layers.0.0", f"{PUBLISHED}.negative"]
     assert [any(line.startswith(f"params/edited.yaml: {key}: no ") for line in found) for key in keys] == [True] * 3
-    assert len(found) == 3 and "`scrambled_0`" in found[2]
+    assert len(found) == 3 and "`scrambled`" in found[2]
 
 
 def test_no_record_takes_nan_or_infinity():
@@ -145,9 +145,9 @@ def test_two_tokenizers_are_refused_with_both_models_and_keys(complaint):
 
 
 def test_eleven_compares_two_tokenizers_and_no_one(complaint):
-    names = ["two_layer_0", "one_layer", "bpe", "scrambled_0"]
+    names = ["two_layer_0", "one_layer_0", "bpe", "scrambled"]
     found = complaint({(ACROSS, "comparisons"): [names]})
-    assert "one_layer reads the model one_layer (word, 4,000 tokens): one tokenizer, " in found
+    assert "one_layer_0 reads the model one_layer_0 (word, 4,000 tokens): one tokenizer, " in found
     assert "bpe reads the model bpe (bpe, 1,000 tokens): two tokenizers" in found
 
 
@@ -164,28 +164,36 @@ def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
 
 
 def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
-    found = complaint({("primary", "pair"): ["two_layer_0", "two_layer_0_seed1"]})
-    assert "primary.pair: two_layer_0 and two_layer_0_seed1 read one model (two_layer_0: same source" in found
-    smoke = params.read("smoke")
-    twice = smoke["models"] | {"three_layer": smoke["models"]["two_layer_0"] | {"checkpoints": 1}}
-    saes = {name: x | {"hook": "blocks.1.hook_mlp_out"} if x.get("model") == "three_layer" else x
-            for name, x in smoke["dictionaries"].items()}  # fmt: skip
-    found = complaint({("models",): twice, ("dictionaries",): saes})
+    found = complaint({("primary", "pair"): ["two_layer_0", "two_layer_seed1"]})
+    assert "primary.pair: two_layer_0 and two_layer_seed1 read one model (two_layer_0: same source" in found
+    toy = params.read("smoke")["models"]["two_layer"] | {"trained_on": {"seed": 0}}
+    toy.pop("replicates")
+    twice = {"plain": toy, "again": toy | {"checkpoints": 1}}
+    sae = params.read("smoke")["dictionaries"]["two_layer"] | {"hook": "blocks.0.hook_mlp_out"}
+    saes = {name: sae | {"model": name} for name in twice}
+    more = {path: smoke_with(path[0], records) for path, records in ((("models",), twice), (("dictionaries",), saes))}
     # the same model and the same SAE under two names
-    assert "primary.pair: two_layer_0 and three_layer are one dictionary" in found
-    saes["three_layer"] = saes["three_layer"] | {"seed": 9}
-    found = complaint({("models",): twice, ("dictionaries",): saes})
-    assert "primary.pair: two_layer_0 and three_layer read one model (two_layer_0 and three_layer: same" in found
+    found = complaint(more | {("primary", "pair"): ["plain", "again"]})
+    assert "primary.pair: plain and again are one dictionary" in found
+    saes["again"] = saes["again"] | {"seed": 9}
+    more[("dictionaries",)] = smoke_with("dictionaries", saes)
+    found = complaint(more | {("primary", "pair"): ["plain", "again"]})
+    assert "primary.pair: plain and again read one model (plain and again: same" in found
+
+
+def smoke_with(kind: str, records: dict) -> dict:
+    """Models or dictionaries of the smoke profile, and others."""
+    return params.read("smoke")[kind] | records
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ((NEURONS, "seeds"), {"two_layer_0": "two_layer_0_seed1"}),  # its neurons are the same
-        ((NEURONS, "controls"), {"another": ["two_layer_0", "two_layer_0_seed1"]}),
+        ((NEURONS, "seeds"), {"two_layer_0": "two_layer_seed1"}),  # its neurons are the same
+        ((NEURONS, "controls"), {"another": ["two_layer_0", "two_layer_seed1"]}),
         ((NEURONS, "by_index"), {"two_layer_0": ["two_layer_0"]}),
-        ((SEEDS, "control_random"), ["two_layer_0_seed2"]),
-        ((PUBLISHED, "negative"), "two_layer_0_seed1"),
+        ((SEEDS, "control_random"), ["two_layer_seed2"]),
+        ((PUBLISHED, "negative"), "two_layer_seed1"),
     ],
 )
 def test_a_control_that_is_the_same_model(complaint, path, value):
@@ -196,7 +204,7 @@ def test_saes_of_one_model_are_a_ceiling(tmp_path, monkeypatch):
     shutil.copytree(params.PARAMS, tmp_path / "params")
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
     values = params.read("smoke")
-    values[SWEEP]["pairs"]["ceiling"] = [["two_layer_0"], ["two_layer_0_seed1"]]
+    values[SWEEP]["pairs"]["ceiling"] = [["two_layer_0"], ["two_layer_seed1"]]
     (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(values))
     assert "ceiling" in profiles.load("edited").sections[SWEEP]["pairs"]
 

@@ -84,7 +84,7 @@ MORE: dict[str, dict[Path, Any]] = {
     "12_published_tables": {
         ("tokens",): "he",
         ("truths",): ("another copy", COPY),
-        ("published_layers",): ("pythia-70m", {"3": "one_layer"}),
+        ("published_layers",): ("pythia-70m", {"3": "one_layer_0"}),
     },
 }
 FIXED: dict[str, list[Path]] = {

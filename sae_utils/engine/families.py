@@ -14,7 +14,7 @@ the exchange of words of seed s.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sae_utils.engine.core.spec import ProfileError, quote
+from sae_utils.engine.core.spec import ProfileError, nearest, quote
 
 KINDS = ("models", "dictionaries")
 
@@ -50,14 +50,15 @@ class _Families:
 
     def size(self, key: tuple[str, str], above: tuple[tuple[str, str], ...] = ()) -> int | str:
         """Number of members of a record; 0 for a plain one, "first" for a plain one of the first replicate."""
-        if key not in self.records or key in above:  # an unknown name and a circle are refused later
+        if key not in self.records or key in above:  # no model at all and a circle are refused later
             return 0
         record, where = self.records[key], f"{self.where}: {'.'.join(key)}.replicates"
-        limit: int | str = len(self.seeds) if record.values.get("kind") == "toy" else 0
+        limit: int | str = 0 if record.values.get("kind") == "pretrained" else len(self.seeds)
         if record.parent:
+            self._check_parent(key, record)
             limit = self.size(record.parent, (*above, key))
         if record.asked is None:
-            return 0 if record.values.get("kind") == "toy" else limit
+            return limit if record.parent else 0
         if not isinstance(limit, int) or limit == 0:
             raise ProfileError(f"{where}: {record.asked!r}, but {self._why(record)}")
         if record.asked == "all":
@@ -66,12 +67,20 @@ class _Families:
             return "first"
         return _number(record.asked, limit, where)
 
+    def _check_parent(self, key: tuple[str, str], record: _Record) -> None:
+        assert record.parent
+        of, name = record.parent
+        names = [other for kind, other in self.records if kind == of]
+        if names and name not in names:
+            where = f"{self.where}: {'.'.join(key)}.{'of' if 'of' in record.values else 'model'}"
+            raise ProfileError(f"{where}: nothing is called {name!r}; {nearest(name, names)}")
+
     def _why(self, record: _Record) -> str:
         if record.parent:
             return f"{'.'.join(record.parent)} is no family; leave `replicates` out"
-        if record.values.get("kind") == "toy":
-            return "`replicates` of the profile lists no seed"
-        return "only models trained here have replicates; leave it out"
+        if record.values.get("kind") == "pretrained":
+            return "only models trained here have replicates; leave it out"
+        return "`replicates` of the profile lists no seed"
 
     def members(self, key: tuple[str, str]) -> dict[str, dict[str, Any]]:
         """The records into which a record expands, by name."""

@@ -61,13 +61,13 @@ def depth(record: Any, layers: int) -> int:
     return min(int(found[1]) + 1, layers) if found else layers
 
 
-def names_in(value: Any, names: Any) -> set[str]:
-    """The `names` that occur anywhere in a section."""
+def names_in(profile: Profile, value: Any) -> set[str]:
+    """The dictionaries that occur anywhere in a section, members of families included."""
     if isinstance(value, dict):
-        return names_in([*value, *value.values()], names)
+        return names_in(profile, [*value, *value.values()])
     if isinstance(value, list):
-        return set().union(*(names_in(item, names) for item in value))
-    return {value} & set(names) if isinstance(value, str) else set()
+        return set().union(*(names_in(profile, item) for item in value))
+    return {value, *profile.families.get(value, ())} & profile.dictionaries.keys() if isinstance(value, str) else set()
 
 
 class Build:
@@ -153,7 +153,7 @@ class Build:
         yield "passes for codes", sum(deepest.values()) * self.judged
         primary = set(self.profile.pair) & set(self.saes)
         for notebook, count in ((NEURONS, self.judged), (PUBLISHED, self._positions())):
-            named = names_in(self.profile.sections[notebook], self.saes) | primary
+            named = (names_in(self.profile, self.profile.sections[notebook]) | primary) & self.saes.keys()
             read = {self.saes[name].model for name in named}
             yield f"passes of {notebook}", sum(deepest[name] for name in read) * count
 
@@ -224,7 +224,7 @@ class Build:
                 total += 8 * record.width * d * (1 + record.checkpoints)
                 scratch = read_by.setdefault(record.model, {})
                 scratch[record.hook] = 2 * d * min(record.samples, self.available[record.model])
-        readers = names_in(self.profile.sections[NEURONS], self.saes)
+        readers = names_in(self.profile, self.profile.sections[NEURONS]) & self.saes.keys()
         read = {self.saes[name].model for name in readers}
         kept = DERIVED * (total + sum(2 * self.judged * self.speeds[name].d_mlp for name in read))
         return kept + max((sum(hooks.values()) for hooks in read_by.values()), default=0.0)

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sae_utils import pipeline
+from sae_utils import pipeline, replicates
 from sae_utils.engine.core.spec import Spec, refuse
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import pretrained, toys
@@ -49,13 +49,15 @@ def compared(profile: Profile) -> Iterator[Compared]:
     for name, sides in sweep["pairs"].items():
         pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(*sides), name in sweep["negatives"]
     for key, (found, two_models) in pairs.items():
-        yield from (Compared(key, a, b, two_models) for a, b in found)
+        for names in found:
+            yield from (Compared(key, a, b, two_models) for a, b in replicates.of(profile, *names))
 
 
-def _models_by_index(profile: Profile) -> Iterator[tuple[str, str, str]]:
+def _models_by_index(profile: Profile) -> Iterator[tuple[str, ...]]:
     """(key, dictionary, model) of the neurons that notebook 04 compares by their index."""
     for name, models in profile.sections[NEURONS]["by_index"].items():
-        yield from ((f"{NEURONS}.by_index.{name}", name, model) for model in models)
+        for model in models:
+            yield from ((f"{NEURONS}.by_index.{name}", *names) for names in replicates.of(profile, name, model))
 
 
 # --- tokenizers
@@ -92,7 +94,8 @@ def tokenizer_problems(profile: Profile, fetch: bool = False) -> Iterator[str]:
                 f"{where}{key}: {_description(profile, name)}, and {model} has another tokenizer; name a model with "
                 "the same"
             )
-    for a, across, within, negative in profile.sections[ACROSS]["comparisons"]:
+    comparisons = profile.sections[ACROSS]["comparisons"]
+    for a, across, within, negative in (names for four in comparisons for names in replicates.of(profile, *four)):
         if same(a, across):
             yield f"{where}{ACROSS}.comparisons: {both(a, across)}: one tokenizer, where two are compared"
         for other in (within, negative):
