@@ -20,10 +20,12 @@
 # **In.** Planted pairs of rows: unrelated ones, always; and what the parameters name, such as copies, clusters, one
 # shared direction, families of near-duplicates. The null means that the published study reports. **Out.** Raw
 # score and excess of every measure by n and width; how often each test rejects, with and without a truth to be found;
-# what naive nulls and a naive interval get wrong; which estimator the published null means belong to.
+# what naive nulls and a naive interval get wrong; how often the verdict over replicates is right; which estimator the
+# published null means belong to.
 #
 # **What would count as a no.** A test that rejects what is unrelated more often than it says; a score that reports
-# something where nothing is shared, also after chance was taken off; a truth that a measure does not see.
+# something where nothing is shared, also after chance was taken off; a truth that a measure does not see; a verdict
+# that misses what is shared altogether, or not at all.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -37,7 +39,7 @@ truths = {
 }
 grids = [{"d_a": 32, "d_b": 48, "n": [30, 100, 300]}, {"d_a": 16, "d_b": 24, "n": [30, 100, 300]}]
 grid_repeats = {"rows": 300, "most": 3, "draws": 9}
-small = {"n": 48, "d_a": 8, "d_b": 12, "draws": 19, "repeats": 20, "naive_repeats": 20}
+small = {"n": 48, "d_a": 8, "d_b": 12, "draws": 19, "repeats": 20, "naive_repeats": 20, "too_often": 0.08}
 weak_truths = {
     "noisy copy": {"kind": "copies", "shared": 0.3},
     "clustered copy": {"kind": "grouped", "groups": 8, "centres": 1.0, "alike_a": 0.3, "alike_b": 0.3},
@@ -59,6 +61,18 @@ traps = {
 }
 trapped = ["rsa_spearman", "mutual_knn"]
 interval = {"measures": ["rsa_pearson", "mutual_knn"], "resamples": 39, "repeats": 5}
+verdict = {
+    "measure": "rsa_spearman",
+    "shares": [0.25, 0.5, 0.75],
+    "alike": 0.5,
+    "n": 40,
+    "d_a": 32,
+    "d_b": 24,
+    "replicates": 4,
+    "repeats": 5,
+    "of_ceiling": 0.15,
+    "wanted": 0.8,
+}
 seed = 0
 
 # %%
@@ -69,7 +83,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import profiles, report, sweep, tables
+from sae_utils import inference, profiles, report, sweep, tables
 from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
 from sae_utils.studies.known_truth import calibration, synthetic
@@ -86,7 +100,7 @@ trap = synthetic.worlds({name: x["world"] for name, x in traps.items()}, f"{wher
 size = calibration.Size(n=small["n"], d_a=small["d_a"], d_b=small["d_b"])
 tested = list(dict.fromkeys([*measures, *only_tested]))
 label = {name: measure(name).label for name in [*tested, *trapped, *interval["measures"]]}
-draws, repeats, naive_repeats = small["draws"], small["repeats"], small["naive_repeats"]
+draws, repeats, naive_repeats, too_often = (small[x] for x in ("draws", "repeats", "naive_repeats", "too_often"))
 
 # %% [markdown]
 # ## What do the measures report of a known truth?
@@ -200,7 +214,7 @@ at.excess[reference].unstack("n").loc[measures]
 # %% [markdown]
 # ## Do the tests keep their level, and what do they find?
 # A test at 5% must reject 5% of data sets in which nothing is shared. Beside it, the share of weak truths that it
-# finds. Intervals are Clopper and Pearson's, of 99%.
+# finds. Intervals are Clopper and Pearson's, of 99%. The verdict is on the test that rejects most unrelated data sets.
 
 # %%
 battery = {**unrelated, **weak}
@@ -222,8 +236,11 @@ for name in ("rsa_spearman", "svcca", "svcca_first_component"):
     for truth in ("noisy copy", "clustered copy"):
         found = rates.get((truth, name))
         out.number(f"power {truth} {name}", 100 * found.share if found else np.nan, "{:.0f}")
-liberal = ", ".join(label[name] for name in tested if rates["unrelated", name].low > LEVEL)
-out.text("level verdict", f"rejects too often: {liberal}" if liberal else "no test rejects more often than it says")
+rejected = max(rejections["unrelated"].meta[name] for name in tested)
+most_often = calibration.rate(rejected, repeats, level=1 - LEVEL).interval(repeats)
+question, no = "Does a test reject unrelated rows too often?", "Even the test that rejects most rejects less than d."
+out.verdict("level", question, most_often, too_often, no)
+out.number("too often", 100 * too_often, "{:.0f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 0.9 + 0.175 * len(tested)), sharey=True, width_ratios=[1, 1.6])
@@ -298,8 +315,8 @@ out.table("nulls", nulls_table)
 # %%
 naive = {(name, measured): trap_rates[name, "shuffled", measured] for name in traps for measured in trapped}
 right = {(name, measured): trap_rates[name, traps[name]["right_null"], measured] for name, measured in naive}
-failing = {key for key, x in naive.items() if x.low > LEVEL}
-keeping = {key for key, x in right.items() if x.low <= LEVEL}
+failing = {key for key, x in naive.items() if inference.verdict(x.low, x.high, too_often) == "yes"}
+keeping = {key for key, x in right.items() if inference.verdict(x.low, x.high, too_often) == "no"}
 shares = {kind: [100 * x.share for x in found.values()] for kind, found in (("naive", naive), ("right", right))}
 out.text("naive verdict", tables.among(list(naive), failing))
 out.text("right verdict", tables.among(list(right), keeping))
@@ -386,6 +403,76 @@ out.number("interval repeats", interval["repeats"], "{:,}")
 out.number("resamples", interval["resamples"], "{:d}")
 holding = {key for key, x in held.items() if key[2] == "jackknife" and x.high >= 0.95}
 out.text("jackknife verdict", tables.among([key for key in held if key[2] == "jackknife"], holding))
+
+# %% [markdown]
+# ## Is the verdict right?
+# Replicates of a planted world: a share of the pairs are noisy copies, the others unrelated. In the control arm the
+# same rows are paired at random. The verdict is on the mean difference of both arms over replicates, with a threshold
+# $d$ that is a given part of the difference where all pairs are copies. First one interval by hand.
+
+# %%
+shares = sorted({0.0, *verdict["shares"], 1.0})
+recipe = {"kind": "partly_copied", "shared": verdict["alike"]}
+partly = synthetic.worlds({f"{share:g}": recipe | {"share": share} for share in shares}, f"{where}.verdict")
+of_verdict = calibration.Size(n=verdict["n"], d_a=verdict["d_a"], d_b=verdict["d_b"])
+runs = verdict["replicates"], verdict["repeats"]
+made = sweep.run(
+    lambda share: calibration.differences(partly[f"{share:g}"], of_verdict, verdict["measure"], *runs, seed),
+    shares,
+    "verdicts",
+)
+differences = {share: np.array(found.meta["values"]) for share, found in made.items()}  # (repeats, replicates)
+
+# %%
+x = differences[1.0][0]
+half = stats.t.ppf(1 - LEVEL / 2, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
+replicated = inference.over_replicates(x)
+assert np.allclose([x.mean() - half, x.mean() + half], [replicated.low, replicated.high])
+replicated
+
+# %% [markdown]
+# How often it says what. The lines are the shares of repeats, the dotted ones what the noncentral t distribution
+# expects of the mean and spread of the differences: it gives the power of any verdict, also the primary one.
+
+# %%
+d = verdict["of_ceiling"] * differences[1.0].mean()
+words = ["yes", "undetermined", "no"]
+said = pd.DataFrame(0.0, index=shares, columns=words)
+for share, values in differences.items():
+    for found in map(inference.over_replicates, values):
+        said.loc[share, inference.verdict(found.low, found.high, d)] += 1 / len(values)
+spread = {share: values.std(axis=1, ddof=1).mean() for share, values in differences.items()}
+expected = pd.DataFrame(
+    [inference.chances(x.mean(), spread[share], d, runs[0]) for share, x in differences.items()], index=shares
+)
+pd.concat({"found": said, "expected": expected}, axis=1)
+
+# %%
+figure, axes = plt.subplots(figsize=(4.2, 2.2))
+for word, marker, color in zip(words, "osD", (report.PAIRED, report.NULL, "#de8f05"), strict=True):
+    axes.plot(said.index, 100 * said[word], marker=marker, markersize=3, linewidth=1, color=color, label=word)
+    axes.plot(expected.index, 100 * expected[word], linestyle=":", linewidth=1, color=color)
+axes.axhline(100 * verdict["wanted"], color="black", linewidth=0.6)
+axes.set(xlabel="planted share of pairs that are copies", ylabel="% of repeats", ylim=(-3, 103))
+figure.legend(loc="outside lower center", ncols=3)
+out.figure("verdicts", figure)
+
+# %%
+for name, share, word in (("all shared", 1.0, "yes"), ("nothing shared", 0.0, "no")):
+    right_word = calibration.rate(round(said[word][share] * runs[1]), runs[1], level=1 - LEVEL)
+    question = f"Is the verdict mostly \u201c{word}\u201d with {name}?"
+    no = "The whole interval of the share of repeats lies below d."
+    out.verdict(name, question, right_word.interval(runs[1]), verdict["wanted"], no, form="{:.2f}")
+told = inference.detectable(spread[1.0], d, runs[0])
+out.number("verdict d", d, "{:.3f}")
+out.number(
+    "verdict ceiling", differences[1.0].mean(), "{:.3f}", se=differences[1.0].std() / differences[1.0].size ** 0.5
+)
+out.number("verdict spread", spread[1.0], "{:.3f}")
+out.number("told yes", told.yes, "{:.3f}")
+out.number("told no", told.no, "{:.3f}")
+for name in ("n", "replicates", "repeats"):
+    out.number(f"verdict {name}", verdict[name], "{:d}")
 
 # %% [markdown]
 # ## Which estimator do the published null means belong to?

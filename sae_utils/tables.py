@@ -99,26 +99,21 @@ def span(counts: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def among(names: Sequence[Any], holding: Collection[Any]) -> str:
-    """How many of `names` are in `holding`: "all 6", "none of 6", "4 of 6", "1 of 1".
+def among(names: Collection[Any], holding: Collection[Any], tested: Collection[Any] | None = None) -> str:
+    """How many of `names` are in `holding`, of those in `tested`: "2 of 3", "0 of 3", "2 of 3 tested, 1 too few".
 
-    Without names it is "none (none could be tested)", since 0 of 0 would read as a finding.
+    What is not tested had too few pairs of features. Without any that is, it is "none tested".
     """
-    if not names:
-        return "none (none could be tested)"
-    n = sum(name in holding for name in names)
-    if n == 0:
-        return f"none of {len(names)}"
-    return f"all {n}" if n == len(names) > 1 else f"{n} of {len(names)}"
+    asked = [name for name in names if tested is None or name in tested]
+    few = f", {len(names) - len(asked)} too few" if len(asked) < len(names) else ""
+    if not asked:
+        return "none tested" + few
+    return f"{sum(name in holding for name in asked)} of {len(asked)}" + (f" tested{few}" if few else "")
 
 
-def among_tested(names: Sequence[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
-    """`among` those that were tested, and how many were not: "1 of 2 tested (1 more with too few ...)"."""
-    asked = [name for name in names if name in tested]
-    few = len(names) - len(asked)
-    if few and not asked:
-        return f"none of {few} (all with too few pairs of features to be tested)"
-    return among(asked, holding) + (f" tested ({few} more with too few pairs of features)" if few else "")
+def among_tested(names: Collection[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
+    """`among`, with its arguments in another order."""
+    return among(names, holding, tested)
 
 
 # --- LaTeX
@@ -158,7 +153,7 @@ def verdict_row(question: str, numbers: Sequence[str], n: int, would_be_no: str,
 
 def verdicts(rows: Sequence[Sequence[str]]) -> str:
     """LaTeX of a table of verdicts (`verdict_row`), and below how many of them may be expected to be false."""
-    names = ["question", "estimate", r"95\% interval", "$n$", "$d$", "would be a no", "verdict"]
+    names = ["question", "estimate", "interval", "$n$", "$d$", "would be a no", "verdict"]
     tested = sum(row[-1] != "not tested" for row in rows)
     few = f"{inference.false_at_most(tested):.2g}"
     note = f"Not adjusted for their number: of {tested:,} verdicts, at most {few} are expected to be false."

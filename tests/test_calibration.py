@@ -84,3 +84,11 @@ def test_partial_rsa_given_the_groups_takes_a_confounder_away():
     one = calibration.confounded(confounder, size(45, 5, 6), 1, 0).meta
     assert one["rsa"] == pytest.approx(measures.rsa(a, b, comparison="spearman"))
     assert one["rsa_sd"] == 0
+
+
+def test_a_difference_is_between_the_pairs_and_a_shuffled_pairing_of_the_same_rows():
+    found = np.array(calibration.differences(NOISY, size(40, 6, 8), "rsa_pearson", 3, 2, 5).meta["values"])
+    assert found.shape == (2, 3) and (found > 0).all()
+    a, b, _ = NOISY.draw(np.random.default_rng([5, 4]), 40, 6, 8)
+    x = significance.test(a, b, ["rsa_pearson"], m=2, seed=[5, 4, 1])["rsa_pearson"]
+    assert found[1, 1] == pytest.approx(x.excess - (x.draws[0] - x.null_mean) / (1 - x.null_mean))

@@ -87,7 +87,9 @@ def execute(world, monkeypatch, tmp_path):
 
 COPY = {"kind": "copies", "shared": 0.7}
 TRAP = {"kind": "grouped", "groups": 6, "centres": 0.0, "alike_a": 0.8, "alike_b": 0.8}
-SMALL = {"n": 40, "d_a": 5, "d_b": 6, "draws": 19, "repeats": 2, "naive_repeats": 2}
+SMALL = {"n": 40, "d_a": 5, "d_b": 6, "draws": 19, "repeats": 2, "naive_repeats": 2, "too_often": 0.08}
+VERDICT = {"measure": "rsa_spearman", "shares": [0.5], "alike": 0.5, "n": 20, "d_a": 6, "d_b": 5, "replicates": 4,
+           "repeats": 2, "of_ceiling": 0.15, "wanted": 0.8}  # fmt: skip
 MORE = {
     "measures": ["svcca_first_component", "svcca", "cka", "cka_debiased", "rsa_pearson", "procrustes", "mutual_knn",
                  "jaccard_knn", "cca_squared"],
@@ -104,6 +106,7 @@ MORE = {
               "another": {"right_null": "strata", "world": TRAP}, "none": {"right_null": "shuffled", "world": TRAP}},
     "trapped": ["rsa_spearman", "mutual_knn", "cka"],
     "interval": {"measures": ["rsa_pearson", "mutual_knn", "cca_squared"], "resamples": 5, "repeats": 2},
+    "verdict": VERDICT | {"shares": [0.2, 0.4, 0.6, 0.8]},
 }  # fmt: skip
 LESS = {
     "measures": ["cka"],
@@ -114,6 +117,7 @@ LESS = {
     "traps": {"families": {"right_null": "blocks", "world": TRAP}},
     "trapped": ["mutual_knn"],
     "interval": {"measures": ["cka"], "resamples": 5, "repeats": 2},
+    "verdict": VERDICT,
 }
 
 
@@ -131,6 +135,7 @@ def test_known_truth_takes_lists_of_any_length(execute, lists):
         assert legend not in panels  # it hides no measure
         assert [text.get_text() for text in legend.get_legend().texts] == ["unrelated", *lists["truths"]]
     assert set(named) <= set(variables["choice"].measure) and set(lists["weak_truths"]) <= set(variables["choice"])
+    assert list(variables["said"].index) == [0.0, *lists["verdict"]["shares"], 1.0]
     assert len(variables["nulls_table"]) == len(lists["traps"]) * len(lists["trapped"])
     assert len(variables["partial"].columns) == sum(trap["right_null"] == "strata" for trap in lists["traps"].values())
     assert set(variables["intervals_table"].measure) == {

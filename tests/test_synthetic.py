@@ -92,3 +92,15 @@ def test_bad_worlds_are_named():
         draw(kind="one_direction")
     with pytest.raises(ValueError, match="n = 5 pairs in 8 groups"):
         draw(5, kind="grouped", groups=8, centres=0.0, alike_a=0.5, alike_b=0.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_pairs_are_copies_and_the_others_unrelated(share):
+    a, b, _ = draw(8000, 6, 9, kind="partly_copied", share=share, shared=0.8)
+    copied = round(8000 * share)
+    for part, canonical in ((slice(0, copied), 0.8), (slice(copied, None), 0.0)):
+        if len(a[part]):
+            whitened = [scipy.linalg.orth(rows[part] - rows[part].mean(0)) for rows in (a, b)]
+            found = np.linalg.svd(whitened[0].T @ whitened[1], compute_uv=False)
+            assert found == pytest.approx(np.full(6, canonical), abs=0.07)
+    assert b.var() == pytest.approx(1, abs=0.05)

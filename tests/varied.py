@@ -76,6 +76,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("traps",): ("more families", {"right_null": "blocks", "world": FAMILIES}),
         ("trapped",): "cka",
         ("interval", "measures"): "cca_squared",
+        ("verdict", "shares"): 0.6,
     },
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer_block0_0", "bpe", "one_layer_0", "scrambled"],

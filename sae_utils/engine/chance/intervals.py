@@ -43,6 +43,11 @@ class Replicated(NamedTuple):
     n: int
     p: float
 
+    @property
+    def sd(self) -> float:
+        """The spread over replicates, as `inference.detectable` takes it."""
+        return self.se * math.sqrt(self.n)
+
 
 def jackknife(statistic: Callable[[np.ndarray], Value], families: np.ndarray) -> Interval[Value]:
     """Delete-one-family jackknife (Efron & Tibshirani 1993, ch. 11); families are the sampling units.

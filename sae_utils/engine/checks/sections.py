@@ -169,10 +169,24 @@ SHAPES: dict[str, dict[str, Any]] = {
         "traps": dict[str, Trap],
         "grids": Some[Grid],
         "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
-        "small": _record(n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count),
+        "small": _record(
+            n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count, too_often=Share
+        ),
         "trapped": Annotated[Different[Measure], Field(min_length=1)],
         "interval": _record(
             measures=Annotated[Different[Closed], Field(min_length=1)], resamples=Spread, repeats=Count
+        ),
+        "verdict": _record(
+            measure=Closed,
+            shares=Some[Share],
+            alike=Share,
+            n=Size,
+            d_a=Count,
+            d_b=Count,
+            replicates=Size,
+            repeats=Count,
+            of_ceiling=Share,
+            wanted=Share,
         ),
     },
     "11_across_tokenizers": {

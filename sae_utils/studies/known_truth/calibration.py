@@ -43,6 +43,11 @@ class Rate(NamedTuple):
     low: float
     high: float
 
+    def interval(self, repeats: int) -> inference.Interval[float]:
+        """The same for `report.Report.verdict`."""
+        se = float(np.sqrt(self.share * (1 - self.share) / repeats))
+        return inference.Interval(self.share, se, self.low, self.high, repeats)
+
 
 def rate(count: int, repeats: int, *, level: float = 0.99) -> Rate:
     """The share `count` / `repeats` with the exact two-sided interval of Clopper & Pearson (1934)."""
@@ -91,6 +96,21 @@ def rejections(
         for name, x in tested.items():
             counts[name] += int(x.p <= LEVEL + 1e-9)
     return counts
+
+
+@store.artefact
+def differences(
+    folder: Path, world: World, size: Size, measure: str, replicates: int, repeats: int, seed: int
+) -> dict[str, Any]:
+    """`values` (repeats, replicates): the excess of a data set minus that of its rows in a shuffled pairing.
+
+    The shuffled pairing is the control arm: it holds the same features. `measure` needs a null mean in closed form.
+    """
+    values = []
+    for mine, _, (a, b, _) in _data_sets(world, size, [seed], repeats * replicates):
+        x = significance.test(a, b, [measure], m=2, seed=[*mine, 1])[measure]
+        values.append((x.observed - x.draws[0]) / (1 - x.null_mean))
+    return {"values": np.reshape(values, (repeats, replicates)).tolist()}
 
 
 @store.artefact

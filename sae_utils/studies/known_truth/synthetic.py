@@ -42,6 +42,21 @@ class Copies(Spec):
         return PairedRows(_with_noise(rng, a, self.shared), _with_noise(rng, b, self.shared), np.arange(n))
 
 
+class PartlyCopied(Spec):
+    """Pairs of which a share are rotations of the same latent rows with noise; the others are unrelated."""
+
+    kind: Literal["partly_copied"]
+    share: float = Field(ge=0, le=1)  # of the pairs
+    shared: float = Field(ge=0, le=1)  # as in `Copies`, of the copied pairs
+
+    def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
+        """`n` pairs of `d_a` and `d_b` dimensions; the copied ones come first."""
+        a, b, groups = Copies(kind="copies", shared=self.shared).draw(rng, n, d_a, d_b)
+        copied = round(self.share * n)
+        b[copied:] = rng.normal(size=(n - copied, d_b))
+        return PairedRows(a, b, groups)
+
+
 class OneDirection(Spec):
     """Rows that share one direction and nothing else."""
 
@@ -80,9 +95,11 @@ class Grouped(Spec):
         return PairedRows(a, b, groups)
 
 
-World = Copies | OneDirection | Grouped
+World = Copies | PartlyCopied | OneDirection | Grouped
 UNRELATED = Copies(kind="copies", shared=0.0)
-KINDS: dict[str, type[Spec]] = {"copies": Copies, "one_direction": OneDirection, "grouped": Grouped}
+KINDS: dict[str, type[Spec]] = {
+    "copies": Copies, "partly_copied": PartlyCopied, "one_direction": OneDirection, "grouped": Grouped,
+}  # fmt: skip
 
 
 def worlds(values: Mapping[str, Any], where: str) -> dict[str, World]:
