@@ -164,19 +164,11 @@ def match(
 
 
 class Side(NamedTuple):
-    """One dictionary on the text, and under exchanged words where there is a second reading."""
+    """One dictionary: on the text and, where there is a second reading, under exchanged words."""
 
     decoder: np.ndarray  # (features, d)
-    codes: tuple[pipeline.Features, ...]
-
-    def blocks(self, split: str) -> list[Any]:
-        """Its codes on the documents of a split, a CSR matrix in float64 for each reading."""
-        chosen = [x.codes[correlations.in_split(x.sites, split)] for x in self.codes]
-        return [sparse.csr_array(block, dtype=np.float64) for block in chosen]
-
-    def classes(self, split: str) -> list[NDArray[Any]]:
-        """Class of every token in the documents of a split, for each reading."""
-        return [x.sites.array("classes")[correlations.in_split(x.sites, split)] for x in self.codes]
+    blocks: Mapping[str, Blocks]  # split -> its codes, a CSR matrix for each reading
+    classes: Mapping[str, Sequence[NDArray[Any]]]  # split -> the class of every token, -1 for none, for each reading
 
 
 def sides(run: Profile, names: Names) -> tuple[Side, ...]:
@@ -187,35 +179,50 @@ def sides(run: Profile, names: Names) -> tuple[Side, ...]:
     if len(names) not in (2, 3):
         raise ValueError(f"{len(names)} names: A and B, or A, B and a twin of B")
     readings = (None, seed(run, names[0])) if len(names) == 2 else (None,)
-    found = [tuple(pipeline.features(run, name, reading) for reading in readings) for name in names]
+    found = [[pipeline.features(run, name, reading) for reading in readings] for name in names]
     if len({codes[0].sites.key for codes in found}) > 1:
         raise ValueError(f"{', '.join(names)}: different tokens; their models need one tokenizer")
-    return tuple(Side(codes[0].decoder, codes) for codes in found)
+    return tuple(_side(codes) for codes in found)
 
 
-def matched(run: Profile, names: Names, minimum: int = 20) -> tuple[tuple[Side, ...], list[Matched]]:
-    """The sides of a replicate, and their matched features by split, and by role where both sides have two readings.
+def _side(readings: Sequence[pipeline.Features]) -> Side:
+    blocks: dict[str, list[Any]] = {split: [] for split, _ in SPLITS}
+    classes: dict[str, list[NDArray[Any]]] = {split: [] for split, _ in SPLITS}
+    for (split, _), x in itertools.product(SPLITS, readings):
+        chosen = correlations.in_split(x.sites, split)
+        blocks[split].append(sparse.csr_array(x.codes[chosen], dtype=np.float64))
+        classes[split].append(x.sites.array("classes")[chosen])
+    return Side(readings[0].decoder, blocks, classes)
 
-    `names`: (A, B), whose control exchanges words; or (A, B, twin of B), whose control is the twin. With a twin only
-    features of A are matched: content features of B and of the twin would be different features in the two arms.
-    `minimum`: firings of a content feature on the documents that choose.
+
+def match_all(own: tuple[Side, ...], minimum: int) -> list[Matched]:
+    """The matched features of the sides of a replicate by split, and by role where there are two sides.
+
+    The control of two sides exchanges the readings of B; that of three is the last side in the place of B. Then only
+    features of A are matched: content features of B and of its twin would be different features in the two arms.
     """
-    own = sides(run, names)
     a, b = own[:2]
     exchanged = len(own) == 2
 
     def both(split: str) -> tuple[Correlations, Correlations]:
-        of_a, of_b = a.blocks(split), b.blocks(split)
-        return correlate(of_a, of_b), correlate(of_a, of_b[::-1] if exchanged else own[2].blocks(split))
+        control = b.blocks[split][::-1] if exchanged else own[2].blocks[split]
+        return correlate(a.blocks[split], b.blocks[split]), correlate(a.blocks[split], control)
 
-    arms_of = {split: both(split) for split in ("matching", "held_out")}
-    roles = {"a": a, "b": b} if exchanged else {"a": a}
-    found = []
-    for choose, judge in SPLITS:
-        for role, side in roles.items():
-            content = content_features(side.blocks(choose), side.classes(choose), minimum)
-            found.append(match(role, content, arms_of[choose], arms_of[judge]))
-    return own, found
+    found, of_split = [], {split: both(split) for split, _ in SPLITS}
+    for (choose, judge), (role, side) in itertools.product(SPLITS, zip("ab" if exchanged else "a", own, strict=False)):
+        content = content_features(side.blocks[choose], side.classes[choose], minimum)
+        found.append(match(role, content, of_split[choose], of_split[judge]))
+    return found
+
+
+def matched(run: Profile, names: Names, minimum: int = 20) -> tuple[tuple[Side, ...], list[Matched]]:
+    """The sides of a replicate and their matched features (`match_all`).
+
+    `names`: (A, B), whose control exchanges words; or (A, B, twin of B), whose control is the twin. `minimum`: firings
+    of a content feature on the documents that choose.
+    """
+    own = sides(run, names)
+    return own, match_all(own, minimum)
 
 
 class Arms(NamedTuple):
@@ -247,6 +254,11 @@ def arms(run: Profile, names: Names, measures: Sequence[str], minimum: int = 20)
     `measures` have a null mean in closed form. The excess is (observed - null mean) / (1 - null mean).
     """
     own, found = matched(run, names, minimum)
+    return scored(own, found, measures)
+
+
+def scored(own: tuple[Side, ...], found: Sequence[Matched], measures: Sequence[str]) -> Arms:
+    """Means over matched features of the excess of each measure and of r, in both arms."""
     scores = [[excesses(pair, measures) for pair in rows(own, x)] for x in found]
     true, control = ({name: float(np.mean([x[arm][name] for x in scores])) for name in measures} for arm in (0, 1))
     r_true, r_control = (float(np.mean([_mean(getattr(x, key)) for x in found])) for key in ("r_true", "r_control"))

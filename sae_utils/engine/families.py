@@ -56,6 +56,8 @@ class _Families:
         limit: int | str = 0 if record.values.get("kind") == "pretrained" else len(self.seeds)
         if record.parent:
             self._check_parent(key, record)
+            if record.parent not in self.records:
+                return 0
             limit = self.size(record.parent, (*above, key))
         if record.asked is None:
             return limit if record.parent else 0
