@@ -51,10 +51,9 @@ class PartlyCopied(Spec):
 
     def draw(self, rng: Rng, n: int, d_a: int, d_b: int) -> PairedRows:
         """`n` pairs of `d_a` and `d_b` dimensions; the copied ones come first."""
-        a, b, groups = Copies(kind="copies", shared=self.shared).draw(rng, n, d_a, d_b)
         copied = round(self.share * n)
-        b[copied:] = rng.normal(size=(n - copied, d_b))
-        return PairedRows(a, b, groups)
+        a, b, _ = Copies(kind="copies", shared=self.shared).draw(rng, 2 * n - copied, d_a, d_b)
+        return PairedRows(a[:n], np.concatenate([b[:copied], b[n:]]), np.arange(n))  # the rest: partners of others
 
 
 class OneDirection(Spec):
