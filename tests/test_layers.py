@@ -1,14 +1,12 @@
-import itertools
 import math
 
 import numpy as np
 import pytest
 
-from sae_utils import correlate, matching, pipeline, significance, store
+from sae_utils import correlate, inference, matching, pipeline, replicates, significance
 from sae_utils.engine.core.spec import ProfileError
-from sae_utils.significance import UNSCORED
 from sae_utils.studies.layer_sweep import cells, layers
-from sae_utils.studies.layer_sweep.cells import ROWS, Battery, Scores
+from sae_utils.studies.layer_sweep.cells import CONTROL, ROWS, TRUE, Arm, Battery, Paired, Scores
 from sae_utils.studies.layer_sweep.layers import Cell
 
 MEASURES = ["rsa_pearson", "procrustes", "mutual_knn", "svcca"]
@@ -25,20 +23,6 @@ def planted(seed, n, noise, d=6):
     x = generator.normal(size=(n, d))
     turn = np.linalg.qr(generator.normal(size=(d, d)))[0]
     return x, x @ turn + noise * generator.normal(size=(n, d))
-
-
-def found(x, y, seed, measures=("rsa_pearson", "procrustes"), m=99, one_n=math.nan) -> Scores:
-    results = significance.test(x, y, measures, m=m, seed=seed)
-    alike = {name: UNSCORED._replace(n=10, excess=one_n, excess_sd=0.0) for name in measures}
-    return Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, alike))
-
-
-@store.artefact
-def some_pairs(folder, n):
-    """As `cells.matched` leaves them: n features of a with other ones of b."""
-    np.save(folder / "a.npy", np.arange(n))
-    np.save(folder / "b.npy", np.arange(n)[::-1])
-    return {"pairs": n}
 
 
 class Kept:
@@ -71,23 +55,71 @@ def test_a_cell_of_the_small_world(world):
     assert (made.meta["pairs"], made.meta["live_a"]) == (len(pairs.a), both.found.a.live.sum())
 
 
-def test_scores_come_back_from_the_store_as_they_were(world):
-    readers = [pipeline.reader(world, name).dictionary for name in ("one_layer", "two_layer")]
-    pairs, n, asked = some_pairs(20), 15, battery(measures=["rsa_spearman", "cka"])
-    kept = cells.read(cells.scored(pairs, *readers, asked, n, [0, 7]))
-    for kind in ROWS:
-        x, y = (cells.rows(reader, kind)[pairs.array(side)] for reader, side in zip(readers, "ab", strict=True))
-        expected = significance.test(x, y, asked.measures, m=39, seed=[0, 7])
-        assert list(kept.results[kind]) == asked.measures
+def without_replicates(profile):
+    return profile._replace(common=profile.common.model_copy(update={"replicates": []}), families={})
+
+
+def test_without_replicates_pairs_are_mutual_and_have_no_control(world):
+    (found,) = cells.paired(without_replicates(world), "one_layer", "two_layer", 5, 8)
+    one, two = (pipeline.features(world, name) for name in ("one_layer", "two_layer"))
+    pairs = matching.mutual(pipeline.correlated(one, two, 8).found)
+    assert list(found.arms) == [TRUE]
+    np.testing.assert_array_equal(np.stack(found.arms[TRUE]), np.stack([pairs.a, pairs.b]))
+    assert 0 < found.retention <= 1
+
+
+def test_with_replicates_both_arms_have_the_features_of_one_side(world):
+    profile = world._replace(common=world.common.model_copy(update={"replicates": [0]}))
+    found = cells.paired(profile, "one_layer", "two_layer", 2, 8)
+    _, expected = replicates.matched(profile, ("one_layer", "two_layer"), 2)
+    assert len(found) == len(expected) == 4
+    for mine, theirs in zip(found, expected, strict=True):
+        fixed, free = ("a", "b") if theirs.role == "a" else ("b", "a")
+        for arm, partners in ((TRUE, theirs.true), (CONTROL, theirs.control)):
+            np.testing.assert_array_equal(getattr(mine.arms[arm], fixed), theirs.features)
+            np.testing.assert_array_equal(getattr(mine.arms[arm], free), partners)
+
+
+def test_scores_of_both_arms_are_those_of_their_rows():
+    x, y = planted(0, 40, 0.3)
+    order = np.random.default_rng(1).permutation(40)
+    arms = {TRUE: Arm(np.arange(40), np.arange(40)), CONTROL: Arm(np.arange(40), order)}
+    asked = battery(measures=["rsa_spearman", "cka"])
+    sides = {"decoder": (x, y), "encoder": (x, -2 * y)}
+    found = cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, [0, 7], ["procrustes"])
+    for arm, at in ((TRUE, np.arange(40)), (CONTROL, order)):
+        expected = significance.test(x, y[at], ["rsa_spearman", "cka", "procrustes"], m=39, seed=[0, 7])
+        assert list(found.results[arm]["decoder"]) == list(expected)
         for name, result in expected.items():
-            mine = kept.results[kind][name]
-            np.testing.assert_array_equal(mine.draws, result.draws)
-            np.testing.assert_equal(mine._replace(draws=None), result._replace(draws=None))
-        alike = cells.at_n(x, y, asked, n, seed=[0, 7])
-        np.testing.assert_equal(kept.at_one_n[kind], alike)
-        assert list(alike) == asked.measures and math.isnan(alike["cka"].p), "known in closed form: no draws"
-    decoder, encoder = (cells.rows(readers[0], kind) for kind in ROWS)
-    assert encoder.shape == decoder.shape and not np.allclose(encoder, decoder)
+            np.testing.assert_array_equal(found.results[arm]["decoder"][name].draws, result.draws)
+        for name in asked.measures:
+            assert found.at_one_n[arm]["decoder"][name] == pytest.approx(expected[name].excess)
+            assert found.at_one_n[arm]["encoder"][name] == pytest.approx(expected[name].excess)
+    assert found.at_one_n[TRUE]["decoder"]["rsa_spearman"] > 0.5 > found.at_one_n[CONTROL]["decoder"]["rsa_spearman"]
+    assert not cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, [0], tested=False).results
+
+
+def test_choices_of_partners_are_averaged_and_arms_share_their_subsets():
+    x, y = planted(0, 60, 0.3)
+    every = Arm(np.arange(60), np.arange(60))
+    choices = [Paired({TRUE: Arm(*(side[:n] for side in every)), CONTROL: Arm(*(side[:n] for side in every))}, 1.0, 1.0)
+               for n in (40, 60)]  # fmt: skip
+    found = cells.scored(choices, {"decoder": (x, y)}, battery(measures=["rsa_pearson"]), 30, [0], tested=False)
+    assert found.at_one_n[TRUE] == found.at_one_n[CONTROL]
+    alone = [
+        cells.at_n(x[:n], y[:n], battery(measures=["rsa_pearson"]), 30, seed=[0, i])["rsa_pearson"].excess
+        for i, n in enumerate((40, 60))
+    ]
+    assert found.at_one_n[TRUE]["decoder"]["rsa_pearson"] == pytest.approx(np.mean(alone))
+
+
+def test_rows_are_read_from_the_dictionaries(world):
+    sides = cells.sides_of(world, "one_layer", "two_layer")
+    reader = pipeline.reader(world, "two_layer")
+    for kind in ROWS:
+        np.testing.assert_array_equal(sides[kind][1], cells.rows(reader.dictionary, kind))
+    assert sides["decoder"][0].shape == sides["encoder"][0].shape
+    assert not np.allclose(sides["decoder"][0], sides["encoder"][0])
 
 
 def test_other_tokens_are_refused(world):
@@ -124,25 +156,6 @@ def test_no_excess_where_canonical_correlations_are_one_whatever_the_rows_hold()
     assert math.isfinite(cells.at_n(x, y, battery(), 40, seed=[0])["svcca"].excess)
 
 
-def test_an_undefined_measure_leaves_the_others_as_they_are():
-    """Of orthonormal rows nothing is left that the debiased CKA could divide by."""
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
-    x, y = np.eye(12) @ turn, planted(0, 12, 0.5)[1]
-    asked = battery(measures=["cka_debiased", "rsa_pearson", "rsa_spearman"])
-    found = cells.at_n(x, y, asked, 11, seed=[0])
-    assert found["cka_debiased"] is UNSCORED and all(math.isfinite(found[name].excess) for name in asked.measures[1:])
-    results = significance.test(x, y, asked.measures, m=39)
-    cell = Cell("x", 0, 0, "a", "b")
-    lines = layers.table({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))}, {})
-    decoder = lines[lines.rows == "decoder"].set_index("measure")
-    assert decoder.note["cka_debiased"] == "undefined: the score is not finite" and math.isnan(
-        decoder.family["cka_debiased"]
-    )
-    assert decoder.drop(index="cka_debiased")[["p", "family", "one_n"]].notna().all(axis=None)
-    most = layers.maxima({cell: Scores(dict.fromkeys(ROWS, results), dict.fromkeys(ROWS, found))})
-    assert most[most.measure == "cka_debiased"].p.isna().all() and most[most.measure != "cka_debiased"].p.notna().all()
-
-
 def test_a_subset_larger_than_the_pairs_is_refused():
     with pytest.raises(ValueError, match="12 pairs cannot be cut to n = 13"):
         cells.at_n(*planted(0, 12, 0.5), battery(), 13, seed=[0])
@@ -166,11 +179,34 @@ PAIRS = {"x": [["one_layer"], ["one_layer", "two_layer"]], "y": [["one_layer"], 
 def test_every_layer_with_every_layer(world):
     grid = layers.cells(world, "03_layer_sweep", PAIRS)
     assert grid == [
-        Cell("x", 0, 0, "one_layer", "one_layer"),
-        Cell("x", 0, 1, "one_layer", "two_layer"),
-        Cell("y", 0, 0, "one_layer", "two_layer"),
+        Cell("x", 0, 0, 0, 0, "one_layer", "one_layer"),
+        Cell("x", 0, 0, 0, 1, "one_layer", "two_layer"),
+        Cell("y", 0, 0, 0, 0, "one_layer", "two_layer"),
     ]
     assert layers.find(world, "primary.pair", grid, ["one_layer", "two_layer"]) == grid[1]
+    assert layers.ceilings(grid) == {"A": [], "B": []}
+
+
+def families(world, **members):
+    records = {name: world.dictionaries["one_layer"] for of in members.values() for name in of}
+    return world._replace(families=members, dictionaries={**world.dictionaries, **records})
+
+
+def test_families_give_a_cell_a_replicate_as_far_as_all_have_members(world):
+    profile = families(world, a=("a4", "a5", "a6"), b0=("b04", "b05"), b=("b4", "b5", "b6"))
+    grid = layers.cells(profile, "03_layer_sweep", {"x": [["a"], ["b0", "b"]]})
+    assert [(cell.one, cell.i, cell.j, cell.a, cell.b) for cell in grid] == [
+        (0, 0, 0, "a4", "b04"), (0, 0, 1, "a4", "b4"), (1, 0, 0, "a5", "b05"), (1, 0, 1, "a5", "b5"),
+    ]  # fmt: skip
+
+
+def test_a_ceiling_is_the_same_layer_in_two_replicates(world):
+    profile = families(world, a=("a4", "a5", "a6"), b0=("b04", "b05", "b06"), b=("b4", "b5", "b6"))
+    found = layers.ceilings(layers.cells(profile, "03_layer_sweep", {"x": [["a"], ["b0", "b"]], "y": [["b"], ["a"]]}))
+    assert [(cell.a, cell.b) for cell in found["A"]] == [("a4", "a5"), ("a4", "a6"), ("a5", "a6")]
+    assert [(cell.i, cell.a, cell.b) for cell in found["B"] if cell.one == 0] == [
+        (0, "b04", "b05"), (0, "b04", "b06"), (1, "b4", "b5"), (1, "b4", "b6"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -191,53 +227,35 @@ def test_pairs_that_cannot_be_run(world, pairs, message):
 
 def test_a_cell_that_is_not_there(world):
     grid = layers.cells(world, "03_layer_sweep", PAIRS)
-    message = "world.yaml: 03_layer_sweep.middle: two_layer x one_layer is no cell of the sweep"
+    message = "world.yaml: primary.pair: two_layer x one_layer is no cell of the sweep"
     with pytest.raises(ProfileError, match=message):
-        layers.find(world, "03_layer_sweep.middle", grid, ["two_layer", "one_layer"])
+        layers.find(world, "primary.pair", grid, ["two_layer", "one_layer"])
 
 
-@pytest.mark.parametrize(
-    ("ceilings", "message"),
-    [
-        ({"z": ["", ""]}, "ceilings.z: no such pair"),
-        ({"x": ["y"]}, "ceilings.x: expected the ceiling of A and that of B"),
-        ({"x": ["w", ""]}, "no pair is called 'w'"),
-        ({"x": ["", "y"]}, "'y' is no ceiling of"),
-        ({"y": ["x", ""]}, "'x' is no ceiling of"),
-    ],
-)
-def test_ceilings_that_are_none(world, ceilings, message):
-    with pytest.raises(ProfileError, match=message):
-        layers.check(world, "03_layer_sweep", PAIRS, ceilings, ["y"])
-    layers.check(world, "03_layer_sweep", PAIRS, {"x": ["y", ""]}, ["y"])
-
-
-@pytest.mark.parametrize(("negatives", "message"), [([], "no negative control"), (["yy"], "'yy'; did you mean `y`")])
-def test_negatives_that_are_none(world, negatives, message):
-    with pytest.raises(ProfileError, match=f"03_layer_sweep.negatives: .*{message}"):
-        layers.check(world, "03_layer_sweep", PAIRS, {}, negatives)
+def counted(*counts: int) -> list[Paired]:
+    return [Paired({TRUE: Arm(np.arange(n), np.arange(n))}, 1.0, 1.0) for n in counts]
 
 
 def test_the_common_n_is_that_of_the_smallest_cell_that_is_large_enough():
-    counts = [Kept(pairs=n) for n in (40, 25, 9)]
-    grid = [Cell("x", 0, j, "a", "b") for j in range(3)]
-    assert layers.common_n(dict(zip(grid, counts, strict=True)), 10) == 25
-    assert layers.common_n(dict(zip(grid, counts, strict=True)), 5) == 9
+    grid = [Cell("x", 0, 0, 0, j, "a", "b") for j in range(3)]
+    found = dict(zip(grid, (counted(40, 44), counted(30, 25), counted(90, 9)), strict=True))
+    assert layers.common_n(found, 10) == 25
+    assert layers.common_n(found, 5) == 9
     with pytest.raises(ValueError, match="no cell has 50 pairs, the most are 40"):
-        layers.common_n(dict(zip(grid, counts, strict=True)), 50)
+        layers.common_n(found, 50)
 
 
-# --- many cells together
+# --- within a replicate
 
 
-def sweep_of(seed, noises, pair="x", **settings):
+def sweep_of(seed, noises, pair="x", replicate=0, measures=("rsa_pearson", "procrustes"), m=99):
     """One cell a noise; None: rows that have nothing to do with each other."""
-    return {
-        Cell(pair, 0, j, "a", f"b{j}"): found(
-            *(planted((seed, j), 20, noise) if noise is not None else unrelated((seed, j))), (seed, j, 5), **settings
-        )
-        for j, noise in enumerate(noises)
-    }
+    made = {}
+    for j, noise in enumerate(noises):
+        rows = planted((seed, j), 20, noise) if noise is not None else unrelated((seed, j))
+        tested = significance.test(*rows, measures, m=m, seed=(seed, j, 5))
+        made[Cell(pair, replicate, replicate, 0, j, "a", f"b{j}")] = Scores({TRUE: dict.fromkeys(ROWS, tested)}, {})
+    return made
 
 
 def unrelated(seed, n=20, d=6):
@@ -249,107 +267,115 @@ def test_the_maximum_over_layers_is_held_against_the_null_of_the_maximum():
     maximum, smallest = [], []
     for seed in range(100):
         swept = sweep_of(seed, [None] * 6, measures=("procrustes",), m=39)
-        maxima = layers.maxima(swept)
-        maximum.append(maxima.p[0])
-        smallest.append(min(score.results["decoder"]["procrustes"].p for score in swept.values()))
-        best = max(swept.items(), key=lambda item: item[1].results["decoder"]["procrustes"].z)[0]
-        assert (maxima.a[0], maxima.b[0]) == (best.i, best.j)
+        found = layers.maxima(swept)
+        maximum.append(found.p[0])
+        smallest.append(min(score.results[TRUE]["decoder"]["procrustes"].p for score in swept.values()))
+        best = max(swept.items(), key=lambda item: item[1].results[TRUE]["decoder"]["procrustes"].z)[0]
+        assert (found.a[0], found.b[0]) == (best.i, best.j)
     assert np.mean(np.array(maximum) <= 0.05) <= 0.11
     assert np.mean(np.array(smallest) <= 0.05) >= 0.15
 
 
 def test_a_planted_layer_is_found_among_the_unrelated():
-    swept = sweep_of(0, [None, 0.1, None])
-    maxima = layers.maxima(swept)
-    assert len(maxima) == 2 * 2 and (maxima.b == 1).all() and (maxima.p <= 0.02).all()
-    adjusted = layers.family_wise(swept)
-    assert [min(p["decoder"].values()) < 0.05 for p in adjusted.values()] == [False, True, False]
+    found = layers.maxima(sweep_of(0, [None, 0.1, None]))
+    assert len(found) == 2 * 2 and (found.b == 1).all() and (found.p <= 0.02).all()
 
 
-def test_families_are_pairs_of_models():
-    """Corrected p never falls below p, grows with the family, and does not see the other pair of models."""
-    one, other = sweep_of(0, [1.0, None]), sweep_of(3, [None] * 4, pair="y")
-    one_family, both = layers.family_wise(one), layers.family_wise(one | other)
-    assert one_family == {cell: both[cell] for cell in one}
-    for (cell, score), kind in itertools.product(one.items(), ROWS):
-        for name, result in score.results[kind].items():
-            single = layers.family_wise({cell: score})[cell][kind][name]
-            assert result.p - 1e-12 <= single <= one_family[cell][kind][name]
+def test_families_are_the_layers_of_a_replicate():
+    one, other = sweep_of(0, [1.0, None]), sweep_of(3, [None] * 4, replicate=1)
+    alone, both = layers.maxima(one), layers.maxima(one | other)
+    assert both[both.replicate == 0].equals(alone) and len(both) == 2 * len(alone)
 
 
-def test_relative_is_by_the_ceilings_of_both_layers():
-    cell = {
-        **sweep_of(0, [0.5, 0.5, 0.5], one_n=0.3),
-        Cell("A", 0, 0, "a", "a'"): found(*planted(9, 20, 0.1), 1, one_n=0.9),
-        Cell("B", 0, 0, "b0", "c0"): found(*planted(8, 20, 0.1), 2, one_n=0.4),
-        Cell("B", 0, 1, "b0", "c1"): found(*planted(8, 20, 0.1), 3, one_n=0.8),
-        Cell("B", 1, 1, "b1", "c1"): found(*planted(7, 20, 0.1), 4, one_n=0.01),
-    }
-    lines = layers.table(cell, {"x": ["A", "B"]})
-    relative = lines[
-        (lines["pair"] == "x") & (lines["rows"] == "decoder") & (lines["measure"] == "procrustes")
-    ].relative
-    assert relative.iloc[0] == pytest.approx(0.3 / math.sqrt(0.9 * 0.4))
-    assert relative.iloc[1:].isna().all()  # a ceiling near 0, and none at all
-    assert lines[lines["pair"] != "x"].relative.isna().all()
-    assert layers.table(cell, {"x": ["", "B"]}).relative.isna().all()
+def test_maxima_are_counted_over_the_replicates_that_were_tested():
+    swept = sweep_of(0, [0.1, None]) | sweep_of(1, [None, None], replicate=1)
+    found = layers.maxima(swept)
+    found.loc[(found.replicate == 1) & (found.measure == "procrustes"), "p"] = math.nan
+    counts = layers.reached(found, 0.05).set_index(["rows", "measure"])[TRUE]
+    expected = int((found[found.measure == "rsa_pearson"].p < 0.05).sum() / 2)
+    assert counts["decoder", "rsa_pearson"] == f"{expected} of 2"
+    assert counts["encoder", "procrustes"] == "1 of 1"
 
 
-def test_the_table_says_what_was_scored():
-    swept = sweep_of(0, [0.5, None], measures=("rsa_pearson", "mutual_knn"))
-    lines = layers.table(swept, {})
-    assert len(lines) == 2 * 2 * 2
-    first, result = lines.iloc[1], next(iter(swept.values())).results["decoder"]["mutual_knn"]
-    assert (first["rows"], first["measure"], first["k"], first["n"]) == ("decoder", "mutual_knn", "10 x 10", 20)
-    assert (first["observed"], first["null"], first["sd"]) == (result.observed, result.null_mean, result.null_sd)
-    assert lines.iloc[0]["k"] == "-"
+# --- over replicates
 
 
-def test_matches_and_retention():
-    kept = Kept(pairs=10, live_a=40, live_b=20, r=0.9, held_out=0.8, counterparts=0.25)
-    line = layers.matches({Cell("x", 0, 1, "a", "b"): kept}).iloc[0]
-    assert (line.n, line.of_a, line.of_b, line.held_out, line.j) == (10, 0.25, 0.5, 0.8, 1)
+def scores_of(true: np.ndarray, control: np.ndarray | None) -> dict[Cell, Scores]:
+    """Scores of given excesses (replicates, layers of A, layers of B)."""
+    made = {}
+    for r, i, j in np.ndindex(true.shape):
+        if not math.isnan(true[r, i, j]):
+            arms = {TRUE: true[r, i, j]} | ({} if control is None else {CONTROL: control[r, i, j]})
+            at = {arm: {"decoder": {"cka": float(value)}} for arm, value in arms.items()}
+            made[Cell("x", r, r, i, j, f"a{i}", f"b{j}")] = Scores({}, at)
+    return made
 
 
-def test_the_closest_layer():
-    swept = sweep_of(0, [None, 0.1, None]) | {
-        Cell("x", 1, 0, "a1", "b0"): found(*unrelated(4), 4),
-    }
-    lines = layers.table(swept, {})
-    decoder = lines[(lines["rows"] == "decoder") & (lines["measure"] == "procrustes")]
-    assert layers.closest(decoder, "excess") == {0: 1, 1: 0}
-    assert layers.closest(decoder, "one_n") == {}, "nothing was scored at one n"
+def test_values_stand_by_replicate_and_layers():
+    true, control = np.random.default_rng(0).normal(size=(2, 3, 2, 4))
+    true[1, 0, 2] = math.nan
+    found = scores_of(true, control)
+    np.testing.assert_array_equal(layers.values(found, TRUE, "decoder", "cka"), true)
+    assert np.isnan(layers.values(found, CONTROL, "decoder", "cka")[1, 0, 2])
+    assert np.isnan(layers.values(found, TRUE, "encoder", "cka")).all()
+    assert np.isnan(layers.values(scores_of(true, None), CONTROL, "decoder", "cka")).all()
+    assert layers.values({}, TRUE, "decoder", "cka").size == 0
 
 
-# --- the answer, in words
+def test_the_table_has_an_interval_and_a_verdict_for_every_pair_of_layers():
+    rng = np.random.default_rng(0)
+    control = rng.normal(0.1, 0.01, (3, 1, 3))
+    gain = np.array([0.4, 0.0, 0.1]) + np.array([[-0.01, 0.0, 0.2], [0.0, 0.001, -0.2], [0.01, -0.001, 0.0]])
+    found = layers.table(control + gain[:, None, :], control, 0.05).set_index("j")
+    assert found.verdict.tolist() == ["yes", "no", "undetermined"]
+    expected = inference.over_replicates(gain[:, 0])
+    assert found.loc[0, ["difference", "low", "high"]].tolist() == pytest.approx(expected[0:1] + expected[2:4])
+    assert found.SD[2] == pytest.approx(gain[:, 2].std(ddof=1))
+    assert found.control[0] == pytest.approx(control[..., 0].mean())
 
 
-def test_a_sweep_says_what_was_tested():
-    assert layers.verdict([], 4) == "cannot be compared: no pair of layers has pairs of features enough"
-    assert layers.verdict([True, True], 2) == "are alike at every pair of layers"
-    assert layers.verdict([False], 3) == (
-        "are alike at no pair of layers that was tested; 2 of 3 have too few pairs of features"
-    )
-    assert layers.verdict([False, True], 2) == "are alike at some pair of layers"
+def test_without_a_control_there_is_no_verdict():
+    true = np.full((1, 1, 2), 0.5)
+    found = layers.table(true, true * math.nan, 0.05)
+    assert (found.verdict == "not tested").all() and found.true.tolist() == [0.5, 0.5]
+    assert layers.over_replicates(true * math.nan).n == 0
 
 
-@pytest.mark.parametrize(
-    ("mine", "control", "sentence"),
-    [
-        ([0.15, 0.22], [0.12, 0.28], "no pair of layers exceeds the control's best (0.28), with 0.22 at most"),
-        ([0.15, 0.22], [0.12, np.nan], "every pair of layers exceeds the control's best (0.12), with 0.15 at least"),
-        ([0.15, 0.22], [0.18], "1 of 2 pairs of layers exceed the control's best (0.18), with 0.22 at most"),
-        ([0.15], [np.nan], "no pair of layers of the negative control has pairs of features enough to be compared"),
-        ([], [0.1], "no pair of layers of the two models has pairs of features enough to be compared"),
-    ],
-)
-def test_excesses_beside_the_control_come_with_their_numbers(mine, control, sentence):
-    assert layers.beside_control(np.array(mine, float), np.array(control, float)) == sentence
+def test_mean_and_spread_over_replicates():
+    values = np.random.default_rng(0).normal(size=(3, 2, 2))
+    values[0, 0, 0], values[:2, 1, 1] = math.nan, math.nan
+    mean, sd = layers.spread(values)
+    np.testing.assert_allclose(mean, np.nanmean(values, axis=0))
+    assert sd[0, 0] == pytest.approx(values[1:, 0, 0].std(ddof=1)) and math.isnan(sd[1, 1])
 
 
-def test_what_the_control_teaches_agrees_with_its_z():
-    one, two = (Cell("control", 0, j, "a", "b") for j in (0, 1))
-    assert "has too few pairs" in layers.lesson(set(), {})
-    assert layers.lesson({one}, {one: 5.0, two: 1.0}) == "what exceeds a shuffled pairing need not be shared meaning"
-    assert "z up to 6.8), if not after correction" in layers.lesson(set(), {one: 6.8, two: 0.1})
-    assert "not told from a shuffled pairing (z at most 1.2)" in layers.lesson(set(), {one: 1.2, two: np.nan})
+def test_the_pair_that_others_choose_shows_nothing_where_all_are_equal():
+    """The best of a replicate by itself exceeds the rest; judged by another replicate it does not."""
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(400, 3, 2, 3))
+    judged = np.concatenate([layers.chosen_by_others(of) for of in drawn])
+    own = [of.reshape(3, -1).max(axis=1) - of.reshape(3, -1).mean(axis=1) for of in drawn]
+    assert abs(judged.mean()) < 0.1 and np.mean(own) > 1
+    better = drawn.copy()
+    better[:, :, 1, 2] += 3
+    assert np.concatenate([layers.chosen_by_others(of) for of in better]).mean() == pytest.approx(3, abs=0.2)
+
+
+def test_one_replicate_or_one_pair_of_layers_chooses_nothing():
+    assert len(layers.chosen_by_others(np.zeros((1, 2, 2)))) == 0
+    assert len(layers.chosen_by_others(np.zeros((3, 1, 1)))) == 0
+    unscored = np.zeros((2, 1, 3))
+    unscored[0, 0, 0], unscored[:, 0, 1] = math.nan, 1.0
+    np.testing.assert_allclose(layers.chosen_by_others(unscored), [1, 1])
+
+
+def test_a_ceiling_leaves_out_a_replicate_with_all_its_pairs():
+    grid = [Cell("two seeds of A", r, s, i, i, "a", "b") for i in (0, 1) for r, s in ((0, 1), (0, 2), (1, 2))]
+    values = {(0, 1): 0.4, (0, 2): 0.6, (1, 2): 0.5}
+    scores = {c: Scores({}, {TRUE: {"decoder": {"cka": values[c.one, c.other] + c.i}}}) for c in grid}
+    found = layers.values(scores, TRUE, "decoder", "cka")
+    square = np.full((3, 3), np.nan)
+    for (r, s), value in values.items():
+        square[r, s] = value + 0.5
+    assert layers.crossed(scores, found)[:5] == pytest.approx(inference.over_replicates(square)[:5])
+    assert layers.crossed({}, np.empty((0, 0, 0))).n == 0

@@ -345,16 +345,9 @@ def test_unknown_measures_and_too_few_pairs_are_refused():
 # --- every measure, through the functions that notebooks give the primary one
 
 
-class Stored:
-    """Arrays by name, as an artefact gives them."""
-
-    def __init__(self, **arrays):
-        self.array = arrays.get
-
-
 @pytest.mark.filterwarnings("ignore:.*canonical correlations are 1")
 @pytest.mark.parametrize("name", measures.NAMES)
-def test_every_measure_serves_as_the_primary_one(name, tmp_path, monkeypatch):
+def test_every_measure_serves_as_the_primary_one(name):
     """Where an interval needs a null mean in closed form, a measure without one is refused by that property."""
     what, rng = measures.measure(name), np.random.default_rng(0)
     a = rng.normal(size=(60, 6))
@@ -384,10 +377,10 @@ def test_every_measure_serves_as_the_primary_one(name, tmp_path, monkeypatch):
     assert calibration.rejections.__wrapped__(None, world, "shuffled", size, [name], 19, 2, 0)[name] in (0, 1, 2)
 
     battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
-    monkeypatch.setattr(cells, "rows", lambda side, kind: side)
-    scored = cells.scored.__wrapped__(tmp_path, Stored(a=one.a, b=one.b), a, b, battery, 40, [0])
-    assert scored["results"]["decoder"][name]["p"] == 1 / 20
-    assert np.isfinite(scored["at_one_n"]["decoder"][name]["excess"])
+    pairs = cells.Paired({cells.TRUE: cells.Arm(one.a, one.b)}, 1.0, 1.0)
+    scored = cells.scored([pairs], {"decoder": (a, b)}, battery, 40, [0])
+    assert scored.results[cells.TRUE]["decoder"][name].p == 1 / 20
+    assert np.isfinite(scored.at_one_n[cells.TRUE]["decoder"][name])
 
     for found in results:
         assert found.observed > found.null_mean and (found.p <= 0.2 or not found.m) and 0 < found.excess <= 1, found

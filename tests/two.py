@@ -7,7 +7,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 00_models_and_dictionaries:
   {{curve: {curve}, control_seeds: [{a}], control_ceiling: [], control_depths: [{b}], control_negatives: [{b}],
    control_random: [], control_random_blocks: []}}
-03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}, ceilings: {{}}, negatives: [both], middle: [{a}, {b}]}}
+03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}}}
 04_llm_vs_sae: {{layers: [[{a}], [{b}]], seeds: {{}}, controls: {{}}, by_index: {{}}}}
 05_semantic_subspaces: {{layers: {{a: [{a}], b: [{b}]}}}}
 11_across_tokenizers: {{comparisons: []}}

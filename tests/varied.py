@@ -36,7 +36,6 @@ MORE: dict[str, dict[Path, Any]] = {
     "02_one_to_one": {("least_r",): 0.95, ("hub_thresholds",): 10_000, ("strongest",): 0.9},
     "03_layer_sweep": {
         ("pairs",): ("two_layer_1 x three_layer_0", TWO_BY_THREE),
-        ("negatives",): "two_layer x seed",
         ("secondary_measures",): "cca_squared",
         ("other_estimators",): "jaccard_knn",
     },
@@ -90,13 +89,13 @@ MORE: dict[str, dict[Path, Any]] = {
 }
 FIXED: dict[str, list[Path]] = {
     "01_feature_matching": [("filters_in_order", "*")],  # a filter and its options
-    "03_layer_sweep": [("pairs", "*"), ("ceilings", "*"), ("middle",)],  # two sides
+    "03_layer_sweep": [("pairs", "*")],  # two sides
     "04_llm_vs_sae": [("layers",), ("controls", "*")],
     "05_semantic_subspaces": [("keywords", "mismatched", "*"), ("relation", "words", "*", "*")],
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
 }
 """lists whose places have meanings of their own"""
-SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*"), ("ceilings",)]}
+SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*")]}
 """lists and mappings that grow only with a further SAE"""
 PARALLEL: dict[str, tuple[Path, Path]] = {"00_models_and_dictionaries": (("control_seeds",), ("control_negatives",))}
 """lists that belong together element by element"""
@@ -127,11 +126,8 @@ def free(notebook: str, section: dict[str, Any]) -> list[Path]:
 
 
 REFUSED: dict[tuple[str, Path], str] = {
-    ("03_layer_sweep", ("pairs",)): r"negatives: no pair is called 'two_layer x scrambled'",
-    ("03_layer_sweep", ("pairs", "two_layer x three_layer", "*")): "is no ceiling of",
-    ("03_layer_sweep", ("pairs", "two_layer x seed", "*")): "is no ceiling of",
-    ("03_layer_sweep", ("pairs", "three_layer x seed", "*")): "is no ceiling of",
-    ("03_layer_sweep", ("negatives",)): r"negatives: .*at least 1",
+    ("03_layer_sweep", ("pairs",)): "no pair of models",
+    ("03_layer_sweep", ("pairs", "two_layer x three_layer", "*")): "is no cell of the sweep",
     ("04_llm_vs_sae", ("layers", 0)): r"layers\.0: .*at least 1",
     ("05_semantic_subspaces", ("unions", "humans")): r"unions\.humans: .*at least 2",
     ("05_semantic_subspaces", ("unions", "said of things")): r"unions\.said of things: .*at least 2",

@@ -18,6 +18,7 @@ from sae_utils.engine.lms import cross_entropy, models, pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries, releases, trainer
 from sae_utils.engine.text import corpora
+from sae_utils.studies.layer_sweep import layers
 
 TOKENS = {corpora.HubDataset: 1000, corpora.Stories: 62}  # in a document of OpenWebText, of the stories
 TRAINING = 3  # passes that a training step costs: forward, and back at twice the cost
@@ -178,7 +179,7 @@ class Build:
         for notebook, section in self.profile.sections.items():
             times = 1.0
             if notebook == "03_layer_sweep":
-                times = sum(len(a) * len(b) for a, b in section["pairs"].values())
+                times = len(layers.cells(self.profile, notebook, section["pairs"]))
             elif notebook == NEURONS:
                 times = len(section["layers"][0]) * len(section["layers"][1])
             elif notebook == "06_known_truth":

@@ -47,7 +47,8 @@ def compared(profile: Profile) -> Iterator[Compared]:
     for kind in ("depths", "random", "random_blocks"):
         pairs[f"{SEEDS}.control_{kind}"] = itertools.product(seeds["control_seeds"], seeds[f"control_{kind}"]), True
     for name, sides in sweep["pairs"].items():
-        pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(*sides), name in sweep["negatives"]
+        of_a, of_b = ([profile.members(layer)[0] for layer in side] for side in sides)
+        pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(of_a, of_b), False
     for key, (found, two_models) in pairs.items():
         for names in found:
             yield from (Compared(key, a, b, two_models) for a, b in replicates.of(profile, *names))
@@ -147,7 +148,7 @@ def model_problems(profile: Profile) -> Iterator[str]:
             yield (
                 f"{where}{key}: {a} and {b} read one model ({models}: same source, revision and seed), which answers "
                 "nothing about two models; name another, and list SAEs of one model as a ceiling "
-                f"({SEEDS}.control_ceiling, {SWEEP}.ceilings)"
+                f"({SEEDS}.control_ceiling, {SWEEP}.pairs)"
             )
     for key, name, model in _models_by_index(profile):
         if _same(profile.models, _model(profile, name), model):

@@ -131,9 +131,7 @@ def _has_steps(profile: Profile, name: str) -> bool:
 def _layers(profile: Profile, where: str) -> None:
     section = profile.sections[SWEEP]
     grid = layers.cells(profile, SWEEP, section["pairs"])
-    layers.check(profile, SWEEP, section["pairs"], section["ceilings"], section["negatives"])
     layers.find(profile, "primary.pair", grid, profile.pair)
-    layers.find(profile, f"{SWEEP}.middle", grid, section["middle"])
 
 
 def _concepts(profile: Profile, where: str) -> None:

@@ -134,9 +134,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate]},
     "03_layer_sweep": {
         "pairs": dict[str, Two[Some[Dictionary]]],
-        "ceilings": dict[str, Two[str]],
-        "negatives": Some[str],
-        "middle": Two[Dictionary],
         "secondary_measures": Different[Measure],
         "other_estimators": Different[Measure],
     },

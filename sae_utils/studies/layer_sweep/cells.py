@@ -1,18 +1,21 @@
-"""One cell of a sweep: the pairs of two dictionaries over the same tokens, and the similarity of their rows.
+"""One cell of a sweep: features of two dictionaries with their partners, and the similarity of their rows.
 
-In: codes and dictionaries as artefacts, the measures. Out: artefacts, and `Scores` read from one.
-Never: a choice of cells, or a correction over several cells (`layers` does both).
+In: a profile and two of its dictionaries, or their codes; the measures. Out: `Paired`s, and `Scores` at one n.
+Never: a choice of cells, or a statement over several cells (`layers` has both).
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from sae_utils import correlate, matching, measures, significance, tables
+from sae_utils import correlate, matching, measures, pipeline, replicates, significance, tables
 from sae_utils.engine.core.spec import Count, Spec
+from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import correlations, dictionaries
 from sae_utils.measures import Measure
 from sae_utils.significance import AtN, Result
@@ -20,6 +23,7 @@ from sae_utils.store import Artefact, artefact
 
 Rows = Literal["decoder", "encoder"]
 ROWS: tuple[Rows, ...] = ("decoder", "encoder")
+TRUE, CONTROL = "true", "control"  # the arms
 
 
 class Battery(Spec):
@@ -37,11 +41,48 @@ class Battery(Spec):
         return list(measures.chosen(self.measures, self.neighbours).values())
 
 
-class Scores(NamedTuple):
-    """The scores of a cell by kind of rows, then by name of the measure in the battery."""
+class Arm(NamedTuple):
+    """Paired features: the feature `a[i]` of A with the feature `b[i]` of B."""
 
-    results: dict[str, dict[str, Result]]  # all pairs against shuffled pairings
-    at_one_n: dict[str, dict[str, AtN]]  # the same at the common n
+    a: NDArray[np.int64]  # (n,)
+    b: NDArray[np.int64]  # (n,)
+
+
+class Paired(NamedTuple):
+    """Features with the partners that one part of the documents chooses."""
+
+    arms: dict[str, Arm]  # `TRUE`, and where words can be exchanged `CONTROL`; both have the same features of one side
+    held_out: float  # mean correlation of the true arm on the other documents
+    retention: float  # share of the live features of their side
+
+
+class Scores(NamedTuple):
+    """The scores of a cell by arm, then by kind of rows, then by name of the measure."""
+
+    results: dict[str, dict[str, dict[str, Result]]]  # the pairs of the first choice against shuffled pairings
+    at_one_n: dict[str, dict[str, dict[str, float]]]  # excess at the common n, mean over choices of partners
+
+
+def paired(run: Profile, a: str, b: str, minimum: int, candidates: int) -> list[Paired]:
+    """The paired features of two dictionaries, by every choice of partners.
+
+    With replicates: content features of A, and of B, that fire at least `minimum` times, with one-to-one partners, by
+    either part of the documents (`replicates.matched`). Without: mutual pairs among `candidates` of each feature, and
+    no control.
+    """
+    if run.common.replicates:
+        _, found = replicates.matched(run, (a, b), minimum)
+        return [_of_replicate(x) for x in found]
+    one, two = (pipeline.features(run, name) for name in (a, b))
+    kept = matched(one.kept, two.kept, one.sites, candidates, 0.0)
+    retention = kept.meta["pairs"] / min(kept.meta["live_a"], kept.meta["live_b"])
+    return [Paired({TRUE: Arm(kept.array("a"), kept.array("b"))}, kept.meta["held_out"], retention)]
+
+
+def _of_replicate(x: replicates.Matched) -> Paired:
+    turned = 1 if x.role == "a" else -1
+    arms = {TRUE: Arm(*(x.features, x.true)[::turned]), CONTROL: Arm(*(x.features, x.control)[::turned])}
+    return Paired(arms, tables.average(x.r_true), x.retention)
 
 
 @artefact
@@ -76,30 +117,50 @@ def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
     return dictionaries.decoder(dictionary) if kind == "decoder" else dictionaries.encoder(dictionary)
 
 
-@artefact
 def scored(
-    folder: Path, pairs: Artefact, a: Artefact, b: Artefact, battery: Battery, n: int, seed: list[int]
-) -> dict[str, Any]:
-    """Similarity of the rows of `matched` features: of all pairs, and the mean excess of random subsets of `n` pairs.
+    found: Sequence[Paired], sides: Mapping[str, tuple[np.ndarray, np.ndarray]], battery: Battery, n: int,
+    seed: list[int], others: Sequence[str] = (), tested: bool = True,
+) -> Scores:  # fmt: skip
+    """Similarity of the rows of paired features, by arm.
 
-    `n` is the same in all cells that are compared; `seed` is the cell's own, so that permutations are shared within a
-    cell and independent across cells. `draws`: float64 (kinds of rows x measures, permutations). Raises ValueError for
-    fewer pairs than `n`, or than a measure needs.
+    `sides`: by kind the rows (features, d) of A and of B. At `n`, the same in all cells that are compared, every choice
+    of partners is scored by the measures of the battery, on random subsets that both arms share. If `tested`, all pairs
+    of the first choice are held against shuffled pairings, by the measures and by `others`. `seed` is the cell's own.
+    Raises ValueError for fewer pairs than `n`, or than a measure needs.
     """
-    at_a, at_b = pairs.array("a"), pairs.array("b")
-    results, one_n, draws = {}, {}, []
-    for kind in ROWS:
-        x, y = rows(a, kind)[at_a], rows(b, kind)[at_b]
-        tested = significance.test(x, y, battery.chosen(), m=battery.permutations, seed=seed)
-        named = dict(zip(battery.measures, tested.values(), strict=True))
-        draws += [result.draws for result in named.values()]
-        results[kind] = {
-            name: {field: value for field, value in result._asdict().items() if field != "draws"}
-            for name, result in named.items()
+    one_n = {
+        arm: {
+            kind: _mean([at_n(*_rows(of, x.arms[arm]), battery, n, seed=[*seed, i]) for i, x in enumerate(found)])
+            for kind, of in sides.items()
         }
-        one_n[kind] = {name: alike._asdict() for name, alike in at_n(x, y, battery, n, seed=seed).items()}
-    np.save(folder / "draws.npy", np.array(draws))
-    return {"measures": battery.measures, "results": results, "at_one_n": one_n}
+        for arm in found[0].arms
+    }
+    asked = battery.model_copy(update={"measures": list(dict.fromkeys([*battery.measures, *others]))})
+    results = {
+        arm: {kind: _tested(_rows(of, pairs), asked, seed) for kind, of in sides.items()}
+        for arm, pairs in (found[0].arms if tested else {}).items()
+    }
+    return Scores(results, one_n)
+
+
+def sides_of(run: Profile, a: str, b: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind the rows of two dictionaries."""
+    read = [pipeline.reader(run, name).dictionary for name in (a, b)]
+    return {kind: (rows(read[0], kind), rows(read[1], kind)) for kind in ROWS}
+
+
+def _rows(sides: tuple[np.ndarray, np.ndarray], pairs: Arm) -> tuple[np.ndarray, np.ndarray]:
+    return sides[0][pairs.a], sides[1][pairs.b]
+
+
+def _mean(found: Sequence[Mapping[str, AtN]]) -> dict[str, float]:
+    """Mean excess by measure; NaN where one choice of partners has none."""
+    return {name: float(np.mean([x[name].excess for x in found])) for name in found[0]}
+
+
+def _tested(sides: tuple[np.ndarray, np.ndarray], battery: Battery, seed: list[int]) -> dict[str, Result]:
+    found = significance.test(*sides, battery.chosen(), m=battery.permutations, seed=seed)
+    return dict(zip(battery.measures, found.values(), strict=True))
 
 
 def at_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[int]) -> dict[str, AtN]:
@@ -119,15 +180,3 @@ def at_n(x: np.ndarray, y: np.ndarray, battery: Battery, n: int, *, seed: list[i
         return {name: result._replace(excess=math.nan) if result.note else result for name, result in named}
 
     return significance.at_n(len(x), n, test, subsets=battery.subsets, seed=[*seed, 1])
-
-
-def read(kept: Artefact) -> Scores:
-    """The scores that `scored` left in the store."""
-    draws, measures = iter(kept.array("draws")), kept.meta["measures"]  # meta's own keys are sorted
-    results: dict[str, dict[str, Result]] = {kind: {} for kind in ROWS}
-    for kind in ROWS:
-        for name in measures:
-            fields = kept.meta["results"][kind][name]
-            results[kind][name] = Result(**fields | {"k": tuple(fields["k"]), "draws": np.array(next(draws))})
-    at_n = kept.meta["at_one_n"]
-    return Scores(results, {kind: {name: AtN(**at_n[kind][name]) for name in measures} for kind in results})
