@@ -17,17 +17,18 @@
 # **Question.** What do the published scores say once their null, their p and their procedure are looked at; and which
 # step of the procedure changes what?
 #
-# **In.** The published scores of every pair of layers (numbers, no models). Two pairs of this profile's dictionaries on
-# a few rows of text, and planted pairs whose truth is known. **Out.** What the published nulls and p could say; a
-# ladder from the published procedure to this paper's, one correction a step; our numbers beside the published ones
-# where the profile holds the models.
+# **In.** The published scores of every pair of layers (numbers, no models). The replicates of this profile's primary
+# pair on a few rows of text, and planted pairs whose truth is known. **Out.** What the published nulls and p could say;
+# a ladder from the published procedure to this paper's, one correction a step, for A with B and for a control; our
+# numbers beside the published ones where the profile holds the models.
 #
 # **What would count as a no.** Published null means that are not those of one component; p that their draws could give;
-# a ladder that reports the same at its foot and at its top, or that finds something where nothing was planted.
+# a step at which A and B exceed their control by less than the threshold, over replicates; a ladder that finds
+# something where nothing was planted.
 
 # %% tags=["parameters"]
 profile = "smoke"
-negative = "scrambled"
+negative = ""
 positions = 10_000
 few = 30
 draws = 20
@@ -59,12 +60,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import pipeline, profiles, report, tables
+from sae_utils import inference, pipeline, profiles, replicates, report, tables
 from sae_utils.engine.core import spec
 from sae_utils.engine.lms import models
 from sae_utils.inference import LEVEL
 from sae_utils.studies.known_truth import calibration, synthetic
-from sae_utils.studies.published_tables import ladder, planted, published, views
+from sae_utils.studies.published_tables import arms, ladder, planted, published, views
 
 # %%
 run = profiles.start(profile, "12_published_tables")
@@ -155,30 +156,73 @@ out.number("order more", (order.kept > order.partners).sum(), "{:d}")
 # The first step is the published procedure: it looks at every position, also at padding; SAEs read the input of the
 # block whose output they were trained on; features are taken before TopK; filters by token come first, then of the
 # features that share a partner the first is kept, then pairs below the least r are dropped; SVCCA is of the first
-# components; there are few shuffles. Each step corrects one thing and keeps all corrections before it. Beside the
-# primary pair stands one whose models were not trained on the same word classes.
+# components; there are few shuffles. Each step corrects one thing and keeps all corrections before it.
+#
+# In the control B reads the stories with words of equal frequency exchanged, as a model would that was trained where
+# these words had changed places (or `negative` takes the place of B). Both arms hold the same texts and the same
+# features. Everything is a mean over replicates.
 
 # %%
-primary = run.pair
-ours = {"primary pair": primary, "negative control": [primary[0], negative]}
-ladders = {name: ladder.rungs(views.sides(run, *pair, positions, top), settings) for name, pair in ours.items()}
+names = replicates.of(run, *run.common.primary.pair, *([negative] if negative else []))
+climbed = replicates.over(lambda x: arms.ladders(run, x, positions, settings), names, "ladders")
+climbs = arms.frame(list(climbed.values()))
+given = run.common.primary.thresholds.get("excess")
+d = given.d if given else 0.0
+
+# %% [markdown]
+# The gap is the excess over the null in A with B, less that in the control. *hub*: the most features of B that chose
+# one feature of A, before the filters; *unique*: features of A that were chosen, a choice.
 
 # %%
-looked = views.positions(pipeline.reader(run, primary[0]).rows, positions, run.common.skip)
-out.number("documents", looked.meta["documents"], "{:,}")
-out.number("positions", looked.meta["tokens"], "{:,}")
-out.number("outside", 100 * (1 - looked.array("inside").mean()), "{:.0f}")
-for side, name in zip("ab", primary, strict=True):
+by_step = arms.summary(climbs, d)
+forms = dict.fromkeys(["n", "n, control", "hub"], "{:.0f}") | dict.fromkeys(["unique", *by_step.columns[5:]], "{:.2f}")
+out.table("ladder", by_step, {**forms, "step": "{}"})
+
+# %%
+first = names[0][:2]
+rows = pipeline.reader(run, first[0]).rows
+looked = views.Texts.of([rows] if negative else [rows, rows], positions, run.common.skip).positions
+out.number("documents", looked[0].meta["documents"], "{:,}")
+out.number("positions", sum(x.meta["tokens"] for x in looked), "{:,}")
+out.number("outside", 100 * (1 - looked[0].array("inside").mean()), "{:.0f}")
+for side, name in zip("ab", first, strict=True):
     source = pipeline.reader(run, name)
     fvu = source.locate(fvu_rows).meta["fvu"]
     out.number(f"fvu {side}", fvu[source.hook])
     out.number(f"fvu {side} input", fvu[models.block_input(source.hook)])
+
+# %%
+out.number("replicates", len(names), "{:d}")
 out.number("published draws", draws, "{:d}")
 out.number("permutations", permutations, "{:,}")
 out.number("several", ladder.SEVERAL, "{:d}")
+unfiltered = climbs[(climbs.step == ladder.CODES) & (climbs.arm == arms.TRUE) & (climbs.score == "RSA")]
+hub, unique = (inference.over_replicates(unfiltered[part].to_numpy(float)) for part in ("hub", "unique"))
+out.number("hub", hub.estimate, "{:.0f}", hub.se)
+out.number("unique", 100 * unique.estimate, "{:.0f}", 100 * unique.se)
+
+# %% [markdown]
+# How often is p below `LEVEL`, over the replicates of each arm, by the p that the step reports?
 
 # %%
-out.table("primary pair", ladder.table(ladders["primary pair"]))
+for name, arm in (("true", arms.TRUE), ("control", arms.CONTROL)):
+    for step, score in ((ladder.PUBLISHED, "SVCCA"), (ladder.PUBLISHED, "RSA"), (ladder.ALL, "RSA")):
+        below, scored = arms.significant(climbs, arm, step, score)
+        out.text(f"{name} {score} {step}", f"{below} of {scored}" if scored else "none (too few pairs)")
+
+# %%
+asked = {
+    "foot svcca": (ladder.PUBLISHED, "SVCCA", "by the published procedure and its SVCCA"),
+    "foot rsa": (ladder.PUBLISHED, "RSA", "by the published procedure and RSA"),
+    "head rsa": (ladder.EXCESS, "RSA", "with all corrections, filters kept"),
+    "all rsa": (ladder.ALL, "RSA", "with all corrections and without filters"),
+}
+gaps = {score: arms.gaps(climbs, score) for score in arms.SCORES}
+for name, (step, score, how) in asked.items():
+    question = f"Are pairs of A and B more alike than those of the control, {how}?"
+    out.verdict(
+        name, question, gaps[score][step], d, "A gap below d: the step finds as much where words are exchanged."
+    )
 
 # %% [markdown]
 # ## The ladder, on planted pairs
@@ -187,32 +231,43 @@ out.table("primary pair", ladder.table(ladders["primary pair"]))
 
 # %%
 drawn = {name: planted.draw(world, size, top, seed) for name, world in worlds.items()}
-ladders |= {name: ladder.rungs(x.sides, settings) for name, x in drawn.items()}
+ladders = {name: ladder.rungs(x.sides, settings) for name, x in drawn.items()}
 true = {name: {x.step: drawn[name].true(x.pairs) for x in ladders[name]} for name in drawn}
 
 # %%
 pd.concat({name: ladder.table(ladders[name], true.get(name)) for name in ladders})
 
+# %% [markdown]
+# The figure has the means over replicates with their 95% intervals, for both arms and for the gap of the excess; and
+# one draw of each planted pair, beside 95% of its shuffled pairings.
+
 # %%
-figure, axes = plt.subplots(1, len(ladders), figsize=(1.1 * len(ladders), 3.2), sharex=True, sharey=True)
+titles = [arms.TRUE, arms.CONTROL, "gap", *ladders]
+figure, axes = plt.subplots(1, len(titles), figsize=(1.05 * len(titles), 3.2), sharex=True, sharey=True)
 figure.set_layout_engine("constrained", rect=(0, 0, 0.98, 1))  # a PDF's letters are wider than a PNG's
 place = np.arange(len(ladder.STEPS))
-for axis, (name, rungs) in zip(axes, ladders.items(), strict=True):
+for axis, name in zip(axes, titles, strict=True):
     axis.tick_params(left=axis is axes[0])
     axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
     axis.barh(place[1::2], 2.2, left=-0.6, height=1, color="#f2f2f2", zorder=-1)
-    sizes_of = [f"{len(x.pairs):,}" for x in rungs]
-    right = [f"{100 * true[name][x.step]:.0f}%" for x in rungs] if name in true else [""] * len(rungs)
-    for x, texts in ((1.24, ["n", *sizes_of]), (1.66, ["true" if name in true else "", *right])):
+    axis.set_title(f"planted:\n{name}" if name in ladders else name.replace(" and ", "\nand "), fontsize=7.5)
+
+# %%
+counts = climbs[climbs.score == "RSA"].groupby(["arm", "step"]).n.mean()
+written = {arm: [f"{counts[arm, step]:.0f}" for step in ladder.STEPS] for arm in (arms.TRUE, arms.CONTROL)}
+written |= {name: [f"{len(x.pairs):,}" for x in rungs] for name, rungs in ladders.items()}
+for axis, name in zip(axes, titles, strict=True):
+    right = [f"{100 * true[name][step]:.0f}%" for step in ladder.STEPS] if name in true else [""] * len(place)
+    left = ["n", *written[name]] if name in written else ["", *[""] * len(place)]
+    for x, texts in ((1.24, left), (1.66, ["true" if name in true else "", *right])):
         for height, text in zip([-1, *place], texts, strict=True):
             axis.text(x, height, text, transform=axis.get_yaxis_transform(), fontsize=6, ha="right", va="center")
-    axis.set_title(f"planted:\n{name}" if name in true else name.replace(" ", "\n"), fontsize=7.5)
 
 # %%
 marks = {ladder.FIRST: ("o", report.PAIRED, -0.18), ladder.SVCCA: ("D", report.PAIRED, -0.18)}
 marks[ladder.RSA] = ("s", "#de8f05", 0.18)
 named = {ladder.FIRST: "SVCCA as published", ladder.SVCCA: "SVCCA, 99% of variance", ladder.RSA: "RSA"}
-for axis, rungs in zip(axes, ladders.values(), strict=True):
+for axis, rungs in zip(axes[3:], ladders.values(), strict=True):
     for measure, (marker, colour, shift) in marks.items():
         at = [number for number, x in enumerate(rungs) if measure in x.scores]
         found = [rungs[number].scores[measure] for number in at]
@@ -223,13 +278,24 @@ for axis, rungs in zip(axes, ladders.values(), strict=True):
         axis.scatter(value, place[at] + shift, s=12, marker=marker, c=face, edgecolors=colour, linewidths=0.8, zorder=2)
 
 # %%
+for number, (step, procedure) in enumerate(ladder.LADDER.items()):
+    for score in arms.SCORES:
+        marker, colour, shift = marks[ladder.RSA if score == "RSA" else procedure.svcca]
+        shown = arms.means(climbs, step, score) | {"gap": gaps[score][step]}
+        for axis, name in zip(axes, titles[:3], strict=False):
+            x = shown[name]
+            axis.hlines(number + shift, x.low, x.high, color=colour, linewidth=1)
+            axis.scatter(x.estimate, number + shift, s=12, marker=marker, c=colour, zorder=2)
+axes[2].axvspan(-d, d, color=report.NULL, alpha=0.3, linewidth=0)
+
+# %%
 axes[0].set_yticks(place, [f"{step}  {number}" for number, step in enumerate(ladder.STEPS)])
 axes[0].set(ylim=(len(place) - 0.5, -1.5), xlim=(-0.4, 1.1), xticks=[0, 1])
 for measure, (marker, colour, _) in marks.items():
     axes[-1].scatter([], [], s=12, marker=marker, c=colour, label=named[measure])
 axes[-1].scatter([], [], s=12, c="w", edgecolors="k", linewidths=0.8, label=f"hollow: p not below {LEVEL:g}")
-axes[-1].hlines([], 0, 0, color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffled pairings")
-axes[len(axes) // 2].set_xlabel("similarity; from step 8 on its excess over chance")
+axes[-1].hlines([], 0, 0, color=report.NULL, linewidth=3.5, alpha=0.6, label="95% of shuffled pairings; in gap: d")
+axes[len(axes) // 2].set_xlabel("similarity; from step 8 on, and in gap, its excess over chance")
 figure.legend(loc="outside lower center", ncols=3, fontsize=7, handletextpad=0.3)
 out.figure("ladder", figure)
 
@@ -254,30 +320,16 @@ for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ALL):
     out.text(f"false rsa {step} verdict", "more than p allows" if often else "within what p allows")
 
 # %% [markdown]
-# ## What the ladder says
-# The conclusions at the first step, with all corrections, and without filters. A truth that the profile does not plant
-# is shown as n/a.
-
-# %%
-for name in ours:
-    by_step = {x.step: x for x in ladders[name]}
-    first, last, everyone = (by_step[step] for step in (ladder.PUBLISHED, ladder.EXCESS, ladder.ALL))
-    out.text(f"{name} says foot", ladder.conclusion(first.scores.get(ladder.FIRST)))
-    out.text(f"{name} says rsa foot", ladder.conclusion(first.scores.get(ladder.RSA)))
-    out.text(f"{name} says head", ladder.conclusion(last.scores.get(ladder.RSA)))
-    out.text(f"{name} says all", ladder.conclusion(everyone.scores.get(ladder.RSA)))
-    if name == "primary pair":
-        out.number(f"{name} n foot", len(first.pairs), "{:,}")
-        out.number(f"{name} n head", len(last.pairs), "{:,}")
+# ## What the ladder says of planted pairs
+# A truth that the profile does not plant is shown as n/a.
 
 # %%
 for step in (ladder.PUBLISHED, ladder.HOOK, ladder.ONE):
     out.number(f"shared true {step}", 100 * true.get("shared", {}).get(step, np.nan), "{:.0f}")
-by_step = {x.step: x.scores for x in ladders.get("one direction", [])}
-first = by_step.get(ladder.PUBLISHED, {}).get(ladder.FIRST)
-out.text("one direction says foot", ladder.conclusion(first) if by_step else "n/a")
+one = {x.step: x.scores for x in ladders.get("one direction", [])}
+out.text("one direction says foot", ladder.conclusion(one[ladder.PUBLISHED].get(ladder.FIRST)) if one else "n/a")
 for name, measure in (("svcca", ladder.SVCCA), ("rsa", ladder.RSA)):
-    found = by_step.get(ladder.EXCESS, {}).get(measure)
+    found = one.get(ladder.EXCESS, {}).get(measure)
     out.number(f"one direction {name} excess", found.value if found else np.nan)
 out.number("repeats", repeats, "{:d}")
 out.number("shared", truths.get("shared", {}).get("shared", np.nan))

@@ -149,13 +149,15 @@ LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}
 
 
 @pytest.mark.parametrize(
-    ("truths", "tokens", "layers"), [(TRUTHS, [".", "<bos>"], LAYERS), ({}, [], {})], ids=["more", "less"]
+    ("truths", "tokens", "layers", "negative"),
+    [(TRUTHS, [".", "<bos>"], LAYERS, ""), ({}, [], {}, "two_layer")],
+    ids=["more", "less"],
 )
-def test_published_tables_takes_lists_of_any_length(execute, truths, tokens, layers):
+def test_published_tables_takes_lists_of_any_length(execute, truths, tokens, layers, negative):
     variables, figures = execute(
         "12_published_tables", truths=truths, tokens=tokens, published_layers=layers, sizes=SIZES,
-        negative="two_layer", positions=2500, permutations=19, repeats=1, fvu_rows=8,
+        negative=negative, positions=2500, permutations=19, repeats=1, fvu_rows=8,
     )  # fmt: skip
     titles = [axis.get_title().replace("\n", " ") for axis in figures["ladder"].axes]
-    assert titles == ["primary pair", "negative control", *(f"planted: {name}" for name in [*truths, "nothing"])]
+    assert titles == ["A and B", "control", "gap", *(f"planted: {name}" for name in [*truths, "nothing"])]
     assert len(variables["beside"]) == (7 if layers else 0)

@@ -89,6 +89,7 @@ EDITS = [
     ((TRUTH, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
     ((PUBLISHED, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
+    ((ACROSS, "tokenizers"), {}, r"tokenizers: .*at least 1"),
     ((PUBLISHED, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
     (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer_0 has 1 blocks, from 0"),
     (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),

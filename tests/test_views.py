@@ -84,19 +84,39 @@ def test_one_pass_over_a_model_serves_all_its_dictionaries(world, monkeypatch):
     assert list(ladder.cells(world, cells, 2900, settings)) == cells and len(passed) == 4
 
 
-@pytest.mark.parametrize("own_hook", [False, True])
-def test_partners_are_those_of_a_direct_computation(world, source, where, own_hook):
-    hook = source.hook if own_hook else models.block_input(source.hook)
-    given = {dictionary.key: x for dictionary, x in views.inputs(world, ["two_layer"], POSITIONS).items()}
-    x = [source.dictionary, given[source.dictionary.key][own_hook]]
-    kept = views.partners([x, x], where, 3)
+@pytest.mark.parametrize("name", [views.PUBLISHED, views.MASK, views.HOOK])
+def test_partners_are_those_of_a_direct_computation(world, source, where, name):
+    hook = source.hook if name == views.HOOK else models.block_input(source.hook)
+    x = views.source(source, views.Texts([source.rows], [where]))
+    kept = views.partners([x, x], [where], 3, [name])
     bridge, sae = models.load(source.model), dictionaries.load(source.dictionary)
     (part,) = models.harvest(bridge, source.rows, iter([where.array("chosen")]), [hook], 0)
     with torch.no_grad():
         dense = torch.relu(sae.process_sae_in(part.activations[hook].flatten(0, 1)) @ sae.W_enc + sae.b_enc).numpy()
-    for name, at in (("all", slice(None)), ("inside", where.array("inside"))):
-        found = views.read(kept, name)
-        expected = matching.mutual(correlate.features(*[sparse.csr_array(dense[at])] * 2, k=1))
-        assert np.array_equal(found.mutual.a, expected.a) and np.array_equal(found.mutual.b, expected.b)
-        assert np.array_equal(found.firings[0], (dense[at] > 0).sum(0))
+    at = slice(None) if name == views.PUBLISHED else where.array("inside")
+    found = views.read(kept, name)
+    expected = matching.mutual(correlate.features(*[sparse.csr_array(dense[at])] * 2, k=1))
+    assert np.array_equal(found.mutual.a, expected.a) and np.array_equal(found.mutual.b, expected.b)
+    assert np.array_equal(found.firings[0], (dense[at] > 0).sum(0))
     assert not [file for file in kept.path.iterdir() if file.is_dir()]  # no pre-activations are kept
+
+
+def test_the_control_reads_exchanged_words_at_the_same_places(world):
+    """Both arms after TopK, from the stored codes of both texts; the tokens are those that A reads."""
+    names, half = ("one_layer", "two_layer"), POSITIONS // 2
+    true, control = views.arms(world, *names, seed=5, most=2 * half, top=3)
+    plain, exchanged = ([pipeline.features(world, name, seed) for name in names] for seed in (None, 5))
+    chosen = views.positions(pipeline.reader(world, names[0]).rows, half, 1).array("chosen")
+    at = np.flatnonzero(np.isin(plain[0].sites.array("rows"), chosen))
+    tokens = [x[0].sites.array("tokens")[at] for x in (plain, exchanged)]
+    assert (tokens[0] != tokens[1]).mean() > 0.2
+    documents = plain[0].sites.array("documents")[at]
+    for arm, order in ((true, (plain, exchanged)), (control, (exchanged, plain))):
+        a = sparse.vstack([x[0].codes[at] for x in (plain, exchanged)], format="csr")
+        b = sparse.vstack([x[1].codes[at] for x in order], format="csr")
+        both = np.concatenate(tokens), np.concatenate([documents, documents + documents.max() + 1])
+        expected = views.view(a, b, np.arange(2 * len(at)), *both, 3)
+        for kind in ("b_to_a", "mutual"):
+            found, wanted = getattr(arm.views[views.CODES], kind), getattr(expected, kind)
+            assert np.array_equal(found.a, wanted.a) and np.array_equal(found.b, wanted.b)
+            assert np.allclose(found.r, wanted.r, atol=1e-4)

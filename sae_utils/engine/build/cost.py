@@ -30,7 +30,7 @@ START = 0.15  # minutes on one core to open a notebook
 # pair of layers, of 06 for a thousand repeats
 OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.4, "02_one_to_one": 0.3, "03_layer_sweep": 0.04,
        "04_llm_vs_sae": 0.12, "05_semantic_subspaces": 0.6, "06_known_truth": 2.3, "11_across_tokenizers": 0.3,
-       "12_published_tables": 0.5}  # fmt: skip
+       "12_published_tables": 0.2}  # fmt: skip
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile
 DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other artefacts are made of them
 KERNEL = 0.9e9  # bytes of a kernel with its libraries, and of the process that starts it
@@ -152,8 +152,9 @@ class Build:
         for (name, samples), down in training.items():
             yield "passes that train SAEs", down * min(samples, self.available[name])
         yield "passes for codes", sum(deepest.values()) * self.judged
-        primary = set(self.profile.pair) & set(self.saes)
-        for notebook, count in ((NEURONS, self.judged), (PUBLISHED, self._positions())):
+        families = {x for name in self.profile.common.primary.pair for x in self.profile.members(name)}
+        of = {NEURONS: (self.judged, set(self.profile.pair)), PUBLISHED: (self._positions(), families)}
+        for notebook, (count, primary) in of.items():
             named = (names_in(self.profile, self.profile.sections[notebook]) | primary) & self.saes.keys()
             read = {self.saes[name].model for name in named}
             yield f"passes of {notebook}", sum(deepest[name] for name in read) * count
@@ -182,6 +183,8 @@ class Build:
                 times = len(layers.cells(self.profile, notebook, section["pairs"]))
             elif notebook == NEURONS:
                 times = len(section["layers"][0]) * len(section["layers"][1])
+            elif notebook == PUBLISHED:
+                times = max(len(self.profile.common.replicates), 1)
             elif notebook == "06_known_truth":
                 times = section["small"]["repeats"] / 1000
             yield OWN_WORK, 60 * (START + OWN[notebook] * times)

@@ -42,7 +42,7 @@ def compared(profile: Profile) -> Iterator[Compared]:
         f"{NEURONS}.controls": (neurons["controls"].values(), True),
         f"{CONCEPTS}.layers": (itertools.product(*sections[CONCEPTS]["layers"].values()), True),
         f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
-        f"{PUBLISHED}.negative": ([(first, sections[PUBLISHED]["negative"])], True),
+        f"{PUBLISHED}.negative": ([(first, x) for x in [sections[PUBLISHED]["negative"]] if x], True),
     }
     for kind in ("depths", "random", "random_blocks"):
         pairs[f"{SEEDS}.control_{kind}"] = itertools.product(seeds["control_seeds"], seeds[f"control_{kind}"]), True

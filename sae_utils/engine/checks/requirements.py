@@ -15,6 +15,7 @@ from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import trainer
+from sae_utils.engine.text import corpora
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import planted, published
@@ -125,6 +126,12 @@ def _has_steps(profile: Profile, name: str) -> bool:
     )
 
 
+def _exchange(profile: Profile) -> Iterator[str]:
+    stories = isinstance(profile.corpus, corpora.Stories) and profile.common.replicates
+    if not profile.sections[PUBLISHED]["negative"] and not stories:
+        yield f"{PUBLISHED}.negative: words change places only in stories with `replicates`; name a dictionary"
+
+
 # --- what the studies check themselves
 
 
@@ -161,5 +168,11 @@ def _published(profile: Profile, where: str) -> None:
         published.cells(published.layer_scores(), given, profile.dictionaries, key)
 
 
-OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _controls)
+OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (
+    _primary_measure,
+    _numbers_of_pairs,
+    _hooks,
+    _controls,
+    _exchange,
+)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _published)

@@ -76,6 +76,7 @@ CLOSED_FORM = [name for name in measures.NAMES if measures.measure(name).closed_
 Model = Annotated[str, AfterValidator(partial(_defined, "model"))]
 ModelOrNone = Annotated[str, AfterValidator(partial(_defined, "model", or_empty=True))]
 Dictionary = Annotated[str, AfterValidator(partial(_defined, "dictionary"))]
+DictionaryOrNone = Annotated[str, AfterValidator(partial(_defined, "dictionary", or_empty=True))]
 ConceptSet = Annotated[str, AfterValidator(partial(_defined, "set of concepts"))]
 Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", measures.NAMES))]
 Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED_FORM))]
@@ -188,12 +189,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "11_across_tokenizers": {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
-        "tokenizers": dict[str, Two[Kind | Size]],
+        "tokenizers": Annotated[dict[str, Two[Kind | Size]], Field(min_length=1)],
         "at": Literal["ends", "words"],
         "near": Share,
     },
     "12_published_tables": {
-        "negative": Dictionary,
+        "negative": DictionaryOrNone,
         "tokens": list[str],
         "published_layers": dict[str, dict[str | int, Dictionary]],
     },

@@ -110,6 +110,8 @@ class Rung(NamedTuple):
     step: str
     pairs: Pairs
     scores: dict[str, Score]  # by measure; empty where there are too few pairs
+    hub: int  # most features of B that chose one feature of A, before the filters
+    unique: float  # features of A that were chosen, a choice
 
     @property
     def r(self) -> float:
@@ -124,8 +126,11 @@ def rungs(sides: Sides, settings: Settings) -> list[Rung]:
 
 def rung(sides: Sides, step: str, settings: Settings) -> Rung:
     """Pair and score two sides by one step of the ladder."""
-    pairs = choose(sides, step, settings)
-    return Rung(step, pairs, score(sides.rows, pairs, LADDER[step], settings))
+    pairs, procedure = choose(sides, step, settings), LADDER[step]
+    chosen = getattr(sides.views[procedure.view], procedure.pairing).a
+    hub = int(np.bincount(chosen).max()) if len(chosen) else 0
+    unique = len(np.unique(chosen)) / len(chosen) if len(chosen) else math.nan
+    return Rung(step, pairs, score(sides.rows, pairs, procedure, settings), hub, unique)
 
 
 def choose(sides: Sides, step: str, settings: Settings) -> Pairs:
@@ -170,7 +175,7 @@ def excess(x: Score) -> Score:
 
 def cells(profile: Profile, given: Sequence[Cell], positions: int, settings: Settings) -> dict[Cell, dict[str, float]]:
     """`cell` of every published cell that a profile can make; one pass over each model serves all its layers."""
-    views.inputs(profile, dict.fromkeys(name for x in given for name in (x.a, x.b)), positions)
+    views.prepare(profile, dict.fromkeys(name for x in given for name in (x.a, x.b)), positions)
     return sweep.run(lambda x: cell(profile, x.a, x.b, positions, settings), given, "published cells")
 
 

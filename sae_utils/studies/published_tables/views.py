@@ -1,11 +1,14 @@
 """Codes of two SAEs as the published procedure takes them and as ours does: one `View` for each way.
 
-In: two dictionaries of a profile and a number of positions. Out: `Sides`, which `ladder` scores.
+In: two dictionaries of a profile and a number of positions; for a control the words that are exchanged. Out: `Sides`,
+which `ladder` scores.
 Never: pre-activations that outlive the call; an input of any result outside this study.
 
 The published procedure looks at every position, also at padding, and takes features before the SAE's nonlinearity from
 activations at the input of the block, although the SAE was trained on the block's output.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -17,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from sae_utils import correlate, labels, matching, pipeline, store
 from sae_utils.engine.core.progress import tqdm
@@ -73,55 +75,79 @@ def view(a: Codes, b: Codes, at: np.ndarray, tokens: np.ndarray, documents: np.n
     )
 
 
+class Texts(NamedTuple):
+    """The rows that a side reads, text after text, and the first positions of each, `most` in all."""
+
+    rows: list[Artefact]
+    positions: list[Artefact]
+
+    @classmethod
+    def of(cls, rows: list[Artefact], most: int, skip: int) -> Texts:
+        return cls(rows, [positions(x, most // len(rows), skip) for x in rows])
+
+    @property
+    def reversed(self) -> Texts:
+        return Texts(self.rows[::-1], self.positions[::-1])
+
+
 def sides(profile: Profile, a: str, b: str, most: int, top: int, names: Iterable[str] = VIEWS) -> Sides:
     """Views of two dictionaries on the first matching rows, at no more than `most` positions.
 
     Raises ValueError if their models do not read the same tokens.
     """
-    readers = [pipeline.reader(profile, name) for name in (a, b)]
-    if readers[0].rows.key != readers[1].rows.key:
+    read_by = [pipeline.reader(profile, name) for name in (a, b)]
+    if read_by[0].rows.key != read_by[1].rows.key:
         raise ValueError(f"{a} and {b} look at different tokens: their models need one tokenizer")
-    where, fed = positions_of(readers[0], most), inputs(profile, (a, b), most)
-    found = {}
-    for name in names:
-        if name == CODES:
-            found[name] = _of_codes(profile, a, b, where, top)
-            continue
-        sources = [[x.dictionary, fed[x.dictionary][name == HOOK]] for x in readers]
-        found[name] = read(partners(sources, where, top), "all" if name == PUBLISHED else "inside")
-    rows = [dictionaries.decoder(x.dictionary) for x in readers]
-    return Sides(found, pipeline.vocabulary(profile, a), (rows[0], rows[1]))
+    texts = Texts.of([read_by[0].rows], most, profile.common.skip)
+    return _sides(profile, (a, b), (texts, texts), top, names)
 
 
-def inputs(profile: Profile, names: Iterable[str], most: int) -> dict[Artefact, tuple[Artefact, Artefact]]:
-    """By dictionary, the activations at the input of its block, as published, and at its own hook.
+def arms(profile: Profile, a: str, b: str, seed: int, most: int, top: int) -> tuple[Sides, Sides]:
+    """Both sides on the stories and on the same with words exchanged; and once more with B's two halves swapped.
 
-    One pass over a model serves all its dictionaries.
+    In the second, B reads every story with the words of `seed` exchanged (`lexicon.exchange`): as a model would that
+    was trained where words had changed places. Either model reads the same text in both. Tokens are those that A reads.
     """
-    readers = [pipeline.reader(profile, name) for name in names]
-    hooks: dict[Artefact, dict[str, None]] = defaultdict(dict)
-    for x in readers:
+    model: str = pipeline.origin(profile.dictionaries, a).model
+    rows = [pipeline.rows(profile, model), pipeline.exchanged_rows(profile, model, seed)]
+    texts = Texts.of(rows, most, profile.common.skip)
+    return (
+        _sides(profile, (a, b), (texts, texts), top, VIEWS),
+        _sides(profile, (a, b), (texts, texts.reversed), top, VIEWS),
+    )
+
+
+def _sides(
+    profile: Profile, pair: tuple[str, str], texts: tuple[Texts, Texts], top: int, names: Iterable[str]
+) -> Sides:
+    readers = [pipeline.reader(profile, name) for name in pair]
+    sources = [source(reader, read) for reader, read in zip(readers, texts, strict=True)]
+    kept = partners(sources, texts[0].positions, top, list(names))
+    rows_a, rows_b = (dictionaries.decoder(x.dictionary) for x in readers)
+    return Sides({name: read(kept, name) for name in names}, pipeline.vocabulary(profile, pair[0]), (rows_a, rows_b))
+
+
+def source(reader: pipeline.Reader, texts: Texts) -> list[Artefact]:
+    """A dictionary, and its activations by text: all at the input of its block, as published, then at its own hook."""
+    hooks = models.block_input(reader.hook), reader.hook
+    fed = [
+        activations_at(dict.fromkeys(hooks), reader.model, rows, where)
+        for rows, where in zip(texts.rows, texts.positions, strict=True)
+    ]
+    return [reader.dictionary, *(found[hook] for hook in hooks for found in fed)]
+
+
+def prepare(profile: Profile, names: Iterable[str], most: int) -> None:
+    """Make the activations of many dictionaries on the text of a profile; a pass over a model serves all of its own."""
+    hooks, of = defaultdict[Artefact, dict[str, None]](dict), {}
+    for x in (pipeline.reader(profile, name) for name in names):
         hooks[x.model] |= dict.fromkeys((models.block_input(x.hook), x.hook))
-    found = {}
-    for x in readers:
-        made = activations_at(hooks[x.model], x.model, x.rows, positions_of(x, most))
-        found[x.dictionary] = made[models.block_input(x.hook)], made[x.hook]
-    return found
-
-
-def _of_codes(profile: Profile, a: str, b: str, where: Artefact, top: int) -> View:
-    """The view of stored codes, at the sites in the rows that `where` chose."""
-    x, y = (pipeline.features(profile, name) for name in (a, b))
-    at = np.flatnonzero(np.isin(x.sites.array("rows"), where.array("chosen")))
-    return view(x.codes, y.codes, at, x.sites.array("tokens"), x.sites.array("documents"), top)
+        of[x.model] = x.rows
+    for model, rows in of.items():
+        activations_at(hooks[model], model, rows, positions(rows, most, profile.common.skip))
 
 
 # --- positions, and what models and SAEs hold there
-
-
-def positions_of(reader: pipeline.Reader, most: int) -> Artefact:
-    """`positions` for the rows that a dictionary reads."""
-    return positions(reader.rows, most, reader.skip)
 
 
 @artefact
@@ -182,52 +208,60 @@ def activations_at(
     yield from ((hook, {}) for hook in folders)
 
 
-# --- before the nonlinearity
+# --- before the nonlinearity, and after it
 
 
 @artefact
-def partners(folder: Path, sources: list[list[Artefact]], positions: Artefact, top: int) -> dict[str, Any]:
-    """The views of two SAEs before their nonlinearity, at all positions and at those inside, for `read`.
-
-    `sources`: of A and of B the dictionary and its input (`activations_at`).
-    """
-    drafts = [folder / side for side in "ab"]
-    a, b = (_rectified(draft, *source) for draft, source in zip(drafts, sources, strict=True))
-    tokens, documents = positions.array("tokens"), positions.array("documents")
-    for where, at in (("all", np.arange(len(tokens))), ("inside", np.flatnonzero(positions.array("inside")))):
-        found = view(a, b, at, tokens, documents, top)
-        for kind, pairs in (("b_to_a", found.b_to_a), ("mutual", found.mutual)):
-            for field, values in vars(pairs).items():
-                np.save(folder / f"{where}-{kind}-{field}.npy", values)
-        for side, firings, tops in zip("ab", found.firings, found.top, strict=True):
-            np.save(folder / f"{where}-firings-{side}.npy", firings)
-            np.save(folder / f"{where}-top-{side}.npy", tops)
-    for draft in drafts:  # half of all features are above 0 at a position, which is too much to keep
-        shutil.rmtree(draft)
+def partners(
+    folder: Path, sources: list[list[Artefact]], positions: list[Artefact], top: int, names: list[str]
+) -> dict[str, Any]:
+    """The views `names` of two SAEs, for `read`; `sources`: `source` of A and of B; `positions`: of the texts of A."""
+    tokens, inside = (np.concatenate([x.array(name) for x in positions]) for name in ("tokens", "inside"))
+    offset = 1 + max(int(x.array("documents").max()) for x in positions)
+    documents = np.concatenate([x.array("documents") + number * offset for number, x in enumerate(positions)])
+    drafts = folder / "drafts"
+    for name in names:
+        sides = [_codes(drafts / f"{name}-{side}", x, name) for side, x in zip("ab", sources, strict=True)]
+        at = np.arange(len(tokens)) if name == PUBLISHED else np.flatnonzero(inside)
+        _write(folder, name, view(sides[0], sides[1], at, tokens, documents, top))
+        shutil.rmtree(drafts)  # half of all features are above 0 at a position, which is too much to keep
     return {}
 
 
-def read(kept: Artefact, where: str) -> View:
-    """The view that `partners` saved; `where` is "all" or "inside"."""
+def _write(folder: Path, name: str, found: View) -> None:
+    for kind, pairs in (("b_to_a", found.b_to_a), ("mutual", found.mutual)):
+        for field, values in vars(pairs).items():
+            np.save(folder / f"{name}-{kind}-{field}.npy", values)
+    for side, firings, tops in zip("ab", found.firings, found.top, strict=True):
+        np.save(folder / f"{name}-firings-{side}.npy", firings)
+        np.save(folder / f"{name}-top-{side}.npy", tops)
 
-    def array(name: str) -> np.ndarray:
-        return np.array(kept.array(f"{where}-{name}"))
+
+def read(kept: Artefact, name: str) -> View:
+    """A view that `partners` saved."""
+
+    def array(part: str) -> np.ndarray:
+        return np.array(kept.array(f"{name}-{part}"))
 
     fields = [field.name for field in dataclasses.fields(Pairs)]
     b_to_a, mutual = (Pairs(*(array(f"{kind}-{field}") for field in fields)) for kind in ("b_to_a", "mutual"))
     return View(b_to_a, mutual, (array("firings-a"), array("firings-b")), (array("top-a"), array("top-b")))
 
 
-def _rectified(folder: Path, dictionary: Artefact, values: Artefact) -> sparse.csr_array:
-    """`rectified` of an SAE at every position: CSR (positions, features), memory-mapped in `folder`."""
-    folder.mkdir()
-    sae, x = dictionaries.load(dictionary), values.array("values")
-    starts = range(0, len(x), dictionaries.SEGMENT)
-    with activations.Sparse(folder) as out, torch.no_grad():
-        for start in tqdm(starts, "before the nonlinearity", leave=False, delay=models.DELAY):
-            part = torch.from_numpy(np.array(x[start : start + dictionaries.SEGMENT])).to(store.device())
-            out.append(rectified(sae, part))
-    return activations.csr(folder, sae.cfg.d_sae)
+def _codes(folder: Path, source: list[Artefact], name: str) -> Codes:
+    """The codes of an SAE (positions, features) for a view, memory-mapped in `folder`: dense, or CSR after TopK."""
+    folder.mkdir(parents=True)
+    sae, fed = dictionaries.load(source[0]), source[1:]
+    values = [x.array("values") for x in (fed[len(fed) // 2 :] if name in (HOOK, CODES) else fed[: len(fed) // 2])]
+    draft = activations.Sparse(folder) if name == CODES else activations.Dense(folder, torch.float32)
+    with draft as out, torch.no_grad():
+        for x in values:
+            for start in tqdm(range(0, len(x), dictionaries.SEGMENT), name, leave=False, delay=models.DELAY):
+                part = torch.from_numpy(np.array(x[start : start + dictionaries.SEGMENT])).to(store.device())
+                out.append(sae.encode(part) if name == CODES else rectified(sae, part))
+    if name == CODES:
+        return activations.csr(folder, sae.cfg.d_sae)
+    return np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
 
 
 def rectified(sae: Any, x: torch.Tensor) -> torch.Tensor:
