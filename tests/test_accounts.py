@@ -108,11 +108,17 @@ def test_shuffles_stay_within_their_stratum():
     firings = np.random.default_rng(0).permutation(60)
     places = accounts.shuffled_in_strata(firings, 3, seed=0)
     assert sorted(places) == list(range(60)) and (firings[places] // 20 == firings // 20).all()
-    assert (places != np.arange(60)).any()
+    assert (places != np.arange(60)).all()
     counts = np.zeros((6, 6))
     for seed in range(3000):
         counts[np.arange(6), accounts.shuffled_in_strata(np.arange(6), 2, seed)] += 1
-    assert np.allclose(counts[:3, :3] / 3000, 1 / 3, atol=0.04) and counts[:3, 3:].sum() == 0
+    expected = (1 - np.eye(3)) / 2
+    assert np.allclose(counts[:3, :3] / 3000, expected, atol=0.04) and counts[:3, 3:].sum() == 0
+
+
+def test_where_a_value_lies():
+    assert [accounts.lies(x, 0, 1) for x in (-0.1, 0, 0.5, 1.1)] == ["below", "inside", "inside", "above"]
+    assert accounts.lies(np.nan, 0, 1) == accounts.lies(0.5, np.nan, np.nan) == "undetermined"
 
 
 def test_attenuation_is_taken_away():

@@ -87,3 +87,22 @@ def test_words_of_one_topic_are_near_in_their_vectors():
     vectors = facts.word_vectors(facts.ppmi(counts), 2)
     cosine = np.corrcoef(vectors)
     assert cosine[:5, :5].min() > 0.9 and cosine[:5, 5:].max() < 0
+
+
+def test_facts_of_a_dictionary_and_how_its_features_differ_in_them():
+    codes, vectors = sparse.csr_array(CODES), np.random.default_rng(0).normal(size=(4, 3))
+    found = facts.of(codes, TOKENS, {"words": vectors}, top=1)
+    assert found.firings.tolist() == [4, 0, 3]
+    assert np.allclose(found.centroids["words"], [vectors[0], np.zeros(3), vectors[1]])  # of equal mass, the lower
+    features = np.array([2, 0])
+    differ = facts.dissimilarities(found, features)
+    assert list(differ) == ["words", "firing frequency", "co-firing"]
+    cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
+    assert differ["words"][0, 1] == pytest.approx(1 - cosine)
+    assert differ["firing frequency"][0, 1] == pytest.approx(np.log(4 / 3))
+    assert differ["co-firing"][0, 1] == pytest.approx(1 - np.corrcoef((CODES[:, [2, 0]] > 0).T)[0, 1])
+
+
+def test_a_row_without_direction_differs_from_all():
+    found = facts.in_direction(np.array([[1.0, 0], [0, 0], [2, 0]]))
+    assert found.tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]

@@ -77,6 +77,13 @@ MORE: dict[str, dict[Path, Any]] = {
         ("interval", "measures"): "cca_squared",
         ("verdict", "shares"): 0.6,
     },
+    "07_controls": {
+        ("sae_seeds",): "two_layer_block0_0",
+        ("twins",): ("one layer", "one_layer"),
+        ("frozen",): "two_layer_block0",
+        ("trained",): "random",
+        ("least_r",): 0.9,
+    },
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer_block0_0", "bpe", "one_layer_0", "scrambled"],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
@@ -92,6 +99,7 @@ FIXED: dict[str, list[Path]] = {
     "03_layer_sweep": [("pairs", "*")],  # two sides
     "04_llm_vs_sae": [("layers",), ("controls", "*")],
     "05_semantic_subspaces": [("keywords", "mismatched", "*"), ("relation", "words", "*", "*")],
+    "07_controls": [("calipers",)],  # of r, of firings
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
 }
 """lists whose places have meanings of their own"""

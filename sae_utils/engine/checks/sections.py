@@ -187,6 +187,14 @@ SHAPES: dict[str, dict[str, Any]] = {
             wanted=Share,
         ),
     },
+    "07_controls": {
+        "sae_seeds": Different[Dictionary],
+        "twins": dict[str, Dictionary],
+        "frozen": Different[Dictionary],
+        "trained": Different[Dictionary],
+        "calipers": Two[Rate],
+        "least_r": Different[Share],
+    },
     "11_across_tokenizers": {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
         "tokenizers": Annotated[dict[str, Two[Kind | Size]], Field(min_length=1)],

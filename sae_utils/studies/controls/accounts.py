@@ -82,11 +82,15 @@ def nearest_in_firings(firings_a: np.ndarray, firings_b: np.ndarray) -> NDArray[
 
 
 def shuffled_in_strata(firings: np.ndarray, strata: int, seed: int) -> NDArray[np.int64]:
-    """A permutation (n,) that moves features among those of about equal firings: `strata` sets of nearly equal size."""
+    """A permutation (n,) that moves features among those of about equal firings: `strata` sets of nearly equal size.
+
+    In a stratum of two or more none stays in its place.
+    """
     generator = np.random.default_rng(seed)
     places: NDArray[np.int64] = np.arange(len(firings))
     for members in np.array_split(np.argsort(firings, kind="stable"), strata):
-        places[members] = members[generator.permutation(len(members))]
+        circle = members[generator.permutation(len(members))]
+        places[circle] = np.roll(circle, 1)
     return places
 
 
@@ -113,3 +117,10 @@ def predicted(values: Sequence[float] | Floats) -> tuple[float, float]:
         return float("nan"), float("nan")
     half = student.ppf(0.975, n - 1) * found.std(ddof=1) * np.sqrt(1 + 1 / n)
     return float(found.mean() - half), float(found.mean() + half)
+
+
+def lies(value: float, low: float, high: float) -> str:
+    """Where a value lies: inside an interval, below or above it, or undetermined where either is missing."""
+    if np.isnan([value, low, high]).any():
+        return "undetermined"
+    return "below" if value < low else "above" if value > high else "inside"

@@ -4,6 +4,9 @@ In: codes, tokens, vectors of tokens. Out: centroids (features, d) of the top to
 Never: pairs of features; a model.
 """
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -54,7 +57,7 @@ def in_frequency(firings: np.ndarray) -> Floats:
     return np.asarray(np.abs(logs[:, None] - logs))
 
 
-def in_cofiring(codes: sparse.csr_array, features: np.ndarray) -> Floats:
+def in_cofiring(codes: Any, features: np.ndarray) -> Floats:
     """1 - correlation of firing, over the tokens of `codes`, of some of its features: (n, n).
 
     A feature that never fires is uncorrelated with all others.
@@ -105,3 +108,45 @@ def word_vectors(matrix: sparse.csr_array, size: int) -> Floats:
     """
     left, values, _ = np.linalg.svd(np.asarray(matrix.todense(), np.float64))
     return np.asarray(left[:, :size] * np.sqrt(values[:size]))
+
+
+# --- all facts of one dictionary
+
+
+class Facts(NamedTuple):
+    """What is known of the features of one dictionary besides their decoder rows."""
+
+    codes: sparse.csc_array  # (tokens, features), whose firing together is compared
+    firings: NDArray[np.int64]  # (features,)
+    tokens: sparse.csr_array  # (features, vocabulary) mass on the top tokens of each
+    centroids: dict[str, Floats]  # name -> (features, d) mean vector of the top tokens
+
+
+def of(codes: sparse.csr_array, tokens: np.ndarray, vectors: Mapping[str, np.ndarray], top: int) -> Facts:
+    """The facts of all features of `codes` (tokens, features), with the centroids of their `top` tokens.
+
+    `tokens` (tokens,); `vectors`: name -> (vocabulary, d), all of one vocabulary.
+    """
+    vocabulary = len(next(iter(vectors.values())))
+    mass = top_tokens(token_mass(codes, tokens, vocabulary), top)
+    columns = sparse.csc_array(codes)
+    middles = {name: centroids(mass, rows) for name, rows in vectors.items()}
+    return Facts(columns, np.diff(columns.indptr), mass, middles)
+
+
+def dissimilarities(facts: Facts, features: np.ndarray) -> dict[str, Floats]:
+    """By fact how much some features differ in it, each (n, n)."""
+    of_tokens = {name: in_direction(rows[features]) for name, rows in facts.centroids.items()}
+    return of_tokens | {
+        "firing frequency": in_frequency(facts.firings[features]),
+        "co-firing": in_cofiring(facts.codes, features),
+    }
+
+
+def in_direction(rows: np.ndarray) -> Floats:
+    """1 - cosine of rows (n, d); a row of zeros differs by 1 from all others."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+    found: Floats = 1 - unit @ unit.T
+    np.fill_diagonal(found, 0.0)
+    return found

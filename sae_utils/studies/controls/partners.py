@@ -1,0 +1,166 @@
+"""What the first model's features are compared with, and what the scores of all comparisons say together.
+
+In: families and names of a profile; the scores of every comparison. Out: `Cell`s, tables over replicates.
+Never: a score.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sae_utils import inference, replicates
+from sae_utils.engine.geometry.registry import Floats
+from sae_utils.engine.params import Profile
+from sae_utils.inference import Replicated
+from sae_utils.studies.controls.measured import Arm, Beside
+
+SAE_SEED, MODEL_SEED, SEED_OF_B, DEPTH = "another SAE seed", "another model seed", "another seed of B", "another depth"
+PERMUTED, FROZEN, TRAINED = "permuted words", "frozen random decoder", "trained on permuted words"
+SEEDS = (MODEL_SEED, SEED_OF_B)
+PLAIN: dict[str, Callable[[Arm], float]] = {
+    "n": lambda arm: arm.n,
+    "r held out": lambda arm: arm.r,
+    "counterparts": lambda arm: arm.share,
+}
+
+
+class Cell(NamedTuple):
+    """One comparison: two dictionaries, read as replicate `number` (from 0) reads its text."""
+
+    label: str
+    number: int
+    a: str
+    b: str
+    permuted: bool = False  # whether B reads its words permuted
+
+
+def cells(
+    profile: Profile, sae_seeds: Sequence[str], twins: Mapping[str, str], frozen: Sequence[str], trained: Sequence[str]
+) -> list[Cell]:
+    """All comparisons of the primary pair (A, B): the true one, its permuted one, ceilings and controls.
+
+    `sae_seeds`: SAEs of A's first model. `twins`: label -> family of twins of B. `frozen`: families of SAEs of A with
+    a frozen decoder. `trained`: families of models of the permuted world. Model seeds are compared in a ring, each
+    with the next.
+    """
+    a, b = profile.common.primary.pair
+    pairs = replicates.of(profile, a, b)
+    found = [Cell(SAE_SEED, 0, pairs[0][0], name) for name in sae_seeds]
+    for label, side in ((MODEL_SEED, 0), (SEED_OF_B, 1)):
+        ring = [x[side] for x in pairs]
+        # two make one pair, not a ring
+        found += [Cell(label, i, ring[i], ring[(i + 1) % len(ring)]) for i in range(len(ring) - (len(ring) < 3))]
+    found += [Cell(DEPTH, i, pair[0], pair[1]) for i, pair in enumerate(pairs)]
+    found += [Cell(PERMUTED, i, pair[0], pair[1], permuted=True) for i, pair in enumerate(pairs)]
+    others = [*twins.items(), *((FROZEN, name) for name in frozen), *((TRAINED, name) for name in trained)]
+    for label, family in others:
+        found += [Cell(label, i, pair[0], pair[1]) for i, pair in enumerate(replicates.of(profile, a, family))]
+    return found
+
+
+# --- over replicates
+
+
+def of(arms: Mapping[Cell, Arm], label: str, value: Callable[[Arm], float]) -> Floats:
+    """The values of all comparisons of one label, in their order."""
+    return np.array([value(arm) for cell, arm in arms.items() if cell.label == label])
+
+
+def differences(arms: Mapping[Cell, Arm], label: str, value: Callable[[Arm], float], base: str = DEPTH) -> Floats:
+    """Of every replicate that has both, its value of `base` minus that of `label`."""
+    first, second = ({cell.number: value(arm) for cell, arm in arms.items() if cell.label == x} for x in (base, label))
+    return np.array([first[number] - second[number] for number in first if number in second])
+
+
+def over(arms: Mapping[Cell, Arm], label: str, value: Callable[[Arm], float]) -> Replicated:
+    """The mean of a value with its interval; of a ring of seeds each is left out with both pairs that hold it."""
+    values = of(arms, label, value)
+    if label not in SEEDS or len(values) < 3:
+        return inference.over_replicates(values)
+    crossed = np.full((len(values), len(values)), np.nan)
+    crossed[np.arange(len(values)), (np.arange(len(values)) + 1) % len(values)] = values
+    return inference.over_replicates(crossed)
+
+
+def table(arms: Mapping[Cell, Arm], labels: Sequence[str], measures: Mapping[str, str]) -> pd.DataFrame:
+    """A row a label: comparisons, n, mean held-out r, share of counterparts; excess with interval by measure.
+
+    `measures`: name -> label of its columns.
+    """
+    rows = []
+    for label in labels:
+        row: dict[str, float | str] = {"compared with": label, "pairs": len(of(arms, label, lambda arm: arm.n))}
+        row |= {name: float(of(arms, label, value).mean()) for name, value in PLAIN.items()}
+        for name, shown in measures.items():
+            found = over(arms, label, _excess(name))
+            row |= {shown: found.estimate, f"{shown} low": found.low, f"{shown} high": found.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spread(arms: Mapping[Cell, Arm], label: str, measure: str) -> tuple[Floats, Replicated]:
+    """The excesses of all comparisons of a label by one measure, and their mean with its interval."""
+    return of(arms, label, _excess(measure)), over(arms, label, _excess(measure))
+
+
+def gap(arms: Mapping[Cell, Arm], label: str, measure: str) -> Replicated:
+    """The excess of the primary pair minus that of a control, within each replicate, over replicates."""
+    return inference.over_replicates(differences(arms, label, _excess(measure)))
+
+
+def _excess(measure: str) -> Callable[[Arm], float]:
+    return lambda arm: arm.excess[measure]
+
+
+def shares(arms: Mapping[Cell, Arm], found: Sequence[Beside]) -> pd.DataFrame:
+    """A row a kind of partner: the share of content features with a counterpart, with its interval over replicates."""
+    kinds = {label: over(arms, label, PLAIN["counterparts"]) for label in (DEPTH, PERMUTED)}
+    for name, field in {"of the same firings": "by_firings", "shuffled in strata of firings": "in_strata"}.items():
+        kinds[name] = inference.over_replicates([getattr(x, field) for x in found])
+    return pd.DataFrame(
+        {"partner": name, "counterparts": x.estimate, "low": x.low, "high": x.high} for name, x in kinds.items()
+    )
+
+
+# --- tables of a true arm beside its permuted one
+
+
+def left(found: Sequence[Beside]) -> dict[str, Replicated]:
+    """By fact the partial similarity of the true arm minus that of the permuted one, over replicates."""
+    both = [x for x in found if x.true and x.control]
+    return {
+        fact: inference.over_replicates([x.true[fact].partial - x.control[fact].partial for x in both])
+        for fact in (both[0].true if both else ())
+    }
+
+
+def difference(found: Sequence[Beside], selection: str) -> Replicated:
+    """The excess of the true arm minus that of the permuted one, of a selection of pairs, over replicates."""
+    return inference.over_replicates([x.selections[selection].difference for x in found])
+
+
+def explained(found: Sequence[Beside]) -> pd.DataFrame:
+    """A row a fact: the part of the raw similarity that it explains in the true arm, and what is left, over replicates.
+
+    `left`: the partial similarity of the true arm minus that of the permuted one.
+    """
+    rows = []
+    for fact, remains in left(found).items():
+        true = np.mean([x.true[fact] for x in found if x.true and x.control], axis=0)
+        control = np.mean([x.control[fact] for x in found if x.true and x.control], axis=0)
+        of_arms = dict(zip(("raw", "explained", "partial"), true, strict=True)) | {"partial, permuted": control[2]}
+        rows.append({"given": fact} | of_arms | {"left": remains.estimate, "low": remains.low, "high": remains.high})
+    return pd.DataFrame(rows)
+
+
+def selected(found: Sequence[Beside]) -> pd.DataFrame:
+    """A row a selection of pairs: mean n, excess of both arms, and their difference over replicates."""
+    rows = []
+    for name in found[0].selections:
+        x = difference(found, name)
+        means = np.mean([of.selections[name] for of in found], axis=0)
+        row = {"pairs": name} | dict(zip(("n", "true", "permuted"), means, strict=True))
+        rows.append(row | {"difference": x.estimate, "low": x.low, "high": x.high, "replicates": x.n})
+    return pd.DataFrame(rows)

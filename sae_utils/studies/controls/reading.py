@@ -1,0 +1,118 @@
+"""The arms of a replicate, read from the store: their paired rows, correlations and facts.
+
+In: a profile and names of dictionaries. Out: scores of every comparison of one dictionary; the views of both arms.
+Never: an interval over replicates.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from sae_utils import pipeline, replicates
+from sae_utils.engine.geometry.registry import Floats
+from sae_utils.engine.params import Profile
+from sae_utils.replicates import Matched, Side
+from sae_utils.significance import Rows
+from sae_utils.store import Artefact
+from sae_utils.studies.controls import facts, measured
+from sae_utils.studies.controls.facts import Facts
+from sae_utils.studies.controls.measured import Arm, Settings
+from sae_utils.studies.controls.partners import Cell
+from sae_utils.studies.controls.scores import View
+
+
+def prepare(run: Profile, cells: Iterable[Cell]) -> None:
+    """Make all that the cells read: one pass over a model and a text for all of its dictionaries."""
+    cells = list(cells)
+    pipeline.features_of(run, dict.fromkeys(itertools.chain(*((cell.a, cell.b) for cell in cells))))
+    replicates.prepare(run, [(cell.a, cell.b) for cell in cells if cell.permuted])
+
+
+def arms(run: Profile, cells: Sequence[Cell], settings: Settings) -> dict[Cell, Arm]:
+    """The scores of the comparisons of one dictionary: the same content features, and their text, in all of them.
+
+    The dictionary reads the text, and so does every other; the permuted ones read it with exchanged words.
+    """
+    own = _side(run, cells[0].a)
+    others = {cell: _side(run, cell.b, replicates.seed(run, cell.a) if cell.permuted else None) for cell in cells}
+    found: dict[Cell, list[tuple[Rows, np.ndarray]]] = {cell: [] for cell in cells}
+    for choose, judge in replicates.SPLITS:
+        content = replicates.content_features(own.blocks(choose), own.classes(choose), settings.minimum)
+        partners = {cell: _partners(own, other, content, choose) for cell, other in others.items()}
+        kept = np.all([partner >= 0 for partner in partners.values()], axis=0)
+        for cell, other in others.items():
+            left, right = content[kept], partners[cell][kept]
+            r = replicates.correlate(own.blocks(judge), other.blocks(judge)).r[left, right]
+            found[cell].append(((own.decoder[left], other.decoder[right]), r))
+    return {cell: measured.arm(views, settings) for cell, views in found.items()}
+
+
+def _side(run: Profile, name: str, exchanged: int | None = None) -> Side:
+    codes = pipeline.features(run, name, exchanged)
+    return Side(codes.decoder, (codes,))
+
+
+def _partners(own: Side, other: Side, content: NDArray[np.int64], split: str) -> NDArray[np.int64]:
+    """Partners (content,) of content features that are live there, -1 where there is none."""
+    found = replicates.correlate(own.blocks(split), other.blocks(split))
+    return replicates.partners(found.r, content, found.live[1])
+
+
+# --- both arms of a replicate, with facts
+
+
+def views(run: Profile, names: tuple[str, str], settings: Settings) -> tuple[list[View], list[View]]:
+    """The true and the permuted arm of a replicate (A, B), both read on the text and under exchanged words.
+
+    They have a view a role and split of documents, with the same content features in both arms.
+    """
+    own, found = replicates.matched(run, names, settings.minimum)
+    embedded = [embeddings(pipeline.reader(run, name).model) for name in names]
+    words = cooccurrence(own[0].codes[0].sites, len(embedded[0]), settings)
+    known = tuple(_facts(side, rows, words, settings.top) for side, rows in zip(own, embedded, strict=True))
+    judged = [replicates.correlate(own[0].blocks(judge), own[1].blocks(judge)).r for _, judge in replicates.SPLITS]
+    roles = len(found) // len(judged)
+    pairs = [_both(own, x, known, judged[place // roles]) for place, x in enumerate(found)]
+    return [true for true, _ in pairs], [control for _, control in pairs]
+
+
+def _both(own: tuple[Side, ...], x: Matched, known: tuple[Facts, ...], judged: np.ndarray) -> tuple[View, View]:
+    true, control = replicates.rows(own, x)
+    here, there, r = (known[0], known[1], judged) if x.role == "a" else (known[1], known[0], judged.T)
+    return (
+        View(x.features, x.true, true, x.r_true, (here, there), r),
+        View(x.features, x.control, control, x.r_control, (here, there), r),
+    )
+
+
+def _facts(side: Side, embedded: np.ndarray, words: Floats, top: int) -> Facts:
+    """The facts of a dictionary over all of its readings."""
+    codes = sparse.csr_array(sparse.vstack([x.codes for x in side.codes], format="csr"))
+    tokens = np.concatenate([x.sites.array("tokens") for x in side.codes])
+    return facts.of(codes, tokens, {"token embeddings": embedded, "co-occurrence of words": words}, top)
+
+
+def cooccurrence(sites: Artefact, vocabulary: int, settings: Settings) -> Floats:
+    """Word vectors (vocabulary, size) of the text alone: PPMI of words that stand together, by SVD."""
+    counts = facts.together(sites.array("tokens"), sites.array("rows"), settings.window, vocabulary)
+    return facts.word_vectors(facts.ppmi(counts), settings.size)
+
+
+def embeddings(model: Artefact) -> np.ndarray:
+    """The token embeddings of a model, float32 (vocabulary, d)."""
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(model.path, use_safetensors=True, trust_remote_code=False)
+    found: np.ndarray = network.get_input_embeddings().weight.detach().float().numpy()
+    return found
+
+
+def by_dictionary(cells: Iterable[Cell]) -> Mapping[tuple[int, str], list[Cell]]:
+    """Cells by replicate and by the dictionary whose content features they compare."""
+    found: dict[tuple[int, str], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.number, cell.a), []).append(cell)
+    return found
