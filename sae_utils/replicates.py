@@ -182,10 +182,11 @@ def sides(run: Profile, names: Names) -> tuple[Side, ...]:
     found = [[pipeline.features(run, name, reading) for reading in readings] for name in names]
     if len({codes[0].sites.key for codes in found}) > 1:
         raise ValueError(f"{', '.join(names)}: different tokens; their models need one tokenizer")
-    return tuple(_side(codes) for codes in found)
+    return tuple(side(codes) for codes in found)
 
 
-def _side(readings: Sequence[pipeline.Features]) -> Side:
+def side(readings: Sequence[pipeline.Features]) -> Side:
+    """A dictionary from its codes on each reading."""
     blocks: dict[str, list[Any]] = {split: [] for split, _ in SPLITS}
     classes: dict[str, list[NDArray[Any]]] = {split: [] for split, _ in SPLITS}
     for (split, _), x in itertools.product(SPLITS, readings):

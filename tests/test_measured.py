@@ -5,10 +5,9 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from sae_utils import measures, replicates
+from sae_utils import measures, pipeline, replicates
 from sae_utils.engine.text import corpora
 from sae_utils.pipeline import Features
-from sae_utils.replicates import Side
 from sae_utils.studies.controls import accounts, measured, partners, reading, scores
 from sae_utils.studies.controls.partners import Cell
 
@@ -38,52 +37,50 @@ def dictionary(seed, tokens, decoder, noise):
         fires = (read[:, None] == np.arange(WORDS)) | (generator.random((TOKENS, WORDS)) < noise)
         values = sparse.csr_array((fires * (1 + generator.random(fires.shape))).astype(np.float32))
         codes.append(Features(values, decoder, Sites(read), None))
-    return Side(decoder, tuple(codes))
+    return codes
 
 
 @pytest.fixture
-def sides():
-    """A, B which shares its words and geometry, a twin with rows of its own; and B under exchanged words."""
+def read(monkeypatch):
+    """The text and the exchanged text, read by A, by B which shares words and geometry, by a twin with other rows."""
     generator = np.random.default_rng(0)
     tokens = generator.integers(0, WORDS, TOKENS)
     exchanged = np.where(tokens % 2, tokens, (tokens + WORDS // 2 - 1) % WORDS // 2 * 2)
     rows, other = generator.normal(size=(2, WORDS, 8)).astype(np.float32)
     both = [tokens, exchanged]
     near = rows + 0.3 * generator.normal(size=rows.shape).astype(np.float32)
-    return {"a": dictionary(1, both, rows, 0.01), "b": dictionary(2, both, near, 0.01),
+    made = {"a": dictionary(1, both, rows, 0.01), "b": dictionary(2, both, near, 0.01),
             "twin": dictionary(3, both, other, 0.05)}  # fmt: skip
+    monkeypatch.setattr(pipeline, "features", lambda run, name, exchanged=None: made[name][exchanged is not None])
+    monkeypatch.setattr(replicates, "seed", lambda run, name: 7)
+    return made
 
 
 def by_hand(own, other, read, measure):
     """Mean excess, n, held-out r and share of counterparts of A's content features over both roles of the halves."""
     found = []
-    codes, theirs = own.codes[0].codes.toarray(), other.codes[read].codes.toarray()
+    codes, theirs = own[0].codes.toarray(), other[read].codes.toarray()
     half = np.arange(TOKENS) < TOKENS // 2
     for choose in (half, ~half):
-        content = own.codes[0].sites.array("classes")[choose] >= 0
+        content = own[0].sites.array("classes")[choose] >= 0
         mass, total = codes[choose][content].sum(0), codes[choose].sum(0)
         features = np.flatnonzero((mass > 0.8 * total) & ((codes[choose] > 0).sum(0) >= SETTINGS.minimum))
         r = np.corrcoef(codes[choose].T, theirs[choose].T)[:WORDS, WORDS:]
         _, partner = linear_sum_assignment(-r[features])
         held = np.corrcoef(codes[~choose].T, theirs[~choose].T)[:WORDS, WORDS:][features, partner]
-        score = scores.excess((own.decoder[features], other.decoder[partner]), measure)
+        score = scores.excess((own[0].decoder[features], other[0].decoder[partner]), measure)
         found.append((score, len(features), held.mean(), np.mean(held >= SETTINGS.counterpart)))
     return np.mean(found, axis=0)
 
 
-def test_every_comparison_of_a_dictionary_is_over_the_same_features(sides, monkeypatch):
-    def side(run, name, exchanged=None):
-        return Side(sides[name].decoder, (sides[name].codes[0 if exchanged is None else 1],))
-
-    monkeypatch.setattr(reading, "_side", side)
-    monkeypatch.setattr(replicates, "seed", lambda run, name: 7)
+def test_every_comparison_of_a_dictionary_is_over_the_same_features(read):
     cells = [Cell(partners.DEPTH, 0, "a", "b"), Cell(partners.PERMUTED, 0, "a", "b", True), Cell("t", 0, "a", "twin")]
     found = reading.arms(None, cells, SETTINGS)
     assert list(found) == cells and len({arm.n for arm in found.values()}) == 1
-    for cell, read in zip(cells, (0, 1, 0), strict=True):
+    for cell, reading_of_b in zip(cells, (0, 1, 0), strict=True):
         arm = found[cell]
         for name, measure in ASKED.items():
-            expected = by_hand(sides["a"], sides[cell.b], read, measure)
+            expected = by_hand(read["a"], read[cell.b], reading_of_b, measure)
             values = [arm.excess[name], arm.n, arm.r, arm.share]
             assert values == pytest.approx(expected, abs=1e-5), cell
     true, control, twin = (arm.excess["rsa_spearman"] for arm in found.values())
@@ -92,19 +89,18 @@ def test_every_comparison_of_a_dictionary_is_over_the_same_features(sides, monke
 
 
 @pytest.fixture
-def views(sides, monkeypatch):
+def views(read, monkeypatch):
     """Both arms as the notebook reads them."""
 
     class Reader:
         model = None
 
-    monkeypatch.setattr(replicates, "sides", lambda run, names: tuple(sides[name] for name in names))
-    monkeypatch.setattr(reading.pipeline, "reader", lambda run, name: Reader)
+    monkeypatch.setattr(pipeline, "reader", lambda run, name: Reader)
     monkeypatch.setattr(reading, "embeddings", lambda model: np.random.default_rng(5).normal(size=(WORDS, 6)))
     return reading.views(None, ("a", "b"), SETTINGS)
 
 
-def test_the_views_are_the_arms_of_the_replicate(views, sides, monkeypatch):
+def test_the_views_are_the_arms_of_the_replicate(views):
     true, control = views
     assert len(true) == len(control) == 4
     assert all((x.left == y.left).all() for x, y in zip(true, control, strict=True))
@@ -132,7 +128,7 @@ def test_a_summary_holds_means_over_views(views):
     assert SETTINGS.primary.name == "rsa_spearman"
 
 
-def test_words_that_stand_together_are_near(sides):
+def test_words_that_stand_together_are_near():
     tokens = np.repeat(np.arange(TOKENS // 20) % 2 * 15, 20) + np.random.default_rng(0).integers(0, 15, TOKENS)
     found = reading.cooccurrence(Sites(tokens), WORDS, SETTINGS._replace(size=2))
     cosine = np.corrcoef(found)
@@ -141,8 +137,6 @@ def test_words_that_stand_together_are_near(sides):
 
 def test_embeddings_are_those_of_the_model(world):
     from safetensors.numpy import load_file
-
-    from sae_utils import pipeline
 
     made = pipeline.model(world, "two_layer")
     weights = load_file(made.path / "model.safetensors")

@@ -40,24 +40,23 @@ def arms(run: Profile, cells: Sequence[Cell], settings: Settings) -> dict[Cell, 
     others = {cell: _side(run, cell.b, replicates.seed(run, cell.a) if cell.permuted else None) for cell in cells}
     found: dict[Cell, list[tuple[Rows, np.ndarray]]] = {cell: [] for cell in cells}
     for choose, judge in replicates.SPLITS:
-        content = replicates.content_features(own.blocks(choose), own.classes(choose), settings.minimum)
+        content = replicates.content_features(own.blocks[choose], own.classes[choose], settings.minimum)
         partners = {cell: _partners(own, other, content, choose) for cell, other in others.items()}
         kept = np.all([partner >= 0 for partner in partners.values()], axis=0)
         for cell, other in others.items():
             left, right = content[kept], partners[cell][kept]
-            r = replicates.correlate(own.blocks(judge), other.blocks(judge)).r[left, right]
+            r = replicates.correlate(own.blocks[judge], other.blocks[judge]).r[left, right]
             found[cell].append(((own.decoder[left], other.decoder[right]), r))
     return {cell: measured.arm(views, settings) for cell, views in found.items()}
 
 
 def _side(run: Profile, name: str, exchanged: int | None = None) -> Side:
-    codes = pipeline.features(run, name, exchanged)
-    return Side(codes.decoder, (codes,))
+    return replicates.side([pipeline.features(run, name, exchanged)])
 
 
 def _partners(own: Side, other: Side, content: NDArray[np.int64], split: str) -> NDArray[np.int64]:
     """Partners (content,) of content features that are live there, -1 where there is none."""
-    found = replicates.correlate(own.blocks(split), other.blocks(split))
+    found = replicates.correlate(own.blocks[split], other.blocks[split])
     return replicates.partners(found.r, content, found.live[1])
 
 
@@ -70,10 +69,8 @@ def views(run: Profile, names: tuple[str, str], settings: Settings) -> tuple[lis
     They have a view a role and split of documents, with the same content features in both arms.
     """
     own, found = replicates.matched(run, names, settings.minimum)
-    embedded = [embeddings(pipeline.reader(run, name).model) for name in names]
-    words = cooccurrence(own[0].codes[0].sites, len(embedded[0]), settings)
-    known = tuple(_facts(side, rows, words, settings.top) for side, rows in zip(own, embedded, strict=True))
-    judged = [replicates.correlate(own[0].blocks(judge), own[1].blocks(judge)).r for _, judge in replicates.SPLITS]
+    known = _facts(run, names, settings)
+    judged = [replicates.correlate(own[0].blocks[judge], own[1].blocks[judge]).r for _, judge in replicates.SPLITS]
     roles = len(found) // len(judged)
     pairs = [_both(own, x, known, judged[place // roles]) for place, x in enumerate(found)]
     return [true for true, _ in pairs], [control for _, control in pairs]
@@ -88,11 +85,18 @@ def _both(own: tuple[Side, ...], x: Matched, known: tuple[Facts, ...], judged: n
     )
 
 
-def _facts(side: Side, embedded: np.ndarray, words: Floats, top: int) -> Facts:
-    """The facts of a dictionary over all of its readings."""
-    codes = sparse.csr_array(sparse.vstack([x.codes for x in side.codes], format="csr"))
-    tokens = np.concatenate([x.sites.array("tokens") for x in side.codes])
-    return facts.of(codes, tokens, {"token embeddings": embedded, "co-occurrence of words": words}, top)
+def _facts(run: Profile, names: tuple[str, str], settings: Settings) -> tuple[Facts, ...]:
+    """The facts of both dictionaries over both readings."""
+    readings = (None, replicates.seed(run, names[0]))
+    of_names = [[pipeline.features(run, name, reading) for reading in readings] for name in names]
+    embedded = [embeddings(pipeline.reader(run, name).model) for name in names]
+    words = cooccurrence(of_names[0][0].sites, len(embedded[0]), settings)
+    found = []
+    for read, rows in zip(of_names, embedded, strict=True):
+        codes = sparse.csr_array(sparse.vstack([x.codes for x in read], format="csr"))
+        tokens = np.concatenate([x.sites.array("tokens") for x in read])
+        found.append(facts.of(codes, tokens, {"token embeddings": rows, "co-occurrence of words": words}, settings.top))
+    return tuple(found)
 
 
 def cooccurrence(sites: Artefact, vocabulary: int, settings: Settings) -> Floats:
