@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import profiles
 from sae_utils.engine import params
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text import stories
@@ -84,87 +83,6 @@ def test_lists_may_overlap_where_the_set_says_so(lists):
 
 BASE = {"a": ("x",), "b": ("y", "x"), "c": ("z",)}
 ONE = {"single": ["she"], "mismatched": []}
-
-
-def test_unions_and_keywords_follow_the_lists():
-    assert concepts.combine(BASE, {}, {"single": [], "mismatched": []}, where="here") == BASE
-    keywords = {"single": ["She", "he"], "mismatched": [["She", "he"]]}
-    made = concepts.combine(BASE, {"ab": ["a", "b"]}, keywords, where="here")
-    assert (
-        made["ab"] == ("x", "y") and made["'She'"] == ("she",) and list(made) == ["a", "b", "c", "ab", "'She'", "'he'"]
-    )
-    assert concepts.combine(BASE, {}, ONE, where="here") == BASE | {"'she'": ("she",)}
-
-
-@pytest.mark.parametrize(
-    ("unions", "message"),
-    [
-        ({"ad": ["a", "d"]}, r"ad\.1: no concept is called 'd'; valid: a, b, c"),
-        ({"a": ["a", "b"]}, "a: a concept has that name; choose another"),
-        ({"x": []}, r"x: list should have at least 2 items .*, found \[\]"),
-        ({"x": ["a"]}, r"x: list should have at least 2 items .*, found \['a'\]"),
-        ({"x": ["a", "a"]}, "x: 'a' stands twice in the list; remove one"),
-        ({"x": "ab"}, "x: .*valid list, found 'ab'"),
-        ({"x": None}, "x: .*valid list, found None"),
-        ({"x": ["a", 3]}, r"x\.1: .*valid string, found 3"),
-    ],
-)
-def test_bad_unions_are_refused_with_place_and_remedy(unions, message):
-    with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.unions\.{message}"):
-        concepts.combine(BASE, unions, ONE, where="params/own.yaml: 05")
-
-
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"single": ["new york"]}, r"single\.0: 'new york' is not one word; list whole words"),
-        ({"single": ["she", ""]}, r"single\.1: '' is not one word"),
-        ({"single": ["well-known"]}, r"single\.0: 'well-known' is not one word"),
-        ({"single": [True]}, r"single\.0: .*string, found True"),  # what YAML makes of `true`
-        ({"single": ["she", "She"]}, "single: 'She' stands twice in the list; remove one"),
-        (
-            {"single": ["she"], "mismatched": [["she", "hee"]]},
-            r"mismatched: 'hee' is not in keywords.single; add it \(did you",
-        ),
-        (
-            {"single": ["she"], "mismatched": [["once", "she"]]},
-            r"mismatched: 'once' is not in keywords.single; add it \(valid",
-        ),
-        (
-            {"single": ["she"], "mismatched": [["She", "she"]]},
-            "mismatched: 'She' is not in keywords.single; .*did you mean `she`",
-        ),
-        (
-            {"single": ["she"], "mismatched": [["she", "she"]]},
-            "mismatched: 'she' is its own partner; name two words, or",
-        ),
-        ({"single": ["she"], "mismatched": [["she"]]}, r"mismatched\.0: .*at least 2"),
-        ({"singel": ["she"]}, "singel: unknown key; did you mean `single`"),
-        ({"mismatched": []}, "single: missing"),
-    ],
-)
-def test_bad_keywords_are_refused_with_place_and_remedy(keywords, message):
-    given = keywords if "mismatched" in keywords else keywords | {"mismatched": []}
-    with pytest.raises(ProfileError, match=rf"^params/own\.yaml: 05\.keywords\.{message}"):
-        concepts.combine(BASE, {}, given, where="params/own.yaml: 05")
-
-
-def test_a_keyword_needs_a_name_that_no_union_has():
-    keywords = {"single": ["she"], "mismatched": []}
-    with pytest.raises(ProfileError, match="single: a concept or union is called \"'she'\"; rename that"):
-        concepts.combine(BASE, {"'she'": ["a", "b"]}, keywords, where="here")
-
-
-@pytest.mark.parametrize("name", ["demo", "smoke", "text", "pair", "paper", "tinystories"])
-def test_unions_and_keywords_of_every_profile_are_valid(name):
-    section = profiles.load(name).sections["05_semantic_subspaces"] if name == "smoke" else None
-    section = section or params.read(name)["05_semantic_subspaces"]
-    lists = concepts.word_lists(section["concept_set"])
-    made = concepts.combine(lists, section["unions"], section["keywords"], where=name)
-    assert len(made) > 10 and all(made.values())
-
-
-# --- rules
 
 
 def test_rules_are_checked_and_described():

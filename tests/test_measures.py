@@ -15,7 +15,6 @@ from sae_utils import inference, matching, measures, nulls, significance
 from sae_utils.engine.geometry import linear
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.layer_sweep import cells
-from sae_utils.studies.semantic_subspaces import subspaces
 
 X = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
 Y = np.array([[0, 2, 7], [2, 0, 6], [7, 6, 0]])
@@ -365,13 +364,6 @@ def test_every_measure_serves_as_the_primary_one(name):
         near = a[many.b] + 0.1 * rng.normal(size=a.shape)
         results.append(significance.test_pairs(many, near, b, name, m=9, seed=0))
 
-    scoring = subspaces.Scoring(a, b, [name], 3, one)
-    results += [
-        subspaces.arrangement(one, scoring, m=9, seed=0, part=part)[name] for part in (None, np.arange(60) // 20)
-    ]
-    baseline = subspaces.random_subsets(40, one, scoring, m=5, seed=0)[name]
-    assert np.isfinite(subspaces.power(one, scoring, [20, 40], trials=2, m=9, seed=0)).all()
-
     world, size = synthetic.Copies(kind="copies", shared=0.6), calibration.Size(n=30, d_a=4, d_b=5)
     estimate = calibration.estimates.__wrapped__(None, world, size, [name], 9, 2, 0)[name]
     assert calibration.rejections.__wrapped__(None, world, "shuffled", size, [name], 19, 2, 0)[name] in (0, 1, 2)
@@ -385,7 +377,7 @@ def test_every_measure_serves_as_the_primary_one(name):
     for found in results:
         assert found.observed > found.null_mean and (found.p <= 0.2 or not found.m) and 0 < found.excess <= 1, found
     assert all(0 < found.excess <= 1 for found in at_n)
-    assert np.isfinite([baseline.mean, baseline.sd, *estimate.values()]).all()
+    assert np.isfinite(list(estimate.values())).all()
     if what.closed_form:
         interval = inference.excess_interval((a, b), name, 0.9)
         covered = calibration.coverage.__wrapped__(None, world, size, [name], 3, 2, 0)[name]

@@ -1,155 +1,106 @@
-"""Placebo lists give as many pairs as a concept, and similar ones, but from other words."""
-
-from functools import partial
+"""Placebo lists label as many features as a concept, and similar ones, but of other words."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.stats import binom
 
-from sae_utils.correlate import Candidates, Correlation, Moments
 from sae_utils.engine.text.words import Words
-from sae_utils.matching import Pairs
-from sae_utils.studies.semantic_subspaces import concepts, placebos, subspaces
+from sae_utils.studies.semantic_subspaces import concepts, placebos
 
 WORDS, FEATURES = 120, 90
 LIVE = np.ones(FEATURES, bool)
 RULE = concepts.rule({"kind": "mass", "share": 0.5})
+LISTED = np.arange(WORDS) < 20
 
 
 @pytest.fixture(scope="module")
-def world():
-    """Features that fire on two or three words each on both sides; feature i of a correlates with feature i of b."""
+def found():
+    """Features that fire on two or three words each."""
     rng = np.random.default_rng(0)
     of = rng.integers(0, WORDS, 9000).astype(np.int32)
-    words = Words(tuple(f"w{i:03d}" for i in range(WORDS)), of)
     own = [rng.choice(WORDS, rng.integers(2, 4), replace=False) for _ in range(FEATURES)]
-    documents, on, found = np.arange(9000) // 50, np.arange(9000) % 2 == 0, []
-    for _ in range(2):
-        dense = np.stack([np.isin(of, w) * rng.random(9000) for w in own], axis=1) * (rng.random((9000, 90)) < 0.8)
-        found.append(concepts.evidence(sparse.csr_array(dense.astype(np.float32)), words, documents, on, k=10))
-    r = np.full((FEATURES, FEATURES), 0.05, np.float32) + np.eye(FEATURES, dtype=np.float32) * 0.9
-    r[np.arange(90), np.arange(90)] -= rng.random(90).astype(np.float32) * 0.5
-    return tuple(found), r
+    dense = np.stack([np.isin(of, w) * rng.random(9000) for w in own], axis=1) * (rng.random((9000, 90)) < 0.8)
+    words = Words(tuple(f"w{i:03d}" for i in range(WORDS)), of)
+    return concepts.evidence(
+        sparse.csr_array(dense.astype(np.float32)), words, np.arange(9000) // 50, np.arange(9000) % 2 == 0
+    )
 
 
-def correlation_of(r):
-    """A correlation whose matrix is `r`, with as much as `pairs_among` needs."""
-    n = len(r)
-    moments, candidates = Moments(np.zeros(n), np.ones(n), np.ones(n), LIVE), Candidates(np.zeros((n, 1)), r[:, :1])
-    return Correlation(moments, moments, candidates, candidates, lambda a, b: r[np.ix_(a, b)])
+@pytest.fixture(scope="module")
+def strength():
+    return np.random.default_rng(1).random(FEATURES)
 
 
-def drawn(world, listed, how="one-to-one", m=60):
-    found, r = world
-    way = partial(subspaces.pairs_among, correlation_of(r), how=how, least=0.1)
-    pairs = way(*(concepts.about(side, listed, RULE) for side in found))
-    return pairs, placebos.draw(pairs, found, (LIVE, LIVE), listed, RULE, way, m=m, seed=0)
+def drawn(found, strength, listed=LISTED, live=LIVE, m=60):
+    return placebos.draw(found, live, listed, RULE, strength, m=m, seed=0)
 
 
-@pytest.mark.parametrize("how", ["one-to-one", "many-to-one"])
-def test_placebos_have_as_many_and_similar_pairs(world, how):
-    listed = np.arange(WORDS) < 20
-    pairs, made = drawn(world, listed, how)
-    n = len(pairs.a)
-    assert n >= 8 and made.a.shape == made.b.shape == (60, n) and made.tried >= 120
-    assert all(len(set(row)) == n for row in made.a)
-    assert len({tuple(row) for row in made.a}) > 50
-    assert made.distance < placebos.TOO_FAR
-    differences = np.abs(made.covariates.mean(0) - made.target) / made.spread
-    assert made.distance == pytest.approx(differences.max())
-    assert made.target[1] == pytest.approx(pairs.r.mean(), abs=1e-5)
+def test_placebos_have_as_many_and_similar_features(found, strength):
+    own = np.flatnonzero(concepts.about(found, LISTED, RULE))
+    made = drawn(found, strength)
+    assert len(own) >= 8 and made.shape == (60, len(own))
+    assert all(len(set(row)) == len(own) for row in made) and len({tuple(row) for row in made}) > 50
+    means = np.array([placebos.covariates(row, found, strength) for row in made])
+    target = placebos.covariates(own, found, strength)
+    any_ = [np.random.default_rng(s).choice(FEATURES, len(own), replace=False) for s in range(60)]
+    others = np.array([placebos.covariates(row, found, strength) for row in any_])
+    near, far = (np.abs((x - target) / others.std(0)).mean() for x in (means, others))
+    assert near < 0.8 * far
 
 
-def test_a_placebo_has_all_pairs_of_its_words(world):
-    """The list is cut where it first gives n pairs, and no pair of its words is left out."""
-    found, r = world
-    way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
-
-    def chosen(words):
-        return way(*(concepts.about(side, np.isin(np.arange(WORDS), words), RULE) for side in found))
-
-    hits = 0
-    for seed in range(12):
-        order = np.random.default_rng(seed).permutation(WORDS)
-        sizes = [len(chosen(order[:length]).a) for length in range(1, WORDS)]
-        cut = placebos._cut(order, 7, WORDS, lambda listed: chosen(np.flatnonzero(listed)))
-        assert (cut is not None) == (7 in sizes)
-        if cut is not None:
-            words = order[: sizes.index(7) + 1]
-            assert set(np.flatnonzero(cut[1])) == set(words)
-            np.testing.assert_array_equal(cut[0].a, chosen(words).a)
-            hits += 1
-    assert 1 < hits < 12
+def test_a_placebo_has_all_features_of_its_words(found, strength):
+    """A list of words that labels exactly these features exists: the features that its words have in common."""
+    shares = (found.mass / np.maximum(found.total, 1e-9)).toarray()  # (words, features)
+    for row in drawn(found, strength, m=10):
+        words = (shares[:, row] > 0).any(1)  # every word of a chosen feature, at most
+        assert set(row) <= set(np.flatnonzero(concepts.about(found, words, RULE)))
 
 
-def test_there_are_no_placebos_where_lists_cannot_give_enough_pairs(world):
-    found, r = world
-    way = partial(subspaces.pairs_among, correlation_of(r), how="one-to-one", least=0.1)
-    many = Pairs.of(np.tile(np.arange(90), 2), np.tile(np.arange(90), 2), np.ones(180), 90, 90)
-    made = placebos.draw(many, found, (LIVE, LIVE), np.arange(WORDS) < 20, RULE, way, m=2, seed=0)
-    assert made.tried == 2 * placebos.TRIES and made.a.shape == (0, 180) and np.isnan(made.distance)
+def test_features_that_hardly_fire_are_in_no_placebo(found, strength):
+    live = np.arange(FEATURES) % 2 == 0
+    own = concepts.about(found, LISTED, RULE) & live
+    made = drawn(found, strength, live=live, m=20)
+    assert made.shape == (20, own.sum()) and live[made].all()
 
 
-def test_the_lists_with_the_nearest_means_are_kept():
-    means = np.array([[0.0, 0], [4, 1], [5, 0], [6, 1], [9, 0]])
-    assert placebos._nearest(means, np.array([5.0, 0.5]), 3).tolist() == [1, 2, 3]
+def test_there_are_no_placebos_where_no_list_gives_as_many(found, strength):
+    every = np.ones(WORDS, bool)
+    assert len(drawn(found, strength, listed=~every, m=5)) == 0
+    at_once = found._replace(mass=sparse.csr_array(np.tile(found.total / WORDS, (WORDS, 1))))  # 60 words label all
+    five = found._replace(mass=at_once.mass, total=np.where(np.arange(FEATURES) < 5, found.total / 2, found.total))
+    assert drawn(at_once, strength, listed=np.arange(WORDS) < 61, m=5).shape == (5, FEATURES)
+    assert drawn(five, strength, listed=np.arange(WORDS) < 31, m=5).shape == (5, 5)
 
 
-def test_covariates_by_hand(world):
-    found, _ = world
-    listed = np.arange(WORDS) < 20
-    a = np.flatnonzero(concepts.about(found[0], listed, RULE))
-    chosen = Pairs.of(a, a % 3, np.full(len(a), 0.5), FEATURES, FEATURES)
-    held = placebos._covariates(chosen, listed, found)
-    word = [int(found[0].mass[:20, [f]].toarray().argmax()) for f in a]
-    assert np.exp(held[:, 3]) == pytest.approx([word.count(w) for w in word])
-    assert np.exp(held[:, 2]) == pytest.approx([np.sum(a % 3 == f % 3) for f in a])
-    assert (held[:, 1] == 0.5).all()
+def test_covariates_by_hand(found, strength):
+    features = np.array([0, 3, 5])
+    word = [int(found.mass[:, [f]].toarray().argmax()) for f in features]
+    expected = [np.log1p(found.firings[features]).mean(), strength[features].mean()]
+    expected.append(np.mean([np.log(word.count(w)) for w in word]))
+    assert placebos.covariates(features, found, strength) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("features", [(1, 1), (3, 6)])
-def test_a_random_list_rejects_at_the_nominal_rate(features):
+def test_a_random_list_rejects_at_the_nominal_rate():
     """Features of one word are alike on both sides, so that lists must keep them together."""
     p = []
-    for seed in range(50):
+    for seed in range(60):
         rng = np.random.default_rng([5, seed])
-        of = np.repeat(np.arange(100), rng.integers(features[0], features[1] + 1, 100))
-        occurs = rng.integers(50, 500, 100)
+        of = np.repeat(np.arange(100), rng.integers(3, 7, 100))
         mass = sparse.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(100, len(of)))
-        found = concepts.Evidence(tuple("w" * 100), of[:, None].astype(np.int32), mass, np.ones(len(of)), of, occurs)
+        occurs, ones = rng.integers(50, 500, 100), np.ones(len(of))
+        found = concepts.Evidence(tuple("w" * 100), of[:, None].astype(np.int32), mass, ones, of, occurs)
         of_words = rng.standard_normal((2, 100, 12))
         a, b = (words[of] + 0.5 * rng.standard_normal((len(of), 12)) for words in (of_words[0], of_words.sum(0)))
-        every = Pairs.of(np.arange(len(of)), np.arange(len(of)), rng.random(len(of)), len(of), len(of))
-        way, live = partial(subspaces.pairs_about, every, sides="both"), np.ones(len(of), bool)
-        listed = np.isin(np.arange(100), rng.choice(100, 30 if features[1] == 1 else 8, replace=False))
-        chosen = way(*(concepts.about(found, listed, RULE) for _ in "ab"))
-        made = placebos.draw(chosen, (found, found), (live, live), listed, RULE, way, m=9, seed=seed)
-        measures = ["rsa_spearman", "cka_debiased", "mutual_knn"]
-        scores = placebos.test(chosen, made, subspaces.Scoring(a, b, measures, 3, every))
-        p.append([x.p for x in scores.values()])
-    rejected = (np.array(p) <= 0.1 + 1e-9).mean(axis=0)
-    assert (rejected <= binom.ppf(0.995, 50, 0.1) / 50).all()
+        listed = np.isin(np.arange(100), rng.choice(100, 8, replace=False))
+        chosen = np.flatnonzero(concepts.about(found, listed, RULE))
+        made = placebos.draw(found, ones > 0, listed, RULE, rng.random(len(of)), m=9, seed=seed)
 
+        def score(at, a=a, b=b):
+            return np.corrcoef(*(np.corrcoef(x[at])[np.triu_indices(len(at), 1)] for x in (a, b)))[0, 1]
 
-def test_scores_against_placebos(world):
-    """Placebos score less than the concept where only its own pairs are copies, and as much where all are."""
-    listed = np.arange(WORDS) < 20
-    pairs, made = drawn(world, listed, m=99)
-    rng = np.random.default_rng(1)
-    a = rng.standard_normal((FEATURES, 8))
-    same = np.hstack([a, 0.5 * rng.standard_normal((FEATURES, 3))])
-    every = Pairs.of(np.arange(90), np.arange(90), np.ones(90), 90, 90)
-    own = np.where(np.isin(np.arange(90), pairs.b)[:, None], same, rng.standard_normal(same.shape))
-    scoring = subspaces.Scoring(a, same, ["rsa_pearson"], 3, every)
-    special = placebos.test(pairs, made, scoring._replace(rows_b=own))
-    common = placebos.test(pairs, made, scoring)
-    assert set(special) == {"rsa_pearson", "procrustes_outside"}
-    assert special["rsa_pearson"].p == 0.01 and special["rsa_pearson"].m == 99
-    assert special["rsa_pearson"].null_mean < 0.2 and common["rsa_pearson"].null_mean > 0.9
-    assert common["procrustes_outside"].null_mean > 0.8
-    with pytest.raises(ValueError, match=r"0 of \d+ placebo lists"):
-        placebos.test(pairs, made._replace(a=made.a[:0], b=made.b[:0]), scoring)
+        p.append((sum(score(at) >= score(chosen) for at in made) + 1) / (len(made) + 1))
+    assert (np.array(p) <= 0.1 + 1e-9).sum() <= binom.ppf(0.995, 60, 0.1)
 
 
 # --- random orders of words

@@ -14,7 +14,6 @@ from sae_utils.engine.checks import comparisons, requirements
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.matching import Pairs
 from sae_utils.studies.layer_sweep import cells
-from sae_utils.studies.semantic_subspaces import subspaces
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING = "01_feature_matching"
@@ -77,13 +76,10 @@ EDITS = [
     ((NEURONS, "partners", "candidate"), 4, r"partners\.candidate: unknown key; did you mean `candidates`"),
     ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((NEURONS, "near"), 1.5, r"near: .*less than or equal to 1, found 1\.5"),
-    ((CONCEPTS, "unions"), {"all": ["people", "creatuers"]}, r"unions\.all\.1: no concept is called 'creatuers'"),
-    ((CONCEPTS, "rules"), [{"kind": "top", "top": 50, "least": 1}], r"rules\.0\.top: 50 of the 10 tokens"),
+    ((CONCEPTS, "concept_set"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
+    ((CONCEPTS, "labelling", "shares"), [1.5], r"labelling\.shares\.0: .*less than or equal to 1"),
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
     ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
-    ((CONCEPTS, "scoring", "measures"), ["procrustes_half"],
-     r"power_curve\.sizes: 5 pairs are too few: the measures need 6 or more"),
-    ((CONCEPTS, "scoring", "measures"), ["rsa"], r"scoring\.measures\.0: no measure is called 'rsa'"),
     ((TRUTH, "truths"), {}, r"truths: .*at least 1"),
     ((TRUTH, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
     ((TRUTH, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
@@ -245,18 +241,11 @@ def test_an_accepted_measure_goes_through_all_that_notebooks_call(name):
     results += significance.test(a, b, [name], null=nulls.blocks(np.arange(40) // 2), m=19).values()
     battery = cells.Battery(measures=[name], neighbours=5, permutations=19, subsets=2, subset_draws=2)
     results += significance.test(a, b, battery.chosen(), m=19).values()
-    chosen = one
-    scoring = subspaces.Scoring(a, b, [name], 3, chosen)
-    for part in (None, np.arange(40) // 20):
-        results.append(subspaces.arrangement(chosen, scoring, m=19, seed=0, part=part)[name])
-    assert np.isfinite(subspaces.random_subsets(15, chosen, scoring, m=19, seed=0)[name].mean)
     for found in results:
         assert np.isfinite([found.observed, found.null_mean, found.p, found.excess]).all(), found
     assert significance.rows_at_n((a, b), name, 20, subsets=3, m=19, seed=0).excess > 0.3
     interval = inference.excess_interval((a, b), name, 6)
     assert interval.low < interval.estimate < interval.high and interval.estimate > 0.3
-    power = subspaces.power(chosen, scoring, [5, 20], trials=3, m=19, seed=0)
-    assert np.isfinite(power).all()
     few = significance.test(a[:10], b[:10], [name], m=19)  # 04 tests sets of ten pairs too
     family = inference.maximum_of_z({"few": few, "many": significance.test(a, b, [name], m=19)})
     assert family["many"][name] == 1 / 20

@@ -9,7 +9,6 @@ def sections(a: str, b: str, curve: str = '""') -> str:
    control_random: [], control_random_blocks: []}}
 03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}}}
 04_llm_vs_sae: {{layers: [[{a}], [{b}]], seeds: {{}}, controls: {{}}, by_index: {{}}}}
-05_semantic_subspaces: {{layers: {{a: [{a}], b: [{b}]}}}}
 07_controls: {{sae_seeds: [], twins: {{}}, frozen: [], trained: []}}
 11_across_tokenizers: {{comparisons: []}}
 12_published_tables: {{negative: {b}, published_layers: {{}}}}

@@ -40,7 +40,6 @@ def compared(profile: Profile) -> Iterator[Compared]:
         f"{NEURONS}.layers": (itertools.product(*neurons["layers"]), True),
         f"{NEURONS}.seeds": (neurons["seeds"].items(), True),
         f"{NEURONS}.controls": (neurons["controls"].values(), True),
-        f"{CONCEPTS}.layers": (itertools.product(*sections[CONCEPTS]["layers"].values()), True),
         f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
         f"{PUBLISHED}.negative": ([(first, x) for x in [sections[PUBLISHED]["negative"]] if x], True),
     }

@@ -70,15 +70,11 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
     """Problems: sets of pairs that are too small for their measures."""
     sections, primary = profile.sections, profile.common.primary.measure
     least = measures.measure(primary).least if primary in measures.NAMES else 0  # an unknown one is refused already
-    power, scoring = (sections[CONCEPTS][key] for key in ("power_curve", "scoring"))
-    scored_by = [name for name in (primary, *scoring["measures"]) if name in measures.NAMES]
-    of_subspaces = measures.chosen(scored_by, scoring["neighbours"]).values()
     needed = {
         f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
         f"{NEURONS}.fewest": (sections[NEURONS]["fewest"], least),
         f"{NEURONS}.subspaces_of.fewest": (sections[NEURONS]["subspaces_of"]["fewest"], least),
         f"{ACROSS}.fewest": (sections[ACROSS]["fewest"], least),
-        f"{CONCEPTS}.power_curve.sizes": (min(power["sizes"]), max((x.least for x in of_subspaces), default=0)),
     }
     for key, (given, fewest) in needed.items():
         if given < fewest:
@@ -143,12 +139,7 @@ def _layers(profile: Profile, where: str) -> None:
 
 def _concepts(profile: Profile, where: str) -> None:
     section, key = profile.sections[CONCEPTS], f"{where}{CONCEPTS}"
-    concepts.combine(concepts.word_lists(section["concept_set"]), section["unions"], section["keywords"], where=key)
-    tops = section["labelling"]["tops"]
-    for number, value in enumerate(section["rules"]):
-        rule = concepts.rule(value, f"{key}.rules.{number}")
-        if isinstance(rule, concepts.Top) and rule.top > tops:
-            raise ProfileError(f"{key}.rules.{number}.top: {rule.top} of the {tops} tokens of labelling.tops")
+    concepts.word_lists(section["concept_set"])
     choose(word2vec.KINDS, section["vectors"], f"{key}.vectors")
 
 

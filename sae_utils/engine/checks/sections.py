@@ -150,14 +150,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "05_semantic_subspaces": {
         "concept_set": ConceptSet,
-        "rules": Some[dict[str, Any]],
-        "labelling": _record(tops=Count, minimum_firings=Count, truth_share=Share),
-        "layers": _record(a=Some[Dictionary], b=Some[Dictionary]),
-        "pairing": _record(candidates=Count, least_r=Share),
-        "scoring": _record(measures=Different[Measure], neighbours=Count),
+        "labelling": _record(shares=Some[Share], minimum_firings=Count, truth_share=Share),
         "draws": _record(permutations=Draws, placebo_lists=Spread, relatedness=Draws),
-        "power_curve": _record(sizes=Some[Size], trials=Count, draws=Draws, wanted=Share),
-        "clustering": _record(clusters=Count, least=Spread, folds=Spread),
         "relation": _record(share=Share, words=dict[str, Some[Two[str]]]),
     },
     "06_known_truth": {

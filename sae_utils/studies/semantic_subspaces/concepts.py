@@ -4,7 +4,7 @@ In: the lists of `params/concepts.yaml`, codes, the word that ends at every toke
 Never: a match of a part of a word; a list that overlaps another one unless their set says that lists may.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,6 +19,8 @@ from sae_utils.engine.text import stories
 from sae_utils.engine.text.words import Words
 
 Mask: TypeAlias = NDArray[np.bool_]
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 FILE = "params/concepts.yaml"
 
 
@@ -38,21 +40,8 @@ def _once(names: list[str], fold: Callable[[str], str] = str) -> list[str]:
     return names
 
 
-def _concept(name: str, info: ValidationInfo) -> str:
-    if name not in (names := info.context or {}):
-        raise NameUnknown(f"no concept is called {name!r}; {nearest(name, names)}")
-    return name
-
-
-def _new_name(name: str, info: ValidationInfo) -> str:
-    if name in (info.context or {}):
-        raise NameUnknown("a concept has that name; choose another")
-    return name
-
-
 Word = Annotated[str, AfterValidator(_one_word)]
 WordList = Annotated[list[Word], AfterValidator(lambda words: _once(words, str.casefold))]
-Parts = Annotated[list[Annotated[str, AfterValidator(_concept)]], Field(min_length=2), AfterValidator(_once)]
 
 
 class ConceptSet(Spec):
@@ -76,33 +65,6 @@ class ConceptSet(Spec):
         return lists
 
 
-class Keywords(Spec):
-    """Single words, each of which is a concept."""
-
-    single: WordList  # whole words
-    # pairs of them that do not belong together: one is looked for in A, the other in B
-    mismatched: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-
-    @field_validator("mismatched")
-    @classmethod
-    def _are_keywords(cls, pairs: list[list[str]], info: ValidationInfo) -> list[list[str]]:
-        single = info.data.get("single", [])
-        for one, other in pairs:
-            for word in (one, other):
-                if word not in single:
-                    raise NameUnknown(f"{word!r} is not in keywords.single; add it ({nearest(word, single)})")
-            if one == other:
-                raise NameUnknown(f"{one!r} is its own partner; name two words, or remove the pair")
-        return pairs
-
-
-class Combinations(Spec):
-    """Concepts made of others, and of single words."""
-
-    unions: dict[Annotated[str, AfterValidator(_new_name)], Parts]  # concepts that count as one, by its name
-    keywords: Keywords
-
-
 def word_lists(name: str) -> dict[str, tuple[str, ...]]:
     """The concepts of the set `name` of params/concepts.yaml with their words, case-folded, in the order of the file.
 
@@ -114,25 +76,6 @@ def word_lists(name: str) -> dict[str, tuple[str, ...]]:
         raise ProfileError(f"{FILE}: no set is called {name!r}; {nearest(name, sets)}")
     found = build(ConceptSet, sets[name], f"{FILE}: {name}").concepts
     return {concept: tuple(word.casefold() for word in words) for concept, words in found.items()}
-
-
-def combine(
-    lists: Mapping[str, Sequence[str]], unions: Mapping[str, Any], keywords: Mapping[str, Any], *, where: str
-) -> dict[str, tuple[str, ...]]:
-    """`lists`, then their `unions`, then a list for each single word of `keywords`, named like "'she'".
-
-    `where`: file and section of unions and keywords, for messages. Raises ProfileError for a union of fewer than two
-    concepts, of an unknown one, or under a name that is taken; if something stands twice; for a keyword that is not one
-    word; and for a mismatched word that is no keyword, or its own partner.
-    """
-    given = build(Combinations, {"unions": unions, "keywords": keywords}, where, lists)
-    made = {name: tuple(words) for name, words in lists.items()}
-    for name, parts in given.unions.items():
-        made[name] = tuple(dict.fromkeys(word for part in parts for word in lists[part]))
-    for word in given.keywords.single:
-        if f"'{word}'" in made:
-            raise ProfileError(f"{where}.keywords.single: a concept or union is called \"'{word}'\"; rename that")
-    return made | {f"'{word}'": (word.casefold(),) for word in given.keywords.single}
 
 
 # --- rules
