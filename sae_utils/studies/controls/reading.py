@@ -14,7 +14,7 @@ from scipy import sparse
 from sae_utils import pipeline, replicates
 from sae_utils.engine.geometry.registry import Floats
 from sae_utils.engine.params import Profile
-from sae_utils.replicates import Matched, Side
+from sae_utils.replicates import Correlations, Matched, Side
 from sae_utils.significance import Rows
 from sae_utils.store import Artefact
 from sae_utils.studies.controls import facts, measured
@@ -37,16 +37,21 @@ def arms(run: Profile, cells: Sequence[Cell], settings: Settings) -> dict[Cell, 
     The dictionary reads the text, and so does every other; the permuted ones read it with exchanged words.
     """
     own = _side(run, cells[0].a)
-    others = {cell: _side(run, cell.b, replicates.seed(run, cell.a) if cell.permuted else None) for cell in cells}
+    decoders, correlated = {}, {}
+    for cell in cells:
+        other = _side(run, cell.b, replicates.seed(run, cell.a) if cell.permuted else None)
+        decoders[cell] = other.decoder
+        for split, _ in replicates.SPLITS:
+            correlated[cell, split] = replicates.correlate(own.blocks[split], other.blocks[split])
     found: dict[Cell, list[tuple[Rows, np.ndarray]]] = {cell: [] for cell in cells}
     for choose, judge in replicates.SPLITS:
         content = replicates.content_features(own.blocks[choose], own.classes[choose], settings.minimum)
-        partners = {cell: _partners(own, other, content, choose) for cell, other in others.items()}
+        partners = {cell: _partners(correlated[cell, choose], content) for cell in cells}
         kept = np.all([partner >= 0 for partner in partners.values()], axis=0)
-        for cell, other in others.items():
+        for cell in cells:
             left, right = content[kept], partners[cell][kept]
-            r = replicates.correlate(own.blocks[judge], other.blocks[judge]).r[left, right]
-            found[cell].append(((own.decoder[left], other.decoder[right]), r))
+            rows = own.decoder[left], decoders[cell][right]
+            found[cell].append((rows, correlated[cell, judge].r[left, right]))
     return {cell: measured.arm(views, settings) for cell, views in found.items()}
 
 
@@ -54,9 +59,8 @@ def _side(run: Profile, name: str, exchanged: int | None = None) -> Side:
     return replicates.side([pipeline.features(run, name, exchanged)])
 
 
-def _partners(own: Side, other: Side, content: NDArray[np.int64], split: str) -> NDArray[np.int64]:
-    """Partners (content,) of content features that are live there, -1 where there is none."""
-    found = replicates.correlate(own.blocks[split], other.blocks[split])
+def _partners(found: Correlations, content: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Partners (content,) of content features, -1 where there is none."""
     return replicates.partners(found.r, content, found.live[1])
 
 
