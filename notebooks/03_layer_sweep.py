@@ -147,8 +147,8 @@ true.shape  # replicates, layers of A, layers of B
 
 # %% [markdown]
 # ## The primary measure on decoder rows
-# Three replicates make wide intervals: Student's t with two degrees of freedom takes 4.3 standard errors to each side.
-# A verdict on a pair of layers is *yes* where the interval of the difference lies above the threshold, *no* where it
+# Few replicates make wide intervals: with three of them Student's t takes over four standard errors to each side. A
+# verdict on a pair of layers is *yes* where the interval of the difference lies above the threshold, *no* where it
 # lies below, else *undetermined*. The verdicts on pairs of layers are not adjusted for their number.
 
 # %%
