@@ -74,6 +74,16 @@ MORE: dict[str, dict[Path, Any]] = {
         ("trained",): "random",
         ("least_r",): 0.9,
     },
+    "07b_sensitivity": {
+        ("alternatives", "measure"): "mutual_knn_2",
+        ("alternatives", "matching"): "optimal",
+        ("alternatives", "least_r"): 0.05,
+        ("alternatives", "minimum_firings"): 15,
+        ("alternatives", "n"): 11,
+        ("other_dictionaries",): ("another pair", ["two_layer", "two_layer"]),
+        ("crossed",): {"matching": "greedy", "minimum_firings": 5},
+        ("planted", "noise"): 0.5,
+    },
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer_block0_0", "bpe", "one_layer_0", "scrambled"],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
@@ -90,6 +100,7 @@ FIXED: dict[str, list[Path]] = {
     "04_llm_vs_sae": [("layers",), ("controls", "*")],
     "05_semantic_subspaces": [("relation", "words", "*", "*")],
     "07_controls": [("calipers",)],  # of r, of firings
+    "07b_sensitivity": [("other_dictionaries", "*")],
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
 }
 """lists whose places have meanings of their own"""

@@ -20,8 +20,9 @@ from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import planted, published
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
+from sae_utils.studies.sensitivity import choices
 
-TRUTH = "06_known_truth"
+TRUTH, SENSITIVITY = "06_known_truth", "07b_sensitivity"
 
 
 def check(profile: Profile) -> None:
@@ -153,6 +154,13 @@ def _planted(profile: Profile, where: str) -> None:
     build(planted.Sizes, ladder["sizes"], f"{where}{PUBLISHED}.sizes")
 
 
+def _choices(profile: Profile, where: str) -> None:
+    section, measure = profile.sections[SENSITIVITY], profile.common.primary.measure
+    if measure in primary_measures():  # another one is refused already
+        base = choices.Choice(measure=measure)
+        choices.specifications(base, section["alternatives"], section["crossed"], f"{where}{SENSITIVITY}")
+
+
 def _published(profile: Profile, where: str) -> None:
     if given := profile.sections[PUBLISHED]["published_layers"]:
         key = f"{where}{PUBLISHED}.published_layers"
@@ -166,4 +174,4 @@ OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (
     _controls,
     _exchange,
 )
-STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _published)
+STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _choices, _published)

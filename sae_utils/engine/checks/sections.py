@@ -189,6 +189,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "calipers": Two[Rate],
         "least_r": Different[Share],
     },
+    "07b_sensitivity": {
+        "alternatives": dict[str, list[Any]],
+        "other_dictionaries": dict[str, Two[Dictionary]],
+        "crossed": list[dict[str, Any]],
+        "planted": _record(shared=Share, noise=Some[Share], features=Count, tokens=Count),
+    },
     "11_across_tokenizers": {
         "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
         "tokenizers": Annotated[dict[str, Two[Kind | Size]], Field(min_length=1)],

@@ -19,18 +19,18 @@ from sae_utils.engine.core.spec import Count, NameUnknown, Spec, build
 from sae_utils.engine.pairs import taken_in_order
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float64]
 NONE = -1.0  # least r of an analysis without a threshold
 ALL = 0  # n of an analysis that takes all pairs
 LABELS = {
-    "measure": "measure",
-    "matching": "matching",
-    "least_r": "r at least",
-    "minimum_firings": "firings at least",
-    "n": "pairs",
-    "dictionaries": "SAEs",
+    "measure": "{}",
+    "matching": "{} matching",
+    "least_r": "r at least {}",
+    "minimum_firings": "at least {} firings",
+    "n": "{} pairs",
+    "dictionaries": "SAEs: {}",
 }
-"""what the choices are called in tables and figures"""
+"""what a value of a choice is called in tables and figures"""
 
 
 def _with_closed_form(name: str) -> str:
@@ -48,17 +48,16 @@ class Choice(Spec):
 
     measure: Annotated[str, AfterValidator(_with_closed_form)]  # as `measures.measure` takes it: "mutual_knn_5"
     matching: Literal["optimal", "mutual", "greedy"] = "optimal"
-    least_r: float = Field(NONE, ge=-1, le=1)  # pairs below are left out, on the documents that choose
+    least_r: Annotated[float, Field(ge=-1, le=1)] = NONE  # pairs below are left out, on the documents that choose
     minimum_firings: Count = 20  # of a feature, on the documents that choose
-    n: int = Field(ALL, ge=0)  # pairs, by random subsets; ALL takes as many as both arms have
+    n: Annotated[int, Field(ge=0)] = ALL  # pairs, by random subsets; ALL takes as many as both arms have
     dictionaries: str = ""  # which SAEs; empty for those of the primary analysis
 
 
 class Specification(NamedTuple):
-    """A choice and its place in the figure."""
+    """A choice with its name."""
 
-    group: str  # which choice differs from the primary analysis: a key of `LABELS`, "crossed", or "primary"
-    label: str  # its value
+    label: str  # how it differs from the primary analysis, or "primary analysis"
     choice: Choice
 
 
@@ -70,24 +69,19 @@ def specifications(
     `alternatives`: field of `Choice` -> other values; `crossed`: values of several fields. What is the primary analysis
     or stands there already is left out. Raises ProfileError, which begins with `where`, as `spec.build`.
     """
-    base = primary.model_dump()
-    asked = [
-        (field, str(value).replace("_", " "), {field: value}) for field, of in alternatives.items() for value in of
-    ]
-    asked += [("crossed", _named(values), dict(values)) for values in crossed]
-    found = {primary: Specification("primary", "primary analysis", primary)}
-    for group, label, values in asked:
-        choice = build(Choice, base | values, where)
-        found.setdefault(choice, Specification(group, label, choice))
+    base, found = primary.model_dump(), {primary: Specification("primary analysis", primary)}
+    for values in [*({field: value} for field, of in alternatives.items() for value in of), *crossed]:
+        choice = build(Choice, {**base, **values}, where)
+        label = ", ".join(LABELS[field].format(_shown(field, value)) for field, value in values.items())
+        found.setdefault(choice, Specification(label, choice))
     return list(found.values())
 
 
-def _named(values: Mapping[str, Any]) -> str:
-    words = (
-        str(value) if isinstance(value, str) else f"{LABELS.get(field, field)} {value}"
-        for field, value in values.items()
-    )
-    return ", ".join(words).replace("_", " ")
+def _shown(field: str, value: Any) -> str:
+    if field != "measure":
+        return str(value)
+    what = measures.measure(value)
+    return what.label if not what.neighbours or "k =" in what.label else f"{what.label} (k = {what.neighbours})"
 
 
 # --- one replicate

@@ -1,0 +1,1 @@
+"""The analysis of notebook `sensitivity`: the answer by choice of its analysis, and what the share reads."""
