@@ -103,8 +103,7 @@ arms = {cell: arm for found in of_groups.values() for cell, arm in found.items()
 shown = [partners.SAE_SEED, partners.MODEL_SEED, partners.DEPTH, partners.PERMUTED, *twins, partners.FROZEN]
 shown = [label for label in shown if label in {cell.label for cell in cells}]
 scored = partners.table(arms, shown, {name: what.label for name, what in asked.items()})
-forms = dict.fromkeys(scored.columns[3:], "{:.2f}") | {"n": "{:.0f}"}
-out.table("arms", scored, forms)
+out.table("arms", scored, {"n": "{:.0f}", "r held out": "{:.2f}", "counterparts": "{:.2f}"})
 
 # %%
 figure, axes = plt.subplots(1, len(asked), figsize=(5.5, 0.4 + 0.3 * len(shown)), sharey=True, squeeze=False)
@@ -140,10 +139,10 @@ pd.DataFrame({label: {**found._asdict(), "verdict": verdicts[label]} for label, 
 for label, found in gaps.items():
     out.verdict(
         f"than {label}",
-        f"Are two models more alike than {label}?",
+        f"More alike than {label}?",
         found,
         d,
-        f"their excess is larger by less than {d:g}",
+        f"excess larger by less than {d:g}",
         tested=verdicts[label] != "not tested",
     )
 
@@ -191,10 +190,10 @@ out.table("explained", explained, dict.fromkeys(explained.columns[1:], "{:.2f}")
 for name, found in partners.left(beside).items():
     out.verdict(
         f"given {name}",
-        f"Does the difference to permuted words remain, given {name}?",
+        f"Beyond permuted words, given {name}?",
         found,
         d,
-        f"what is left is below {d:g}",
+        f"less than {d:g} is left",
     )
 
 # %% [markdown]
@@ -228,10 +227,10 @@ out.table("selected", selected, {"n": "{:.0f}"} | dict.fromkeys(selected.columns
 without = partners.difference(beside, "no top token in common")
 out.verdict(
     "no token",
-    "Does the difference remain among pairs without a common top token?",
+    "Beyond permuted words, without a top token in common?",
     without,
     d,
-    f"their excess is larger by less than {d:g}",
+    f"excess larger by less than {d:g}",
 )
 
 # %% [markdown]

@@ -118,7 +118,7 @@ def test_shuffles_stay_within_their_stratum():
 
 def test_where_a_value_lies():
     assert [accounts.lies(x, 0, 1) for x in (-0.1, 0, 0.5, 1.1)] == ["below", "inside", "inside", "above"]
-    assert accounts.lies(np.nan, 0, 1) == accounts.lies(0.5, np.nan, np.nan) == "undetermined"
+    assert accounts.lies(np.nan, 0, 1) == accounts.lies(0.5, np.nan, np.nan) == "where it cannot be told"
 
 
 def test_attenuation_is_taken_away():

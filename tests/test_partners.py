@@ -74,10 +74,11 @@ def test_the_interval_of_a_ring_leaves_out_both_pairs_of_a_seed():
 
 def test_the_table_has_means_and_intervals_by_label_and_measure():
     found = partners.table(ARMS, [partners.DEPTH, "twin"], {"rsa": "RSA", "knn": "kNN"}).set_index("compared with")
-    interval = inference.over_replicates(TRUE)
-    assert found.loc[partners.DEPTH, ["pairs", "n", "RSA"]].tolist() == [4, 20, pytest.approx(0.55)]
-    assert found.loc[partners.DEPTH, ["RSA low", "RSA high"]].tolist() == [interval.low, interval.high]
-    assert found.loc["twin", ["pairs", "kNN"]].tolist() == [2, pytest.approx(0.15)]
+    ends = inference.over_replicates(TRUE)
+    assert found.loc[partners.DEPTH, ["pairs", "n"]].tolist() == [4, 20]
+    assert found.loc[partners.DEPTH, "RSA"] == f"0.55 ({ends.low:.2f} to {ends.high:.2f})"
+    assert found.loc["twin", ["pairs", "kNN"]].tolist() == [2, "0.15"]
+    assert partners.interval(inference.over_replicates([-0.1, -0.2])) == "\u22120.15"
     values, spread = partners.spread(ARMS, "twin", "rsa")
     assert values.tolist() == TWIN and spread.estimate == pytest.approx(0.3)
 

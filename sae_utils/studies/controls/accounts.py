@@ -120,7 +120,7 @@ def predicted(values: Sequence[float] | Floats) -> tuple[float, float]:
 
 
 def lies(value: float, low: float, high: float) -> str:
-    """Where a value lies: inside an interval, below or above it, or undetermined where either is missing."""
+    """Where a value lies: inside an interval, below or above it; it cannot be told where either is missing."""
     if np.isnan([value, low, high]).any():
-        return "undetermined"
+        return "where it cannot be told"
     return "below" if value < low else "above" if value > high else "inside"

@@ -85,7 +85,7 @@ def over(arms: Mapping[Cell, Arm], label: str, value: Callable[[Arm], float]) ->
 
 
 def table(arms: Mapping[Cell, Arm], labels: Sequence[str], measures: Mapping[str, str]) -> pd.DataFrame:
-    """A row a label: comparisons, n, mean held-out r, share of counterparts; excess with interval by measure.
+    """A row a label: comparisons, n, mean held-out r, share of counterparts; by measure the excess and its interval.
 
     `measures`: name -> label of its columns.
     """
@@ -94,10 +94,15 @@ def table(arms: Mapping[Cell, Arm], labels: Sequence[str], measures: Mapping[str
         row: dict[str, float | str] = {"compared with": label, "pairs": len(of(arms, label, lambda arm: arm.n))}
         row |= {name: float(of(arms, label, value).mean()) for name, value in PLAIN.items()}
         for name, shown in measures.items():
-            found = over(arms, label, _excess(name))
-            row |= {shown: found.estimate, f"{shown} low": found.low, f"{shown} high": found.high}
+            row[shown] = interval(over(arms, label, _excess(name)))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def interval(found: Replicated) -> str:
+    """An estimate and its interval in words, the estimate alone where there is no interval."""
+    ends = "" if np.isnan(found.low) else f" ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.estimate:.2f}{ends}".replace("-", "\N{MINUS SIGN}")
 
 
 def spread(arms: Mapping[Cell, Arm], label: str, measure: str) -> tuple[Floats, Replicated]:
