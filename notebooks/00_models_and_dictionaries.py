@@ -28,30 +28,18 @@ profile = "smoke"
 judged_rows = 64
 fvu_rows = 32
 truth_tokens = 2000
-curve = "two_layer_0"
-control_seeds = ["two_layer_0", "two_layer_1"]
-control_ceiling = ["two_layer_0", "two_layer_seed1", "two_layer_seed2", "two_layer_seed3"]
-control_depths = ["one_layer_0", "three_layer_0"]
-control_negatives = ["scrambled", "random_0"]
-control_random = ["random_0"]
-control_random_blocks = ["random_blocks_0"]
-counterpart = 0.5
-minimum_firings = 20
-candidates = 64
-geometry = "rsa_pearson"
+curve = "two_layer"
 
 # %%
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import measures, pipeline, profiles, report, significance, sweep, tables
+from sae_utils import pipeline, profiles, report, sweep, tables
 from sae_utils.engine.lms import cross_entropy
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import corpora, stories
-from sae_utils.studies.models_and_dictionaries import control, description
+from sae_utils.studies.models_and_dictionaries import description, singled_out
 
 # %%
 run = profiles.start(profile, "00_models_and_dictionaries")
@@ -76,7 +64,6 @@ out.text("dictionaries are", description.dictionaries(run))
 out.text("released", ", ".join(description.released(run)))
 out.text("scope", description.scope(run))
 out.text("pair", description.pair(run, *run.pair))
-out.text("negative is", description.negative(run, control_negatives[0]))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
     out.number(f"documents {name}", split[name], "{:,}")
@@ -101,8 +88,13 @@ language_models = pd.DataFrame(
     }
     for name, found in losses.items()
 )
+
+# %% [markdown]
+# Models that differ by their seed alone are one row: the mean, and the smallest and largest.
+
+# %%
 nats = dict.fromkeys(["loss", "bigram", "unigram"], "{:.3f}")
-out.table("models", language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats})
+out.table("models", description.by_family(run, language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats}))
 
 # %%
 trained = language_models[[description.finished(run, name) for name in losses]]  # not what it was on the way
@@ -114,19 +106,20 @@ f"{beating} of {len(trained)} trained models beat the bigram"
 
 # %% [markdown]
 # ## Learning
-# One model's loss at its checkpoints: when does it pass the baselines?
+# One model's loss at its checkpoints: when does it pass the baselines? Of a family, the first member is drawn.
 
 # %%
-rows = pipeline.training_rows(run, curve) if curve else None
-checkpoints = description.checkpoints(run, curve) if curve else {}
+drawn = run.members(curve)[0] if curve else ""
+rows = pipeline.training_rows(run, drawn) if curve else None
+checkpoints = description.checkpoints(run, drawn) if curve else {}
 learning = {step: cross_entropy.held_out(x, rows, judged_rows).meta["model"] for step, x in checkpoints.items()}
 
 # %%
 if curve:
     figure, axes = plt.subplots(figsize=(3.4, 1.9))
-    axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, color=report.PAIRED, label=curve)
+    axes.plot(list(learning), list(learning.values()), marker="o", markersize=3, color=report.PAIRED, label=drawn)
     for baseline, line in (("unigram", ":"), ("bigram", "-")):
-        axes.axhline(losses[curve].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
+        axes.axhline(losses[drawn].meta[baseline], color=report.NULL, linestyle=line, label=baseline, zorder=0)
     axes.set(xscale="log", xlabel="training steps", ylabel="held-out loss (nats a token)")
     axes.legend(loc="center left")
     out.figure("learning", figure)
@@ -165,11 +158,11 @@ dictionaries = pd.DataFrame(
     for name, found in judged.items()
 )
 shares = dict.fromkeys(["FVU", "dead", "recovered"], "{:.3f}")
-out.table("dictionaries", dictionaries, {"L0": "{:.1f}", **shares})
+out.table("dictionaries", description.by_family(run, dictionaries, {"L0": "{:.1f}", **shares}))
 
 # %%
 at_home = (dictionaries.hook == dictionaries["fits best at"]).sum()
-main = dictionaries[dictionaries.dictionary.isin([*control_seeds, *control_depths])]
+main = dictionaries[dictionaries.dictionary.isin([x for name in run.common.primary.pair for x in run.members(name)])]
 out.number("dictionaries", len(dictionaries), "{:d}")
 out.number("dictionaries at home", at_home, "{:d}")
 out.number("judged tokens", judged[run.pair[0]]["tokens"], "{:,}")
@@ -183,7 +176,7 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # %% [markdown]
 # ## Do single features single out true classes?
 # In the stories the class of every word is known. For each class the feature (or neuron) and threshold with the highest
-# F1 on one half of the tokens is judged on the other half.
+# F1 on one half of the tokens is judged on the other half. One model is judged, the first of A.
 
 # %%
 name = run.pair[0]
@@ -202,7 +195,9 @@ if not classed:
 by_class = pd.DataFrame(columns=["class", "F1 feature", "F1 neuron"])
 if classed:
     neurons = activations.neurons([post], x.model, x.rows, features.sites, x.skip)[post].array("values")
-    singled = [control.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)]
+    singled = [
+        singled_out.best_f1(values, classes, fit, judge, stories.CLASSES) for values in (features.codes, neurons)
+    ]
     by_class = pd.merge(*singled, on="class", suffixes=(" feature", " neuron"))
 
 # %%
@@ -222,96 +217,8 @@ if classed:
     axes.set(xlabel="F1 of the best neuron", ylabel="F1 of the best feature", aspect="equal")
     out.figure("classes", figure)
 
-# %% [markdown]
-# ## Can this world tell shared features from none?
-# The positive control of everything that follows. *Content features* have over 80% of their activation on words of a
-# class. For those of one model: which share has a *counterpart* in the other, and how alike are they and their
-# one-to-one partners arranged (excess over a shuffled pairing)? The other is a model of the same stories, one of the
-# scrambled stories (same words and frequencies, other classes), or one with random weights.
-
 # %%
-partners = {
-    "another seed": list(itertools.combinations(control_seeds, 2)),
-    "another SAE of the same model": list(itertools.combinations(control_ceiling, 2)),
-    "another depth": list(itertools.product(control_seeds, control_depths)),
-    "negative control": list(zip(control_seeds, control_negatives, strict=True)),
-    "random blocks": list(itertools.product(control_seeds, control_random_blocks)),
-    "random weights": list(itertools.product(control_seeds, control_random)),
-}
-# a random twin that is the negative control is no second one
-partners["random weights"] = [x for x in partners["random weights"] if x not in partners["negative control"]]
-partners = {label: pairs for label, pairs in partners.items() if pairs}
-cells = [pair for pairs in partners.values() for pair in pairs]
-
-# %%
-names = sorted({name for pair in cells for name in pair})
-sets = pipeline.features_of(run, names)
-correlated = sweep.run(
-    lambda cell: pipeline.correlated(sets[cell[0]], sets[cell[1]], candidates), cells, "correlations"
-)
-settings = {"counterpart": counterpart, "minimum": minimum_firings, "measure": geometry}
-compared = {cell: control.shared(both, **settings) for cell, both in correlated.items()}
-
-# %%
-scores = pd.DataFrame(
-    {
-        "against": label,
-        "pairs": len(pairs),
-        "n": np.mean([compared[pair].n for pair in pairs]),
-        "counterparts, of content": np.mean([compared[pair].share for pair in pairs]),
-        "held-out r": np.mean([compared[pair].r for pair in pairs]),
-        "geometry (excess)": np.mean([compared[pair].geometry for pair in pairs]),
-        "z": np.mean([compared[pair].z for pair in pairs]),
-        "p": significance.combined([compared[pair].p for pair in pairs]),
-    }
-    for label, pairs in partners.items()
-)
-scores["p"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in scores["p"]]
-shown = {"n": "{:.0f}", **dict.fromkeys(scores.columns[3:6], "{:.2f}"), "z": "{:.1f}"}
-out.table("control", scores, shown)
-
-# %% [markdown]
-# The difference between the true and the scrambled world, with a jackknife over the model seeds: the seed is what was
-# drawn at random. Pairs that share a model are dependent, which leaving out whole seeds respects.
-
-# %%
-seeds_enough = len(control_seeds) > 2
-gaps = {
-    quantity: control.gap(compared, control_seeds, control_negatives, quantity)
-    for quantity in ("share", "geometry")
-    if seeds_enough
-}
-if not seeds_enough:
-    out.absent("control share", "fewer than three seeds of one model")
-    out.absent("control geometry", "fewer than three seeds of one model")
-for quantity, interval in gaps.items():
-    out.number(f"control {quantity}", interval.estimate)
-    out.number(f"control {quantity} low", interval.low)
-    out.number(f"control {quantity} high", interval.high)
-    out.text(f"control {quantity} verdict", tables.against_zero(interval.low, interval.high))
-gaps
-
-# %%
-out.text("random negative", tables.yes(set(control_random) <= set(control_negatives)))
 out.text("limits", description.limits(run))
-out.text("geometry", measures.measure(geometry).label)
-out.number("content", 100 * control.CONTENT, "{:.0f}")
-out.number("control seeds", len(control_seeds), "{:d}")
-out.number("counterpart threshold", counterpart, "{:.1f}")
-against = scores.set_index("against")["counterparts, of content"]
-for name, kind in (("seeds", "another seed"), ("negative", "negative control"), ("random", "random weights")):
-    out.number(f"share {name}", 100 * against.get(kind, np.nan), "{:.0f}")
-
-# %%
-figure, axes = plt.subplots(1, 2, figsize=(5.5, 1.9), sharey=True)
-for axis, quantity, label in zip(axes, ("share", "geometry"), scores.columns[[3, 5]], strict=True):
-    for row, pairs in enumerate(partners.values()):
-        axis.scatter([getattr(compared[pair], quantity) for pair in pairs], [row] * len(pairs), s=10, alpha=0.6)
-    axis.axvline(0, color=report.NULL, linewidth=1, zorder=0)
-    axis.set(xlabel=label)
-axes[0].set(yticks=range(len(partners)), yticklabels=partners, xlim=(-0.05, 1.05))
-axes[0].invert_yaxis()
-out.figure("control", figure)
 
 # %% [markdown]
 # ## Save

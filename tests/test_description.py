@@ -66,21 +66,6 @@ def test_classes_are_known_in_stories_only():
     assert by_profile == {"demo": True, "text": False, "paper": False}
 
 
-@pytest.mark.parametrize(
-    ("profile", "name", "words"),
-    [
-        ("demo", "scrambled_0", "scrambled stories"),
-        ("demo", "random", "with random weights"),
-        ("demo", "random_blocks", "trained embeddings and random blocks"),
-        ("text", "random_1", "with random weights"),
-        ("paper", "random_70m", "with random weights"),
-        ("demo", "three_layer", "should arrange its features otherwise"),
-    ],
-)
-def test_a_negative_control_is_what_its_model_is(profile, name, words):
-    assert words in description.negative(profiles.load(profile), name)
-
-
 def test_a_side_is_called_by_its_source_or_its_name(sizes):
     demo, paper = profiles.load("demo"), profiles.load("paper")
     assert description.side(demo, "two_layer_0", 320) == "two_layer_0 (2 layers of width 64, 320 features)"

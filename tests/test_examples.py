@@ -69,12 +69,11 @@ def test_no_section_names_what_only_the_paper_profile_defines(name):
 @every
 def test_what_a_section_names_is_a_dictionary(name):
     example = profiles.load(f"examples/{name}")
-    description, units, across, published_tables = (
+    units, across, published_tables = (
         example.sections[notebook]
-        for notebook in ("00_models_and_dictionaries", "04_llm_vs_sae", "11_across_tokenizers", "12_published_tables")
+        for notebook in ("04_llm_vs_sae", "11_across_tokenizers", "12_published_tables")
     )  # fmt: skip
     named = [
-        *(value for key, value in description.items() if key.startswith("control_")),
         units["layers"], units["seeds"], [*units["controls"].values()],
         across["comparisons"], published_tables["negative"],
     ]  # fmt: skip

@@ -388,3 +388,13 @@ def test_a_closed_form_alone_has_no_span_and_no_p():
     excess = [significance.test(x[at], y[at], ["rsa_pearson"], m_of=exact)["rsa_pearson"].excess for at in parts]
     assert found.excess == pytest.approx(np.mean(excess)) and found.excess_sd == pytest.approx(np.std(excess))
     assert np.isnan([found.low, found.high, found.p]).all() and np.isfinite(found.z)
+
+
+def test_several_p_become_one_that_holds_however_they_depend():
+    """One p drawn once and shown ten times rejects at its level, and so do independent ones."""
+    rng = np.random.default_rng(0)
+    assert significance.combined([0.04]) == 0.04 and significance.combined([0.7, 0.9]) == 1
+    assert np.isnan(significance.combined([np.nan])) and np.isnan(significance.combined([0.2, np.nan]))
+    same = [significance.combined([p] * 10) for p in rng.random(4000)]
+    independent = [significance.combined(list(rng.random(3))) for _ in range(4000)]
+    assert np.mean(np.array(same) <= 0.05) < 0.05 and np.mean(np.array(independent) <= 0.05) < 0.05

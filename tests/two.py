@@ -5,8 +5,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
     """YAML of the keys that every notebook needs; `curve`: a model with checkpoints."""
     return f"""
 00_models_and_dictionaries:
-  {{curve: {curve}, control_seeds: [{a}], control_ceiling: [], control_depths: [{b}], control_negatives: [{b}],
-   control_random: [], control_random_blocks: []}}
+  {{curve: {curve}}}
 03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}}}
 04_llm_vs_sae: {{layers: [[{a}], [{b}]], seeds: {{}}, controls: {{}}, by_index: {{}}}}
 07_controls: {{sae_seeds: [], twins: {{}}, frozen: [], trained: []}}

@@ -19,14 +19,6 @@ TWO_BY_THREE = [
 ]
 WOMAN, VERB = "women to men", "nouns to their verbs"
 MORE: dict[str, dict[Path, Any]] = {
-    "00_models_and_dictionaries": {
-        ("control_seeds",): "three_layer_1",
-        ("control_ceiling",): "frozen_decoder_0",
-        ("control_depths",): "three_layer_1",
-        ("control_negatives",): "random_1",
-        ("control_random",): "random_blocks_0",
-        ("control_random_blocks",): "random_0",
-    },
     "01_feature_matching": {
         ("secondary_measures",): "cca_squared",
         ("filters_in_order",): ["strongest", {"share": 0.9}],
@@ -106,7 +98,7 @@ FIXED: dict[str, list[Path]] = {
 """lists whose places have meanings of their own"""
 SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*")]}
 """lists and mappings that grow only with a further SAE"""
-PARALLEL: dict[str, tuple[Path, Path]] = {"00_models_and_dictionaries": (("control_seeds",), ("control_negatives",))}
+PARALLEL: dict[str, tuple[Path, Path]] = {}
 """lists that belong together element by element"""
 
 

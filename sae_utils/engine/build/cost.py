@@ -126,11 +126,12 @@ class Build:
     def model_works(self) -> Works:
         """Training toys; losses of every model, and along a learning curve."""
         section = self.profile.sections[SEEDS]
+        drawn = self.profile.members(section["curve"])[:1] if section["curve"] else []
         for name, record in self.profile.models.items():
             corpus, forward = self.profile.training_corpus(name), self.speeds[name].forward
             if isinstance(record, toys.Toy):
                 yield "training models", TRAINING * forward * corpus.shares[0] * tokens(corpus) * record.epochs
-            times = 1 + (getattr(record, "checkpoints", 0) if name == section["curve"] else 0)
+            times = 1 + (getattr(record, "checkpoints", 0) if name in drawn else 0)
             yield "losses", times * forward * of_rows(corpus, section["judged_rows"])
 
     def passes(self) -> Works:

@@ -30,21 +30,16 @@ class Compared(NamedTuple):
 def compared(profile: Profile) -> Iterator[Compared]:
     """All comparisons of a profile, but for those across two tokenizers."""
     sections = profile.sections
-    seeds, sweep, neurons = sections[SEEDS], sections[SWEEP], sections[NEURONS]
+    sweep, neurons = sections[SWEEP], sections[NEURONS]
     first, second = profile.pair
     pairs: dict[str, tuple[Iterable[tuple[str, str]], bool]] = {
         "primary.pair": ([(first, second)], True),
-        f"{SEEDS}.control_seeds": (itertools.combinations(seeds["control_seeds"], 2), True),
-        f"{SEEDS}.control_ceiling": (itertools.combinations(seeds["control_ceiling"], 2), False),
-        f"{SEEDS}.control_negatives": (zip(seeds["control_seeds"], seeds["control_negatives"], strict=False), True),
         f"{NEURONS}.layers": (itertools.product(*neurons["layers"]), True),
         f"{NEURONS}.seeds": (neurons["seeds"].items(), True),
         f"{NEURONS}.controls": (neurons["controls"].values(), True),
         f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
         f"{PUBLISHED}.negative": ([(first, x) for x in [sections[PUBLISHED]["negative"]] if x], True),
     }
-    for kind in ("depths", "random", "random_blocks"):
-        pairs[f"{SEEDS}.control_{kind}"] = itertools.product(seeds["control_seeds"], seeds[f"control_{kind}"]), True
     for name, sides in sweep["pairs"].items():
         of_a, of_b = ([profile.members(layer)[0] for layer in side] for side in sides)
         pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(of_a, of_b), False
@@ -147,7 +142,7 @@ def model_problems(profile: Profile) -> Iterator[str]:
             yield (
                 f"{where}{key}: {a} and {b} read one model ({models}: same source, revision and seed), which answers "
                 "nothing about two models; name another, and list SAEs of one model as a ceiling "
-                f"({SEEDS}.control_ceiling, {SWEEP}.pairs)"
+                f"({SWEEP}.pairs)"
             )
     for key, name, model in _models_by_index(profile):
         if _same(profile.models, _model(profile, name), model):

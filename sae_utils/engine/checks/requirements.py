@@ -85,7 +85,7 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
             )
 
 
-# --- hooks, controls, the learning curve
+# --- hooks, the learning curve
 
 
 def _hooks(profile: Profile) -> Iterator[str]:
@@ -101,10 +101,8 @@ def _hooks(profile: Profile) -> Iterator[str]:
             yield f"{key}: {record.model} has {model.layers} blocks, from 0; {record.hook!r} is in none"
 
 
-def _controls(profile: Profile) -> Iterator[str]:
-    seeds, negatives, curve = (profile.sections[SEEDS][key] for key in ("control_seeds", "control_negatives", "curve"))
-    if len(seeds) != len(negatives):
-        yield f"{SEEDS}.control_negatives: one for each of control_seeds, found {negatives}"
+def _curve(profile: Profile) -> Iterator[str]:
+    curve = profile.sections[SEEDS]["curve"]
     if curve and not _has_steps(profile, curve):
         yield (
             f"{SEEDS}.curve: {curve} is known at no training step; give a toy `checkpoints`, list a pretrained model "
@@ -114,7 +112,7 @@ def _controls(profile: Profile) -> Iterator[str]:
 
 def _has_steps(profile: Profile, name: str) -> bool:
     """Whether a profile has several training steps of a model."""
-    record = profile.models[name]
+    record = profile.models[profile.members(name)[0]]
     if isinstance(record, toys.Toy):
         return record.checkpoints > 0
     others = [model for model in profile.models.values() if isinstance(model, pretrained.Pretrained)]
@@ -167,11 +165,5 @@ def _published(profile: Profile, where: str) -> None:
         published.cells(published.layer_scores(), given, profile.dictionaries, key)
 
 
-OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (
-    _primary_measure,
-    _numbers_of_pairs,
-    _hooks,
-    _controls,
-    _exchange,
-)
+OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _choices, _published)

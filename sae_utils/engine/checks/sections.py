@@ -117,16 +117,7 @@ class Trap(Spec):
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "00_models_and_dictionaries": {
-        "curve": ModelOrNone,
-        "control_seeds": Annotated[Different[Dictionary], Field(min_length=1)],
-        "control_ceiling": Different[Dictionary],
-        "control_depths": Different[Dictionary],
-        "control_negatives": Some[Dictionary],
-        "control_random": Different[Dictionary],
-        "control_random_blocks": Different[Dictionary],
-        "geometry": Closed,
-    },
+    "00_models_and_dictionaries": {"curve": ModelOrNone},
     "01_feature_matching": {
         "secondary_measures": Different[Measure],
         "filters_in_order": list[Filter],

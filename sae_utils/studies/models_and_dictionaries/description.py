@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_utils import pipeline
+import pandas as pd
+
+from sae_utils import pipeline, tables
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import toys
@@ -94,6 +96,28 @@ def _step(record: Pretrained) -> float:
     """The training step in the name of a revision, as in Pythia's; else NaN."""
     found = re.fullmatch(r"step(\d+)", record.revision)
     return int(found[1]) if found else math.nan
+
+
+def by_family(profile: Profile, frame: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
+    """One row a family of models or SAEs, whose names are in the first column: `members`, then the other columns.
+
+    Of numbers the mean, with the smallest and the largest in brackets where they differ; of text, every value once.
+    """
+    key = frame.columns[0]
+    family = {member: name for name, members in profile.families.items() for member in members}
+    groups = frame.groupby(frame[key].map(lambda name: family.get(name, name)), sort=False)
+    rows = (
+        (name, len(part), *(_joined(part[x], forms.get(x, "{}")) for x in frame.columns[1:])) for name, part in groups
+    )
+    return pd.DataFrame(rows, columns=[key, "members", *frame.columns[1:]])
+
+
+def _joined(values: pd.Series, form: str) -> str:
+    """A column of one family in a cell."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return ", ".join(dict.fromkeys(map(str, values)))
+    low, mean, high = (tables.number(value, form) for value in (values.min(), values.mean(), values.max()))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def doubts(dictionary: Artefact, judged: Mapping[str, Any]) -> str:
@@ -203,19 +227,6 @@ def side(profile: Profile, name: str, features: int) -> str:
 def site(hook: str) -> str:
     """The place in a model that a hook, e.g. `blocks.1.hook_mlp_out`, reads."""
     return SITES.get(hook.split(".", 2)[2], hook)
-
-
-def negative(profile: Profile, name: str) -> str:
-    """The model of a negative control, and the most that it can share with the others."""
-    model = model_of(profile, name)
-    record, corpus = profile.models[model], profile.training_corpus(model)
-    if len({x.world for x in (corpus, profile.corpus) if isinstance(x, corpora.Stories)}) == 2:
-        return "a model of scrambled stories: the same words, equally frequent, their membership in classes permuted"
-    if getattr(record, "random", None) == "all":
-        return "a model of the same shape with random weights"
-    if getattr(record, "random", None) == "blocks":
-        return "a model of the same shape with trained embeddings and random blocks"
-    return "a model that should arrange its features otherwise"
 
 
 def _source_name(record: Pretrained) -> str:
