@@ -243,11 +243,23 @@ def features(profile: Profile, name: str, exchanged: int | None = None) -> Featu
 
 def features_of(profile: Profile, names: Iterable[str], exchanged: int | None = None) -> dict[str, Features]:
     """`features` of many dictionaries; one pass over a model gives the codes of all that read it."""
-    found, of = readers(profile, names), defaultdict[str, list[Reader]](list)
-    for name, source in found.items():
-        of[origin(profile.dictionaries, name).model].append(_reading(profile, name, source, exchanged))
-    sweep.run(lambda model: _codes(of[model]), of, "codes")
-    return {name: features(profile, name, exchanged) for name in found}
+    names = list(names)
+    encode(profile, ((name, exchanged) for name in names))
+    return {name: features(profile, name, exchanged) for name in names}
+
+
+def encode(profile: Profile, asked: Iterable[tuple[str, int | None]]) -> None:
+    """Make the codes of dictionaries, each on the text or under the `exchanged` words of a seed, all side by side."""
+    asked = list(dict.fromkeys(asked))
+    found = readers(profile, dict.fromkeys(name for name, _ in asked))
+    of: dict[tuple[str, int | None], list[str]] = {}
+    for name, exchanged in asked:
+        of.setdefault((origin(profile.dictionaries, name).model, exchanged), []).append(name)
+
+    def make(cell: tuple[str, int | None]) -> dict[activations.Source, Artefact]:
+        return _codes([_reading(profile, name, found[name], cell[1]) for name in of[cell]])
+
+    sweep.run(make, sorted(of, key=lambda cell: -len(of[cell])), "codes")  # the longest first
 
 
 class Correlated(NamedTuple):

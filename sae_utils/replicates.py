@@ -63,13 +63,9 @@ def over(call: Callable[[Names], Result], cells: Iterable[Names], label: str) ->
 def prepare(run: Profile, cells: Iterable[Names]) -> None:
     """Make all that `arms` reads for these replicates: one pass over a model and a text for all of its dictionaries."""
     cells = list(cells)
-    pipeline.features_of(run, dict.fromkeys(itertools.chain(*cells)))
-    under: dict[int, dict[str, None]] = {}
-    for names in cells:
-        if len(names) == 2:
-            under.setdefault(seed(run, names[0]), {}).update(dict.fromkeys(names))
-    for number, chosen in under.items():
-        pipeline.features_of(run, chosen, exchanged=number)
+    plain = [(name, None) for name in itertools.chain(*cells)]
+    exchanged = [(name, seed(run, names[0])) for names in cells if len(names) == 2 for name in names]
+    pipeline.encode(run, [*plain, *exchanged])
 
 
 # --- matching in both arms

@@ -84,7 +84,7 @@ def test_units_of_one_model_share_a_pass(wide, passes):
 def test_a_name_that_a_section_has_wrong():
     smoke = profiles.load("smoke")
     for call in (pipeline.reader, pipeline.features):
-        with pytest.raises(ProfileError, match="is called 'three_layr'; did you mean `three_layer`"):
+        with pytest.raises(ProfileError, match="is called 'three_layr'; did you mean `three_layer_1`"):
             call(smoke, "three_layr")
     with pytest.raises(ProfileError, match="is called 'zzz'"):
         pipeline.readers(smoke, ["zzz"])

@@ -93,7 +93,8 @@ def report(profile: Profile, found: list[Source], device: str) -> list[str]:
     build = cost.Build(profile, {source.key: source.parameters for source in found})
     about = "at least" if any(source.fetch is None for source in found) else "about"
     threads, processes = profile.common.threads if device == "cpu" else 1, sweep.processes()
-    least = f", at least {_time(build.clock / threads)} by the clock in {processes} processes of {threads} threads"
+    least = f", at least {_time(build.clock / threads)} by the clock in {processes} processes"
+    least += f" of {threads} threads" if threads > 1 else ""
     clock = least if processes * threads > 1 else ""
     lines = [
         f"memory on {device}: {about} {build.memory / 1e9:.1f} GB at most at once; disk: {build.disk / 1e9:.1f} GB",
