@@ -226,17 +226,6 @@ def test_overflow_at_one_token_names_its_row(tmp_path, words):
         cross_entropy.mean(bridge, given, np.arange(2))
 
 
-def test_overflow_in_another_basis_is_named(tmp_path):
-    place = tmp_path / "values"
-    place.mkdir()
-    np.save(place / "values.npy", np.tile([[3e4], [-3e4]], (20, 64)).astype(np.float16))  # of norm 2.4e5
-    np.save(place / "split.npy", np.ones(40, int))
-    values = Artefact("values", place, {})
-    (tmp_path / "turned").mkdir()
-    with pytest.raises(ProfileError, match=r"a principal basis: an activation of 2\.4e\+05 is beyond the 65504"):
-        units.in_basis.__wrapped__(tmp_path / "turned", values, values, "principal", 0)
-
-
 def test_weights_that_are_not_finite_are_named(tmp_path, words):
     model = spoilt(tmp_path, words, lambda weights: weights[EMBEDDING].fill_(float("nan")))
     with pytest.raises(ProfileError, match=r"activations are not finite in float32: its weights are damaged"):

@@ -66,18 +66,15 @@ def test_codes_of_one_model_share_a_pass(wide, passes):
 
 
 @pytest.mark.parametrize("wide", [9], indirect=True)
-def test_units_of_one_model_share_a_pass(wide, passes):
-    kinds = [units.NEURONS, units.RESIDUAL, units.RANDOM]
-    cells = [(name, kind) for name in ("below", "two_layer") for kind in kinds]
-    pipeline.readers(wide, ["below", "two_layer", "one_layer"])
+def test_both_kinds_of_units_share_a_pass(wide, passes):
+    pipeline.readers(wide, ["one_layer", "two_layer"])
     passes.clear()
-    units.prepare(wide, [*cells, ("one_layer", units.SAE)])
-    kinds_of_hook = ("hook_mlp_out", "hook_resid_post", "mlp.hook_post")
-    every = sorted(f"blocks.{block}.{kind}" for block in (0, 1) for kind in kinds_of_hook)
-    assert every in passes and {tuple(hooks) for hooks in passes} == {tuple(every), (BOTH[0],)}
+    units.matched(wide, "one_layer", "two_layer", units.NEURONS, 4)
+    assert {tuple(hooks) for hooks in passes} == {
+        (f"blocks.{block}.hook_mlp_out", f"blocks.{block}.mlp.hook_post") for block in (0, 1)
+    }
     passes.clear()
-    for name, kind in cells:
-        assert units.features(wide, name, kind).codes.shape[0] > 0
+    units.matched(wide, "one_layer", "two_layer", units.OUTPUTS, 4)
     assert passes == []
 
 

@@ -64,13 +64,14 @@ EDITS = [
     ((SWEEP, "pairs"), {"x": [["two_layer"], ["one_layer"]]}, r"primary\.pair: two_layer_0 x three_layer_0 is no cell"),
     ((SWEEP, "pairs"), {"x": [["two_layer"], ["three_layr"]]}, r"pairs\.x\.1\.0: no dictionary .* `three_layer`"),
     ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),
-    ((NEURONS, "seeds"), {"three_laye": "two_layer_1"}, r"seeds\.three_laye: no dictionary .* `three_layer`"),
+    ((NEURONS, "beside"), {"x": [["three_laye", "two_layer_1"]]}, r"beside\.x\.0\.0: no dictionary .* `three_layer`"),
+    ((NEURONS, "beside"), {"x": [["three_layer"]]}, r"beside\.x\.0: .*at least 2"),
     ((NEURONS, "by_index"), {"two_layer_0": ["start"]}, r"by_index\.two_layer_0\.0: no model is called 'start'"),
     ((NEURONS, "by_index"), {"two_layer_0": ["bpe"]}, r"by_index\.two_layer_0: .*bpe has another tokenizer"),
-    ((NEURONS, "partners"), {"candidates": 4}, r"partners\.counterpart: missing"),
-    ((NEURONS, "partners", "candidate"), 4, r"partners\.candidate: unknown key; did you mean `candidates`"),
+    ((NEURONS, "subspaces_of"), {"concepts": "stories", "share": 0.5}, r"subspaces_of\.fewest: missing"),
+    ((NEURONS, "subspaces_of", "shares"), 4, r"subspaces_of\.shares: unknown key; did you mean `share`"),
     ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
-    ((NEURONS, "near"), 1.5, r"near: .*less than or equal to 1, found 1\.5"),
+    ((NEURONS, "caliper"), 1.5, r"caliper: .*less than or equal to 1, found 1\.5"),
     ((CONCEPTS, "concept_set"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((CONCEPTS, "labelling", "shares"), [1.5], r"labelling\.shares\.0: .*less than or equal to 1"),
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
@@ -104,9 +105,13 @@ def test_a_section_is_refused_when_the_profile_is_read(complaint, path, value, m
 
 def test_all_problems_are_reported_at_once(complaint):
     found = complaint(
-        {(SEEDS, "curve"): "x", (NEURONS, "layers"): [["a"], ["two_layer_0"]], (PUBLISHED, "negative"): "scrambld"}
+        {
+            (SEEDS, "curve"): "x",
+            (NEURONS, "beside"): {"x": [["a", "two_layer_0"]]},
+            (PUBLISHED, "negative"): "scrambld",
+        }
     ).split("\n")
-    keys = [f"{SEEDS}.curve", f"{NEURONS}.layers.0.0", f"{PUBLISHED}.negative"]
+    keys = [f"{SEEDS}.curve", f"{NEURONS}.beside.x.0.0", f"{PUBLISHED}.negative"]
     assert [any(line.startswith(f"params/edited.yaml: {key}: no ") for line in found) for key in keys] == [True] * 3
     assert len(found) == 3 and "`scrambled`" in found[2]
 
@@ -180,8 +185,7 @@ def smoke_with(kind: str, records: dict) -> dict:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ((NEURONS, "seeds"), {"two_layer_0": "two_layer_seed1"}),  # its neurons are the same
-        ((NEURONS, "controls"), {"another": ["two_layer_0", "two_layer_seed1"]}),
+        ((NEURONS, "beside"), {"another": [["two_layer_0", "two_layer_seed1"]]}),  # its neurons are the same
         ((NEURONS, "by_index"), {"two_layer_0": ["two_layer_0"]}),
         ((PUBLISHED, "negative"), "two_layer_seed1"),
     ],

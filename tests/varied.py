@@ -32,10 +32,9 @@ MORE: dict[str, dict[Path, Any]] = {
         ("other_estimators",): "jaccard_knn",
     },
     "04_llm_vs_sae": {
-        ("layers", 0): "two_layer_block0_0",
-        ("layers", 1): "three_layer_block0_0",
-        ("seeds",): ("three_layer_block1_0", "three_layer_block1_1"),
-        ("controls",): ("random blocks", ["two_layer_0", "random_blocks_0"]),
+        ("beside",): ("random blocks", [["two_layer", "random_blocks"]]),
+        ("beside", "layers below"): ["two_layer_block0", "three_layer_block1"],
+        ("beside", "another seed"): ["three_layer_0", "three_layer_1"],
         ("by_index",): ("two_layer_1", ["two_layer_0"]),
         ("by_index", "two_layer_0"): "two_layer_start",
         ("secondary_measures",): "cca_squared",
@@ -89,7 +88,7 @@ MORE: dict[str, dict[Path, Any]] = {
 FIXED: dict[str, list[Path]] = {
     "01_feature_matching": [("filters_in_order", "*")],  # a filter and its options
     "03_layer_sweep": [("pairs", "*")],  # two sides
-    "04_llm_vs_sae": [("layers",), ("controls", "*")],
+    "04_llm_vs_sae": [("beside", "*", "*")],
     "05_semantic_subspaces": [("relation", "words", "*", "*")],
     "07_controls": [("calipers",)],  # of r, of firings
     "07b_sensitivity": [("other_dictionaries", "*")],
@@ -129,7 +128,6 @@ def free(notebook: str, section: dict[str, Any]) -> list[Path]:
 REFUSED: dict[tuple[str, Path], str] = {
     ("03_layer_sweep", ("pairs",)): "no pair of models",
     ("03_layer_sweep", ("pairs", "two_layer x three_layer", "*")): "is no cell of the sweep",
-    ("04_llm_vs_sae", ("layers", 0)): r"layers\.0: .*at least 1",
 }
 """lists of the smoke profile that cannot be shorter, and what the refusal says"""
 

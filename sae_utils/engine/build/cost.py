@@ -7,6 +7,7 @@ Never: a file that is fetched, an artefact.
 A pass over a model ends at the block of its deepest hook, and serves all SAEs that read the model.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -183,7 +184,8 @@ class Build:
             if notebook == "03_layer_sweep":
                 times = len(layers.cells(self.profile, notebook, section["pairs"]))
             elif notebook == NEURONS:
-                times = len(section["layers"][0]) * len(section["layers"][1])
+                pairs = [self.profile.common.primary.pair, *itertools.chain(*section["beside"].values())]
+                times = sum(min(len(self.profile.members(name)) for name in pair) for pair in pairs)
             elif notebook == PUBLISHED:
                 times = max(len(self.profile.common.replicates), 1)
             elif notebook == "06_known_truth":
@@ -216,7 +218,7 @@ class Build:
 
     @property
     def disk(self) -> float:
-        """Bytes of the store: models made here, SAEs, codes, neurons, and derivatives; what SAEs of one model read."""
+        """Bytes of the store: models made here, SAEs, codes, and derivatives; what the SAEs of one model read."""
         total = 0.0
         for name, record in self.profile.models.items():
             if not isinstance(record, pretrained.Pretrained):
@@ -229,7 +231,4 @@ class Build:
                 total += 8 * record.width * d * (1 + record.checkpoints)
                 scratch = read_by.setdefault(record.model, {})
                 scratch[record.hook] = 2 * d * min(record.samples, self.available[record.model])
-        readers = names_in(self.profile, self.profile.sections[NEURONS]) & self.saes.keys()
-        read = {self.saes[name].model for name in readers}
-        kept = DERIVED * (total + sum(2 * self.judged * self.speeds[name].d_mlp for name in read))
-        return kept + max((sum(hooks.values()) for hooks in read_by.values()), default=0.0)
+        return DERIVED * total + max((sum(hooks.values()) for hooks in read_by.values()), default=0.0)

@@ -34,12 +34,11 @@ def compared(profile: Profile) -> Iterator[Compared]:
     first, second = profile.pair
     pairs: dict[str, tuple[Iterable[tuple[str, str]], bool]] = {
         "primary.pair": ([(first, second)], True),
-        f"{NEURONS}.layers": (itertools.product(*neurons["layers"]), True),
-        f"{NEURONS}.seeds": (neurons["seeds"].items(), True),
-        f"{NEURONS}.controls": (neurons["controls"].values(), True),
         f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
         f"{PUBLISHED}.negative": ([(first, x) for x in [sections[PUBLISHED]["negative"]] if x], True),
     }
+    for name, listed in neurons["beside"].items():
+        pairs[f"{NEURONS}.beside.{name}"] = listed, True
     for name, sides in sweep["pairs"].items():
         of_a, of_b = ([profile.members(layer)[0] for layer in side] for side in sides)
         pairs[f"{SWEEP}.pairs.{name}"] = itertools.product(of_a, of_b), False

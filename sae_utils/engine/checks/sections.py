@@ -130,14 +130,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "other_estimators": Different[Measure],
     },
     "04_llm_vs_sae": {
-        "layers": Two[Some[Dictionary]],
-        "seeds": dict[Dictionary, Dictionary],
-        "controls": dict[str, Two[Dictionary]],
+        "beside": dict[str, list[Two[Dictionary]]],
         "by_index": dict[Dictionary, Some[Model]],
-        "partners": _record(candidates=Count, counterpart=Share),
         "secondary_measures": Different[Measure],
-        "near": Share,
-        "subspaces_of": _record(concepts=ConceptSet, top=Count, fewest=Size),
+        "counterpart": Share,
+        "caliper": Share,
+        "subspaces_of": _record(concepts=ConceptSet, share=Rate, fewest=Size),
     },
     "05_semantic_subspaces": {
         "concept_set": ConceptSet,

@@ -1,210 +1,188 @@
-"""Units that can replace SAE features: neurons and outputs of a layer, and untrained directions.
+"""Units of two layers and their pairs: SAE features, and the neurons and outputs of the MLP that the SAEs read.
 
-In: a dictionary of a profile, which gives the model, the layer and the tokens; a kind of unit. Out: `Features` that
-`pipeline.correlated` takes like those of an SAE, and pairs of them.
-Never: a unit of another layer than the dictionary reads; a similarity of the pairs.
+In: two dictionaries of a profile, which give the models, the layers and the tokens; a kind of unit. Out: `Matched`,
+pairs of units in the true arm and with words exchanged, chosen on one split of the documents and judged on the other.
+Never: a unit of another layer than a dictionary reads; a similarity of the pairs.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
-from sae_utils import correlate, matching, pipeline, store, sweep
-from sae_utils.correlate import Block, Candidates, Correlation
-from sae_utils.engine.core.spec import ProfileError, check_defined
-from sae_utils.engine.kernels.sides import BLOCK, Side
-from sae_utils.engine.lms import hooking, models
+from sae_utils import correlate, matching, pipeline, replicates
+from sae_utils.correlate import Correlation
+from sae_utils.engine.core.spec import check_defined
+from sae_utils.engine.lms import batching, hooking, models
 from sae_utils.engine.params import Profile
-from sae_utils.engine.saes import activations, correlations, releases
-from sae_utils.engine.text import corpora
+from sae_utils.engine.saes import activations, releases
 from sae_utils.matching import Pairs
-from sae_utils.pipeline import Correlated, Features
-from sae_utils.store import Appender, Artefact, artefact
-
-
-class Kind(NamedTuple):
-    """One kind of unit."""
-
-    activations: str  # the activations that are correlated; hooks by their TransformerLens name within the block
-    # the rows that replace decoder rows, or "" for orthonormal rows, whose arrangement carries no information
-    rows: str
-    either_sign: bool  # whether pairs are found by |r|, because the sign of a direction is arbitrary
-
+from sae_utils.store import Artefact, artefact
+from sae_utils.studies.llm_vs_sae import crossed
+from sae_utils.studies.llm_vs_sae.crossed import SPLITS
 
 SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
-EITHER, RESIDUAL, RANDOM, PRINCIPAL = (
-    "MLP outputs, |r|",
-    "residual basis",
-    "random directions",
-    "principal components",
-)
-KINDS = {
-    SAE: Kind("codes", "decoder rows", False),
-    NEURONS: Kind("mlp.hook_post", "output weights", False),  # positive when they fire, nearly zero when not
-    OUTPUTS: Kind("hook_mlp_out", "incoming weights", False),  # both signs; r and rows as published
-    EITHER: Kind("hook_mlp_out", "", True),
-    RESIDUAL: Kind("hook_resid_post", "", True),
-    RANDOM: Kind("what the SAE reads", "", True),
-    PRINCIPAL: Kind("what the SAE reads", "", True),
-}
-BASES = (RANDOM, PRINCIPAL)
-SEED = 0  # of random directions
+HOOKS = {NEURONS: "mlp.hook_post", OUTPUTS: "hook_mlp_out"}  # by their TransformerLens name within the block
+KINDS = (SAE, *HOOKS)
+ARMS = ("true", "exchanged")
+MATCHINGS: dict[str, Callable[[Correlation], Pairs]] = {"one-to-one": matching.optimal, "mutual": matching.mutual}
+
+Floats = NDArray[np.float32]
 
 
-def features(profile: Profile, name: str, kind: str) -> Features:
-    """The units of one kind in the layer that a dictionary reads, at the sites of its codes.
+class Choice(NamedTuple):
+    """All correlations of one arm on the split that chooses pairs, and those of given pairs on the other split."""
 
-    Codes are CSR for an SAE, and dense float16 for other kinds. Rows (units, d) are output weights for neurons,
-    incoming weights (d, d_mlp) for output dimensions, and the orthonormal directions themselves for bases. Raises
-    ValueError for an unknown kind, or a dictionary whose hook is in no block.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"kind {kind!r}: known are {', '.join(KINDS)}")
-    if kind == SAE:
-        return pipeline.features(profile, name)
-    source = pipeline.reader(profile, name)
-    sites, hook = activations.sites(source.rows, source.skip), _hook(source, kind)
-    kept = activations.neurons([hook], source.model, source.rows, sites, source.skip)[hook]
-    if kind in BASES:
-        kept = in_basis(kept, sites, "random" if kind == RANDOM else "principal", SEED)
-        return Features(activations.matrix(kept), kept.array("directions"), sites, kept)
-    values = activations.matrix(kept)
-    if kind in (NEURONS, OUTPUTS):
-        rows = output_weights(source.model, models.block_of(source.hook)).array("rows")
-        return Features(values, rows if kind == NEURONS else rows.T, sites, kept)
-    return Features(values, np.eye(values.shape[1], dtype=np.float32), sites, kept)
+    arm: str
+    chosen_on: str  # the split
+    found: Correlation
+    held_out: Callable[[Pairs], Floats]
+    content: NDArray[np.bool_]  # (units_a,) which units of A have most of their activation on content words
 
 
-def _hook(source: pipeline.Reader, kind: str) -> str:
-    return source.hook if kind in BASES else f"blocks.{models.block_of(source.hook)}.{KINDS[kind].activations}"
+class Matched(NamedTuple):
+    """Pairs of units of one kind, chosen on one split of the documents and judged on the other."""
 
-
-def prepare(profile: Profile, units: Iterable[tuple[str, str]]) -> None:
-    """Store the activations for many `features` (dictionary, kind), with one pass over each model.
-
-    Raises ValueError as `features` does.
-    """
-    units = list(units)
-    pipeline.features_of(profile, dict.fromkeys(name for name, kind in units if kind == SAE))
-    found = pipeline.readers(profile, dict.fromkeys(name for name, kind in units if kind != SAE))
-    hooks, of = defaultdict[str, dict[str, None]](dict), {}
-    for name, kind in units:
-        if kind != SAE:
-            model, _ = place(profile, name)
-            hooks[model][_hook(found[name], kind)] = None
-            of[model] = found[name]
-
-    def harvest(model: str) -> None:
-        source = of[model]
-        sites = activations.sites(source.rows, source.skip)
-        activations.neurons(hooks[model], source.model, source.rows, sites, source.skip)
-
-    sweep.run(harvest, hooks, "neurons")
-
-
-def in_memory(found: Correlation) -> Correlation:
-    """The same correlation with its whole matrix in memory, so that many blocks read dense activations once.
-
-    Raises ValueError, as `block` does, where the matrix does not fit.
-    """
-    return found._replace(block=_held(found.block()))
-
-
-def _held(r: NDArray[np.float32]) -> Block:
-    def block(rows: Any = None, columns: Any = None) -> NDArray[np.float32]:
-        part = r if rows is None else r[rows]
-        return part if columns is None else part[:, columns]
-
-    return block
-
-
-def either_sign(one: Side, two: Side, k: int) -> Correlation:
-    """Two sides correlated by |r|, with `k` candidates for each unit; a direction and its opposite count as one.
-
-    It holds the whole matrix of correlations, which is small because bases have only d units.
-    """
-    r = np.abs(correlate.blocks(one, two, device=store.device())())
-
-    def best(r: NDArray[np.float32]) -> Candidates:
-        order = np.argsort(-r, axis=1, kind="stable")[:, :k]  # NaN last
-        values = np.take_along_axis(r, order, axis=1)
-        return Candidates(np.where(np.isnan(values), -1, order).astype(np.int32), values)
-
-    return Correlation(one.moments, two.moments, best(r), best(r.T), _held(r))
-
-
-class Compared(NamedTuple):
-    """Units of one kind in two layers, paired on the matching documents and judged on the held-out ones."""
-
-    pairs: Pairs  # r is |r| where the sign of a direction is arbitrary
-    # (pairs,) NaN where a unit is dead; positive where the sign agrees with that on the matching documents
-    held_out: NDArray[np.float32]
-    rows: tuple[np.ndarray, np.ndarray]  # (pairs, d_a) and (pairs, d_b), the rows of paired units
-    live: tuple[int, int]  # units of either side that vary on the matching documents
+    arm: str
+    chosen_on: str
+    pairs: Pairs
+    held_out: Floats  # (pairs,) NaN where a unit does not vary
+    rows: tuple[np.ndarray, np.ndarray]  # (pairs, d_a) and (pairs, d_b), the rows of the units
+    content: NDArray[np.bool_]  # (pairs,) whether the unit of A has most of its activation on content words
+    live: int  # units of A that vary
 
     @property
     def n(self) -> int:
         """Pairs."""
-        return len(self.pairs.a)
-
-    @property
-    def d(self) -> str:
-        """Coordinates of the rows of either side, for a table."""
-        return ", ".join(str(rows.shape[1]) for rows in self.rows)
-
-    @property
-    def retention(self) -> float:
-        """Share of the live units of A in a pair."""
-        return self.n / self.live[0]
-
-    @property
-    def retention_by_chance(self) -> float:
-        """Expected retention of mutual pairs if correlations were independent draws of one continuous distribution.
-
-        Each of the |A| |B| correlations is then the largest of its row and column with probability 1 / (|A| + |B| - 1).
-        """
-        return self.live[1] / (sum(self.live) - 1)
+        return len(self.pairs)
 
     def kept(self, r: float) -> float:
-        """Share of the live units of A whose partner correlates by at least `r` on the held-out documents."""
-        return float((self.held_out >= r).sum()) / self.live[0]
+        """Share of the live units of A whose partner correlates by at least `r` on the other split."""
+        return float((self.held_out >= r).sum()) / self.live
+
+    def of_content(self) -> "Matched":
+        """The pairs of content units of A."""
+        rows = (self.rows[0][self.content], self.rows[1][self.content])
+        held_out = self.held_out[self.content]
+        pairs = self.pairs.subset(self.content)
+        return self._replace(pairs=pairs, rows=rows, held_out=held_out, content=self.content[self.content])
 
 
-def pair(profile: Profile, a: str, b: str, kind: str, k: int) -> Correlated:
-    """The units of one kind in the layers that dictionaries `a` and `b` read, correlated; `k` candidates a unit.
+def title(place: str, arm: str) -> str:
+    """What a figure calls one arm of a place, on short lines."""
+    name = "primary pair" if place == "primary" else place
+    return "\n".join([*name.split(), *(("words", "exchanged") if arm == ARMS[1] else ())])
 
-    By |r| where the sign is arbitrary. Raises ValueError as `features` and `pipeline.correlated` do.
+
+def places(profile: Profile, beside: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, list[tuple[str, str]]]:
+    """Pairs of dictionaries, a pair for each replicate, of the `primary` pair and of what stands beside it.
+
+    `beside`: name -> pairs of dictionaries or of families. Raises ProfileError for an undefined name.
     """
-    one, two = features(profile, a, kind), features(profile, b, kind)
-    if not KINDS[kind].either_sign:
-        return pipeline.correlated(one, two, k)
-
-    def by_magnitude(a: Artefact, b: Artefact, sites: Artefact, split: str, k: int) -> Correlation:
-        return either_sign(correlations.side(a, sites, split), correlations.side(b, sites, split), k)
-
-    return pipeline.correlated(one, two, k, method=by_magnitude)
+    named = {"primary": [profile.common.primary.pair], **beside}
+    return {
+        name: list(dict.fromkeys((a, b) for pair in pairs for a, b in replicates.of(profile, *pair)))
+        for name, pairs in named.items()
+    }
 
 
-def compare(both: Correlated, kind: str, *, one_to_one: Literal["mutual", "optimal"] = "mutual") -> Compared:
-    """Units of one kind, paired mutually, or one-to-one with the largest sum of correlations."""
-    found, either = both.found, KINDS[kind].either_sign
-    if one_to_one == "optimal" and kind != SAE and not either:
-        found = in_memory(found)
-    pairs = matching.mutual(found) if one_to_one == "mutual" else matching.optimal(found)
-    held_out = both.held_out(pairs)
-    if either:
-        one, two = (correlations.side(x.kept, x.sites, "matching") for x in (both.a, both.b))
-        held_out = held_out * np.sign(correlate.pairs(one, two, pairs.a, pairs.b))
-    return Compared(
-        pairs,
-        held_out,
-        (np.array(both.a.decoder[pairs.a]), np.array(both.b.decoder[pairs.b])),
-        both.found.live,
+def matched(
+    profile: Profile, a: str, b: str, kind: str, k: int, *, exchanged: int | None = None, how: str = "one-to-one",
+    minimum: int = 0,
+) -> list[Matched]:  # fmt: skip
+    """Pairs of the units of one kind by a matching of `MATCHINGS`, in every arm and chosen on either split.
+
+    `exchanged`: seed of the exchange of words of the second arm; without it there is one arm. Features and neurons that
+    fire on fewer than `minimum` tokens of that split are in no pair; outputs take both signs. `k` candidates a unit.
+    Raises ValueError for an unknown kind, or a dictionary whose hook is in no block, and as `pipeline.correlated`.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r}: known are {', '.join(KINDS)}")
+    rows = decoder_rows(profile, a, kind), decoder_rows(profile, b, kind)
+    choices = (sae_features if kind == SAE else mlp_units)(profile, a, b, kind, k, exchanged)
+    return [_matched(choice, rows, how, 0 if kind == OUTPUTS else minimum) for choice in choices]
+
+
+def _matched(choice: Choice, rows: tuple[np.ndarray, np.ndarray], how: str, minimum: int) -> Matched:
+    found = choice.found
+    pairs = MATCHINGS[how](found)
+    pairs = pairs.subset(np.minimum(found.a.count[pairs.a], found.b.count[pairs.b]) >= minimum)
+    of_pairs, content = (np.array(rows[0][pairs.a]), np.array(rows[1][pairs.b])), choice.content[pairs.a]
+    return Matched(
+        choice.arm, choice.chosen_on, pairs, choice.held_out(pairs), of_pairs, content, int(found.a.live.sum())
     )
+
+
+def decoder_rows(profile: Profile, name: str, kind: str) -> np.ndarray:
+    """Rows (units, d) of the layer that a dictionary reads: decoder rows of SAE features, output weights of neurons.
+
+    Of output dimensions the incoming weights from all neurons, (d, d_mlp), as published.
+    """
+    if kind == SAE:
+        return pipeline.features(profile, name).decoder
+    model, block = place(profile, name)
+    rows = output_weights(pipeline.model(profile, model), block).array("rows")
+    return rows if kind == NEURONS else rows.T
+
+
+def mlp_units(profile: Profile, a: str, b: str, kind: str, k: int, exchanged: int | None) -> Iterator[Choice]:
+    """The neurons or the output dimensions of the layers that two dictionaries read; one pass serves both kinds."""
+    one, two = (pipeline.reader(profile, name) for name in (a, b))
+    (model, block), (_, other) = (place(profile, name) for name in (a, b))
+    hooks = {x: (f"blocks.{block}.{hook}", f"blocks.{other}.{hook}") for x, hook in HOOKS.items()}
+    readings = [one.rows] if exchanged is None else [one.rows, pipeline.exchanged_rows(profile, model, exchanged)]
+    sites = activations.sites(one.rows, one.skip)
+    stored = crossed.crossed(list(hooks.values()), one.model, two.model, readings, sites, one.skip)[hooks[kind]]
+    for number, arm in enumerate(ARMS[: len(readings)]):
+        for place_of, split in enumerate(SPLITS):
+            r, share = stored.array("r")[1 - place_of, number], stored.array("a-share")[place_of]
+            content = (share > replicates.CONTENT) | np.isnan(share).all()
+            yield Choice(arm, split, crossed.correlation(stored, number, split, k), _looked_up(r), content)
+
+
+def _looked_up(r: Floats) -> Callable[[Pairs], Floats]:
+    return lambda pairs: np.asarray(r[pairs.a, pairs.b])
+
+
+def sae_features(profile: Profile, a: str, b: str, kind: str, k: int, exchanged: int | None) -> Iterator[Choice]:
+    """The features of two dictionaries; `kind` is theirs."""
+    if exchanged is not None:
+        yield from _in_both_arms(*replicates.sides(profile, (a, b)), k)
+        return
+    one, two = (pipeline.features(profile, name) for name in (a, b))
+    for split in SPLITS:
+        both = pipeline.correlated(one, two, k, swapped=split == SPLITS[1])
+        yield Choice(ARMS[0], split, both.found, both.held_out, np.ones(one.codes.shape[1], bool))
+
+
+def _in_both_arms(one: replicates.Side, two: replicates.Side, k: int) -> Iterator[Choice]:
+    for arm, way in zip(ARMS, (1, -1), strict=True):
+        codes = {x: (sparse.vstack(one.blocks(x)), sparse.vstack(two.blocks(x)[::way])) for x in SPLITS}
+        for split, other in (SPLITS, SPLITS[::-1]):
+            found = correlate.features(*codes[split], k=min(k, *(x.shape[1] for x in codes[split])))
+            content = np.zeros(len(found.a.live), bool)
+            content[replicates.content_features(one.blocks(split), one.classes(split), 1)] = True
+            yield Choice(arm, split, found, _judged(codes[other]), content)
+
+
+def _judged(codes: tuple[Any, Any]) -> Callable[[Pairs], Floats]:
+    return lambda pairs: pairs.held_out(*codes)
+
+
+def neurons_on(profile: Profile, a: str, b: str, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """MLP neurons of the layers that two dictionaries read, on the first matching rows; (tokens, neurons) of either."""
+    one, two = (pipeline.reader(profile, name) for name in (a, b))
+    chosen, found = batching.rows_in(one.rows, "matching")[:rows], []
+    for name, side in ((a, one), (b, two)):
+        hook = f"blocks.{place(profile, name)[1]}.{HOOKS[NEURONS]}"
+        with torch.no_grad():
+            (window,) = models.stream(models.load(side.model), one.rows, chosen, [hook], one.skip)
+        found.append(window[hook])
+    return found[0], found[1]
 
 
 def place(profile: Profile, name: str) -> tuple[str, int]:
@@ -229,43 +207,3 @@ def output_weights(folder: Path, model: Artefact, block: int) -> None:
     hooking.refuse_hook(bridge, f"blocks.{block}.mlp.hook_post")
     weights = bridge.blocks[block].mlp.W_out
     np.save(folder / "rows.npy", weights.detach().float().cpu().numpy())
-
-
-@artefact
-def in_basis(
-    folder: Path, values: Artefact, sites: Artefact, into: Literal["random", "principal"], seed: int
-) -> dict[str, Any]:
-    """Activations in another orthonormal basis: `values`, float16 (tokens, d), and the basis, `directions`.
-
-    The rows of `directions`, float32 (d, d), are the Q of a Gaussian matrix, or the principal components of the
-    matching documents, the largest variance first. The sign of a row is arbitrary. Raises ProfileError if an activation
-    is beyond float16 in that basis.
-    """
-    x = values.array("values")
-    if into == "random":
-        directions = np.linalg.qr(np.random.default_rng(seed).normal(size=(x.shape[1], x.shape[1])))[0].T
-    else:
-        directions = _principal(x, np.asarray(sites.array("split") == corpora.SPLITS.index("matching")))
-    np.save(folder / "directions.npy", directions.astype(np.float32))
-    with Appender(folder / "values.npy", np.float16, (len(directions),)) as out:
-        for first in range(0, len(x), BLOCK):
-            rotated = x[first : first + BLOCK].astype(np.float64) @ directions.T
-            if np.abs(rotated).max(initial=0) > models.HALF:
-                raise ProfileError(
-                    f"a {into} basis: an activation of {np.abs(rotated).max():.3g} is beyond the {models.HALF:.0f} of "
-                    "float16, in which it would be stored; read a hook with smaller values"
-                )
-            out.append(rotated)
-    return {"sites": sites.key}
-
-
-def _principal(x: np.ndarray, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Principal components (d, d) of the chosen rows, one in each row; summed in blocks."""
-    total, square = np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
-    for first in range(0, len(x), BLOCK):
-        block = x[first : first + BLOCK][chosen[first : first + BLOCK]].astype(np.float64)
-        total += block.sum(axis=0)
-        square += block.T @ block
-    covariance = square / chosen.sum() - np.outer(total, total) / chosen.sum() ** 2
-    found: NDArray[np.float64] = np.linalg.eigh(covariance)[1][:, ::-1].T
-    return found
