@@ -297,7 +297,7 @@ out.table("variants", variants, {"n": "{:d}"} | dict.fromkeys(variants.columns[3
 # *Shuffled*: the mean held-out r with a shuffled index; *own*: the share of neurons whose best partner has their index.
 
 # %%
-listed = [(name, other) for name, others in by_index.items() for other in others]
+listed = [replicates.of(run, name, other)[0] for name, others in by_index.items() for other in others]
 numbered = []
 for name, other in listed:
     x = indexed.compare(indexed.correlated(run, name, other), m=max(permutations, 99), seed=seed)

@@ -151,7 +151,8 @@ def _looked_up(r: Floats) -> Callable[[Pairs], Floats]:
 def sae_features(profile: Profile, a: str, b: str, kind: str, k: int, exchanged: int | None) -> Iterator[Choice]:
     """The features of two dictionaries; `kind` is theirs."""
     if exchanged is not None:
-        yield from _in_both_arms(*replicates.sides(profile, (a, b)), k)
+        own = replicates.sides(profile, (a, b))
+        yield from _in_both_arms(own[0], own[1], k)
         return
     one, two = (pipeline.features(profile, name) for name in (a, b))
     for split in SPLITS:
@@ -161,11 +162,11 @@ def sae_features(profile: Profile, a: str, b: str, kind: str, k: int, exchanged:
 
 def _in_both_arms(one: replicates.Side, two: replicates.Side, k: int) -> Iterator[Choice]:
     for arm, way in zip(ARMS, (1, -1), strict=True):
-        codes = {x: (sparse.vstack(one.blocks(x)), sparse.vstack(two.blocks(x)[::way])) for x in SPLITS}
+        codes = {x: (sparse.vstack(one.blocks[x]), sparse.vstack(two.blocks[x][::way])) for x in SPLITS}
         for split, other in (SPLITS, SPLITS[::-1]):
             found = correlate.features(*codes[split], k=min(k, *(x.shape[1] for x in codes[split])))
             content = np.zeros(len(found.a.live), bool)
-            content[replicates.content_features(one.blocks(split), one.classes(split), 1)] = True
+            content[replicates.content_features(one.blocks[split], one.classes[split], 1)] = True
             yield Choice(arm, split, found, _judged(codes[other]), content)
 
 
