@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from transformers import AutoTokenizer
 
-from sae_utils import matching, pipeline, store
+from sae_utils import matching, pipeline, profiles, replicates, store
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies import across_tokenizers
@@ -230,9 +230,10 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
 def test_alignment_changes_nothing_for_one_tokenizer(world, how):
     """Codes, pairs and scores are those without alignment."""
     kept = across_tokenizers.align(world, "one_layer", "two_layer", "ends")
+    where = across_tokenizers.Place(None, kept)
     assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
     plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
-    found = [across_tokenizers.features(world, name, kept, how) for name in ("one_layer", "two_layer")]
+    found = [across_tokenizers.features(world, name, where, how) for name in ("one_layer", "two_layer")]
     for one, two in zip(plain, found, strict=True):
         for name in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(one.codes, name), getattr(two.codes, name))
@@ -246,28 +247,37 @@ def test_alignment_changes_nothing_for_one_tokenizer(world, how):
 
 def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
     with pytest.raises(ValueError, match="one_layer reads other tokens than the two models that were aligned"):
-        across_tokenizers.features(world, "one_layer", placed(words, pieces), "last")
+        across_tokenizers.features(world, "one_layer", across_tokenizers.Place(None, placed(words, pieces)), "last")
 
 
-# --- the answer, in words
+# --- replicates
 
 
-@pytest.mark.parametrize(
-    ("tested", "holding", "sentence"),
-    [
-        ([], {}, "are too few to tell whether they are arranged alike"),
-        ([1, 2], {1, 2, 9}, "are arranged more alike than chance, however the codes of pieces are joined"),
-        ([1, 2], {9}, "are not shown to be arranged more alike than chance, however the codes of pieces are joined"),
-        ([1, 2], {2}, "are arranged more alike than chance in some comparisons and not in others"),
-    ],
-)
-def test_the_verdict_counts_the_tested_sets(tested, holding, sentence):
-    assert across_tokenizers.verdict(tested, holding, len(tested)) == sentence
-    if tested:
-        assert across_tokenizers.verdict(tested, holding, 3) == f"{sentence} (1 of 3 sets have too few pairs)"
+def test_every_replicate_of_a_comparison_is_named():
+    """A plain name is part of each; a missing twin stays missing."""
+    found = across_tokenizers.compared(profiles.load("smoke"), [["one_layer", "bpe", "two_layer_block0", ""]])
+    assert [x[1:] for x in found] == [(f"one_layer_{n}", "bpe", f"two_layer_block0_{n}", "") for n in (0, 1)]
+    one = found[0]
+    assert one.pair("mean") == ("one_layer_0", "bpe") and one.pair(across_tokenizers.ONE)[1] == "two_layer_block0_0"
+    twin = one._replace(negative="random_0")
+    assert twin.pair("mean") == ("bpe", "one_layer_0", "random_0")
 
 
-def test_the_verdict_on_the_control():
-    assert across_tokenizers.control_verdict([], {1}) == "are too few to be held against the negative control"
-    assert across_tokenizers.control_verdict([1, 2, 3], {1, 2}) == "are as a rule more alike than the negative control"
-    assert "not clearly more alike" in across_tokenizers.control_verdict([1, 2], {2})
+def test_both_arms_are_those_of_one_tokenizer_where_nothing_is_in_pieces(world):
+    names = ("one_layer", "two_layer")
+    where = across_tokenizers.places(world, *names, "words", exchange=True)
+    assert [x.exchanged for x in where] == [None, replicates.seed(world, "one_layer")]
+    assert where[0].positions.meta["tokens"] == where[1].positions.meta["tokens"]
+    found = across_tokenizers.arms(world, names, where, "mean", ["rsa_spearman"], 5)
+    expected = replicates.arms(world, names, ["rsa_spearman"], 5)
+    assert found.n == expected.n and found.true == pytest.approx(expected.true, nan_ok=True)
+    assert found.control == pytest.approx(expected.control, nan_ok=True)
+
+
+def test_exchanged_stories_are_the_same_tokens_in_text_and_in_rows(world):
+    """A model of words reads exchanged rows, a model of pieces the text of the scrambled world."""
+    plain = across_tokenizers._rows(world, "one_layer", None)
+    exchanged = across_tokenizers._rows(world, "one_layer", 3)
+    text = pipeline.rows(world, "one_layer", across_tokenizers._corpus(world, 3))
+    np.testing.assert_array_equal(exchanged.array("tokens"), text.array("tokens"))
+    assert (exchanged.array("tokens") != plain.array("tokens")).mean() > 0.1

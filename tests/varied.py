@@ -76,7 +76,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("planted", "noise"): 0.5,
     },
     "11_across_tokenizers": {
-        ("comparisons",): ["two_layer_block0_0", "bpe", "one_layer_0", "scrambled"],
+        ("comparisons",): ["two_layer", "bpe", "one_layer", ""],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
     },
     "12_published_tables": {

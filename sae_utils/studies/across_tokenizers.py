@@ -5,23 +5,25 @@ that a sites artefact holds, and codes there in the usual layout, as if both mod
 Never: a measure of similarity.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sae_utils import pipeline
+from sae_utils import matching, pipeline, replicates
 from sae_utils.engine.params import Profile
-from sae_utils.engine.saes import activations
+from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.store import Artefact, artefact
 
 Ints = NDArray[np.int64]
 How = Literal["last", "mean", "max"]
 AGGREGATIONS: tuple[How, ...] = ("last", "mean", "max")
+ONE = "one tokenizer"  # the kind of a comparison with `within`
 BLOCK = 1 << 16  # units whose codes are in memory at once
 
 
@@ -141,43 +143,137 @@ def aggregate(codes: Any, first: Ints, last: Ints, how: How) -> sparse.csr_array
     return sparse.csr_array((largest, (unit, feature)), (len(first), codes.shape[1]))
 
 
-def align(profile: Profile, a: str, b: str, at: alignment.At) -> Artefact:
+# --- what the models of a profile read, plain or under exchanged words
+
+
+class Place(NamedTuple):
+    """Shared positions on the text (`exchanged` None), or on the text with words exchanged by a seed."""
+
+    exchanged: int | None
+    positions: Artefact
+
+
+def places(profile: Profile, a: str, b: str, at: alignment.At, *, exchange: bool) -> list[Place]:
+    """The positions that the models of two dictionaries share, with `exchange` also under exchanged words.
+
+    Raises ValueError if the words of the two texts are not the same in number and documents.
+    """
+    seeds = [None, replicates.seed(profile, a)] if exchange else [None]
+    found = [Place(seed, align(profile, a, b, at, seed)) for seed in seeds]
+    if len({x.positions.array("documents").tobytes() for x in found}) > 1:
+        raise ValueError(f"{a} and {b} share other positions under exchanged words: give `at: words`")
+    return found
+
+
+def align(profile: Profile, a: str, b: str, at: alignment.At, exchanged: int | None = None) -> Artefact:
     """The `positions` that the models of two dictionaries share on the text of a profile."""
-    source = corpora.text(profile.corpus)
+    source = corpora.text(_corpus(profile, exchanged))
     spans_a, spans_b = (alignment.spans(source, pipeline.tokenizer_of(profile, name)) for name in (a, b))
-    one, two = (pipeline.reader(profile, name) for name in (a, b))
-    sites_a, sites_b = (activations.sites(reader.rows, reader.skip) for reader in (one, two))
-    return positions(spans_a, spans_b, one.rows, two.rows, sites_a, sites_b, at)
+    rows_a, rows_b = (_rows(profile, name, exchanged) for name in (a, b))
+    sites_a, sites_b = (activations.sites(rows, profile.common.skip) for rows in (rows_a, rows_b))
+    return positions(spans_a, spans_b, rows_a, rows_b, sites_a, sites_b, at)
 
 
-def features(profile: Profile, name: str, positions: Artefact, how: How) -> pipeline.Features:
+def _corpus(profile: Profile, exchanged: int | None) -> corpora.Corpus:
+    if exchanged is None:
+        return profile.corpus
+    return profile.corpus.model_copy(update={"world": "scrambled", "permutation": exchanged})
+
+
+def _rows(profile: Profile, dictionary: str, exchanged: int | None) -> Artefact:
+    model: str = pipeline.origin(profile.dictionaries, dictionary).model
+    if exchanged is not None and _by_word(profile, model):
+        return pipeline.exchanged_rows(profile, model, exchanged)
+    return pipeline.rows(profile, model, _corpus(profile, exchanged))
+
+
+def _by_word(profile: Profile, model: str) -> bool:
+    return getattr(pipeline.origin(profile.models, model), "tokenizer", "") == "word"
+
+
+def _read(profile: Profile, name: str, exchanged: int | None) -> pipeline.Features:
+    """`pipeline.features`, where words are in pieces also under exchanged words."""
+    x = pipeline.reader(profile, name)
+    if exchanged is None or _by_word(profile, pipeline.origin(profile.dictionaries, name).model):
+        return pipeline.features(profile, name, exchanged)
+    rows = _rows(profile, name, exchanged)
+    sites = activations.sites(rows, x.skip)
+    (kept,) = activations.codes([(x.dictionary, x.hook)], x.model, rows, sites, x.skip).values()
+    return pipeline.Features(activations.matrix(kept), dictionaries.decoder(x.dictionary), sites, kept)
+
+
+def features(profile: Profile, name: str, where: Place, how: How) -> pipeline.Features:
     """`pipeline.features` of a dictionary at shared positions.
 
     Raises ValueError where it reads other tokens than both models that were aligned.
     """
-    own = pipeline.features(profile, name)
+    own = _read(profile, name, where.exchanged)
     for side in ("a", "b"):
-        if own.sites.key == positions.meta[f"sites_{side}"]:
-            kept = aggregated(own.kept, positions, side, how)
-            return pipeline.Features(activations.matrix(kept), own.decoder, positions, kept)
+        if own.sites.key == where.positions.meta[f"sites_{side}"]:
+            kept = aggregated(own.kept, where.positions, side, how)
+            return pipeline.Features(activations.matrix(kept), own.decoder, where.positions, kept)
     raise ValueError(f"{name} reads other tokens than the two models that were aligned: align it with one of them")
 
 
-def verdict(tested: Sequence[Any], holding: Collection[Any], listed: int) -> str:
-    """A clause on whether pairs across tokenizers are arranged alike; `tested`: the tested ones of `listed` sets."""
-    if not tested:
-        return "are too few to tell whether they are arranged alike"
-    n = sum(key in holding for key in tested)
-    rest = f" ({listed - len(tested)} of {listed} sets have too few pairs)" if len(tested) < listed else ""
-    if n in (0, len(tested)):
-        how = "are arranged" if n else "are not shown to be arranged"
-        return f"{how} more alike than chance, however the codes of pieces are joined{rest}"
-    return f"are arranged more alike than chance in some comparisons and not in others{rest}"
+# --- replicates
 
 
-def control_verdict(compared: Sequence[Any], beyond: Collection[Any]) -> str:
-    """A clause on the negative control; `compared` are the sets that have enough pairs, as has their control."""
-    if not compared:
-        return "are too few to be held against the negative control"
-    clear = sum(key in beyond for key in compared) > len(compared) / 2
-    return f"are as a rule {'' if clear else 'not clearly '}more alike than the negative control"
+class Compared(NamedTuple):
+    """One replicate of a comparison."""
+
+    name: str
+    a: str
+    across: str  # a dictionary of a model with another tokenizer
+    within: str  # of a model with the tokenizer of A
+    negative: str  # a twin in the place of A; "" where words are exchanged
+
+    def pair(self, kind: str) -> tuple[str, ...]:
+        """The names that `arms` compares: A with `across`, or, of the kind `ONE`, with `within`."""
+        other = self.within if kind == ONE else self.across
+        return (other, self.a, self.negative) if self.negative else (self.a, other)
+
+
+def compared(profile: Profile, comparisons: Sequence[Sequence[str]]) -> list[Compared]:
+    """The replicates of every comparison; a name that is no family is part of each."""
+    found = []
+    for names in comparisons:
+        members = [profile.members(name) if name else [""] for name in names]
+        number = min((len(x) for x in members if len(x) > 1), default=1)
+        each = zip(*(x[:number] if len(x) > 1 else x * number for x in members), strict=True)
+        found += [Compared(f"{names[0]} x {names[1]}", *four) for four in each]
+    return found
+
+
+def arms(
+    profile: Profile, names: Sequence[str], where: Sequence[Place], how: How, measures: Sequence[str], minimum: int
+) -> replicates.Arms:
+    """`replicates.arms` of dictionaries at shared positions: two whose words are exchanged, or three with a twin."""
+    own = tuple(replicates.side([features(profile, name, x, how) for x in where]) for name in names)
+    return replicates.scored(own, replicates.match_all(own, minimum), measures)
+
+
+def by_pieces(
+    profile: Profile, x: Compared, where: Place, kinds: Mapping[str, How], candidates: int, bins: int
+) -> pd.DataFrame:
+    """The held-out r of the best partners of the features of A, in bins by the share of firings on units in pieces.
+
+    One row a bin: `in pieces`, and the mean r of every kind, averaged over both roles of the documents. `kinds`: how
+    the codes of pieces are joined, by kind.
+    """
+    frame = {}
+    for kind, how in kinds.items():
+        other = x.within if kind == ONE else x.across
+        a, b = (features(profile, name, where, how) for name in (x.a, other))
+        once, again = (_best(pipeline.correlated(a, b, candidates, swapped=swapped)) for swapped in (False, True))
+        frame[kind] = (once + again) / 2
+    fires = (a.codes > 0).astype(np.float32)
+    in_pieces = fires.T @ where.positions.array("pieces") / np.maximum(fires.sum(axis=0), 1)
+    by_feature = pd.DataFrame({"in pieces": pd.Series(in_pieces), **frame}).dropna()
+    cut = pd.qcut(by_feature["in pieces"], bins, labels=False, duplicates="drop")
+    return by_feature.groupby(cut).mean()
+
+
+def _best(both: pipeline.Correlated) -> pd.Series:
+    """The r of every feature of A with its best partner, on the documents that did not choose it."""
+    best = matching.many_to_one(both.found, "a_to_b")
+    return pd.Series(both.held_out(best), best.a)

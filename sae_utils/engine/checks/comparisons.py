@@ -89,10 +89,10 @@ def tokenizer_problems(profile: Profile, fetch: bool = False) -> Iterator[str]:
                 "the same"
             )
     comparisons = profile.sections[ACROSS]["comparisons"]
-    for a, across, within, negative in (names for four in comparisons for names in replicates.of(profile, *four)):
+    for a, across, *others in (x for four in comparisons for x in replicates.of(profile, *filter(None, four))):
         if same(a, across):
             yield f"{where}{ACROSS}.comparisons: {both(a, across)}: one tokenizer, where two are compared"
-        for other in (within, negative):
+        for other in others:
             if same(a, other) is False:
                 yield (
                     f"{where}{ACROSS}.comparisons: {both(a, other)}: two tokenizers; the third and fourth have that "

@@ -75,7 +75,6 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
         f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
         f"{NEURONS}.fewest": (sections[NEURONS]["fewest"], least),
         f"{NEURONS}.subspaces_of.fewest": (sections[NEURONS]["subspaces_of"]["fewest"], least),
-        f"{ACROSS}.fewest": (sections[ACROSS]["fewest"], least),
     }
     for key, (given, fewest) in needed.items():
         if given < fewest:
@@ -122,9 +121,12 @@ def _has_steps(profile: Profile, name: str) -> bool:
 
 
 def _exchange(profile: Profile) -> Iterator[str]:
-    stories = isinstance(profile.corpus, corpora.Stories) and profile.common.replicates
-    if not profile.sections[PUBLISHED]["negative"] and not stories:
-        yield f"{PUBLISHED}.negative: words change places only in stories with `replicates`; name a dictionary"
+    if isinstance(profile.corpus, corpora.Stories) and profile.common.replicates:
+        return
+    asked = {f"{PUBLISHED}.negative": profile.sections[PUBLISHED]["negative"]}
+    asked |= {f"{ACROSS}.comparisons.{n}": x[3] for n, x in enumerate(profile.sections[ACROSS]["comparisons"])}
+    for key in (key for key, name in asked.items() if not name):
+        yield f"{key}: words change places only in stories with `replicates`; name the dictionary of a twin"
 
 
 # --- what the studies check themselves

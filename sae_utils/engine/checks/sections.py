@@ -44,6 +44,13 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
+def _three(names: list[str]) -> list[str]:
+    """Four names, of which only the last, that of a twin, may be missing."""
+    if not all(names[:3]):
+        raise NameUnknown("the first three must name a dictionary")
+    return names
+
+
 def _filter(step: list[Any]) -> list[Any]:
     """A filter and its options: [name, {option: value}]."""
     name, options = step
@@ -77,6 +84,7 @@ Model = Annotated[str, AfterValidator(partial(_defined, "model"))]
 ModelOrNone = Annotated[str, AfterValidator(partial(_defined, "model", or_empty=True))]
 Dictionary = Annotated[str, AfterValidator(partial(_defined, "dictionary"))]
 DictionaryOrNone = Annotated[str, AfterValidator(partial(_defined, "dictionary", or_empty=True))]
+Four = Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), AfterValidator(_three)]
 ConceptSet = Annotated[str, AfterValidator(partial(_defined, "set of concepts"))]
 Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", measures.NAMES))]
 Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED_FORM))]
@@ -185,10 +193,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "planted": _record(shared=Share, noise=Some[Share], features=Count, tokens=Count),
     },
     "11_across_tokenizers": {
-        "comparisons": list[Annotated[list[Dictionary], Field(min_length=4, max_length=4)]],
+        "comparisons": list[
+            Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), AfterValidator(_three)]
+        ],
         "tokenizers": Annotated[dict[str, Two[Kind | Size]], Field(min_length=1)],
         "at": Literal["ends", "words"],
-        "near": Share,
     },
     "12_published_tables": {
         "negative": DictionaryOrNone,
