@@ -17,10 +17,11 @@
 # **Question.** Do the features of two SAEs, trained on two models, pair up by what they fire on, and are the paired
 # features also arranged alike?
 #
-# **In.** The codes of the primary pair of dictionaries on matching and held-out documents; their decoder rows; the
-# tokens. **Out.** Pairs, their correlation on documents that did not choose them, what chance would give, who is in the
-# pairs and who is filtered out, the share of features with a counterpart, and the similarity of the paired decoder rows
-# against a shuffled pairing: the paper's primary analysis.
+# **In.** The codes of the primary pair of dictionaries on matching and held-out documents, in every replicate; their
+# decoder rows; the tokens. **Out.** Over replicates: retention, correlation on documents that did not choose the pairs,
+# the share of features with a counterpart, and the similarity of the decoder rows of mutual pairs at one n against a
+# shuffled pairing. For the first replicate, in pictures: what chance would give, who is in the pairs, and who is
+# filtered out. (The primary analysis compares the same features in two arms: notebook 07.)
 #
 # **What would count as a no.** Correlations that vanish on held-out documents, or that documents which do not belong
 # together reach as easily; partners that change from one half of the documents to the other; a similarity that a
@@ -52,6 +53,7 @@ filters_in_order = [
 near = [0.7, 0.6, 0.5]
 instances = 300
 neighbours = 5
+subsets = 2
 seed = 0
 
 # %%
@@ -68,6 +70,7 @@ from sae_utils import (
     nulls,
     pipeline,
     profiles,
+    replicates,
     report,
     significance,
     store,
@@ -85,9 +88,80 @@ a, b = (pipeline.features(run, name) for name in run.pair)
 both = pipeline.correlated(a, b, candidates)
 
 # %% [markdown]
+# ## Over replicates
+# The outcome of this notebook, over all replicates: each has its own models, SAEs and stories. *Mutual* pairs are two
+# features that are each other's best partner by correlation. Matching and held-out documents change their roles once,
+# and numbers are means over both. Scores are of random subsets of one size, that of the smallest replicate.
+
+# %%
+cells = replicates.of(run, *primary.pair)
+pipeline.features_of(run, dict.fromkeys(name for names in cells for name in names))
+paired = replicates.over(
+    lambda names: feature_matching.of_replicate(run, names, candidates, counterpart), cells, "pairs of replicates"
+)
+for x in paired.values():
+    pipeline.enough(run, min(x.mutual, key=len))
+one_n = min(x.n for x in paired.values())
+settings = {"subsets": subsets, "m": permutations, "seed": seed}
+alike = replicates.over(
+    lambda names: feature_matching.similarity(run, names, paired[names].mutual, primary.measure, one_n, **settings),
+    cells,
+    "scores of replicates",
+)
+
+# %%
+by_replicate = pd.DataFrame(
+    {
+        "A": names[0],
+        "B": names[1],
+        "mutual pairs": paired[names].n,
+        "retention": paired[names].retention,
+        "r held out": paired[names].r,
+        "counterparts, A": paired[names].share_a,
+        "counterparts, B": paired[names].share_b,
+        "similarity": alike[names]["observed"],
+        "null": alike[names]["null_mean"],
+        "excess": alike[names]["excess"],
+        "p": alike[names]["p"],
+    }
+    for names in cells
+)
+out.table(
+    "replicates",
+    by_replicate,
+    dict.fromkeys(by_replicate.columns[3:7], "{:.2f}") | dict.fromkeys(by_replicate.columns[7:], "{:.3f}"),
+)
+
+# %% [markdown]
+# Means over replicates with 95% intervals (a jackknife over replicates, Student's t). The verdict is *yes* where the
+# interval of the excess lies above the threshold of the profile, *no* where it lies below it.
+
+# %%
+overall = {name: inference.over_replicates(by_replicate[name].to_numpy()) for name in by_replicate.columns[2:10]}
+for name, scale in (("retention", 100), ("r held out", 1), ("counterparts, A", 100), ("counterparts, B", 100)):
+    x, form = overall[name], "{:.0f}" if scale == 100 else "{:.2f}"
+    out.number(f"mean {name}", scale * x.estimate, form, se=scale * x.se)
+    out.number(f"mean {name} low", scale * x.low, form)
+    out.number(f"mean {name} high", scale * x.high, form)
+out.number("mean pairs", overall["mutual pairs"].estimate, "{:.0f}", se=overall["mutual pairs"].se)
+out.number("replicates", len(cells), "{:d}")
+out.number("one n", one_n, "{:,}")
+pd.DataFrame({name: x._asdict() for name, x in overall.items()}).T.round(3)
+
+# %%
+question, word = "Are mutual pairs arranged more alike than shuffled pairs?", "none"
+if "excess" in primary.thresholds:
+    d = primary.thresholds["excess"].d
+    word = out.verdict("arranged", question, overall["excess"], d, f"their excess lies below {d:g}")
+else:
+    out.absent("arranged", "no threshold for a verdict")
+out.number("replicates beyond", (by_replicate.p < LEVEL).sum(), "{:d}")
+word
+
+# %% [markdown]
 # ## Correlation
-# Pearson correlation of every feature of A with every feature of B, over the tokens of the matching documents. Each
-# feature keeps its best candidates, in both directions.
+# From here on the first replicate is shown, step by step. Pearson correlation of every feature of A with every feature
+# of B, over the tokens of the matching documents. Each feature keeps its best candidates, in both directions.
 
 # %%
 found, on_matching, on_held_out = both.found, both.on_matching, both.on_held_out
@@ -423,8 +497,9 @@ out.figure("counterparts", figure)
 
 # %% [markdown]
 # ## Are the pairs arranged alike?
-# The primary measure, and secondary ones, on the decoder rows of the mutual pairs; the null shuffles which row of A
-# goes with which row of B. The published estimator keeps the first principal component of each side only.
+# The primary measure, and secondary ones, on the decoder rows of all mutual pairs of the first replicate; the null
+# shuffles which row of A goes with which row of B. The published estimator keeps the first principal component of each
+# side only.
 
 # %%
 measures = list(dict.fromkeys([primary.measure, *secondary_measures]))
@@ -550,7 +625,7 @@ alike_words = "more" if beyond.p < LEVEL else "no more"
 out.text("tokens verdict", "undetermined" if beyond.undetermined else f"{alike_words} than the same word explains")
 
 # %% [markdown]
-# ## The answer of the primary analysis
+# ## The first replicate in numbers
 
 # %%
 out.number("observed", first.observed, "{:.3f}")
@@ -560,11 +635,10 @@ out.number("z", first.z, "{:.1f}")
 out.number("p", first.p, "{:.4f}")
 out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
-alike = first.p < LEVEL and first.excess > 0
-verdict = "are arranged more alike than" if alike else "are not arranged more alike than"
 out.text("measure", measure(primary.measure).label)
-out.text("verdict", "cannot be compared by this measure with" if first.undefined else verdict)
-alike
+words_for = {"yes": "are arranged more alike than", "no": "are hardly arranged more alike than"}
+out.text("verdict", words_for.get(word, "are not clearly arranged more alike than"))
+word
 
 # %% [markdown]
 # ## Save

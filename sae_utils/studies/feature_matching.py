@@ -1,7 +1,8 @@
 """How many features have a counterpart on the other side, how stable their partners are, and what chance would give.
 
 In: codes of two sides at the same tokens, pairs chosen on other documents, the document of every token. Out: the share
-of features with a counterpart by threshold; correlations at permuted tokens; the agreement of two matchings.
+of features with a counterpart by threshold; correlations at permuted tokens; the agreement of two matchings; the mutual
+pairs of a replicate in numbers.
 Never: a choice of pairs; a correlation on the documents that chose them.
 """
 
@@ -11,10 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sae_utils import arrays, correlate, inference, nulls, significance
+from sae_utils import arrays, correlate, inference, matching, nulls, pipeline, significance
 from sae_utils.engine.core.progress import tqdm
 from sae_utils.engine.kernels import sides
 from sae_utils.engine.kernels.sides import Codes, Side
+from sae_utils.engine.params import Profile
 from sae_utils.matching import Pairs
 from sae_utils.nulls import Null, Rng
 from sae_utils.significance import Result
@@ -66,6 +68,53 @@ def reached(r: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(r)
     finite = values[..., np.isfinite(values).reshape(-1, values.shape[-1]).all(axis=0)]
     return np.stack([(finite >= r0).mean(axis=-1) for r0 in np.asarray(thresholds)], axis=-1)
+
+
+# --- replicates
+
+
+class Numbers(NamedTuple):
+    """The pairs of one replicate; numbers are means over both roles of the documents, which choose and which judge."""
+
+    retention: float  # share of the live features of A in a mutual pair
+    r: float  # mean correlation of the mutual pairs on the documents that judge
+    share_a: float  # of A's features that can be judged, those whose best partner is a counterpart
+    share_b: float
+    mutual: tuple[Pairs, Pairs]  # the mutual pairs of each role
+
+    @property
+    def n(self) -> int:
+        """Mutual pairs of the role that has fewer."""
+        return min(map(len, self.mutual))
+
+
+def of_replicate(run: Profile, names: tuple[str, ...], candidates: int, counterpart: float) -> Numbers:
+    """The pairs of two dictionaries in numbers; a counterpart correlates by at least ``counterpart``."""
+    a, b = (pipeline.features(run, name) for name in names)
+    lines, kept = [], list[Pairs]()
+    for swapped in (False, True):
+        both = pipeline.correlated(a, b, candidates, swapped=swapped)
+        mutual = matching.mutual(both.found)
+        chosen = matching.many_to_one(both.found, "a_to_b"), matching.many_to_one(both.found, "b_to_a")
+        shares = [float(reached(both.held_out(pairs), [counterpart])[0]) for pairs in chosen]
+        lines.append([len(mutual) / both.found.live[0], float(np.nanmean(both.held_out(mutual))), *shares])
+        kept.append(mutual)
+    retention, r, share_a, share_b = map(float, np.mean(lines, axis=0))
+    return Numbers(retention, r, share_a, share_b, (kept[0], kept[1]))
+
+
+def similarity(
+    run: Profile, names: tuple[str, ...], mutual: tuple[Pairs, Pairs], measure: str, n: int, *, subsets: int, m: int,
+    seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """``observed``, ``null_mean``, ``excess`` of mutual pairs at ``n``, means over both roles, and their one ``p``."""
+    a, b = (pipeline.features(run, name).decoder for name in names)
+    found = [
+        significance.rows_at_n((a[pairs.a], b[pairs.b]), measure, n, subsets=subsets, m=m, seed=seed)
+        for pairs in mutual
+    ]
+    means = {key: float(np.mean([getattr(x, key) for x in found])) for key in ("observed", "null_mean", "excess")}
+    return means | {"p": significance.combined([x.p for x in found])}
 
 
 # --- the share as a reading, from all correlations
