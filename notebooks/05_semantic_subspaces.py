@@ -46,12 +46,15 @@ vectors = {"kind": "corpus", "size": 16, "window": 5, "epochs": 1, "seed": 0}
 seed = 0
 
 # %%
+from functools import partial
+from itertools import product
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from sae_utils import inference, labels, pipeline, profiles, replicates, report, significance
-from sae_utils.studies.semantic_subspaces import arms, concepts, relatedness, word2vec
+from sae_utils.studies.semantic_subspaces import arms, centroids, concepts, relatedness, word2vec
 
 # %%
 run = profiles.start(profile, "05_semantic_subspaces")
@@ -336,6 +339,36 @@ def example(concept):
 
 examples = pd.DataFrame(map(example, lists)).reindex(columns=["concept", "r", "A", "A in context", "B", "B in context"])
 out.table("examples", examples.dropna(), {"r": "{:.2f}"})
+
+# %% [markdown]
+# ## Between concepts
+# The true classes of words, and the lists into which they fall, have a geometry of their own. The centroid of a class
+# is the mean of all unit decoder rows, weighted by the share of a feature's activation on the class; classes are paired
+# by name. *Control*: features of one model by the words that the other reads there. *Overlap*: decoder rows shuffled
+# among features, so that only features of several classes make centroids alike. A share in plain numpy:
+
+# %%
+of_token = centroids.of_tokens(spellings, "classes")[a.sites.array("tokens")]
+share = centroids.shares(a.codes, of_token, len(centroids.names("classes")))
+with np.errstate(invalid="ignore"):
+    by_hand = a.codes[of_token == 0].sum(0, dtype=float) / a.codes.sum(0, dtype=float)
+np.testing.assert_allclose(share[:, 0], by_hand, atol=1e-6)
+
+# %%
+known, frames = cells if classed and exchanges else [], {}
+for level in ("classes", "lists"):
+    one = partial(centroids.measured, run, level=level, measure=measure, seed=seed)
+    of_level = replicates.over(one, known, f"centroids of {level}")
+    frames[level] = pd.DataFrame(of_level.values(), columns=centroids.Between._fields, dtype=float)
+centres = pd.DataFrame({"of": level, **x.mean()} for level, x in frames.items())
+out.table("between", centres, {"n": "{:.0f}", **dict.fromkeys(["true", "control", "overlap"], "{:.2f}")})
+
+# %%
+beyond = {"control": "", "overlap": ", beyond features that they share"}
+for (level, x), (arm, more) in product(frames.items(), beyond.items()):
+    found_here, question = inference.over_replicates(x.true - x[arm]), f"Are the {level} of words arranged alike{more}?"
+    no, tested_here = f"an excess above that of the {arm} by less than d", found_here.n > 2
+    out.verdict(f"{level} {arm}", question, found_here, d, no, form="{:.2f}", tested=tested_here)
 
 # %% [markdown]
 # ## Save

@@ -1,7 +1,8 @@
 """The geometry between classes of words: where the features of one class lie, beside those of the others.
 
-In: codes, the true class of the word at every token, decoder rows. Out: the class of every feature; centroids of
-classes; how alike two models arrange them, in the true arm and in an arm where B reads other words.
+In: codes, the true class of the word at every token, decoder rows. Out: centroids of classes; how alike two models
+arrange them, with the words as they are and exchanged. Features are weighted, since hardly any has half of its
+activation on one class once words are exchanged.
 Never: pairs of features; a correlation of codes. Classes are paired by their names.
 """
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sae_utils import significance
+from sae_utils import arrays, pipeline, replicates
+from sae_utils.engine.params import Profile
 from sae_utils.engine.text import lexicon, stories
 
 Ints = NDArray[np.int64]
@@ -48,40 +50,46 @@ def shares(codes: Any, of: np.ndarray, classes: int) -> Floats:
     return np.divide(spent, total[:, None], out=np.full(spent.shape, np.nan), where=total[:, None] > 0)
 
 
-def label(share: np.ndarray, least: float) -> Ints:
-    """The class (features,) with the largest `share` (features, classes), if that is at least `least`; else -1."""
-    known = np.nan_to_num(share, nan=-1.0)
-    return np.where(known.max(axis=1) >= least, known.argmax(axis=1), -1)
+def centroids(rows: np.ndarray, share: np.ndarray) -> Floats:
+    """(classes, d) mean of the unit `rows` (features, d), weighted by the `share` (features, classes) of each class.
 
-
-def centroids(rows: np.ndarray, labels: np.ndarray, classes: int) -> Floats:
-    """(classes, d) mean of the `rows` (features, d) of each class, by their `labels` (features,); NaN without any."""
-    own = labels[:, None] == np.arange(classes)
-    count = own.sum(axis=0)[:, None]
-    total = own.T.astype(np.float64) @ rows.astype(np.float64)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    A class on which no feature spends activation is NaN.
+    """
+    weight = np.nan_to_num(share)
+    total = weight.sum(axis=0)[:, None]
+    mean = weight.T @ arrays.unit(rows)
+    return np.divide(mean, total, out=np.full(mean.shape, np.nan), where=total > 0)
 
 
 class Between(NamedTuple):
-    """How alike two models arrange the classes, in one replicate."""
+    """How alike two models arrange the classes, in one replicate: excess of the centroids over shuffled classes."""
 
-    value: float  # excess of the true arm - excess of the control arm; NaN with too few classes
-    true: float
-    control: float
-    n: int  # classes that both models have in both arms
+    true: float  # by the words that either model reads
+    control: float  # the features of one by the words that the other reads, in the control arm; mean of both roles
+    overlap: float  # with decoder rows shuffled among the features of each: what features of several classes give
+    n: int  # classes
 
 
-def between(a: np.ndarray, b_true: np.ndarray, b_control: np.ndarray, measure: str, fewest: int) -> Between:
-    """The excess over shuffled classes in two arms, of the classes that have a centroid (classes, d) in all three.
+def measured(profile: Profile, pair: replicates.Names, level: Level, measure: str, seed: int) -> Between:
+    """One replicate; `measure` has a null mean in closed form. NaN with fewer than `replicates.FEWEST` classes."""
+    classes, of = len(names(level)), of_tokens(pipeline.vocabulary(profile, pair[0]), level)
+    readings, generator = (None, replicates.seed(profile, pair[0])), np.random.default_rng(seed)
+    found: list[list[Floats]] = []  # of either side its centroids: true, control, with shuffled rows
+    for side in ([pipeline.features(profile, name, reading) for reading in readings] for name in pair):
+        codes = sparse.vstack([x.codes for x in side], format="csr")
+        own = [of[x.sites.array("tokens")] for x in side]
+        true, control = (shares(codes, np.concatenate(words), classes) for words in (own, own[::-1]))
+        rows, live = side[0].decoder, np.flatnonzero(~np.isnan(true[:, 0]))
+        moved = rows.copy()
+        moved[live] = rows[generator.permutation(live)]
+        found.append([centroids(rows, true), centroids(rows, control), centroids(moved, true)])
+    (a, a_control, a_moved), (b, b_control, b_moved) = found
+    excess = [_excess(*x, measure) for x in ((a, b), (a, b_control), (a_control, b), (a_moved, b_moved))]
+    common = int((~np.isnan(np.hstack([a, b])).any(axis=1)).sum())
+    return Between(excess[0], float(np.mean(excess[1:3])), excess[3], common)
 
-    `b_true`, `b_control`: of B, by what its features fire on in either arm. `measure` has a null mean in closed form.
-    Fewer than `fewest` common classes give NaN.
-    """
-    common = np.flatnonzero(~np.isnan(np.hstack([a, b_true, b_control])).any(axis=1))
-    if len(common) < fewest:
-        return Between(np.nan, np.nan, np.nan, len(common))
-    true, control = (
-        significance.test(a[common], b[common], [measure], m_of={measure: 0})[measure].excess
-        for b in (b_true, b_control)
-    )
-    return Between(true - control, true, control, len(common))
+
+def _excess(a: Floats, b: Floats, measure: str) -> float:
+    """The excess of the classes that have a centroid on both sides."""
+    common = ~np.isnan(np.hstack([a, b])).any(axis=1)
+    return replicates.excesses((a[common], b[common]), [measure])[measure]
