@@ -15,226 +15,169 @@
 # # One to one
 #
 # **Question.** Does it matter how features are paired? Many-to-one or one-to-one, greedy or optimal, filtered before or
-# after: is the answer about their arrangement the same?
+# after: is the answer about their arrangement the same? And do features that are stable across seeds match more often?
 #
-# **In.** The codes and decoder rows of the primary pair of dictionaries. **Out.** Six matchings side by side, each
-# against the null that fits it; curves over the least correlation and over the size of hubs; the order of filters.
-# All of it is secondary to the primary analysis.
+# **In.** The codes and decoder rows of the primary pair, in every replicate, in the true and in the control arm.
+# **Out.** Six matchings side by side over replicates; curves over the least correlation and over the size of hubs; the
+# order of filters; two dictionaries as wholes. All of it is secondary to the primary analysis.
 #
-# **What would count as a no.** An answer that holds under one way of pairing only; a difference between ways that is a
-# difference in the number of pairs.
+# **What would count as a no.** An answer that holds under one way of pairing only: a matching whose true arm is not
+# more alike than its control by more than the threshold, or less alike than the mutual pairs by more than it.
 
 # %% tags=["parameters"]
 profile = "smoke"
 candidates = 16
 counterpart = 0.5
-permutations = 199
-curve_draws = 19
+draws = 9
 subsets = 3
-least_r = [0.0, 0.3, 0.6, 0.9]
-hub_thresholds = [1, 10, 100, 1000]
+least_r = [0.0, 0.3, 0.6]
+hub_thresholds = [1, 3, 10]
 strongest = [0.25, 0.5, 0.75]
-null_draws = 9
+bins = 3
 seed = 0
 
 # %%
-import time
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sae_utils import filters, inference, matching, measures, pipeline, profiles, report, significance, tables
+from sae_utils import inference, matching, measures, profiles, replicates, report, tables
 from sae_utils.studies import one_to_one
 
 # %%
 run = profiles.start(profile, "02_one_to_one")
 out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
-a, b = (pipeline.features(run, name) for name in run.pair)
-both = pipeline.correlated(a, b, candidates)
-found = both.found
-live_a, live_b = found.live
+d = {scale: x.d for scale, x in primary.thresholds.items()}  # {} for a profile without replicates: no verdicts
+cells = replicates.of(run, *primary.pair)
+settings = one_to_one.Settings(primary.measure, candidates, counterpart, draws, subsets, seed)
+if run.common.replicates:
+    replicates.prepare(run, cells)
 
 # %% [markdown]
 # ## The matchings
 # *Many-to-one* gives every feature of one side its best partner. *Mutual* keeps those that are each other's best.
 # *Greedy* takes the best remaining pair until nothing remains, *optimal* the one-to-one pairs with the largest sum of
-# correlations, with a proof for the full matrix. *Soft* shares every feature out among several at the least cost
-# (optimal transport). The seconds are of this run and enter nothing that is saved.
+# correlations. *Soft* shares every feature out among several at the least cost (optimal transport); of it, one pair a
+# feature is kept, the heaviest first. Mutual pairs of the first replicate, by hand from all correlations:
 
 # %%
-methods = {
-    "many-to-one, A to B": lambda: matching.many_to_one(found, "a_to_b"),
-    "many-to-one, B to A": lambda: matching.many_to_one(found, "b_to_a"),
-    "mutual": lambda: matching.mutual(found),
-    "greedy": lambda: matching.greedy(found),
-    "optimal": lambda: matching.optimal(found),
-    "soft": lambda: matching.soft(found),
-}
-made = {}
-for name, match in methods.items():
-    begun = time.perf_counter()
-    made[name] = match()
-    print(f"{name}: {time.perf_counter() - begun:.3f} s")
+both = one_to_one.arms(run, cells[0], candidates)["true"]
+a, b = (side[both.on_matching].astype(np.float64).toarray() for side in (both.a.codes, both.b.codes))
+mutual = matching.mutual(both.found)
+some = slice(0, 20)
+by_hand = [np.corrcoef(a[:, i], b[:, j])[0, 1] for i, j in zip(mutual.a[some], mutual.b[some], strict=True)]
+assert np.allclose(by_hand, mutual.r[some], atol=1e-3)
+del a, b, both
 
 # %%
-optimal, soft = made["optimal"], made["soft"]
-pairs = made
-weights = dict.fromkeys(pairs) | {"soft": soft.weight}
-held_out = {name: both.held_out(p) for name, p in pairs.items()}
-out.number("live a", live_a, "{:,}")
-out.number("live b", live_b, "{:,}")
-out.text("certificate", "is certified" if optimal.proof.certified else "could not be certified")
-out.number("primal", optimal.proof.primal, "{:.2f}")
-out.number("greedy of optimal", 100 * pairs["greedy"].r.sum(dtype=np.float64) / optimal.proof.primal, "{:.1f}")
-
-# %%
-reaching = {name: np.nan_to_num(r) >= counterpart for name, r in held_out.items()}
-sides = pd.DataFrame(
-    {
-        "matching": name,
-        "pairs": len(p.a),
-        "of A": len(np.unique(p.a)) / live_a,
-        "of B": len(np.unique(p.b)) / live_b,
-        "r matching": tables.average(p.r, weights[name]),
-        "r held out": tables.average(held_out[name], weights[name]),
-        "counterparts, of pairs": tables.average(reaching[name].astype(float), weights[name]),
-    }
-    for name, p in pairs.items()
+found = replicates.over(
+    lambda names: one_to_one.of_replicate(run, names, settings, least_r, hub_thresholds, strongest),
+    cells,
+    "matchings of replicates",
 )
-out.table("methods", sides, {"pairs": "{:,}", **dict.fromkeys(sides.columns[2:], "{:.2f}")})
+
+
+def over(part: str) -> pd.DataFrame:
+    return pd.concat([tables_of[part].assign(replicate=number) for number, tables_of in enumerate(found.values())])
+
 
 # %%
-forward, mutual = pairs["many-to-one, A to B"], pairs["mutual"]
+made = over("matchings")
+shown = ["pairs", "of A", "of B", "r matching", "r held out", "counterparts", "in optimal", "excess"]
+methods = made[made.arm == "true"].groupby("matching", sort=False)[shown].mean().reset_index()
+out.table("methods", methods, {"pairs": "{:,.0f}", **dict.fromkeys(shown[1:-1], "{:.2f}"), "excess": "{:.3f}"})
 out.number("counterpart threshold", counterpart, "{:.1f}")
-out.number("mutual in optimal", 100 * len(matching.common(mutual, optimal)) / len(mutual.a), "{:.0f}")
-for name in ("greedy", "optimal"):
-    p = pairs[name]
-    out.number(f"r beyond mutual {name}", tables.average(np.delete(p.r, matching.common(p, mutual))))
-out.number("greedy in optimal", 100 * len(matching.common(pairs["greedy"], optimal)) / len(optimal), "{:.0f}")
+out.number("replicates", len(cells), "{:d}")
+out.number("mutual in optimal", 100 * methods.set_index("matching")["in optimal"]["mutual"], "{:.0f}")
 
 # %% [markdown]
 # ## Are the pairs arranged alike, whichever they are?
-# Each set of pairs against the null that fits it. One-to-one pairs are shuffled. Where many share a partner, those that
-# do are given another partner together, which makes p too small where *hub size* goes with geometry. Of the soft
-# matching one pair a feature is scored, the heaviest first. No score is free of n, so that every set is scored again on
-# random subsets of the size of the smallest. Family-wise p by Holm.
+# The excess over a shuffled pairing, in the true and in the control arm. Where many share a partner, the null gives
+# those that do another partner together. No score is free of n, so that all matchings of both arms are cut to the
+# smallest of them in random subsets. The difference of the arms is over replicates.
 
 # %%
-scored = pairs | {"soft": soft.heaviest()}
-rows = a.decoder, b.decoder
-results = {
-    name: significance.test_pairs(p, *rows, primary.measure, m=permutations, seed=(seed, number))
-    for number, (name, p) in enumerate(scored.items())
-}
-family_wise = inference.holm([x.p for x in results.values()], m=permutations)
+at_one_n = made.pivot(index="replicate", columns=["arm", "matching"], values="at one n")
+true = at_one_n["true"]
+difference = true - (at_one_n["control"] if "control" in at_one_n else np.nan)  # (replicates, matchings)
+gap = {name: inference.over_replicates(difference[name]) for name in one_to_one.METHODS}
+beside = {name: inference.over_replicates(difference[name] - difference["mutual"]) for name in gap if name != "mutual"}
+pd.DataFrame(gap, index=inference.Replicated._fields).T
 
 # %%
-smallest = min(len(p.a) for p in scored.values())
-alike_n = {
-    name: significance.pairs_at_n(p, *rows, primary.measure, smallest, subsets=subsets, m=curve_draws, seed=seed)
-    for name, p in scored.items()
-}
-
-# %%
-geometry = pd.DataFrame(
-    {
-        "matching": name + (" (primary)" if name == primary.matching else ""),
-        "n": x.n,
-        "observed": x.observed,
-        "null": x.null_mean,
-        "null SD": x.null_sd,
-        "excess": x.excess,
-        "at one n": alike_n[name].excess,
-        "z": x.z,
-        "p": x.p,
-        "Holm": p,
-        "hub size": tables.hub_size(x),
-    }
-    for (name, x), p in zip(results.items(), family_wise, strict=True)
-)
-shown = dict.fromkeys(["observed", "null", "null SD", "excess", "at one n"], "{:.3f}")
-out.table("geometry", geometry, {"n": "{:,}", **shown, "z": "{:.1f}", "p": "{:.3f}", "Holm": "{:.3f}"})
+words = {}
+for name, x in gap.items() if d else ():
+    no = "An interval below d."
+    question = f"{name}: is the true arm more alike than the control?"
+    words[name] = out.verdict(f"alike {name}", question, x, d["excess"], no)
+for name, x in beside.items() if d else ():
+    no = "An interval of either sign within d."
+    question = f"{name}: does the difference of the arms depart from that of mutual pairs?"
+    words["beside", name] = out.verdict(f"beside {name}", question, inference.size(x), d["excess"], no)
+out.text("alike", tables.among(list(gap), {name for name in gap if words.get(name) == "yes"}))
+departs = {name: [x for x in beside if words.get(("beside", x)) == name] for name in ("yes", "no")}
+out.text("departing", tables.among(list(beside), departs["yes"]))
+out.text("agreeing", tables.among(list(beside), departs["no"]))
+out.number("smallest n", made.n.mean(), "{:,.0f}")
+words
 
 # %%
 figure, axes = plt.subplots(figsize=(4.2, 2.2))
-low, high = np.array([np.quantile(x.draws, [0.025, 0.975]) for x in results.values()]).T
-axes.hlines(list(results), low, high, color=report.NULL, linewidth=6, label="95% of the null that fits")
-axes.scatter([x.observed for x in results.values()], list(results), s=18, color=report.PAIRED, label="paired", zorder=2)
-axes.set(xlabel=f"{measures.measure(primary.measure).label} of decoder rows")
+for arm, color, shift in (("true", report.PAIRED, -0.12), ("control", report.NULL, 0.12)):
+    of_arm = at_one_n[arm] if arm in at_one_n else at_one_n["true"] * np.nan
+    for place, name in enumerate(gap):
+        x = inference.over_replicates(of_arm[name])
+        axes.scatter(of_arm[name], np.full(len(of_arm), place + shift), s=6, color=color, alpha=0.4, linewidths=0)
+        axes.hlines(place + shift, x.low, x.high, color=color, linewidth=2)
+        axes.scatter(x.estimate, place + shift, s=22, color=color, label=f"{arm} arm" if not place else None)
+axes.set(xlabel=f"excess of {measures.measure(primary.measure).label}, at one n", yticks=range(len(gap)))
+axes.set_yticklabels(list(gap))
 axes.invert_yaxis()
 figure.legend(loc="outside lower center", ncols=2)
 out.figure("geometry", figure)
 
-# %%
-holding = {name for name, p in zip(results, family_wise, strict=True) if p < 0.05 and results[name].excess > 0}
-excesses = [x.excess for x in alike_n.values()]
-out.number("smallest n", smallest, "{:,}")
-out.number("least excess at one n", np.nanmin(excesses))
-out.number("largest excess at one n", np.nanmax(excesses))
-out.number("permutations", permutations, "{:,}")
-out.number("subsets", subsets, "{:d}")
-out.number("curve draws", curve_draws, "{:d}")
-defined = {name for name, x in results.items() if not x.undefined}
-out.text("holding", tables.among_tested(list(results), defined, holding))
-verdict = "does not depend" if len(holding) in (0, len(defined)) else "depends"
-out.text("verdict", verdict if len(defined) > 1 else "cannot be shown to depend, for want of pairs,")
-holding
-
 # %% [markdown]
 # ## Only pairs that correlate by so much
 # As the least correlation on the matching documents rises, fewer pairs are kept. Are they better aligned, or only
-# fewer? Dashed: as many pairs of the optimal matching drawn at random.
+# fewer? Lines are means over replicates, bands 95% intervals; dashed: as many optimal pairs drawn at random.
+
 
 # %%
-cut = {(name, r): filters.weak(p, r) for name, p in scored.items() for r in least_r}
-curves = pd.DataFrame(
-    {
-        "matching": name,
-        "least r": r,
-        "n": len(p.a),
-        "of A": len(np.unique(p.a)) / live_a,
-        "r held out": tables.average(held_out[name][matching.common(pairs[name], p)]),
-        "excess": significance.test_pairs(p, *rows, primary.measure, m=curve_draws, seed=seed).excess,
-    }
-    for (name, r), p in cut.items()
-)
+def band(axis, frame, x: str, y: str, **style) -> None:
+    along = {at: inference.over_replicates(part[y]) for at, part in frame.groupby(x, sort=False)}
+    axis.plot(list(along), [found.estimate for found in along.values()], markersize=2, linewidth=1, **style)
+    low, high = ([getattr(found, end) for found in along.values()] for end in ("low", "high"))
+    axis.fill_between(list(along), low, high, color=style.get("color"), alpha=0.15, linewidth=0)
+
 
 # %%
-best = scored["optimal"]
-at_random = {
-    r: significance.pairs_at_n(best, *rows, primary.measure, len(p.a), subsets=subsets, m=curve_draws, seed=seed)
-    for (name, r), p in cut.items()
-    if name == "optimal" and significance.enough(p)
-}
-mean, sd = (np.array([getattr(x, field) for x in at_random.values()]) for field in ("excess", "excess_sd"))
-
-# %%
+cut = over("least r")
 figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.4), sharex=True)
 quantities = {"of A": "share of live A", "r held out": "held-out r", "excess": "excess"}
 for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
-    for name, x in curves.groupby("matching", sort=False):
-        axis.plot(x["least r"], x[quantity], marker="o", markersize=2, linewidth=1, label=name)
+    for (name, x), color in zip(cut.groupby("matching", sort=False), itertools.cycle(report.COLORS)):
+        band(axis, x, "least r", quantity, marker="o", color=color, label=name)
     axis.set(xlabel="least r", title=title)
-axes[2].fill_between(list(at_random), mean - sd, mean + sd, color=report.NULL, alpha=0.3, linewidth=0)
-axes[2].plot(list(at_random), mean, color=report.NULL, linestyle="--", label="optimal, as many at random")
+best = cut[cut.matching == "optimal"]
+band(axes[2], best, "least r", "as many", linestyle="--", color=report.NULL, label="optimal, as many at random")
 axes[2].axhline(0, color=report.NULL, linewidth=0.6)
 figure.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 out.figure("least-r", figure)
 
 # %%
-by_r = curves[curves.matching == "optimal"].set_index("least r")
-strict = max(at_random, default=min(least_r))  # without any, that cut is not scored
-as_many = at_random.get(strict, significance.UNSCORED)
+scored = best.groupby("least r")[["excess", "as many"]].apply(lambda x: x.notna().all(axis=None))
+strict = max(scored.index[scored], default=min(least_r))  # with enough pairs in every replicate
+at_strict = best[best["least r"] == strict]
+better = inference.over_replicates(at_strict["excess"] - at_strict["as many"])
+if d:
+    question = "Are the strongest optimal pairs better aligned than as many at random?"
+    out.verdict("strong", question, better, d["excess"], "An interval below d.")
 out.number("strictest r", strict, "{:.1f}")
-out.number("strictest n", by_r.n[strict], "{:,}")
-out.number("strictest excess", by_r.excess[strict])
-out.number("strictest at random", as_many.excess)
-out.number("strictest at random sd", as_many.excess_sd)
-gained = by_r.excess[strict] > as_many.excess + 2 * as_many.excess_sd
-out.text("least r verdict", "are better aligned" if gained else "are not clearly better aligned")
-curves.pivot(index="least r", columns="matching", values="n")
+out.number("strictest n", at_strict.n.mean(), "{:,.0f}")
+best.groupby("least r")[["n", "excess", "as many"]].mean()
 
 # %% [markdown]
 # ## Only partners that few have chosen
@@ -242,131 +185,37 @@ curves.pivot(index="least r", columns="matching", values="n")
 # first (the lowest feature of A, the published rule), or none.
 
 # %%
-r_forward = held_out["many-to-one, A to B"]
-hub_pairs = {
-    (keep, most): filters.hubs(forward, most, keep=keep) if most else forward
-    for keep in ("best", "first", "none")
-    for most in (*hub_thresholds, 0)
-}
-uncut = results["many-to-one, A to B"]
-hub_scores = {
-    key: significance.test_pairs(p, *rows, primary.measure, m=permutations, seed=seed)
-    if len(p.a) < len(forward.a)
-    else uncut
-    for key, p in hub_pairs.items()
-    if significance.enough(p)
-}
-
-# %%
-hubs = pd.DataFrame(
-    {
-        "hubs above": f"{most:,}" if most else "none cut",
-        "n": x.n,
-        "largest": np.bincount(hub_pairs[keep, most].b).max(),
-        "r held out": tables.average(r_forward[matching.common(forward, hub_pairs[keep, most])]),
-        **tables.columns(x),
-        "hub size": tables.hub_size(x),
-    }
-    for (keep, most), x in hub_scores.items()
-    if keep == "best"
-)
-shown = dict.fromkeys(["observed", "null", "null SD", "excess"], "{:.3f}")
-out.table("hubs", hubs, {"n": "{:,}", "r held out": "{:.2f}", **shown, "z": "{:.1f}", "p": "{:.3f}"})
-
-# %%
-cuts = pd.DataFrame(
-    {
-        "keep": keep,
-        "hubs above": f"{most:,}" if most else "none cut",
-        "of A": len(p.a) / live_a,
-        "r held out": tables.average(r_forward[matching.common(forward, p)]),
-        "excess": hub_scores[keep, most].excess if (keep, most) in hub_scores else np.nan,
-    }
-    for (keep, most), p in hub_pairs.items()
-)
-out.number("largest hub", np.bincount(forward.b).max(), "{:d}")
-out.number("published rule n", len(filters.hubs(forward, 1, keep="first")), "{:,}")
-cuts.pivot(index="hubs above", columns="keep", values="excess")
-
-# %%
+hubs = over("hubs")
 figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.1))
 for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
-    for style, (keep, x) in zip(("-o", "--s", ":^"), cuts.groupby("keep", sort=False), strict=True):
-        axis.plot(x["hubs above"], x[quantity], style, markersize=3, linewidth=1, label=keep)
+    for (keep, x), color in zip(hubs.groupby("keep", sort=False), itertools.cycle(report.COLORS)):
+        labelled = x.assign(above=[f"{most:,}" if most else "uncut" for most in x.most])
+        band(axis, labelled, "above", quantity, marker="o", color=color, label=keep)
     axis.set(xlabel="hubs above", title=title)
-    axis.tick_params(axis="x", rotation=45)
 figure.legend(*axes[0].get_legend_handles_labels(), title="kept of a hub", loc="outside lower center", ncols=3)
 out.figure("hubs", figure)
+out.number("largest hub", hubs.largest.max(), "{:d}")
 
 # %% [markdown]
 # ## One-to-one first, or the strongest first?
 # The many-to-one pairs from A to B are made one-to-one, and the strongest share of them is kept: in either order. Two
-# rules make them one-to-one: keep the best pair of every hub, or its first.
+# rules make them one-to-one: keep the best pair of every hub, or its first. Keeping the best decides a pair by stronger
+# pairs alone, so that both orders keep the same one-to-one pairs down to some correlation.
 
 # %%
-rules = {"best": [("one_to_one", {})], "first": [("hubs", {"more_than": 1, "keep": "first"})]}
-orders = {
-    (rule, share, first): filters.apply(forward, [*one, cut_to] if first == "one-to-one" else [cut_to, *one])[0]
-    for rule, one in rules.items()
-    for share in strongest
-    for cut_to in [("strongest", {"share": share})]
-    for first in ("one-to-one", "strongest")
-}
-other = {"one-to-one": "strongest", "strongest": "one-to-one"}
-shared = {(x, y, first): len(matching.common(p, orders[x, y, other[first]])) for (x, y, first), p in orders.items()}
-
-# %%
-settings = {"m": permutations, "seed": seed}
-scores = {key: significance.test_pairs(p, *rows, primary.measure, **settings) for key, p in orders.items()}
-ordered = pd.DataFrame(
-    {
-        "hub keeps": rule,
-        "share": share,
-        "first": first,
-        "n": len(p.a),
-        "in both": shared[rule, share, first],
-        "least r": p.r.min(),
-        "r held out": tables.average(r_forward[matching.common(forward, p)]),
-        "null": x.null_mean,
-        "null SD": x.null_sd,
-        "excess": x.excess,
-        "p": x.p,
-    }
-    for ((rule, share, first), p), x in zip(orders.items(), scores.values(), strict=True)
-)
-columns = dict.fromkeys(["share", "least r", "r held out"], "{:.2f}")
-scores_shown = dict.fromkeys(["null", "null SD", "excess", "p"], "{:.3f}")
-out.table("orders", ordered, {"n": "{:,}", "in both": "{:,}", **columns, **scores_shown})
-
-# %% [markdown]
-# Why they differ. Keeping the best pair of every hub decides a pair by stronger pairs alone. Both orders therefore keep
-# the same one-to-one pairs down to some correlation, and differ only in how far down: a share of all pairs is not the
-# same cut as that share of the one-to-one pairs, since the pairs of hubs are not spread evenly over correlations.
-# Keeping the first pair of a hub decides by the order of storage, and the two orders keep different pairs.
-
-# %%
-nested = {
-    rule: all(
-        shared[rule, share, "strongest"] == min(len(orders[rule, share, first].a) for first in other)
-        for share in strongest
-    )
-    for rule in rules
-}
-for rule, holds in nested.items():
-    out.text(f"order {rule} verdict", "the smaller set is part of the larger" if holds else "neither holds the other")
-nested
-
-# %%
+ordered = over("orders")
 middle = strongest[len(strongest) // 2]
-top = filters.strongest(forward, middle)
 out.number("order share", 100 * middle, "{:.0f}")
-out.number("unique among all", 100 * len(np.unique(forward.b)) / len(forward.a), "{:.0f}")
-out.number("unique among strongest", 100 * len(np.unique(top.b)) / len(top.a), "{:.0f}")
-out.number("order first both", shared["first", middle, "strongest"], "{:,}")
-for first in other:
-    out.number(f"order best {first} r", orders["best", middle, first].r.min())
-    for rule in rules:
-        out.number(f"order {rule} {first} n", len(orders[rule, middle, first].a), "{:,}")
+for rule, x in ordered[ordered.share == middle].groupby("rule", sort=False):
+    changed = inference.over_replicates(x.difference)
+    out.number(f"order {rule} both", 100 * x["in both"].mean(), "{:.0f}")
+    out.number(f"order {rule} n", x.n.mean(), "{:,.0f}")
+    out.number(f"order {rule} reversed n", x["reversed n"].mean(), "{:,.0f}")
+    if d:
+        question = f"Does the order of filters change the excess, keeping the {rule} pair of a hub?"
+        no = "An interval of either sign within d."
+        out.verdict(f"order {rule}", question, inference.size(changed), d["excess"], no)
+ordered.groupby(["rule", "share"], sort=False)[["n", "reversed n", "in both", "difference"]].mean()
 
 # %% [markdown]
 # ## Two dictionaries as wholes
@@ -374,30 +223,68 @@ for first in other:
 # activations after the best matching. *MMCS* is the mean largest cosine between decoder rows, *PW-MCC* the mean cosine
 # of the best one-to-one pairs; *fitted* means after an orthogonal map that was fitted on the other half of the optimal
 # pairs. *IMD* compares the neighbour graphs of the rows without any pairing. *Clusters* are the connected components
-# when every feature points at its best partner. Features that mutual pairs leave out are matched once more.
-#
-# Shuffling features changes none of these scores, so that each null breaks something else, which the table names. As a
-# ceiling stands another SAE of A's model, which differs in its seed only, where the profile has one.
+# when every feature points at its best partner. Features that mutual pairs leave out are matched once more. As a
+# ceiling stands another SAE of A's model in the first replicate, where the profile has one.
 
 # %%
-others = {"another SAE of A": one_to_one.another_seed(run, run.pair[0]), "primary": run.pair[1]}
-dictionaries = {}
-for label, other in others.items():
-    if other:
-        beside = pipeline.correlated(a, pipeline.features(run, other), candidates)
-        same = label != "primary"
-        dictionaries[label] = one_to_one.compare(beside, one_space=same, m=null_draws, seed=seed)
+seeds = one_to_one.other_seeds(run, cells[0][0])
+ceiling = pd.Series(np.nan, found[cells[0]]["wholes"].index)
+if seeds:
+    same = one_to_one.arms(run, (cells[0][0], seeds[0]), candidates)["true"]
+    ceiling = ceiling.fillna(pd.Series(one_to_one.wholes(same, seed=seed)))
+wholes = over("wholes").rename_axis("score").reset_index()
+by_score = {score: x for score, x in wholes.groupby("score", sort=False)}
 
 # %%
-parts = [one_to_one.table(scores).assign(pair=label) for label, scores in dictionaries.items()]
-as_wholes = pd.concat(parts)[["pair", "score", "n", "observed", "null", "null SD", "p", "null is"]]
-shown = {"n": "{:,}", "p": "{:.2f}", **dict.fromkeys(["observed", "null", "null SD"], "{:.2g}")}
-out.table("dictionaries", as_wholes, shown)
-out.number("null draws", null_draws, "{:d}")
-tested = as_wholes[(as_wholes.pair == "primary") & as_wholes.p.notna()]
-beyond = set(tested.score[tested.p <= 1 / (null_draws + 1)])
-out.text("dictionaries beyond", tables.among(list(tested.score), beyond))
-as_wholes
+rows = []
+for score, x in by_score.items():
+    apart = inference.over_replicates(x.true - x.get("control", np.nan))
+    control = x.control.mean() if "control" in x else np.nan
+    interval = f"{apart.low:.2g} to {apart.high:.2g}"
+    means = {"another SAE of A": ceiling[score], "true arm": x.true.mean(), "control arm": control}
+    rows.append({"score": score, **means, "difference": apart.estimate, "interval": interval, "p": apart.p})
+as_wholes = pd.DataFrame(rows)
+out.table("dictionaries", as_wholes, {**dict.fromkeys(as_wholes.columns[1:5], "{:.2g}"), "p": "{:.3f}"})
+
+# %% [markdown]
+# ## Do features that are stable across seeds match across models more often?
+# Other SAEs of A's model differ in their seed only. The stability of a feature is its mean held-out correlation with
+# its best partner in each of them. The verdict compares the more stable half of the features with the other half, over
+# the replicates of B. All of it is about one model A, that of the first replicate.
+
+# %%
+first, others = cells[0][0], [names[1] for names in cells]
+pairs = [(first, other) for other in (*seeds, *others)] if seeds else []
+best_r = replicates.over(lambda names: one_to_one.best_r(run, *names, candidates), pairs, "stable features")
+if seeds:
+    stable = np.mean([best_r[first, other] for other in seeds], axis=0)  # (features of A,)
+    shares, halves = (
+        np.array([one_to_one.by_stability(stable, best_r[first, other], counterpart, number) for other in others])
+        for number in (bins, 2)
+    )
+    more = inference.over_replicates(halves[:, 1] - halves[:, 0])
+    out.number("stable seeds", len(seeds), "{:d}")
+    out.number("stable least", 100 * shares[:, 0].mean(), "{:.0f}")
+    out.number("stable most", 100 * shares[:, -1].mean(), "{:.0f}")
+
+# %%
+if seeds and d:
+    question = "Do the stable half of A's features have a counterpart in B more often?"
+    out.verdict("stable", question, more, d["share"], "An interval of the difference of shares below d.", form="{:.2f}")
+
+# %%
+if seeds:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(5.5, 2.2))
+    left.scatter(stable, best_r[first, others[0]], s=4, color=report.PAIRED, alpha=0.5, linewidths=0)
+    left.axhline(counterpart, color="black", linewidth=0.6)
+    left.set(xlabel="r across seeds of A's SAE", ylabel="r across models")
+    long = pd.DataFrame(100 * shares).melt(var_name="bin", value_name="share")
+    band(right, long.assign(bin=long.bin + 1), "bin", "share", marker="o", color=report.PAIRED)
+    right.set(xlabel="features by stability, least first", ylabel="% with a counterpart", ylim=(0, 103))
+    right.set_xticks(range(1, bins + 1))
+    out.figure("stable", figure)
+else:
+    out.absent("stable", "no other SAE of A's model")
 
 # %% [markdown]
 # ## Save

@@ -28,6 +28,7 @@ from sae_utils.engine.chance.verdicts import (
     false_at_most,
     in_order,
     replicates_needed,
+    size,
     verdict,
 )
 from sae_utils.nulls import LEVEL  # of tests; intervals hold 1 - LEVEL
@@ -36,7 +37,7 @@ from sae_utils.significance import Result, Rows
 __all__ = [
     "GROUPS", "LEVEL", "Chances", "Detectable", "Interval", "Replicated", "Verdict", "alike_in_r", "chances",
     "detectable", "excess_interval", "false_at_most", "families", "grouped", "holm", "in_order", "jackknife",
-    "maximum_of_z", "over_replicates", "replicates_needed", "sign_flip", "verdict",
+    "maximum_of_z", "over_replicates", "replicates_needed", "sign_flip", "size", "verdict",
 ]  # fmt: skip
 
 GROUPS = 20  # of documents or of small families: so many that Student's t is narrow, so few that each is worth its cost

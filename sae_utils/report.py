@@ -50,6 +50,7 @@ DIGITS = 9  # significant ones of a float in the JSON
 # what notebooks read besides code and profile
 DATA = [PARAMS / "concepts.yaml", PARAMS / "published_layer_scores.csv"]
 PAIRED, NULL = "#0173b2", "#949494"  # of seaborn's colour-blind palette; the same two in every figure
+COLORS = (PAIRED, "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")  # of the same palette, in its order
 
 
 def style() -> None:

@@ -75,6 +75,14 @@ def test_verdicts_are_wrong_no_more_often_than_stated():
     assert abs(wrong - inference.false_at_most(2000)) < 3.3 * (2000 * 0.025 * 0.975) ** 0.5
 
 
+@pytest.mark.parametrize(("mean", "se", "expected"), [(-0.1, 0.01, "yes"), (0.1, 0.01, "yes"), (0.0, 0.001, "no"),
+                                                     (-0.001, 0.01, "no"), (-0.1, 0.1, "undetermined")])  # fmt: skip
+def test_a_difference_of_either_sign_has_its_verdict_by_size(mean, se, expected):
+    found = inference.size(replicated(mean, se))
+    assert found.estimate == pytest.approx(abs(mean)) and found.se == pytest.approx(se)
+    assert inference.verdict(found.low, found.high, D) == expected
+
+
 # --- over replicates
 
 

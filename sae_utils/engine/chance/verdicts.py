@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from sae_utils.engine.chance.intervals import Replicated
 from sae_utils.nulls import LEVEL
 
 Verdict: TypeAlias = Literal["yes", "no", "undetermined", "not tested"]
@@ -38,6 +39,16 @@ def verdict(low: float, high: float, d: float) -> Literal["yes", "no", "undeterm
     if math.isnan(low) or math.isnan(high):
         return "undetermined"
     return "yes" if low > d else "no" if high < d else "undetermined"
+
+
+def size(found: Replicated) -> Replicated:
+    """The same result with a positive estimate, for a question about a difference of either sign.
+
+    Its verdict is "yes" where the interval lies beyond d on the side of the estimate, "no" where it lies within d of 0.
+    """
+    if not found.estimate < 0:
+        return found
+    return found._replace(estimate=-found.estimate, low=-found.high, high=-found.low)
 
 
 def in_order(found: Mapping[Name, Bounded], d: float) -> dict[Name, Verdict]:

@@ -131,7 +131,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "filters_in_order": list[Filter],
         "near": Some[Share],
     },
-    "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate]},
+    "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate], "bins": Spread},
     "03_layer_sweep": {
         "pairs": dict[str, Two[Some[Dictionary]]],
         "secondary_measures": Different[Measure],
