@@ -79,13 +79,13 @@ found = replicates.over(
     "matchings of replicates",
 )
 
-
-def over(part: str) -> pd.DataFrame:
-    return pd.concat([tables_of[part].assign(replicate=number) for number, tables_of in enumerate(found.values())])
-
+tables_of = {
+    part: pd.concat([x[part].assign(replicate=number) for number, x in enumerate(found.values())])
+    for part in found[cells[0]]
+}
 
 # %%
-made = over("matchings")
+made = tables_of["matchings"]
 shown = ["pairs", "of A", "of B", "r matching", "r held out", "counterparts", "in optimal", "excess"]
 methods = made[made.arm == "true"].groupby("matching", sort=False)[shown].mean().reset_index()
 out.table("methods", methods, {"pairs": "{:,.0f}", **dict.fromkeys(shown[1:-1], "{:.2f}"), "excess": "{:.3f}"})
@@ -144,25 +144,16 @@ out.figure("geometry", figure)
 # As the least correlation on the matching documents rises, fewer pairs are kept. Are they better aligned, or only
 # fewer? Lines are means over replicates, bands 95% intervals; dashed: as many optimal pairs drawn at random.
 
-
 # %%
-def band(axis, frame, x: str, y: str, **style) -> None:
-    along = {at: inference.over_replicates(part[y]) for at, part in frame.groupby(x, sort=False)}
-    axis.plot(list(along), [found.estimate for found in along.values()], markersize=2, linewidth=1, **style)
-    low, high = ([getattr(found, end) for found in along.values()] for end in ("low", "high"))
-    axis.fill_between(list(along), low, high, color=style.get("color"), alpha=0.15, linewidth=0)
-
-
-# %%
-cut = over("least r")
+cut = tables_of["least r"]
 figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.4), sharex=True)
 quantities = {"of A": "share of live A", "r held out": "held-out r", "excess": "excess"}
 for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
     for (name, x), color in zip(cut.groupby("matching", sort=False), itertools.cycle(report.COLORS)):
-        band(axis, x, "least r", quantity, marker="o", color=color, label=name)
+        report.band(axis, x, "least r", quantity, marker="o", color=color, label=name)
     axis.set(xlabel="least r", title=title)
 best = cut[cut.matching == "optimal"]
-band(axes[2], best, "least r", "as many", linestyle="--", color=report.NULL, label="optimal, as many at random")
+report.band(axes[2], best, "least r", "as many", linestyle="--", color=report.NULL, label="optimal, as many at random")
 axes[2].axhline(0, color=report.NULL, linewidth=0.6)
 figure.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 out.figure("least-r", figure)
@@ -185,12 +176,12 @@ best.groupby("least r")[["n", "excess", "as many"]].mean()
 # first (the lowest feature of A, the published rule), or none.
 
 # %%
-hubs = over("hubs")
+hubs = tables_of["hubs"]
 figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.1))
 for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
     for (keep, x), color in zip(hubs.groupby("keep", sort=False), itertools.cycle(report.COLORS)):
         labelled = x.assign(above=[f"{most:,}" if most else "uncut" for most in x.most])
-        band(axis, labelled, "above", quantity, marker="o", color=color, label=keep)
+        report.band(axis, labelled, "above", quantity, marker="o", color=color, label=keep)
     axis.set(xlabel="hubs above", title=title)
 figure.legend(*axes[0].get_legend_handles_labels(), title="kept of a hub", loc="outside lower center", ncols=3)
 out.figure("hubs", figure)
@@ -203,7 +194,7 @@ out.number("largest hub", hubs.largest.max(), "{:d}")
 # pairs alone, so that both orders keep the same one-to-one pairs down to some correlation.
 
 # %%
-ordered = over("orders")
+ordered = tables_of["orders"]
 middle = strongest[len(strongest) // 2]
 out.number("order share", 100 * middle, "{:.0f}")
 for rule, x in ordered[ordered.share == middle].groupby("rule", sort=False):
@@ -232,7 +223,7 @@ ceiling = pd.Series(np.nan, found[cells[0]]["wholes"].index)
 if seeds:
     same = one_to_one.arms(run, (cells[0][0], seeds[0]), candidates)["true"]
     ceiling = ceiling.fillna(pd.Series(one_to_one.wholes(same, seed=seed)))
-wholes = over("wholes").rename_axis("score").reset_index()
+wholes = tables_of["wholes"].rename_axis("score").reset_index()
 by_score = {score: x for score, x in wholes.groupby("score", sort=False)}
 
 # %%
@@ -279,7 +270,7 @@ if seeds:
     left.axhline(counterpart, color="black", linewidth=0.6)
     left.set(xlabel="r across seeds of A's SAE", ylabel="r across models")
     long = pd.DataFrame(100 * shares).melt(var_name="bin", value_name="share")
-    band(right, long.assign(bin=long.bin + 1), "bin", "share", marker="o", color=report.PAIRED)
+    report.band(right, long.assign(bin=long.bin + 1), "bin", "share", marker="o", color=report.PAIRED)
     right.set(xlabel="features by stability, least first", ylabel="% with a counterpart", ylim=(0, 103))
     right.set_xticks(range(1, bins + 1))
     out.figure("stable", figure)

@@ -83,6 +83,14 @@ def bands(widths: Mapping[str, int], *, across: int = 4) -> tuple[Figure, dict[s
     return figure, axes
 
 
+def band(axis: Any, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
+    """Draw the mean of `y` over replicates, the rows of equal `x`, as a line with its 95% interval as a band."""
+    along = {at: inference.over_replicates(part[y]) for at, part in frame.groupby(x, sort=False)}
+    axis.plot(list(along), [found.estimate for found in along.values()], markersize=2, linewidth=1, **style)
+    low, high = ([getattr(found, end) for found in along.values()] for end in ("low", "high"))
+    axis.fill_between(list(along), low, high, color=style.get("color"), alpha=0.15, linewidth=0)
+
+
 class Report:
     """Collects the results of one notebook and saves them together.
 

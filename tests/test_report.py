@@ -379,3 +379,14 @@ def test_a_verdict_without_an_interval_prints_no_number(smoke):
     written = macros(out.save())
     assert (written["FeatureMatchingXLow"], written["FeatureMatchingXHigh"]) == ("n/a", "n/a")
     assert "n/a to n/a & 2 &" in written["FeatureMatchingTableVerdicts"]
+
+
+def test_a_band_is_the_interval_over_replicates():
+    frame = pd.DataFrame({"x": [0, 0, 0, 1, 1, 1], "y": [0.1, 0.2, 0.4, 0.5, 0.7, 0.6]})
+    _, axis = plt.subplots()
+    report.band(axis, frame, "x", "y", color="black")
+    found = [inference.over_replicates(frame.y[frame.x == x]) for x in (0, 1)]
+    assert axis.lines[0].get_ydata() == pytest.approx([x.estimate for x in found])
+    ends = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert ends.min() == pytest.approx(min(x.low for x in found))
+    assert ends.max() == pytest.approx(max(x.high for x in found))
