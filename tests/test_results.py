@@ -35,7 +35,7 @@ def build(place: int, verdicts: dict = VERDICTS, numbers: dict = NUMBERS) -> Bui
     held = {name: both[place] for name, both in numbers.items() if both[place]}
     said = {name: both[place] for name, both in verdicts.items() if both[place]}
     macros = {name: number(value, "{:.2f}" if isinstance(value, float) else "{}") for name, (value, _) in held.items()}
-    macros |= {f"{name}Verdict": word for name, word in said.items()}
+    macros |= {f"{name}Verdict": word for name, word in said.items()} | dict.fromkeys(said, "0.100")
     return Build(
         macros | {"Text": ["all 2", "1 of 2"][place], "TableSame": "1 & 2"},
         {name: {"value": value, "se": se} for name, (value, se) in held.items()},
@@ -44,7 +44,7 @@ def build(place: int, verdicts: dict = VERDICTS, numbers: dict = NUMBERS) -> Bui
 
 
 def test_every_number_is_same_within_outside_or_without_uncertainty():
-    found = {x.macro: x for x in compare.numbers(build(0), build(1))}
+    found = {x.macro: x for x in compare.numbers(build(0, {}), build(1, {}))}
     assert {name: x.kind for name, x in found.items()} == {
         "PairsSame": compare.SAME, "ScoreSame": compare.SAME, "ScoreWithin": compare.WITHIN,
         "ScoreOutside": compare.OUTSIDE, "MissingNow": compare.OUTSIDE, "PairsMoved": compare.UNSTATED,
@@ -53,6 +53,14 @@ def test_every_number_is_same_within_outside_or_without_uncertainty():
     # 99.9% of Student's t with 14 degrees of freedom, of a table
     assert found["ScoreWithin"].allowed == pytest.approx(4.140 * 0.02 * math.sqrt(2), rel=1e-3)
     assert found["PairsMoved"].relative == pytest.approx(0.1)
+
+
+def test_the_estimate_of_a_verdict_is_a_number_too():
+    both = [build(0, VERDICTS, {}), build(1, VERDICTS, {})]
+    said = [{"Kept": both[0].verdicts["Kept"] | {"estimate": x, "se": 0.02}} for x in (0.1, 0.3)]
+    shown = {"Kept": "0.100"}, {"Kept": "0.300"}
+    (found,) = compare.numbers(*(Build(x, {}, y) for x, y in zip(shown, said, strict=True)))
+    assert (found.macro, found.kind) == ("Kept", compare.OUTSIDE)
 
 
 def test_builds_of_independent_seeds_are_within_their_uncertainty_999_times_in_1000():
@@ -79,12 +87,12 @@ def test_other_macros_are_texts():
 
 def test_equal_builds_have_no_details():
     assert results.details(build(0), build(0)) == ""
-    assert results.summary(build(0), build(0)) == "numbers: 8 same\nverdicts: 6 same\ntexts and tables: 2 same"
+    assert results.summary(build(0), build(0)) == "numbers: 14 same\nverdicts: 6 same\ntexts and tables: 2 same"
 
 
 def test_the_summary_counts_and_the_table_lists_what_moved():
     said = results.summary(build(0), build(1)).splitlines()
-    assert said[0].startswith("numbers: 2 same, 1 within its uncertainty, 2 outside, 2 no uncertainty stated")
+    assert said[0].startswith("numbers: 8 same, 1 within its uncertainty, 2 outside, 2 no uncertainty stated")
     assert said[-1] == "largest change without an uncertainty: PairsFew, 4 -> 5"
     rows = [line.split()[0] for line in results.details(build(0), build(1)).splitlines()[1:]]
     verdicts = ["Unsettled", "Settled", "Turned", "Back", "Untested", "Later"]
@@ -128,7 +136,7 @@ def main(monkeypatch, *arguments: str) -> None:
 def test_results_are_compared_with_the_last_commit(saved, monkeypatch, capsys):
     main(monkeypatch)
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "numbers: 1 same",
+        "numbers: 2 same",
         "verdicts: 1 same",
         "texts and tables: none",
     ]

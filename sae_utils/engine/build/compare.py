@@ -100,8 +100,14 @@ def _git(*arguments: str) -> str:
 
 
 def numbers(before: Build, now: Build) -> list[Change]:
-    """What became of every number; those of verdicts' intervals are compared as verdicts."""
-    return [_number(name, before, now) for name in _names(before.numbers, now.numbers)]
+    """What became of every number, and of the estimate of every verdict."""
+    of_both = [x.numbers | {name: _estimate(said) for name, said in x.verdicts.items()} for x in (before, now)]
+    both = [x._replace(numbers=numbers) for x, numbers in zip((before, now), of_both, strict=True)]
+    return [_number(name, both[0], both[1]) for name in _names(*of_both)]
+
+
+def _estimate(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {"value": said["estimate"], "se": said.get("se")}
 
 
 def verdicts(before: Build, now: Build) -> list[Change]:

@@ -130,7 +130,9 @@ def details(before: Build, now: Build) -> str:
     numbers, verdicts = compare.numbers(before, now), compare.verdicts(before, now)
     free = sorted((x for x in numbers if x.kind == compare.UNSTATED), key=lambda x: -x.relative)
     quiet = (compare.SAME, compare.WITHIN, compare.UNSTATED)
-    moved = [x for x in (*verdicts, *numbers) if x.kind not in quiet] + free[:1]
+    listed = {x.macro for x in verdicts if x.kind not in quiet}
+    moved = [x for x in verdicts if x.macro in listed]
+    moved += [x for x in numbers if x.kind not in quiet and x.macro not in listed] + free[:1]
     rows = [(x.macro, x.before or "-", x.now or "-", x.kind + _apart(x)) for x in moved]
     return aligned([("", "before", "now", ""), *rows]) if rows else ""
 
