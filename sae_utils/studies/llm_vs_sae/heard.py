@@ -20,10 +20,10 @@ from sae_utils.engine.text.words import find_words, token_texts
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.llm_vs_sae import units
 from sae_utils.studies.semantic_subspaces import concepts
-from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Rule
+from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Mass
 
 
-def about(profile: Profile, name: str, kind: str, lists: Mapping[str, Sequence[str]], rule: Rule) -> dict[str, Mask]:
+def about(profile: Profile, name: str, kind: str, lists: Mapping[str, Sequence[str]], rule: Mass) -> dict[str, Mask]:
     """By concept the mask (units,) of the SAE features or neurons that are about its words, on the matching documents.
 
     `rule`: one that looks at where the activation is, not at the strongest tokens.

@@ -1,4 +1,4 @@
-"""Features about a concept: lists of words, rules, and the recovery of the true features by a rule.
+"""Features about a concept: lists of words, the rule, and the recovery of the true features by it.
 
 In: the lists of `params/concepts.yaml`, codes, the word that ends at every token. Out: masks of features.
 Never: a match of a part of a word; a list that overlaps another one unless their set says that lists may.
@@ -14,7 +14,7 @@ from scipy import sparse
 
 from sae_utils import labels
 from sae_utils.engine import params
-from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, choose, nearest
+from sae_utils.engine.core.spec import NameUnknown, ProfileError, Rate, Spec, build, choose, nearest
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.words import Words
 
@@ -78,22 +78,7 @@ def word_lists(name: str) -> dict[str, tuple[str, ...]]:
     return {concept: tuple(word.casefold() for word in words) for concept, words in found.items()}
 
 
-# --- rules
-
-
-class Top(Spec):
-    """A feature is about a concept if at least `least` of its `top` strongest tokens are words of the concept."""
-
-    kind: Literal["top"]
-    top: Count  # number of strongest tokens
-    least: Count  # 1: any of them
-
-    @field_validator("least")
-    @classmethod
-    def _is_possible(cls, least: int, info: ValidationInfo) -> int:
-        if least > info.data.get("top", least):
-            raise NameUnknown(f"{least} of the top {info.data['top']}: no feature can be about that")
-        return least
+# --- the rule
 
 
 class Mass(Spec):
@@ -103,25 +88,11 @@ class Mass(Spec):
     share: Rate  # of the sum of activations over all tokens
 
 
-Rule: TypeAlias = Top | Mass
-RULES: dict[str, type[Spec]] = {"top": Top, "mass": Mass}
-
-
-def rule(value: Mapping[str, Any], where: str = "rule") -> Rule:
-    """A rule as written in params: {kind: top, top: 10, least: 3} or {kind: mass, share: 0.5}.
-
-    Raises ProfileError as `spec.choose`, and for `least` above `top`.
-    """
-    made = choose(RULES, value, where)
-    assert isinstance(made, Top | Mass)
+def rule(value: Mapping[str, Any], where: str = "rule") -> Mass:
+    """A rule as written in params: {kind: mass, share: 0.5}. Raises ProfileError as `spec.choose`."""
+    made = choose({"mass": Mass}, value, where)
+    assert isinstance(made, Mass)
     return made
-
-
-def describe(rule: Rule) -> str:
-    """The rule in words, for a table."""
-    if isinstance(rule, Mass):
-        return f"{rule.share:.0%} of the activation"
-    return f"{'any' if rule.least == 1 else f'at least {rule.least}'} of the top {rule.top}"
 
 
 class Evidence(NamedTuple):
@@ -169,18 +140,10 @@ def absent_words(listed: Iterable[str], found: Evidence) -> list[str]:
     return [word for word in listed if word.casefold() not in present]
 
 
-def about(found: Evidence, listed: Mask, rule: Rule) -> Mask:
-    """(features,) which features are about the words `listed` (words,) by a rule.
-
-    Raises ValueError where a rule looks at more strongest tokens than were kept.
-    """
-    if isinstance(rule, Mass):
-        spent = listed.astype(np.float64) @ found.mass
-        return (found.total > 0) & (spent >= rule.share * found.total)
-    if rule.top > found.top.shape[1]:
-        raise ValueError(f"the rule looks at the top {rule.top}, but {found.top.shape[1]} were kept: raise k")
-    hits = np.append(listed, False)[found.top[:, : rule.top]]  # word -1 is the last
-    return np.asarray(hits.sum(1) >= rule.least)
+def about(found: Evidence, listed: Mask, rule: Mass) -> Mask:
+    """(features,) which features are about the words `listed` (words,) by a rule."""
+    spent = listed.astype(np.float64) @ found.mass
+    return (found.total > 0) & (spent >= rule.share * found.total)
 
 
 # --- the truth
