@@ -1,5 +1,6 @@
 """The paper's words on its models are those of the profile."""
 
+import pandas as pd
 import pytest
 
 from sae_utils import pipeline, profiles
@@ -38,7 +39,7 @@ def test_released_models_are_named_and_never_called_toys(name):
 
 def test_a_toy_beside_released_models_is_reported():
     profile = profiles.load("paper")
-    mixed = profile._replace(models=profile.models | {"mine": profiles.load("demo").models["one_layer"]})
+    mixed = profile._replace(models=profile.models | {"mine": profiles.load("demo").models["one_layer_4"]})
     assert not description.all_toys(mixed)
     assert description.models(mixed) == "released ones, and small ones trained on the spot"
 
@@ -54,7 +55,7 @@ def test_models_of_folders_are_not_called_released(sizes):
     assert description.released(profile) == ["pythia_70m", "gpt2"]  # and nobody's home
     assert description.pair(profile, "a", "b") == "pythia_70m and gpt2"
     assert description.side(profile, "a", 8).startswith("pythia_70m (")
-    trained = profiles.load("demo").dictionaries["random"]
+    trained = profiles.load("demo").dictionaries["random_4"]
     mixed = profile._replace(dictionaries={"a": sae, "random": trained})
     assert description.dictionaries(mixed) == "read from folders and, where none is given, trained here"
     hubs = profile._replace(models=profile.models | {"c": paper.models["pythia_160m"]})
@@ -68,9 +69,8 @@ def test_classes_are_known_in_stories_only():
 
 def test_a_side_is_called_by_its_source_or_its_name(sizes):
     demo, paper = profiles.load("demo"), profiles.load("paper")
-    assert description.side(demo, "two_layer_0", 320) == "two_layer_0 (2 layers of width 64, 320 features)"
-    assert description.side(demo, "two_layer_0_early", 320).startswith("two_layer_0_early (2 layers")
-    assert description.side(demo, "one_layer", 1200) == "one_layer (1 layer of width 64, 1,200 features)"
+    assert description.side(demo, "two_layer_4", 320) == "two_layer_4 (2 layers of width 64, 320 features)"
+    assert description.side(demo, "one_layer_5", 1200) == "one_layer_5 (1 layer of width 64, 1,200 features)"
     assert description.side(paper, "pythia_70m", 32768).startswith("EleutherAI/pythia-70m (")
 
 
@@ -78,7 +78,7 @@ def test_a_pair_is_named_by_its_sources_or_its_depths(sizes):
     assert description.pair(profiles.load("paper"), "pythia_70m", "pythia_160m") == (
         "EleutherAI/pythia-70m and EleutherAI/pythia-160m"
     )
-    assert description.pair(profiles.load("demo"), "two_layer_0", "one_layer") == "two models of 2 and 1 layers"
+    assert description.pair(profiles.load("demo"), "two_layer_4", "one_layer_4") == "two models of 2 and 1 layers"
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,15 @@ def test_massive_dimensions_in_words():
     found = {"massive": [3, 9], "massive_share": 0.553, "fvu_rest": 0.2}
     assert description.massive(found) == "2 with 55%, else FVU 0.200"
     assert description.massive(found | {"massive": []}) == "none"
+
+
+def test_members_of_a_family_are_one_row():
+    smoke = profiles.load("smoke")
+    frame = pd.DataFrame(
+        {"model": ["two_layer_0", "bpe", "two_layer_1"], "layers": [2, 1, 2], "loss": [1.0, 3.0, 2.0],
+         "doubts": ["none", "none", "few steps"]}
+    )  # fmt: skip
+    assert description.by_family(smoke, frame, {"loss": "{:.1f}"}).to_numpy().tolist() == [
+        ["two_layer", 2, "2", "1.5 (1.0 to 2.0)", "none, few steps"],
+        ["bpe", 1, "1", "3.0", "none"],
+    ]

@@ -278,6 +278,24 @@ def test_the_cell_is_read_and_not_run(tmp_path, monkeypatch):
     assert params.parameters("toy") == {"profile": "smoke", "sizes": [1, -2], "rate": 0.001}
 
 
+# --- families
+
+
+def test_a_family_may_be_named_wherever_its_members_may(folder):
+    smoke = profiles.load("smoke")
+    assert smoke.members("two_layer") == ["two_layer_0", "two_layer_1"] and smoke.members("bpe") == ["bpe"]
+    assert smoke.common.primary.pair == ["two_layer", "three_layer"] and smoke.pair == ("two_layer_0", "three_layer_0")
+    with pytest.raises(ProfileError, match="nothing in the profile is called 'two_laye'; did you mean `two_layer`"):
+        smoke.members("two_laye")
+    assert {smoke.training_corpus(name).seed for name in smoke.members("three_layer")} == {0, 1}
+
+
+def test_no_model_is_trained_on_the_stories_that_judge_it(folder):
+    values = {"extends": "smoke", "corpus": smoke_keys()["corpus"] | {"seed": 1}}
+    (folder / "edited.yaml").write_text(yaml.safe_dump(values))
+    assert "models.two_layer_1.trained_on: stories of seed 1, as `corpus`, but dealt to the splits" in complaint()
+
+
 # --- what make compares
 
 

@@ -116,6 +116,8 @@ def _joined(values: pd.Series, form: str) -> str:
     """A column of one family in a cell."""
     if not pd.api.types.is_numeric_dtype(values):
         return ", ".join(dict.fromkeys(map(str, values)))
+    if values.nunique() < 2:
+        return tables.number(values.iloc[0], form)
     low, mean, high = (tables.number(value, form) for value in (values.min(), values.mean(), values.max()))
     return mean if low == high else f"{mean} ({low} to {high})"
 
