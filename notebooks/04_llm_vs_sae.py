@@ -48,8 +48,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sae_utils import inference, measures, pipeline, profiles, replicates, report, significance, tables
-from sae_utils.studies.llm_vs_sae import crossed, heard, indexed, units
+from sae_utils import inference, measures, pipeline, profiles, replicates, report, tables
+from sae_utils.studies.llm_vs_sae import crossed, heard, indexed, scores, units
 from sae_utils.studies.semantic_subspaces import concepts
 
 # %%
@@ -89,19 +89,7 @@ x.shape, y.shape
 
 
 # %%
-def pairs_of(cell):
-    """By matching and kind of unit, the pairs in either arm, chosen on either split."""
-    place, a, b = cell
-    second = replicates.seed(run, a) if exchanges and place == "primary" else None
-    settings = {"exchanged": second, "minimum": minimum_firings}
-    return {
-        (how, kind): units.matched(run, a, b, kind, candidates, how=how, **settings)
-        for how in units.MATCHINGS
-        for kind in units.KINDS
-    }
-
-
-found = replicates.over(pairs_of, cells, "pairs of units")
+found = replicates.over(lambda cell: scores.pairs(run, cell, candidates, minimum_firings), cells, "pairs of units")
 
 # %% [markdown]
 # ## The excess at one n
@@ -118,22 +106,8 @@ assert measure != "rsa_spearman" or np.isclose(observed, measures.score(a, b, me
 
 
 # %%
-def scores(how, name=measure, m=0, part=lambda x: x):
-    """A row of each set of pairs: its n, its partners, its excess at the one n of this matching."""
-    sets = [(*cell, kind, part(x)) for cell in cells for kind in units.KINDS for x in found[cell][how, kind]]
-    n = min((x.n for *_, x in sets if x.n >= fewest), default=fewest)
-    rows = []
-    for place, one, _, kind, x in sets:
-        scored = significance.UNSCORED
-        if x.n >= n:
-            scored = significance.rows_at_n(x.rows, name, n, subsets=subsets, m=m, seed=seed)
-        partners = {"pairs": x.n, "held out": tables.average(x.held_out), "counterparts": x.kept(counterpart)}
-        at_n = {"n": n, "excess": scored.excess, "null sd": scored.null_sd}
-        rows.append({"place": place, "replicate": one, "arm": x.arm, "units": kind} | partners | at_n)
-    return pd.DataFrame(rows).groupby(["place", "arm", "units", "replicate"], sort=False).mean().reset_index()
-
-
-scored = scores("one-to-one")
+scoring = scores.Scoring(measure, subsets, fewest, seed)
+scored = scores.at_one_n(found, "one-to-one", scoring, counterpart)
 n = int(scored.n.max())
 
 # %% [markdown]
@@ -142,19 +116,12 @@ n = int(scored.n.max())
 
 # %%
 if exchanges:
-    of_content = scores("one-to-one", part=units.Matched.of_content)
+    of_content = scores.at_one_n(found, "one-to-one", scoring, counterpart, part=units.Matched.of_content)
     of_content = of_content[of_content.place == "primary"].assign(place="content units")
     scored = pd.concat([scored, of_content[of_content.units != OUTPUTS]], ignore_index=True)
     out.number("content n", of_content.n.max(), "{:.0f}")
 
-
 # %%
-def excess(units, arm="true", place="primary"):
-    """The excess of one kind of unit, by replicate."""
-    chosen = scored[(scored.units == units) & (scored.arm == arm) & (scored.place == place)]
-    return chosen.set_index("replicate").excess
-
-
 summary = pd.DataFrame(
     {"place": place, "arm": arm, "units": kind, "replicates": len(part)}
     | part[["pairs", "held out", "counterparts"]].mean().to_dict()
@@ -174,11 +141,16 @@ groups = sorted(
     dict.fromkeys(zip(summary.place, summary.arm, strict=True)), key=lambda x: x[0] not in ("primary", "content units")
 )
 colours = dict(zip(units.KINDS, (report.PAIRED, "#de8f05", "#029e73"), strict=True))
+
+# %%
 figure, axes = plt.subplots(figsize=(5.5, 2.9))
 for mean in summary.itertuples():
     at = groups.index((mean.place, mean.arm)) + 0.27 * (units.KINDS.index(mean.units) - 1)
     axes.vlines(at, *(1.96 * mean[-1] * np.array([-1, 1])), color=report.NULL, linewidth=8, alpha=0.5)
-    dots, ends = excess(mean.units, mean.arm, mean.place), abs(np.array([[mean.low], [mean.high]]) - mean.excess)
+    dots, ends = (
+        scores.excess(scored, mean.units, mean.arm, mean.place),
+        abs(np.array([[mean.low], [mean.high]]) - mean.excess),
+    )
     axes.scatter(np.full(len(dots), at - 0.05), dots, s=9, color=colours[mean.units], alpha=0.6, linewidths=0)
     axes.errorbar(at + 0.05, mean.excess, ends, fmt="_", color=colours[mean.units], markersize=6, linewidth=1.5)
 axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
@@ -196,7 +168,7 @@ figure
 # %%
 SHORT = {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}
 for name, kind in SHORT.items():
-    mean = inference.over_replicates(excess(kind))
+    mean = inference.over_replicates(scores.excess(scored, kind))
     out.number(f"excess {name}", mean.estimate, "{:.2f}", mean.se)
     part = scored[(scored.units == kind) & (scored.place == "primary") & (scored.arm == "true")]
     out.number(f"held out {name}", part["held out"].mean(), "{:.2f}")
@@ -212,7 +184,7 @@ for name, kind in {"neurons": NEURONS, "outputs": OUTPUTS}.items():
     out.verdict(
         f"beyond {name}",
         f"Are SAE features arranged more alike than {kind}?",
-        inference.over_replicates(excess(SAE) - excess(kind)),
+        inference.over_replicates(scores.excess(scored, SAE) - scores.excess(scored, kind)),
         d,
         f"an excess of features above that of {kind} by less than d",
     )
@@ -220,7 +192,9 @@ for name, kind in {"neurons": NEURONS, "outputs": OUTPUTS}.items():
 # %%
 for name, kind in SHORT.items():
     question = f"Are {kind} arranged more alike than shuffled pairings?"
-    out.verdict(f"chance {name}", question, inference.over_replicates(excess(kind)), d, "an excess below d")
+    out.verdict(
+        f"chance {name}", question, inference.over_replicates(scores.excess(scored, kind)), d, "an excess below d"
+    )
 
 # %%
 controls = [(name, kind, "primary") for name, kind in SHORT.items()]
@@ -230,7 +204,9 @@ for name, kind, place in controls if exchanges else ():
     out.verdict(
         f"control {name}",
         f"Are {kind_of} arranged more alike where words are the same than where they are exchanged?",
-        inference.over_replicates(excess(kind, "true", place) - excess(kind, "exchanged", place)),
+        inference.over_replicates(
+            scores.excess(scored, kind, "true", place) - scores.excess(scored, kind, "exchanged", place)
+        ),
         d,
         "an excess above that with words exchanged by less than d",
     )
@@ -243,19 +219,7 @@ for name, kind, place in controls if exchanges else ():
 
 
 # %%
-def alike(cell):
-    """Number of pairs, their correlation, and features minus neurons in excess, averaged over the splits."""
-    values = []
-    for one, two in zip(*(found[cell]["one-to-one", kind] for kind in (SAE, NEURONS)), strict=True):
-        at = inference.alike_in_r(one.held_out, two.held_out, caliper)
-        if one.arm == "true" and len(at[0]) >= fewest:
-            rows = [[side[part] for side in x.rows] for x, part in zip((one, two), at, strict=True)]
-            both = [significance.rows_at_n(x, measure, len(at[0]), subsets=1, m=0, seed=seed).excess for x in rows]
-            values.append((len(at[0]), one.held_out[at[0]].mean(), both[0] - both[1]))
-    return np.mean(values, axis=0) if values else np.full(3, np.nan)
-
-
-equal = np.array([alike(cell) for cell in cells if cell[0] == "primary"])
+equal = np.array([scores.alike(found[cell], scoring, caliper) for cell in cells if cell[0] == "primary"])
 out.verdict(
     "equal r",
     "Are SAE features arranged more alike than neurons that correlate as much?",
@@ -278,7 +242,7 @@ pd.DataFrame(equal, columns=["pairs", "held-out r", "features minus neurons"])
 closed = {name: 0 if measures.measure(name).closed_form else permutations for name in [measure, *secondary_measures]}
 variants = []
 for how, (name, m) in [(how, x) for how in units.MATCHINGS for x in closed.items()]:
-    table = scores(how, name, m)
+    table = scores.at_one_n(found, how, scoring, counterpart, measure=name, m=m)
     table = table[(table.place == "primary") & (table.arm == "true")]
     by_kind = table.pivot(index="replicate", columns="units", values="excess")
     gain = inference.over_replicates(by_kind[SAE] - by_kind[NEURONS])
@@ -329,28 +293,13 @@ masks = replicates.over(
 
 
 # %%
-def subspaces(pair):
-    """By concept, excess of features and of neurons in its subspace at one n."""
-    rows = []
-    for concept in lists:
-        sets = {kind: found["primary", *pair]["one-to-one", kind][0] for kind in both}
-        at = {
-            kind: np.flatnonzero(masks[pair][kind][0][concept][x.pairs.a] | masks[pair][kind][1][concept][x.pairs.b])
-            for kind, x in sets.items()
-        }
-        if (n := min(map(len, at.values()))) >= max(subspaces_of["fewest"], significance.FEWEST):
-            scored = {
-                kind: significance.rows_at_n(
-                    tuple(side[at[kind]] for side in x.rows), measure, n, subsets=subsets, m=0, seed=seed
-                ).excess
-                for kind, x in sets.items()
-            }
-            rows.append({"replicate": pair[0], "concept": concept, "n": n} | scored)
-    return rows
-
-
 spaces = pd.DataFrame(
-    [row for pair in places["primary"] for row in subspaces(pair)], columns=["replicate", "concept", "n", *both]
+    [
+        {"replicate": pair[0]} | row
+        for pair in places["primary"]
+        for row in scores.within_concepts(found["primary", *pair], masks[pair], scoring, subspaces_of["fewest"])
+    ],
+    columns=["replicate", "concept", "n", *both],
 )
 
 # %%

@@ -73,13 +73,8 @@ def test_what_a_section_names_is_a_dictionary(name):
         example.sections[notebook]
         for notebook in ("04_llm_vs_sae", "11_across_tokenizers", "12_published_tables")
     )  # fmt: skip
-    named = [
-        units["layers"], units["seeds"], [*units["controls"].values()],
-        across["comparisons"], published_tables["negative"],
-    ]  # fmt: skip
+    named = [[*units["beside"].values()], across["comparisons"], published_tables["negative"]]
     assert names(named) <= example.dictionaries.keys()
-    pair = example.common.primary.pair
-    assert set(pair) <= names(units["layers"])
 
 
 @every
