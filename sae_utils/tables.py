@@ -111,11 +111,6 @@ def among(names: Collection[Any], holding: Collection[Any], tested: Collection[A
     return f"{sum(name in holding for name in asked)} of {len(asked)}" + (f" tested{few}" if few else "")
 
 
-def among_tested(names: Collection[Any], tested: Collection[Any], holding: Collection[Any]) -> str:
-    """`among`, with its arguments in another order."""
-    return among(names, holding, tested)
-
-
 # --- LaTeX
 
 

@@ -31,7 +31,7 @@ START = 0.15  # minutes on one core to open a notebook
 # pair of layers, of 06 for a thousand repeats
 OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.4, "02_one_to_one": 1.4, "03_layer_sweep": 0.17,
        "04_llm_vs_sae": 0.12, "05_semantic_subspaces": 0.6, "06_known_truth": 1.2, "07_controls": 1.5,
-       "11_across_tokenizers": 0.3, "12_published_tables": 0.2}  # fmt: skip
+       "07b_sensitivity": 1.0, "11_across_tokenizers": 0.3, "12_published_tables": 0.2}  # fmt: skip
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile
 DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other artefacts are made of them
 KERNEL = 0.9e9  # bytes of a kernel with its libraries, and of the process that starts it
