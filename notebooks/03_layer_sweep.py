@@ -15,7 +15,7 @@
 # # Layer sweep
 #
 # **Question.** Are the features of two models arranged alike at every pair of their layers, more than when one of them
-# reads permuted words? Are some pairs of layers more alike than others? Does the answer depend on the measure?
+# reads exchanged words? Are some pairs of layers more alike than others? Does the answer depend on the measure?
 #
 # **In.** Dictionaries at several depths of each model, in several replicates. **Out.** For every layer of A with every
 # layer of B: the excess of every measure at one n in both arms, their difference over replicates with a verdict; the
@@ -69,7 +69,7 @@ pd.DataFrame(grid)
 # %% [markdown]
 # ## Pairs of features at every pair of layers
 # As in the primary analysis: content features of either side, with one-to-one partners of the largest total
-# correlation and no threshold, by either part of the documents. In the *control arm* B reads permuted words; the
+# correlation and no threshold, by either part of the documents. In the *control arm* B reads exchanged words; the
 # features are the same. Where a profile has no replicates, mutual pairs are taken, and there is no control. Another
 # seed of the same model, at the same layer, is the ceiling. Scores are compared at one n: that of the smallest cell.
 
@@ -175,14 +175,14 @@ axes[2].add_patch(plt.Rectangle((main.j, main.i), 1, 1, fill=False, linewidth=1.
 out.figure("excess", figure)
 
 # %% [markdown]
-# ## More alike than under permuted words?
+# ## More alike than under exchanged words?
 # The mean over all pairs of layers, then over replicates: so no pair is chosen.
 
 # %%
 overall = layers.over_replicates(true - control)
 out.verdict(
     "difference",
-    "Mean over layer pairs: true arm minus permuted words",
+    "Mean over layer pairs: true arm minus exchanged words",
     overall,
     d,
     "the interval lies below the threshold",

@@ -14,11 +14,11 @@
 # %% [markdown]
 # # Controls
 #
-# **Question.** Are the features of two models arranged alike, beyond what the same model gives on permuted words,
+# **Question.** Are the features of two models arranged alike, beyond what the same model gives on exchanged words,
 # beyond random weights, beyond random blocks, and beyond what tokens and frequencies explain?
 #
 # **In.** Replicates of both models of the primary pair, each with its SAE, read on text and on the same text with its
-# words permuted; twins with random weights; further SAEs. **Out.** The primary verdict; one figure of every control on
+# words exchanged; twins with random weights; further SAEs. **Out.** The primary verdict; one figure of every control on
 # one scale, with its spread over replicates; what trivial accounts explain.
 #
 # **What would count as a no.** Over replicates, the similarity of the two models exceeds that of the control by less
@@ -62,7 +62,7 @@ settings = measured.Settings(asked, counterpart, top, window, size, strata, cali
 # ## Two arms of one replicate
 # Every replicate has a model A, a model B, and a permutation of words that exchanges words of equal frequency and
 # different classes. Both models read a text followed by the same text with its words exchanged. In the *true arm* they
-# read the same half at the same time; in the *permuted arm* B reads the other half. A model of the permuted world would
+# read the same half at the same time; in the *control arm* B reads the other half. A model of the world of exchanged words would
 # be such a B, so that this control needs no training. Features of A, text and n are the same in both arms.
 #
 # *Content features* have over 80% of their activation on content words. They are paired with features of B one-to-one,
@@ -72,9 +72,9 @@ settings = measured.Settings(asked, counterpart, top, window, size, strata, cali
 pairs = replicates.of(run, *primary.pair)
 cells = partners.cells(run, sae_seeds, twins, frozen, trained)
 reading.prepare(run, cells)
-true, permuted = reading.views(run, pairs[0], settings)
+true, exchanged = reading.views(run, pairs[0], settings)
 first = true[0]
-pd.DataFrame({"true arm": first.held_out, "permuted arm": permuted[0].held_out}).describe().round(2)
+pd.DataFrame({"true arm": first.held_out, "control arm": exchanged[0].held_out}).describe().round(2)
 
 # %% [markdown]
 # Their similarity is Spearman RSA: the correlation of ranked dissimilarities, 1 - Pearson, between all pairs of decoder
@@ -91,7 +91,7 @@ by_hand
 # ## Every comparison
 # Another SAE of the same model is the ceiling. Random weights and random blocks are twins of B: the first has learnt
 # nothing, the second keeps B's embeddings. A frozen random decoder fits the same activations with random directions.
-# All comparisons of one A are over the same content features of A, read on the text; in the permuted arm B reads it
+# All comparisons of one A are over the same content features of A, read on the text; in the control arm B reads it
 # with its words exchanged. Scores are means over both roles of the documents, which pair and which judge.
 
 # %%
@@ -100,7 +100,7 @@ of_groups = sweep.run(lambda key: reading.arms(run, groups[key], settings), grou
 arms = {cell: arm for found in of_groups.values() for cell, arm in found.items()}
 
 # %%
-shown = [partners.SAE_SEED, partners.MODEL_SEED, partners.DEPTH, partners.PERMUTED, *twins, partners.FROZEN]
+shown = [partners.SAE_SEED, partners.MODEL_SEED, partners.DEPTH, partners.EXCHANGED, *twins, partners.FROZEN]
 shown = [label for label in shown if label in {cell.label for cell in cells}]
 scored = partners.table(arms, shown, {name: what.label for name, what in asked.items()})
 out.table("arms", scored, {"n": "{:.0f}", "r held out": "{:.2f}", "counterparts": "{:.2f}"})
@@ -121,7 +121,7 @@ out.figure("controls", figure)
 
 # %% [markdown]
 # ## The primary verdict
-# D is the similarity of the true arm minus that of the permuted one, within each replicate: a mean over features of A
+# D is the similarity of the true arm minus that of the control one, within each replicate: a mean over features of A
 # and of B, on both texts. The interval is Student's over replicates. *Yes* where it lies above the threshold d, *no*
 # where it lies below, else *undetermined*; d was set from other seeds. Random weights follow, then random blocks, over
 # features of A on the text alone, each only after a yes of the one before. Random blocks ask whether the blocks add to
@@ -130,7 +130,7 @@ out.figure("controls", figure)
 # %%
 both = replicates.over(lambda names: measured.beside(*reading.views(run, names, settings), settings), pairs, "arms")
 beside = list(both.values())
-gaps = {partners.PERMUTED: partners.difference(beside, measured.EVERY)}
+gaps = {partners.EXCHANGED: partners.difference(beside, measured.EVERY)}
 gaps |= {label: partners.gap(arms, label, primary.measure) for label in twins}
 verdicts = inference.in_order(gaps, d)
 pd.DataFrame({label: {**found._asdict(), "verdict": verdicts[label]} for label, found in gaps.items()}).T
@@ -147,13 +147,13 @@ for label, found in gaps.items():
     )
 
 # %% [markdown]
-# ## A model that was trained on permuted words
-# The permuted arm stands for a model of the permuted world. One such model was trained. Does its similarity to A lie
-# where one more permuted arm would lie, in the 95% prediction interval of those of the replicates?
+# ## A model that was trained on exchanged words
+# The control arm stands for a model of the world of exchanged words. One such model was trained. Does its similarity to A lie
+# where one more control arm would lie, in the 95% prediction interval of those of the replicates?
 
 # %%
 of_twin = partners.of(arms, partners.TRAINED, lambda arm: arm.excess[primary.measure])
-of_arms = partners.of(arms, partners.PERMUTED, lambda arm: arm.excess[primary.measure])
+of_arms = partners.of(arms, partners.EXCHANGED, lambda arm: arm.excess[primary.measure])
 low, high = accounts.predicted(of_arms)
 for name, value in (("trained", tables.average(of_twin)), ("predicted low", low), ("predicted high", high)):
     out.number(name, value, "{:.3f}")
@@ -169,7 +169,7 @@ out.text("trained lies", accounts.lies(tables.average(of_twin), low, high))
 # \text{partial} = \text{rest} / \sqrt{(1 - R_x^2)(1 - R_y^2)}$$
 #
 # with $c$ the correlations of a side with the facts and $C$ those among them. Shuffles would break the ties of a fact
-# to both sides, and give no p. The same statistic is computed in the permuted arm, and the difference stands over
+# to both sides, and give no p. The same statistic is computed in the control arm, and the difference stands over
 # replicates.
 
 # %%
@@ -190,7 +190,7 @@ out.table("explained", explained, dict.fromkeys(explained.columns[1:], "{:.2f}")
 for name, found in partners.left(beside).items():
     out.verdict(
         f"given {name}",
-        f"Beyond permuted words, given {name}?",
+        f"Beyond exchanged words, given {name}?",
         found,
         d,
         f"less than {d:g} is left",
@@ -227,7 +227,7 @@ out.table("selected", selected, {"n": "{:.0f}"} | dict.fromkeys(selected.columns
 without = partners.difference(beside, "no top token in common")
 out.verdict(
     "no token",
-    "Beyond permuted words, without a top token in common?",
+    "Beyond exchanged words, without a top token in common?",
     without,
     d,
     f"excess larger by less than {d:g}",

@@ -17,7 +17,7 @@
 # **Question.** Does the answer of the primary analysis depend on its choices: measure, matching, thresholds, number of
 # pairs, SAEs? And what does the share of features with a counterpart measure?
 #
-# **In.** The replicates of both models with their SAEs, read on text and on permuted words; further SAEs. **Out.** The
+# **In.** The replicates of both models with their SAEs, read on text and on exchanged words; further SAEs. **Out.** The
 # difference D between the true and the control arm by every choice, over replicates; the share with a counterpart as a
 # curve, beside a planted truth; partners that are judged on other topics.
 #

@@ -34,7 +34,7 @@ def test_every_comparison_is_listed_once():
     expected += [Cell(partners.MODEL_SEED, i, *pair) for i, pair in enumerate(ring)]
     expected += [Cell(partners.SEED_OF_B, i, x.replace("a", "b"), y.replace("a", "b")) for i, (x, y) in enumerate(ring)]
     expected += [Cell(partners.DEPTH, i, *pair) for i, pair in enumerate(pairs)]
-    expected += [Cell(partners.PERMUTED, i, *pair, permuted=True) for i, pair in enumerate(pairs)]
+    expected += [Cell(partners.EXCHANGED, i, *pair, exchanged=True) for i, pair in enumerate(pairs)]
     expected += [Cell("random", 0, "a_1", "twin_1"), Cell("random", 1, "a_2", "twin_2")]
     expected += [Cell(partners.FROZEN, 0, "a_1", "frozen"), Cell(partners.TRAINED, 0, "a_1", "trained")]
     assert found == expected and len(set(found)) == len(found)
@@ -52,11 +52,11 @@ def scored(label, values, **more):
 
 
 TRUE, CONTROL, TWIN = [0.5, 0.6, 0.4, 0.7], [0.2, 0.1, 0.2, 0.1], [0.3, 0.3]
-ARMS = scored(partners.DEPTH, TRUE) | scored(partners.PERMUTED, CONTROL) | scored("twin", TWIN)
+ARMS = scored(partners.DEPTH, TRUE) | scored(partners.EXCHANGED, CONTROL) | scored("twin", TWIN)
 
 
 def test_a_gap_is_taken_within_replicates():
-    found = partners.gap(ARMS, partners.PERMUTED, "rsa")
+    found = partners.gap(ARMS, partners.EXCHANGED, "rsa")
     assert found == inference.over_replicates(np.subtract(TRUE, CONTROL))
     assert partners.gap(ARMS, "twin", "knn").estimate == pytest.approx(np.mean([0.2, 0.3]) / 2)
     assert partners.gap(ARMS, "twin", "rsa").n == 2 and np.isnan(partners.gap(ARMS, "twin", "rsa").low)
@@ -96,7 +96,7 @@ def test_what_is_left_is_the_partial_similarity_of_both_arms_differenced():
     row = partners.explained(BESIDE).iloc[0]
     left = inference.over_replicates([0.3, 0.2, 0.4])
     assert row["given"] == "words" and row["raw"] == 0.5 and row["explained"] == pytest.approx(0.1)
-    assert row["partial"] == pytest.approx(0.4) and row["partial, permuted"] == pytest.approx(0.1)
+    assert row["partial"] == pytest.approx(0.4) and row["partial, control"] == pytest.approx(0.1)
     assert row[["left", "low", "high"]].tolist() == pytest.approx([left.estimate, left.low, left.high])
     few = BESIDE[0]._replace(true={}, control={})
     assert partners.left([few, *BESIDE])["words"].n == 3

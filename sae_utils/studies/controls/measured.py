@@ -1,4 +1,4 @@
-"""The scores of one comparison, and of a true arm beside its permuted one.
+"""The scores of one comparison, and of a true arm beside its control one.
 
 In: the views of an arm, the settings of the notebook. Out: numbers that a process can hand back.
 Never: codes, or a matrix of features.
@@ -50,7 +50,7 @@ class Arm(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """A true arm beside its permuted one."""
+    """A true arm beside its control one."""
 
     true: Mapping[str, Account]  # by fact
     control: Mapping[str, Account]

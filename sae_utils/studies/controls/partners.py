@@ -17,7 +17,7 @@ from sae_utils.inference import Replicated
 from sae_utils.studies.controls.measured import Arm, Beside
 
 SAE_SEED, MODEL_SEED, SEED_OF_B, DEPTH = "another SAE seed", "another model seed", "another seed of B", "another depth"
-PERMUTED, FROZEN, TRAINED = "permuted words", "frozen random decoder", "trained on permuted words"
+EXCHANGED, FROZEN, TRAINED = "exchanged words", "frozen random decoder", "trained on exchanged words"
 SEEDS = (MODEL_SEED, SEED_OF_B)
 PLAIN: dict[str, Callable[[Arm], float]] = {
     "n": lambda arm: arm.n,
@@ -33,16 +33,16 @@ class Cell(NamedTuple):
     number: int
     a: str
     b: str
-    permuted: bool = False  # whether B reads its words permuted
+    exchanged: bool = False  # whether B reads its words exchanged
 
 
 def cells(
     profile: Profile, sae_seeds: Sequence[str], twins: Mapping[str, str], frozen: Sequence[str], trained: Sequence[str]
 ) -> list[Cell]:
-    """All comparisons of the primary pair (A, B): the true one, its permuted one, ceilings and controls.
+    """All comparisons of the primary pair (A, B): the true one, its control one, ceilings and controls.
 
     `sae_seeds`: SAEs of A's first model. `twins`: label -> family of twins of B. `frozen`: families of SAEs of A with
-    a frozen decoder. `trained`: families of models of the permuted world. Model seeds are compared in a ring, each
+    a frozen decoder. `trained`: families of models of the world of exchanged words. Model seeds are compared in a ring, each
     with the next.
     """
     a, b = profile.common.primary.pair
@@ -53,7 +53,7 @@ def cells(
         # two make one pair, not a ring
         found += [Cell(label, i, ring[i], ring[(i + 1) % len(ring)]) for i in range(len(ring) - (len(ring) < 3))]
     found += [Cell(DEPTH, i, pair[0], pair[1]) for i, pair in enumerate(pairs)]
-    found += [Cell(PERMUTED, i, pair[0], pair[1], permuted=True) for i, pair in enumerate(pairs)]
+    found += [Cell(EXCHANGED, i, pair[0], pair[1], exchanged=True) for i, pair in enumerate(pairs)]
     others = [*twins.items(), *((FROZEN, name) for name in frozen), *((TRAINED, name) for name in trained)]
     for label, family in others:
         found += [Cell(label, i, pair[0], pair[1]) for i, pair in enumerate(replicates.of(profile, a, family))]
@@ -121,7 +121,7 @@ def _excess(measure: str) -> Callable[[Arm], float]:
 
 def shares(arms: Mapping[Cell, Arm], found: Sequence[Beside]) -> pd.DataFrame:
     """A row a kind of partner: the share of content features with a counterpart, with its interval over replicates."""
-    kinds = {label: over(arms, label, PLAIN["counterparts"]) for label in (DEPTH, PERMUTED)}
+    kinds = {label: over(arms, label, PLAIN["counterparts"]) for label in (DEPTH, EXCHANGED)}
     for name, field in {"of the same firings": "by_firings", "shuffled in strata of firings": "in_strata"}.items():
         kinds[name] = inference.over_replicates([getattr(x, field) for x in found])
     return pd.DataFrame(
@@ -129,11 +129,11 @@ def shares(arms: Mapping[Cell, Arm], found: Sequence[Beside]) -> pd.DataFrame:
     )
 
 
-# --- tables of a true arm beside its permuted one
+# --- tables of a true arm beside its control one
 
 
 def left(found: Sequence[Beside]) -> dict[str, Replicated]:
-    """By fact the partial similarity of the true arm minus that of the permuted one, over replicates."""
+    """By fact the partial similarity of the true arm minus that of the control one, over replicates."""
     both = [x for x in found if x.true and x.control]
     return {
         fact: inference.over_replicates([x.true[fact].partial - x.control[fact].partial for x in both])
@@ -142,20 +142,20 @@ def left(found: Sequence[Beside]) -> dict[str, Replicated]:
 
 
 def difference(found: Sequence[Beside], selection: str) -> Replicated:
-    """The excess of the true arm minus that of the permuted one, of a selection of pairs, over replicates."""
+    """The excess of the true arm minus that of the control one, of a selection of pairs, over replicates."""
     return inference.over_replicates([x.selections[selection].difference for x in found])
 
 
 def explained(found: Sequence[Beside]) -> pd.DataFrame:
     """A row a fact: the part of the raw similarity that it explains in the true arm, and what is left, over replicates.
 
-    `left`: the partial similarity of the true arm minus that of the permuted one.
+    `left`: the partial similarity of the true arm minus that of the control one.
     """
     rows = []
     for fact, remains in left(found).items():
         true = np.mean([x.true[fact] for x in found if x.true and x.control], axis=0)
         control = np.mean([x.control[fact] for x in found if x.true and x.control], axis=0)
-        of_arms = dict(zip(("raw", "explained", "partial"), true, strict=True)) | {"partial, permuted": control[2]}
+        of_arms = dict(zip(("raw", "explained", "partial"), true, strict=True)) | {"partial, control": control[2]}
         rows.append({"given": fact} | of_arms | {"left": remains.estimate, "low": remains.low, "high": remains.high})
     return pd.DataFrame(rows)
 
@@ -166,6 +166,6 @@ def selected(found: Sequence[Beside]) -> pd.DataFrame:
     for name in found[0].selections:
         x = difference(found, name)
         means = np.mean([of.selections[name] for of in found], axis=0)
-        row = {"pairs": name} | dict(zip(("n", "true", "permuted"), means, strict=True))
+        row = {"pairs": name} | dict(zip(("n", "true", "control"), means, strict=True))
         rows.append(row | {"difference": x.estimate, "low": x.low, "high": x.high, "replicates": x.n})
     return pd.DataFrame(rows)

@@ -28,18 +28,18 @@ def prepare(run: Profile, cells: Iterable[Cell]) -> None:
     """Make all that the cells read: one pass over a model and a text for all of its dictionaries."""
     cells = list(cells)
     pipeline.features_of(run, dict.fromkeys(itertools.chain(*((cell.a, cell.b) for cell in cells))))
-    replicates.prepare(run, [(cell.a, cell.b) for cell in cells if cell.permuted])
+    replicates.prepare(run, [(cell.a, cell.b) for cell in cells if cell.exchanged])
 
 
 def arms(run: Profile, cells: Sequence[Cell], settings: Settings) -> dict[Cell, Arm]:
     """The scores of the comparisons of one dictionary: the same content features, and their text, in all of them.
 
-    The dictionary reads the text, and so does every other; the permuted ones read it with exchanged words.
+    The dictionary reads the text, and so does every other; the control ones read it with exchanged words.
     """
     own = _side(run, cells[0].a)
     decoders, correlated = {}, {}
     for cell in cells:
-        other = _side(run, cell.b, replicates.seed(run, cell.a) if cell.permuted else None)
+        other = _side(run, cell.b, replicates.seed(run, cell.a) if cell.exchanged else None)
         decoders[cell] = other.decoder
         for split, _ in replicates.SPLITS:
             correlated[cell, split] = replicates.correlate(own.blocks[split], other.blocks[split])
@@ -68,7 +68,7 @@ def _partners(found: Correlations, content: NDArray[np.int64]) -> NDArray[np.int
 
 
 def views(run: Profile, names: tuple[str, str], settings: Settings) -> tuple[list[View], list[View]]:
-    """The true and the permuted arm of a replicate (A, B), both read on the text and under exchanged words.
+    """The true and the control arm of a replicate (A, B), both read on the text and under exchanged words.
 
     They have a view a role and split of documents, with the same content features in both arms.
     """
