@@ -62,8 +62,8 @@ settings = measured.Settings(asked, counterpart, top, window, size, strata, cali
 # ## Two arms of one replicate
 # Every replicate has a model A, a model B, and a permutation of words that exchanges words of equal frequency and
 # different classes. Both models read a text followed by the same text with its words exchanged. In the *true arm* they
-# read the same half at the same time; in the *control arm* B reads the other half. A model of the world of exchanged words would
-# be such a B, so that this control needs no training. Features of A, text and n are the same in both arms.
+# read the same half at the same time; in the *control arm* B reads the other half. A model of the world of exchanged
+# words would be such a B, so that this control needs no training. Features of A, text and n are the same in both arms.
 #
 # *Content features* have over 80% of their activation on content words. They are paired with features of B one-to-one,
 # with the largest total correlation on one part of the documents, and no pair is left out for its correlation.
@@ -148,8 +148,8 @@ for label, found in gaps.items():
 
 # %% [markdown]
 # ## A model that was trained on exchanged words
-# The control arm stands for a model of the world of exchanged words. One such model was trained. Does its similarity to A lie
-# where one more control arm would lie, in the 95% prediction interval of those of the replicates?
+# The control arm stands for a model of the world of exchanged words. One such model was trained. Does its similarity to
+# A lie where one more control arm would lie, in the 95% prediction interval of those of the replicates?
 
 # %%
 of_twin = partners.of(arms, partners.TRAINED, lambda arm: arm.excess[primary.measure])

@@ -107,6 +107,6 @@ def test_selections_and_shares_over_replicates():
     row = partners.selected(BESIDE).iloc[0]
     assert row[["pairs", "n", "replicates"]].tolist() == [measured.EVERY, 30, 3]
     assert row["difference"] == pytest.approx(0.2) == partners.difference(BESIDE, measured.EVERY).estimate
-    assert row["true"] - row["permuted"] == pytest.approx(row["difference"])
+    assert row["true"] - row["control"] == pytest.approx(row["difference"])
     shares = partners.shares(ARMS, BESIDE).set_index("partner")["counterparts"]
     assert shares.tolist() == pytest.approx([0.55, 0.15, 0.1, 0.05])

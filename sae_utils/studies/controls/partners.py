@@ -42,8 +42,8 @@ def cells(
     """All comparisons of the primary pair (A, B): the true one, its control one, ceilings and controls.
 
     `sae_seeds`: SAEs of A's first model. `twins`: label -> family of twins of B. `frozen`: families of SAEs of A with
-    a frozen decoder. `trained`: families of models of the world of exchanged words. Model seeds are compared in a ring, each
-    with the next.
+    a frozen decoder. `trained`: families of models of the world of exchanged words. Model seeds are compared in a
+    ring, each with the next.
     """
     a, b = profile.common.primary.pair
     pairs = replicates.of(profile, a, b)
