@@ -74,7 +74,7 @@ def by_hand(own, other, read, measure):
 
 
 def test_every_comparison_of_a_dictionary_is_over_the_same_features(read):
-    cells = [Cell(partners.DEPTH, 0, "a", "b"), Cell(partners.PERMUTED, 0, "a", "b", True), Cell("t", 0, "a", "twin")]
+    cells = [Cell(partners.DEPTH, 0, "a", "b"), Cell(partners.EXCHANGED, 0, "a", "b", True), Cell("t", 0, "a", "twin")]
     found = reading.arms(None, cells, SETTINGS)
     assert list(found) == cells and len({arm.n for arm in found.values()}) == 1
     for cell, reading_of_b in zip(cells, (0, 1, 0), strict=True):
