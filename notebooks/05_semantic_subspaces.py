@@ -185,7 +185,7 @@ out.number("fewest", replicates.FEWEST, "{:d}")
 
 # %%
 spelt = relatedness.words_of(found.top, found.words)
-word_vectors = word2vec.vectors(vectors, run.corpus, sorted(set().union(*spelt)))
+word_vectors = word2vec.vectors(vectors, pipeline.training_text(run, run.pair[0]), sorted(set().union(*spelt)))
 
 
 def measured(names):

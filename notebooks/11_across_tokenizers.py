@@ -64,8 +64,9 @@ pd.DataFrame(compared)
 # tokenizer must share every token, with no unit in pieces.
 
 # %%
+trains = corpora.text(pipeline.training_text(run, run.pair[0]))
 spans = {
-    name: alignment.load(alignment.spans(source, tokenization.train(source, kind, vocabulary)))
+    name: alignment.load(alignment.spans(source, tokenization.train(trains, kind, vocabulary)))
     for name, (kind, vocabulary) in tokenizers.items()
 }
 both_ways = list(itertools.product(itertools.combinations_with_replacement(spans, 2), ("ends", "words")))

@@ -103,6 +103,11 @@ def exchanged_rows(profile: Profile, name: str, seed: int) -> Artefact:
     return tokenization.exchanged(rows(profile, name), tokenizer(profile, name), seed)
 
 
+def training_text(profile: Profile, dictionary: str) -> corpora.Corpus:
+    """The corpus on which a dictionary and its model are trained."""
+    return profile.training_corpus(origin(profile.dictionaries, dictionary).model)
+
+
 def training_rows(profile: Profile, name: str) -> Artefact:
     """The token rows that train a model and its dictionaries."""
     return rows(profile, name, profile.training_corpus(name))
