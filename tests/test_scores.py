@@ -1,52 +1,138 @@
-"""Features and neurons are scored at one n, at equal correlation, and within concepts."""
+"""Scores of arms, in planted worlds: features of A and B that share words, or words and structure."""
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from sae_utils import significance
-from sae_utils.matching import Pairs
-from sae_utils.studies.llm_vs_sae import scores, units
-from sae_utils.studies.llm_vs_sae.units import KINDS, NEURONS, SAE
+from sae_utils import measures
+from sae_utils.studies.controls import accounts, facts, scores
+from sae_utils.studies.controls.scores import View
 
-SCORING = scores.Scoring("rsa_spearman", subsets=3, fewest=12, seed=0)
-
-
-def planted(n: int, shared: float, held_out: np.ndarray) -> units.Matched:
-    """Pairs whose rows share some of their geometry."""
-    rng = np.random.default_rng(n)
-    a = rng.normal(size=(n, 20))
-    b = shared * a + (1 - shared) * rng.normal(size=a.shape)
-    pairs = Pairs.of(np.arange(n), np.arange(n), held_out, n, n)
-    return units.Matched("true", "matching", pairs, held_out, (a, b), np.arange(n) < n // 2, n)
+RSA, KNN = measures.measure("rsa_spearman"), measures.measure("mutual_knn", k=5)
+WORDS, FEATURES, TOKENS = 120, 60, 6000
 
 
-SETS = {
-    ("one-to-one", kind): [planted(n, shared, np.linspace(0, high, n))]
-    for kind, n, shared, high in zip(KINDS, (60, 50, 40), (0.9, 0.1, 0.1), (0.9, 0.45, 0.4), strict=True)
-}
+def fires_on(word_of, generator):
+    """Tokens and codes (tokens, features): a feature fires on one word, not always."""
+    tokens = generator.integers(0, WORDS, TOKENS)
+    fires = (tokens[:, None] == word_of) & (generator.random((TOKENS, len(word_of))) < 0.9)
+    return tokens, sparse.csr_array(np.where(fires, 1 + generator.random(fires.shape), 0))
 
 
-def test_all_sets_are_scored_at_the_n_of_the_smallest():
-    scored = scores.at_one_n({("primary", "a", "b"): SETS}, "one-to-one", SCORING, 0.4)
-    assert set(scored.n) == {40} and scored.pairs.tolist() == [60, 50, 40]
-    (row,) = (x for x in scored.itertuples() if x.units == units.OUTPUTS)
-    expected = significance.test(*SETS["one-to-one", units.OUTPUTS][0].rows, ["rsa_spearman"], m=9)["rsa_spearman"]
-    assert row.excess == pytest.approx(expected.excess)
-    assert scores.excess(scored, SAE)["a"] > scores.excess(scored, NEURONS)["a"] + 0.3
-    half = scores.at_one_n({("primary", "a", "b"): SETS}, "one-to-one", SCORING, 0.4, part=units.Matched.of_content)
-    assert set(half.n) == {20} and half.pairs.tolist() == [30, 25, 20]
+def world(seed, shared):
+    """True and control view: B's features 0 to 59 have A's words, 60 to 119 others; `shared` structure or none.
+
+    Decoder rows are the embedding of the word beside a structure of the feature's own; a structure is of a feature,
+    so that no fact about words knows it.
+    """
+    generator = np.random.default_rng(seed)
+    vectors, own, other = (generator.normal(size=(WORDS, 24)) for _ in range(3))
+    turn = np.linalg.qr(generator.normal(size=(48, 48)))[0]
+    word_a, word_b = np.arange(FEATURES), np.arange(WORDS)
+    decoder_a = np.hstack([vectors, own])[:FEATURES]
+    decoder_b = np.hstack([vectors, own if shared else other]) @ turn
+    read = [fires_on(words, generator) for words in (word_a, word_b)]
+    known = tuple(facts.of(codes, tokens, {"token embeddings": vectors}, top=3) for tokens, codes in read)
+    made = []
+    for start in (0, FEATURES):
+        left, right = np.arange(FEATURES), np.arange(start, start + FEATURES)
+        r = np.full(FEATURES, 0.6 if start == 0 else 0.3)
+        made.append(View(left, right, (decoder_a, decoder_b[right]), r, known, np.zeros((FEATURES, WORDS))))
+    return made
 
 
-def test_equal_correlation():
-    n, held_out, gain = scores.alike(SETS, SCORING, caliper=0.01)
-    assert 25 <= n <= 35 and held_out < 0.46 and gain > 0.3
-    assert np.isnan(scores.alike(SETS, SCORING._replace(fewest=40), caliper=0.01)).all()
+def differences(shared):
+    """Of the raw similarity and by fact of the partial one, true arm minus control, over worlds."""
+    found = []
+    for seed in range(6):
+        true, control = (scores.explained(view) for view in world(seed, shared))
+        raw = {"raw": true[scores.ALL].raw - control[scores.ALL].raw}
+        found.append(raw | {fact: true[fact].partial - control[fact].partial for fact in true})
+    return {name: np.mean([x[name] for x in found]) for name in found[0]}
 
 
-def test_concepts_are_scored_at_the_smaller_n_of_both_kinds():
-    first = {kind: [{"x": np.arange(n) < few, "y": np.zeros(n, bool)} for few in (15, 20)]
-             for kind, n in ((SAE, 60), (NEURONS, 50))}  # fmt: skip
-    first[NEURONS][1]["x"][14:] = False
-    (row,) = scores.within_concepts(SETS, first, SCORING, 12)
-    assert row["concept"] == "x" and row["n"] == 15 and row[SAE] > row[NEURONS]
-    assert scores.within_concepts(SETS, first, SCORING, 16) == []
+def test_what_goes_through_embeddings_alone_vanishes_when_they_are_given():
+    found = differences(shared=False)
+    assert found["raw"] > 0.35
+    assert abs(found["token embeddings"]) < 0.1 and abs(found[scores.ALL]) < 0.1
+    assert abs(found["token embeddings"]) < 0.25 * found["raw"]
+    assert found["firing frequency"] > 0.3 and found["co-firing"] > 0.3  # which have no part in it
+
+
+def test_structure_of_their_own_survives_every_fact():
+    found = differences(shared=True)
+    assert found["raw"] > 0.9 and min(found.values()) > 0.8
+
+
+def test_excess_is_the_score_over_its_null():
+    true, control = world(0, shared=True)
+    assert scores.excess(true.rows, RSA) > 0.95 and abs(scores.excess(control.rows, RSA)) < 0.1
+    overlap, chance = measures.mutual_knn(*control.rows, k=5), 5 / (FEATURES - 1)
+    assert scores.excess(control.rows, KNN) == pytest.approx((overlap - chance) / (1 - chance))
+    assert np.isnan(scores.excess(true.subset(np.arange(9)).rows, RSA))
+    found = scores.between(true, control.subset(np.arange(40)), RSA)
+    assert found.n == 40 and found.difference == found.true - found.control
+
+
+def test_features_without_a_shared_token_are_the_same_in_both_arms():
+    true, control = world(0, shared=True)
+    right = np.concatenate([true.right[:30], control.right[30:]])  # half of the partners have another word
+    mixed = true._replace(right=right)
+    found = scores.without_shared_token(mixed, control, RSA)
+    assert found.n == 30
+    later = np.arange(30, FEATURES)
+    assert found.control == scores.excess(control.subset(later).rows, RSA)
+    assert found.true == scores.excess(mixed.subset(later).rows, RSA)
+
+
+def test_equally_correlated_pairs_are_those_within_both_calipers():
+    true, control = world(0, shared=True)
+    assert scores.equally_correlated(true, control, RSA, (0.1, 5.0)).n == 0
+    generator = np.random.default_rng(0)
+    one, two = (view._replace(held_out=generator.random(FEATURES)) for view in (true, control))
+    found = scores.equally_correlated(one, two, RSA, (0.02, 5.0))
+    kept = accounts.alike(one.held_out[:, None], two.held_out[:, None], [0.02])
+    assert found.n == len(kept[0]) and found.true == scores.excess(one.subset(kept[0]).rows, RSA)
+    narrow = scores.equally_correlated(one, two, RSA, (0.02, 1e-9))  # the same firings: the same feature
+    assert narrow.n < found.n
+
+
+def test_a_cut_by_r_is_made_in_each_arm():
+    true, control = world(0, shared=True)
+    one = true._replace(held_out=np.linspace(0, 1, FEATURES))
+    found = scores.from_r(one, control._replace(held_out=np.ones(FEATURES)), RSA, 0.5)
+    assert found.n == 30 and found.true == scores.excess(true.subset(np.arange(30, 60)).rows, RSA)
+
+
+def test_counterparts_by_firing_alone_are_found_where_firing_tells_features_apart():
+    """Features that fire on one and the same set of tokens, each with a rate of its own, and then all with one."""
+    generator = np.random.default_rng(0)
+    true, _ = world(0, shared=True)
+    for rates, share in ((np.linspace(0.05, 0.9, FEATURES), 1.0), (np.full(FEATURES, 0.3), None)):
+        codes = sparse.csr_array((generator.random((TOKENS, FEATURES)) < rates) * 1.0)
+        order = generator.permutation(FEATURES)
+        both = codes, sparse.csr_array(codes[:, order])
+        known = tuple(facts.of(x, np.zeros(TOKENS, int), {"words": np.ones((1, 2))}, top=1) for x in both)
+        r = np.corrcoef(both[0].toarray().T, both[1].toarray().T)[:FEATURES, FEATURES:]
+        view = true._replace(right=np.argsort(order), facts=known, judged=r)
+        found = scores.by_firings(view, 0.5)
+        brute = [np.abs(np.log(known[1].firings / x)).argmin() for x in known[0].firings]
+        assert found == np.mean(r[np.arange(FEATURES), brute] >= 0.5)
+        assert found == share or share is None
+        assert scores.in_strata(view, 0.5, FEATURES, seed=0) == 1  # strata of one feature: nothing moves
+        assert scores.in_strata(view, 0.5, 1, seed=0) < 0.2
+
+
+def test_arms_are_averaged_over_their_views():
+    views = [world(seed, shared=True) for seed in range(3)]
+    true, control = (list(side) for side in zip(*views, strict=True))
+    found = scores.over_views(true, control, lambda x, y: scores.between(x, y, RSA))
+    assert found.control == pytest.approx(np.mean([scores.excess(view.rows, RSA) for view in control]))
+    short = [control[0].subset([0, 1]), *control[1:]]  # in which the first has no score
+    few = scores.over_views(true, short, lambda x, y: scores.between(x, y, RSA))
+    rest = np.mean([scores.excess(view.rows, RSA) for view in control[1:]])
+    assert few.n == FEATURES and few.control == pytest.approx(rest)
+    partial = scores.mean_accounts(control)["co-firing"].partial
+    assert partial == pytest.approx(np.mean([scores.explained(view)["co-firing"].partial for view in control]))
+    assert scores.mean_accounts([control[0], control[1].subset([0, 1])]) == {}
+    assert np.isnan(scores.mean([])) and np.isnan(scores.mean([1, np.nan])) and scores.mean([1, 2]) == 1.5
