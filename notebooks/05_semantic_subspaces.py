@@ -223,20 +223,16 @@ def over(frame, value="difference"):
 
 
 # %%
+def told(x):
+    return inference.detectable(x.sd, d, x.n).yes if x.n > 2 and x.se > 0 else np.nan
+
+
 def summary(frame, *others):
-    of, rest = over(frame), {name: over(frame, name) for name in ("n", "true", "control", *others)}
-    return pd.DataFrame(
-        {
-            frame.columns[0]: name,
-            **{other: rest[other][name].estimate for other in rest},
-            "difference": x.estimate,
-            "low": x.low,
-            "high": x.high,
-            "replicates": x.n,
-            "80% power": inference.detectable(x.se * x.n**0.5, d, x.n).yes if x.n > 2 and x.se > 0 else np.nan,
-        }
-        for name, x in of.items()
-    )
+    of, columns = over(frame), ("n", "true", "control", *others)
+    means = frame.groupby(frame.columns[0], sort=False)[list(columns)].mean()
+    added = {name: (x.estimate, x.low, x.high, x.n, told(x)) for name, x in of.items()}
+    names = ["difference", "low", "high", "replicates", "80% power"]
+    return means.join(pd.DataFrame.from_dict(added, "index", columns=names)).reset_index(names=frame.columns[0])
 
 
 two = ["true", "control", "difference", "low", "high", "80% power", "placebo", "precision", "recall", "related"]

@@ -14,6 +14,7 @@ from sae_utils.engine import params
 from sae_utils.engine.build import notebooks
 
 SOURCES = sorted(params.NOTEBOOKS.glob("*.py"))
+LONGEST_FUNCTION = 12  # lines of a function that makes a method readable
 every = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
@@ -101,7 +102,11 @@ def test_cells_are_short(source):
 @every
 def test_logic_lives_in_the_package(source):
     for node in ast.walk(tree(source)):
-        assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), node.name
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.ClassDef), node.name
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, (
+                f"{node.name}: longer functions belong to the package"
+            )
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
             assert not isinstance(node.value, ast.Lambda), f"line {node.lineno}: a lambda with a name is a function"
         if isinstance(node, ast.ImportFrom):
