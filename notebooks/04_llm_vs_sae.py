@@ -35,11 +35,11 @@ candidates = 16
 minimum_firings = 5
 counterpart = 0.5
 fewest = 12
-subsets = 5
-secondary_measures = ["mutual_knn", "svcca_first_component"]
+subsets = 3
+secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
 permutations = 19
 caliper = 0.05
-subspaces_of = {"concepts": "stories", "share": 0.2, "fewest": 5}
+subspaces_of = {"concepts": "stories", "share": 0.2, "fewest": 10}
 seed = 0
 
 # %%

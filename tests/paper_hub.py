@@ -66,8 +66,10 @@ def sized(name: str) -> dict[str, Any]:
 
 def on_stories(name: str) -> dict[str, Any]:
     """The same with stories as the text of the profile and of training; all but the text comes from a cache."""
-    everywhere = _wherever(params.read(name), {"dtype": "float32", "trained_on": {}})
-    return sized(name) | {"corpus": STORIES, "models": {"*": everywhere}}
+    own = params.read(name)
+    precise = _wherever(own, {"dtype": "float32"})
+    at_home = {x: of | precise | {"trained_on": {}} for x, of in own["models"].items() if "trained_on" in of}
+    return sized(name) | {"corpus": STORIES, "models": {"*": precise} | at_home}
 
 
 def _wherever(own: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

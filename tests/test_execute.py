@@ -121,7 +121,7 @@ from sae_utils.engine.build import execute
 execute.REPOSITORY = Path(sys.argv[1])
 params.NOTEBOOKS = execute.REPOSITORY / "notebooks"
 common = params.Common.model_construct(threads=1)
-profile = params.Profile("smoke", common, None, {}, {}, {"toy": {"size": 2}})
+profile = params.Profile("smoke", common, None, {}, {}, sections={"toy": {"size": 2}}, families={})
 print(execute.run(profile, "toy").name)
 """
 WAITS = """

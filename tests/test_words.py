@@ -9,6 +9,7 @@ from tiny_tokenizers import KINDS, SPECIAL, TEXT, tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sae_utils import pipeline, profiles
+from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import words
 
 
@@ -87,7 +88,9 @@ def test_a_checkpoint_has_the_vocabulary_of_its_dictionary(monkeypatch):
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda path, **_: path)
     monkeypatch.setattr(pipeline, "tokenizer", lambda profile, model: SimpleNamespace(path=model))
     monkeypatch.setattr(pipeline, "token_labels", lambda path: [path])
-    assert pipeline.vocabulary(profiles.load("smoke"), "two_layer_0_early") == ["two_layer_0"]
+    smoke = profiles.load("smoke")
+    smoke.dictionaries["early"] = trainer.SaeCheckpoint(kind="checkpoint", of="two_layer_0", number=0)
+    assert pipeline.vocabulary(smoke, "early") == ["two_layer_0"]
 
 
 # --- labels: one rule for every tokenizer
