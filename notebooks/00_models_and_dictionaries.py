@@ -139,8 +139,8 @@ else:
 
 # %%
 readers = pipeline.readers(run, run.dictionaries)
-judged = {name: x.judge(judged_rows).meta for name, x in readers.items()}
-located = {name: x.locate(fvu_rows).meta for name, x in readers.items()}
+judged = sweep.run(lambda name: readers[name].judge(judged_rows).meta, readers, "quality")
+located = sweep.run(lambda name: readers[name].locate(fvu_rows).meta, readers, "best hooks")
 
 # %%
 dictionaries = pd.DataFrame(
