@@ -23,11 +23,12 @@ CELLS = 4
 
 def world(profile: Profile, repeat: int, documents: int) -> Profile:
     """A profile with `CELLS` toys of the primary's shape, of seeds that no other repeat has, and fewer stories."""
-    record = profile.models[pipeline.origin(profile.dictionaries, profile.common.primary.pair[0]).model]
+    record = profile.models[pipeline.origin(profile.dictionaries, profile.pair[0]).model]
     assert isinstance(record, toys.Toy)
     seeds = range(1000 + CELLS * repeat, 1000 + CELLS * (repeat + 1))
     models = {str(seed): record.model_copy(update={"seed": seed, "checkpoints": 0, "trained_on": {}}) for seed in seeds}
-    return profile._replace(corpus=profile.corpus.model_copy(update={"documents": documents}), models=models)
+    corpus = profile.corpus.model_copy(update={"documents": documents, "shares": [0.92, 0.04, 0.04]})
+    return profile._replace(corpus=corpus, models=models, families={})
 
 
 def seconds(profile: Profile, processes: int, root: str) -> float:

@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples, one repeat")
     quick = parser.parse_args().quick
     profile = profiles.load("demo")
-    corpus = profile.corpus.model_copy(update={"documents": 8000})
-    name = profile.common.primary.pair[0]
+    corpus = profile.corpus.model_copy(update={"documents": 8000, "shares": [0.92, 0.04, 0.04]})
+    name = profile.pair[0]
     spec = profile.dictionaries[name]
     samples = spec.samples // (10 if quick else 1)
     spec = spec.model_copy(update={"samples": samples - samples % spec.batch})
