@@ -92,6 +92,7 @@ def test_a_process_works_as_its_parent_does(two):
         return store.settings(), torch.get_num_threads(), cpu.path(), os.environ.get("NUMBA_CACHE_DIR")
 
     (found, other) = sweep.run(seen, "ab", "settings").values()
+    store.restore(store.settings())  # as a build begins, whatever the tests before it left
     import torch
 
     from sae_utils.engine.core import cpu
