@@ -92,7 +92,7 @@ def test_a_process_works_as_its_parent_does(two):
         return store.settings(), torch.get_num_threads(), cpu.path(), os.environ.get("NUMBA_CACHE_DIR")
 
     (found, other) = sweep.run(seen, "ab", "settings").values()
-    store.restore(store.settings())  # as a build begins, whatever the tests before it left
+    store.use(threads=store.threads())  # as a build begins: torch has the threads of the settings
     import torch
 
     from sae_utils.engine.core import cpu
