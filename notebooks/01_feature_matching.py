@@ -149,14 +149,14 @@ out.number("one n", one_n, "{:,}")
 pd.DataFrame({name: x._asdict() for name, x in overall.items()}).T.round(3)
 
 # %%
-question, word = "Are mutual pairs arranged more alike than shuffled pairs?", "none"
+question, answer = "Are mutual pairs arranged more alike than shuffled pairs?", "none"
 if "excess" in primary.thresholds:
     d = primary.thresholds["excess"].d
-    word = out.verdict("arranged", question, overall["excess"], d, f"their excess lies below {d:g}")
+    answer = out.verdict("arranged", question, overall["excess"], d, f"their excess lies below {d:g}")
 else:
     out.absent("arranged", "no threshold for a verdict")
 out.number("replicates beyond", (by_replicate.p < LEVEL).sum(), "{:d}")
-word
+answer
 
 # %% [markdown]
 # ## Correlation
@@ -584,8 +584,8 @@ sets = {
     "tokens, same n": (a.codes[few].toarray(), b.codes[few].toarray(), nulls.shuffled()),
     "tokens": (a.codes[instance].toarray(), b.codes[instance].toarray(), nulls.shuffled()),
 }
-word = nulls.strata(a.sites.array("tokens")[instance], name="shuffled within a word")
-sets["tokens, same word"] = (*sets["tokens"][:2], word)
+same_word = nulls.strata(a.sites.array("tokens")[instance], name="shuffled within a word")
+sets["tokens, same word"] = (*sets["tokens"][:2], same_word)
 overlaps = {
     name: significance.test(x, y, [knn], null=null, m=permutations, seed=seed)[knn.name]
     for name, (x, y, null) in sets.items()
@@ -638,8 +638,8 @@ out.number("excess", first.excess, "{:.3f}")
 out.number("permutations", first.m, "{:,}")
 out.text("measure", measure(primary.measure).label)
 words_for = {"yes": "are arranged more alike than", "no": "are hardly arranged more alike than"}
-out.text("verdict", words_for.get(word, "are not clearly arranged more alike than"))
-word
+out.text("verdict", words_for.get(answer, "are not clearly arranged more alike than"))
+answer
 
 # %% [markdown]
 # ## Save

@@ -224,14 +224,12 @@ selected = partners.selected(beside)
 out.table("selected", selected, {"n": "{:.0f}"} | dict.fromkeys(selected.columns[2:7], "{:.2f}"))
 
 # %%
-without = partners.difference(beside, "no top token in common")
-out.verdict(
-    "no token",
-    "Beyond exchanged words, without a top token in common?",
-    without,
-    d,
-    f"excess larger by less than {d:g}",
-)
+secondary = {
+    "no token": ("no top token in common", "Beyond exchanged words, without a top token in common?"),
+    "equal r": ("alike in r and firings", "Beyond exchanged words, at equal held-out r and firings?"),
+}
+for name, (selection, question) in secondary.items():
+    out.verdict(name, question, partners.difference(beside, selection), d, f"excess larger by less than {d:g}")
 
 # %% [markdown]
 # ## What the toys answer

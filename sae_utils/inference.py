@@ -35,7 +35,7 @@ from sae_utils.nulls import LEVEL  # of tests; intervals hold 1 - LEVEL
 from sae_utils.significance import Result, Rows
 
 __all__ = [
-    "GROUPS", "LEVEL", "Chances", "Detectable", "Interval", "Replicated", "Verdict", "alike_in_r", "chances",
+    "GROUPS", "LEVEL", "Chances", "Detectable", "Interval", "Replicated", "Verdict", "alike", "chances",
     "detectable", "excess_interval", "false_at_most", "families", "grouped", "holm", "in_order", "jackknife",
     "maximum_of_z", "over_replicates", "replicates_needed", "sign_flip", "size", "verdict",
 ]  # fmt: skip
@@ -154,20 +154,27 @@ def excess_interval(rows: Rows, measure: str, near: float) -> Interval[float]:
     return jackknife(excess, grouped(family))
 
 
-def alike_in_r(r_one: np.ndarray, r_two: np.ndarray, caliper: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in two sets of pairs of nearly equal correlation: nearest neighbours in r, without replacement.
+def alike(
+    one: np.ndarray, two: np.ndarray, calipers: float | Sequence[float]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in two sets of pairs of nearly equal correlation, or other quantities: nearest first, without replacement.
 
-    The two pairs whose correlations differ least are taken first, then the nearest two that remain, as long as they
-    differ by at most `caliper`. `r_one` (n,), `r_two` (m,); NaN has no neighbour. Both results have the same length.
+    `one` (n,) or (n, q), `two` (m,) or (m, q); `calipers`, one or (q,): the most by which two may differ in each
+    quantity. The distance is the largest difference in units of its caliper; of equal ones the first row is taken. A
+    row with NaN has no neighbour. Both results have the same length.
     """
-    difference = np.abs(r_one[:, None].astype(np.float64) - r_two[None, :])
-    row, column = np.nonzero(difference <= caliper)  # in row order, which decides between equal differences
-    free_one, free_two = np.ones(len(r_one), bool), np.ones(len(r_two), bool)
+    rows = [side[:, None] if side.ndim == 1 else side for side in (one, two)]
+    difference = np.abs(rows[0][:, None].astype(np.float64) - rows[1][None])  # (n, m, q)
+    row, column = np.nonzero(
+        (difference <= calipers).all(axis=2)
+    )  # in row order, which decides between equal distances
+    distance = (difference[row, column] / np.maximum(calipers, np.finfo(float).tiny)).max(axis=1, initial=0.0)
+    free_one, free_two = np.ones(len(one), bool), np.ones(len(two), bool)
     found: list[tuple[int, int]] = []
-    for place in np.argsort(difference[row, column], kind="stable"):
+    for place in np.argsort(distance, kind="stable"):
         i, j = int(row[place]), int(column[place])
         if free_one[i] and free_two[j]:
             free_one[i] = free_two[j] = False
             found.append((i, j))
-    one, two = np.array(found, np.int64).reshape(-1, 2).T
-    return one, two
+    left, right = np.array(found, np.int64).reshape(-1, 2).T
+    return left, right

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 from scipy.stats import rankdata, t
@@ -72,26 +70,6 @@ def test_similarity_that_goes_through_embeddings_alone_is_explained():
 def test_shared_structure_beyond_the_embeddings_stays():
     partial, raw = np.mean([arms(seed, shared=True) for seed in range(8)], axis=0)
     assert raw > 0.8 and partial > 0.6
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_alike_takes_the_nearest_first(seed):
-    generator = np.random.default_rng(seed)
-    one, two = generator.random((5, 2)), generator.random((6, 2))
-    one[0] = np.nan
-    calipers = [0.4, 0.3]
-    gaps = {
-        (i, j): max(abs(one[i, q] - two[j, q]) / calipers[q] for q in range(2))
-        for i, j in itertools.product(range(1, 5), range(6))
-    }
-    expected, taken = [], (set(), set())
-    for (i, j), gap in sorted(gaps.items(), key=lambda item: item[1]):
-        if gap <= 1 and i not in taken[0] and j not in taken[1]:
-            expected.append((i, j))
-            taken[0].add(i)
-            taken[1].add(j)
-    assert list(zip(*map(list, accounts.alike(one, two, calipers)), strict=True)) == expected
-    assert all(len(side) == 0 for side in accounts.alike(one + 9, two, calipers))
 
 
 def test_a_missing_correlation_is_no_counterpart():

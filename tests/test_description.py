@@ -134,7 +134,7 @@ def test_a_toy_that_kept_none(world):
 
 def test_doubts_about_an_sae_are_listed_or_none(world):
     made = pipeline.reader(world, "one_layer").dictionary
-    assert description.doubts(made, {"dead": 0.5}) == "100 steps, 50% dead"
+    assert description.doubts(made, {"dead": 0.5}) == "100 steps, many dead"
     released = type("Released", (), {"meta": {"hook": "blocks.0.hook_mlp_out"}})
     assert description.doubts(released, {"dead": 0.1}) == "none"
 

@@ -1,5 +1,6 @@
 """Corrected p-values against definitions, rates under the null, and intervals that hold the truth."""
 
+import itertools
 import subprocess
 import sys
 
@@ -172,24 +173,44 @@ def brute(r_one, r_two, caliper):
 def test_pairs_alike_in_r_are_the_nearest_of_those_left(seed):
     generator = np.random.default_rng(seed)
     r_one, r_two = generator.random(12).round(2), generator.random(9).round(2)  # rounded: some are equally near
-    one, two = inference.alike_in_r(r_one, r_two, 0.1)
+    one, two = inference.alike(r_one, r_two, 0.1)
     assert list(zip(one.tolist(), two.tolist(), strict=True)) == brute(r_one, r_two, 0.1)
     assert len(set(one.tolist())) == len(one) and len(set(two.tolist())) == len(two)
     assert (np.abs(r_one[one] - r_two[two]) <= 0.1).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_alike_in_two_quantities_are_the_nearest_of_those_left(seed):
+    generator = np.random.default_rng(seed)
+    one, two = generator.random((5, 2)), generator.random((6, 2))
+    one[0] = np.nan
+    calipers = [0.4, 0.3]
+    gaps = {
+        (i, j): max(abs(one[i, q] - two[j, q]) / calipers[q] for q in range(2))
+        for i, j in itertools.product(range(1, 5), range(6))
+    }
+    expected, taken = [], (set(), set())
+    for (i, j), gap in sorted(gaps.items(), key=lambda item: item[1]):
+        if gap <= 1 and i not in taken[0] and j not in taken[1]:
+            expected.append((i, j))
+            taken[0].add(i)
+            taken[1].add(j)
+    assert list(zip(*map(list, inference.alike(one, two, calipers)), strict=True)) == expected
+    assert all(len(side) == 0 for side in inference.alike(one + 9, two, calipers))
 
 
 def test_sets_of_equal_r_are_matched_completely_in_any_order():
     generator = np.random.default_rng(0)
     r = generator.random(30)
     order = generator.permutation(30)
-    one, two = inference.alike_in_r(r, r[order], 0.0)
+    one, two = inference.alike(r, r[order], 0.0)
     assert len(one) == 30 and (order[two] == one).all()
 
 
 def test_what_correlates_otherwise_or_not_at_all_has_no_neighbour():
-    one, two = inference.alike_in_r(np.array([0.9, np.nan, 0.2]), np.array([0.5, 0.21, np.nan]), 0.05)
+    one, two = inference.alike(np.array([0.9, np.nan, 0.2]), np.array([0.5, 0.21, np.nan]), 0.05)
     assert (one.tolist(), two.tolist()) == ([2], [1])
-    assert [len(side) for side in inference.alike_in_r(np.array([0.9]), np.zeros(0), 0.05)] == [0, 0]
+    assert [len(side) for side in inference.alike(np.array([0.9]), np.zeros(0), 0.05)] == [0, 0]
 
 
 def test_whole_families_are_left_out():

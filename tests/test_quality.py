@@ -32,7 +32,7 @@ def name(request):
         (1000, 1.0, 0.2, []),
         (999, 1.0, 0.2, ["999 steps"]),
         (5000, 1.64, 0.0, ["1.6 passes over its text"]),
-        (244, 2.0, 0.52, ["244 steps", "2.0 passes over its text", "52% dead"]),
+        (244, 2.0, 0.52, ["244 steps", "2.0 passes over its text", "many dead"]),
         (float("nan"), float("nan"), 0.1, []),
     ],
 )

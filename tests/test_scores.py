@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae_utils import measures
-from sae_utils.studies.controls import accounts, facts, scores
+from sae_utils import inference, measures
+from sae_utils.studies.controls import facts, scores
 from sae_utils.studies.controls.scores import View
 
 RSA, KNN = measures.measure("rsa_spearman"), measures.measure("mutual_knn", k=5)
@@ -91,7 +91,7 @@ def test_equally_correlated_pairs_are_those_within_both_calipers():
     generator = np.random.default_rng(0)
     one, two = (view._replace(held_out=generator.random(FEATURES)) for view in (true, control))
     found = scores.equally_correlated(one, two, RSA, (0.02, 5.0))
-    kept = accounts.alike(one.held_out[:, None], two.held_out[:, None], [0.02])
+    kept = inference.alike(one.held_out[:, None], two.held_out[:, None], [0.02])
     assert found.n == len(kept[0]) and found.true == scores.excess(one.subset(kept[0]).rows, RSA)
     narrow = scores.equally_correlated(one, two, RSA, (0.02, 1e-9))  # the same firings: the same feature
     assert narrow.n < found.n

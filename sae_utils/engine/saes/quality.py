@@ -167,7 +167,7 @@ def doubts(steps: float, passes: float, dead: float = 0.0) -> list[str]:
     """
     found = [f"{steps:,.0f} steps"] if steps < FEWEST_STEPS else []
     found += [f"{passes:.1f} passes over its text"] if passes > 1 else []
-    return found + ([f"{dead:.0%} dead"] if dead > MOST_DEAD else [])
+    return found + (["many dead"] if dead > MOST_DEAD else [])
 
 
 def warning(records: Mapping[str, Any], available: Mapping[str, int] | None = None) -> str:

@@ -47,26 +47,6 @@ def account(x: np.ndarray, y: np.ndarray, facts: Sequence[np.ndarray]) -> Accoun
     return Account(float(r[0, 1]), explained, float(partial))
 
 
-def alike(one: np.ndarray, two: np.ndarray, calipers: Sequence[float]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in two sets of pairs that are nearly equal in several quantities: nearest first, without replacement.
-
-    `one` (n, q), `two` (m, q); `calipers` (q,): the most that two may differ in each. The distance is the largest
-    difference in units of its caliper. A row with NaN has no neighbour. Both results have the same length.
-    """
-    difference = np.abs(one[:, None].astype(np.float64) - two[None]) / np.asarray(calipers)
-    distance = np.where(np.isnan(difference).any(axis=2), np.inf, difference.max(axis=2, initial=0.0))
-    row, column = np.nonzero(distance <= 1)  # in row order, which decides between equal distances
-    free_one, free_two = np.ones(len(one), bool), np.ones(len(two), bool)
-    found: list[tuple[int, int]] = []
-    for place in np.argsort(distance[row, column], kind="stable"):
-        i, j = int(row[place]), int(column[place])
-        if free_one[i] and free_two[j]:
-            free_one[i] = free_two[j] = False
-            found.append((i, j))
-    left, right = np.array(found, np.int64).reshape(-1, 2).T
-    return left, right
-
-
 # --- counterparts
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_utils import measures, significance
+from sae_utils import inference, measures, significance
 from sae_utils.measures import Measure
 from sae_utils.significance import Rows
 from sae_utils.studies.controls import accounts, facts
@@ -117,7 +117,7 @@ def equally_correlated(true: View, control: View, measure: Measure, calipers: Se
         np.column_stack([view.held_out, np.log(np.maximum(view.facts[0].firings[view.left], 1))])
         for view in (true, control)
     )
-    one, two = accounts.alike(first, second, calipers)
+    one, two = inference.alike(first, second, calipers)
     return between(true.subset(one), control.subset(two), measure)
 
 

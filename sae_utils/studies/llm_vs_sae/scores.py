@@ -86,7 +86,7 @@ def alike(sets: Sets, scoring: Scoring, caliper: float) -> NDArray[np.float64]:
     """
     values = []
     for one, two in zip(sets["one-to-one", SAE], sets["one-to-one", NEURONS], strict=True):
-        at = inference.alike_in_r(one.held_out, two.held_out, caliper)
+        at = inference.alike(one.held_out, two.held_out, caliper)
         if one.arm == "true" and (n := len(at[0])) >= max(scoring.fewest, significance.FEWEST):
             both = [scoring.at((x.rows[0][part], x.rows[1][part]), n) for x, part in zip((one, two), at, strict=True)]
             values.append((n, one.held_out[at[0]].mean(), both[0].excess - both[1].excess))

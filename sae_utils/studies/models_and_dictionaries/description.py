@@ -101,7 +101,7 @@ def _step(record: Pretrained) -> float:
 def by_family(profile: Profile, frame: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
     """One row a family of models or SAEs, whose names are in the first column: `members`, then the other columns.
 
-    Of numbers the mean, with the smallest and the largest in brackets where they differ; of text, every value once.
+    Of numbers the mean, with the smallest and the largest in brackets where they differ; of text, every part once.
     """
     key = frame.columns[0]
     family = {member: name for name, members in profile.families.items() for member in members}
@@ -115,7 +115,7 @@ def by_family(profile: Profile, frame: pd.DataFrame, forms: Mapping[str, str]) -
 def _joined(values: pd.Series, form: str) -> str:
     """A column of one family in a cell."""
     if not pd.api.types.is_numeric_dtype(values):
-        return ", ".join(dict.fromkeys(map(str, values)))
+        return ", ".join(dict.fromkeys(", ".join(map(str, values)).split(", ")))
     if values.nunique() < 2:
         return tables.number(values.iloc[0], form)
     low, mean, high = (tables.number(value, form) for value in (values.min(), values.mean(), values.max()))
