@@ -54,7 +54,6 @@ near = [0.7, 0.6, 0.5]
 instances = 300
 neighbours = 5
 subsets = 2
-seed = 0
 
 # %%
 import matplotlib.pyplot as plt
@@ -78,6 +77,7 @@ from sae_utils import (
 )
 from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
+from sae_utils.profiles import seed
 from sae_utils.studies import feature_matching
 
 # %%
@@ -102,7 +102,7 @@ paired = replicates.over(
 for x in paired.values():
     pipeline.enough(run, min(x.mutual, key=len))
 one_n = min(x.n for x in paired.values())
-settings = {"subsets": subsets, "m": permutations, "seed": seed}
+settings = {"subsets": subsets, "m": permutations, "seed": seed(run, "replicates")}
 alike = replicates.over(
     lambda names: feature_matching.similarity(run, names, paired[names].mutual, primary.measure, one_n, **settings),
     cells,
@@ -239,7 +239,9 @@ for name, p in (("forward", forward), ("backward", backward)):
 documents = a.sites.array("documents")
 at, at_held_out = np.flatnonzero(on_matching), np.flatnonzero(on_held_out)
 chance = {
-    null.name: feature_matching.maxima(a.codes, b.codes, at, null, m=permuted, seed=seed, threads=store.threads())
+    null.name: feature_matching.maxima(
+        a.codes, b.codes, at, null, m=permuted, seed=seed(run, "maxima"), threads=store.threads()
+    )
     for null in feature_matching.both_nulls(documents[at])
 }
 
@@ -298,7 +300,7 @@ out.figure("maximum", figure)
 # %%
 halves = [
     correlate.features(a.codes, b.codes, k=candidates, rows=half, threads=store.threads())
-    for half in feature_matching.document_halves(documents, at, seed=seed)
+    for half in feature_matching.document_halves(documents, at, seed=seed(run, "halves"))
 ]
 ways = {
     "A to B": ("a", [matching.many_to_one(half, "a_to_b") for half in halves]),
@@ -306,7 +308,8 @@ ways = {
     "mutual": ("a", [matching.mutual(half) for half in halves]),
 }
 agreed = {
-    name: feature_matching.agreement(*both, side, m=permutations, seed=seed) for name, (side, both) in ways.items()
+    name: feature_matching.agreement(*both, side, m=permutations, seed=seed(run, "agreement"))
+    for name, (side, both) in ways.items()
 }
 
 # %%
@@ -393,7 +396,7 @@ without = {
     "no hub": filters.hubs(forward, hub, keep="none"),
 }
 scores = {
-    name: significance.test_pairs(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed)
+    name: significance.test_pairs(p, a.decoder, b.decoder, primary.measure, m=permutations, seed=seed(run, "hubs"))
     for name, p in without.items()
 }
 
@@ -412,7 +415,9 @@ shown = dict.fromkeys(["observed", "null", "null SD", "excess"], "{:.3f}")
 out.table("without hubs", hubless, {"n": "{:,}", "r held out": "{:.2f}", **shown, "z": "{:.1f}", "p": "{:.3f}"})
 
 # %%
-naive = significance.test(a.decoder[forward.a], b.decoder[forward.b], [primary.measure], m=permutations, seed=seed)
+naive = significance.test(
+    a.decoder[forward.a], b.decoder[forward.b], [primary.measure], m=permutations, seed=seed(run, "naive")
+)
 out.number("many to one z", scores["all"].z, "{:.1f}")
 out.number("many to one naive z", naive[primary.measure].z, "{:.1f}")
 out.number("secondary permutations", permutations, "{:,}")
@@ -464,7 +469,9 @@ grid = np.append(thresholds, counterpart)
 curves, unrelated = {}, {}
 for name, p in (("A to B", forward), ("B to A", backward)):
     curves[name] = feature_matching.curve(a.codes, b.codes, p, documents, on_held_out, grid)
-    unrelated[name] = feature_matching.unrelated(a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed)
+    unrelated[name] = feature_matching.unrelated(
+        a.codes, b.codes, p, at_held_out, documents, m=permuted, seed=seed(run, name)
+    )
 
 
 # %%
@@ -504,7 +511,9 @@ out.figure("counterparts", figure)
 
 # %%
 measures = list(dict.fromkeys([primary.measure, *secondary_measures]))
-results = significance.test(a.decoder[mutual.a], b.decoder[mutual.b], measures, m=primary.permutations, seed=seed)
+results = significance.test(
+    a.decoder[mutual.a], b.decoder[mutual.b], measures, m=primary.permutations, seed=seed(run, "first pair")
+)
 first = results[primary.measure]
 
 # %%
@@ -545,9 +554,13 @@ rows = a.decoder[mutual.a], b.decoder[mutual.b]
 of_family = {least: inference.families(rows, least) for least in near}
 moved = {
     least: significance.test(
-        *rows, [primary.measure], null=nulls.blocks(family), m=primary.permutations, seed=(seed, number)
+        *rows,
+        [primary.measure],
+        null=nulls.blocks(family),
+        m=primary.permutations,
+        seed=seed(run, f"families at {least}"),
     )[primary.measure]
-    for number, (least, family) in enumerate(of_family.items())
+    for least, family in of_family.items()
 }
 free = {least: x for least, x in moved.items() if not (x.undefined or x.undetermined)}
 holding = {least for least, x in free.items() if x.p < LEVEL and x.excess > 0}
@@ -577,8 +590,9 @@ duplicates
 # %%
 knn = measure("mutual_knn", k=neighbours)
 fires = np.flatnonzero(on_held_out & (np.diff(a.codes.indptr) > 0) & (np.diff(b.codes.indptr) > 0))
-instance = np.sort(np.random.default_rng(seed).choice(fires, min(instances, len(fires)), replace=False))
-few = np.sort(np.random.default_rng(seed).choice(instance, min(len(mutual.a), len(instance)), replace=False))
+rng = np.random.default_rng(seed(run, "instances"))
+instance = np.sort(rng.choice(fires, min(instances, len(fires)), replace=False))
+few = np.sort(rng.choice(instance, min(len(mutual.a), len(instance)), replace=False))
 sets = {
     "features": (a.decoder[mutual.a], b.decoder[mutual.b], nulls.shuffled()),
     "tokens, same n": (a.codes[few].toarray(), b.codes[few].toarray(), nulls.shuffled()),
@@ -587,7 +601,7 @@ sets = {
 same_word = nulls.strata(a.sites.array("tokens")[instance], name="shuffled within a word")
 sets["tokens, same word"] = (*sets["tokens"][:2], same_word)
 overlaps = {
-    name: significance.test(x, y, [knn], null=null, m=permutations, seed=seed)[knn.name]
+    name: significance.test(x, y, [knn], null=null, m=permutations, seed=seed(run, "instances"))[knn.name]
     for name, (x, y, null) in sets.items()
 }
 

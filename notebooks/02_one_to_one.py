@@ -34,7 +34,6 @@ least_r = [0.0, 0.3, 0.6]
 hub_thresholds = [1, 3, 10]
 strongest = [0.25, 0.5, 0.75]
 bins = 3
-seed = 0
 
 # %%
 import itertools
@@ -44,6 +43,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import inference, matching, measures, profiles, replicates, report, tables
+from sae_utils.profiles import seed
 from sae_utils.studies import one_to_one
 
 # %%
@@ -52,7 +52,7 @@ out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
 d = {scale: x.d for scale, x in primary.thresholds.items()}  # {} for a profile without replicates: no verdicts
 cells = replicates.of(run, *primary.pair)
-settings = one_to_one.Settings(primary.measure, candidates, counterpart, draws, subsets, seed)
+settings = one_to_one.Settings(primary.measure, candidates, counterpart, draws, subsets, seed(run, "matchings"))
 if run.common.replicates:
     replicates.prepare(run, cells)
 
@@ -222,7 +222,7 @@ seeds = one_to_one.other_seeds(run, cells[0][0])
 ceiling = pd.Series(np.nan, found[cells[0]]["wholes"].index)
 if seeds:
     same = one_to_one.arms(run, (cells[0][0], seeds[0]), candidates)["true"]
-    ceiling = ceiling.fillna(pd.Series(one_to_one.wholes(same, seed=seed)))
+    ceiling = ceiling.fillna(pd.Series(one_to_one.wholes(same, seed=seed(run, "wholes"))))
 wholes = tables_of["wholes"].rename_axis("score").reset_index()
 by_score = {score: x for score, x in wholes.groupby("score", sort=False)}
 

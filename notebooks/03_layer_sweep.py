@@ -42,7 +42,6 @@ permutations = 99
 fewest = 6
 subsets = 3
 subset_draws = 9
-seed = 0
 
 # %%
 import matplotlib.pyplot as plt
@@ -51,6 +50,7 @@ import pandas as pd
 import seaborn as sns
 
 from sae_utils import inference, measures, pipeline, profiles, replicates, report, sweep, tables
+from sae_utils.profiles import seed
 from sae_utils.studies.layer_sweep import cells, layers
 from sae_utils.studies.llm_vs_sae import units
 
@@ -126,7 +126,7 @@ battery = cells.Battery(
 )
 scores = sweep.run(
     lambda x: cells.scored(
-        found[x], cells.sides_of(run, x.a, x.b), battery, n, [seed, every.index(x)], other_estimators, x in grid
+        found[x], cells.sides_of(run, x.a, x.b), battery, n, seed(run, f"{x}"), other_estimators, x in grid
     ),
     scored,
     "scores",

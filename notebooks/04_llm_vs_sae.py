@@ -40,7 +40,6 @@ secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
 permutations = 19
 caliper = 0.05
 subspaces_of = {"concepts": "stories", "share": 0.2, "fewest": 10}
-seed = 0
 
 # %%
 import matplotlib.pyplot as plt
@@ -49,6 +48,7 @@ import pandas as pd
 from scipy import stats
 
 from sae_utils import inference, measures, pipeline, profiles, replicates, report, tables
+from sae_utils.profiles import seed
 from sae_utils.studies.llm_vs_sae import crossed, heard, indexed, scores, units
 from sae_utils.studies.semantic_subspaces import concepts
 
@@ -106,7 +106,7 @@ assert measure != "rsa_spearman" or np.isclose(observed, measures.score(a, b, me
 
 
 # %%
-scoring = scores.Scoring(measure, subsets, fewest, seed)
+scoring = scores.Scoring(measure, subsets, fewest, seed(run, "subsets"))
 scored = scores.at_one_n(found, "one-to-one", scoring, counterpart)
 n = int(scored.n.max())
 
@@ -264,7 +264,7 @@ out.table("variants", variants, {"n": "{:d}"} | dict.fromkeys(variants.columns[3
 listed = [replicates.of(run, name, other)[0] for name, others in by_index.items() for other in others]
 numbered = []
 for name, other in listed:
-    x = indexed.compare(indexed.correlated(run, name, other), m=max(permutations, 99), seed=seed)
+    x = indexed.compare(indexed.correlated(run, name, other), m=max(permutations, 99), seed=seed(run, "by index"))
     shares = {"own": x.own, "by correlation": tables.average(x.mutual_r), "own, by correlation": x.mutual_own}
     shown = {"r by index": tables.average(x.r), "shuffled": x.shuffled.null_mean, "p": x.shuffled.p}
     numbered.append({"layer of": name, "model": other, "neurons": len(x.unit)} | shown | shares)

@@ -43,7 +43,6 @@ relation = {
     },
 }
 vectors = {"kind": "corpus", "size": 16, "window": 5, "epochs": 1, "seed": 0}
-seed = 0
 
 # %%
 from functools import partial
@@ -54,6 +53,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import inference, labels, pipeline, profiles, replicates, report, significance
+from sae_utils.profiles import seed
 from sae_utils.studies.semantic_subspaces import arms, centroids, concepts, relatedness, word2vec
 
 # %%
@@ -167,7 +167,7 @@ def single(concept):
     rows = role.rows(np.flatnonzero(own))[0]
     if len(rows[0]) < replicates.FEWEST:
         return {"concept": concept, "n": len(rows[0])}
-    x = significance.test(*rows, [measure], m=draws["permutations"], seed=seed)[measure]
+    x = significance.test(*rows, [measure], m=draws["permutations"], seed=seed(run, concept))[measure]
     return {"concept": concept, "n": x.n, "score": x.observed, "null": x.null_mean, "excess": x.excess, "p": x.p}
 
 
@@ -191,10 +191,10 @@ word_vectors = word2vec.vectors(vectors, pipeline.training_text(run, run.pair[0]
 def measured(names):
     chosen = arms.roles(run, names, labelling["minimum_firings"], classes_of)
     common = (rule, measure, labelling["truth_share"], word_vectors)
-    m = {"lists": draws["placebo_lists"], "m": draws["relatedness"], "seed": seed}
+    m = {"lists": draws["placebo_lists"], "m": draws["relatedness"], "seed": seed(run, "concepts")}
     of_concepts = {c: arms.concept(chosen, c, listed, *common, **m) for c, listed in lists.items()}
     share, m = relation["share"], draws["permutations"]
-    of_relations = {r: arms.relation(chosen, x, share, m=m, seed=seed) for r, x in relation["words"].items()}
+    of_relations = {r: arms.relation(chosen, x, share, m=m, seed=seed(run, r)) for r, x in relation["words"].items()}
     return of_concepts, of_relations
 
 
@@ -353,7 +353,7 @@ np.testing.assert_allclose(share[:, 0], by_hand, atol=1e-6)
 # %%
 known, frames = cells if classed and exchanges else [], {}
 for level in ("classes", "lists"):
-    one = partial(centroids.measured, run, level=level, measure=measure, seed=seed)
+    one = partial(centroids.measured, run, level=level, measure=measure, seed=seed(run, level))
     of_level = replicates.over(one, known, f"centroids of {level}")
     frames[level] = pd.DataFrame(of_level.values(), columns=centroids.Between._fields, dtype=float)
 centres = pd.DataFrame({"of": level, **x.mean()} for level, x in frames.items())

@@ -73,7 +73,6 @@ verdict = {
     "of_ceiling": 0.15,
     "wanted": 0.8,
 }
-seed = 0
 
 # %%
 from itertools import cycle
@@ -86,6 +85,7 @@ from scipy import stats
 from sae_utils import inference, profiles, report, sweep, tables
 from sae_utils.inference import LEVEL
 from sae_utils.measures import measure
+from sae_utils.profiles import seed
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import published
 
@@ -117,7 +117,7 @@ cells = [
 times = {size: int(np.clip(grid_repeats["rows"] // size.n, 1, grid_repeats["most"])) for _, size in cells}
 reported = sweep.run(
     lambda cell: calibration.estimates(
-        planted[cell[0]], cell[1], measures, grid_repeats["draws"], times[cell[1]], seed
+        planted[cell[0]], cell[1], measures, grid_repeats["draws"], times[cell[1]], seed(run, "planted truths")
     ),
     cells,
     "planted truths",
@@ -219,7 +219,7 @@ at.excess[reference].unstack("n").loc[measures]
 # %%
 battery = {**unrelated, **weak}
 rejections = sweep.run(
-    lambda name: calibration.rejections(battery[name], "shuffled", size, tested, draws, repeats, seed),
+    lambda name: calibration.rejections(battery[name], "shuffled", size, tested, draws, repeats, seed(run, "rates")),
     battery,
     "level and power",
 )
@@ -289,7 +289,7 @@ out.table("choice", choice)
 checks = [(name, null) for name in traps for null in dict.fromkeys(["shuffled", traps[name]["right_null"]])]
 times = {check: naive_repeats if check[1] == "shuffled" else repeats for check in checks}
 counts = sweep.run(
-    lambda x: calibration.rejections(trap[x[0]], x[1], size, trapped, draws, times[x], seed),
+    lambda x: calibration.rejections(trap[x[0]], x[1], size, trapped, draws, times[x], seed(run, "traps")),
     checks,
     "naive and right nulls",
 )
@@ -345,7 +345,7 @@ out.figure("nulls", figure)
 # %%
 strata = [name for name, x in traps.items() if x["right_null"] == "strata"]
 partial = pd.DataFrame(
-    {name: calibration.confounded(trap[name], size, naive_repeats, seed).meta for name in strata},
+    {name: calibration.confounded(trap[name], size, naive_repeats, seed(run, "confounded")).meta for name in strata},
     index=["rsa", "rsa_sd", "partial", "partial_sd"],
 )
 first = partial[strata[0]] if strata else pd.Series(np.nan, partial.index)
@@ -365,7 +365,12 @@ partial
 interval_truths = dict([*unrelated.items(), *list(weak.items())[:1]])
 coverage = sweep.run(
     lambda truth: calibration.coverage(
-        interval_truths[truth], size, interval["measures"], interval["resamples"], interval["repeats"], seed
+        interval_truths[truth],
+        size,
+        interval["measures"],
+        interval["resamples"],
+        interval["repeats"],
+        seed(run, "intervals"),
     ),
     interval_truths,
     "intervals",
@@ -417,7 +422,9 @@ partly = synthetic.worlds({f"{share:g}": recipe | {"share": share} for share in 
 of_verdict = calibration.Size(n=verdict["n"], d_a=verdict["d_a"], d_b=verdict["d_b"])
 runs = verdict["replicates"], verdict["repeats"]
 made = sweep.run(
-    lambda share: calibration.differences(partly[f"{share:g}"], of_verdict, verdict["measure"], *runs, seed),
+    lambda share: calibration.differences(
+        partly[f"{share:g}"], of_verdict, verdict["measure"], *runs, seed(run, "verdicts")
+    ),
     shares,
     "verdicts",
 )

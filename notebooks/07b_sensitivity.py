@@ -41,7 +41,6 @@ crossed = [{"matching": "mutual", "least_r": 0.3}, {"matching": "mutual", "measu
 subsets = 2
 counterpart = 0.5
 planted = {"shared": 0.37, "noise": [0.2, 0.45, 0.65], "features": 100, "tokens": 8000}
-seed = 0
 
 # %%
 import matplotlib.pyplot as plt
@@ -53,6 +52,7 @@ from scipy.stats import rankdata
 from sae_utils import inference, pipeline, profiles, replicates, report, sweep, tables
 from sae_utils.engine.text import corpora
 from sae_utils.engine.text.stories import TOPICS
+from sae_utils.profiles import seed
 from sae_utils.studies import feature_matching
 from sae_utils.studies.sensitivity import choices, readings
 
@@ -96,9 +96,9 @@ for r in first.r:
     above = np.triu_indices(len(i), 1)
     scores.append(np.corrcoef(rankdata(x[above]), rankdata(y[above]))[0, 1])
 spearman = base.model_copy(update={"measure": "rsa_spearman"})
-library = choices.differences([first], [spearman], subsets=subsets, seed=seed)[spearman]
+library = choices.differences([first], [spearman], subsets=subsets, seed=seed(run, "subsets"))[spearman]
 np.testing.assert_allclose(scores, [library.true, library.control], atol=1e-6)
-both_roles = choices.differences(readings.views(sides), [base], subsets=subsets, seed=seed)[base]
+both_roles = choices.differences(readings.views(sides), [base], subsets=subsets, seed=seed(run, "subsets"))[base]
 arms = replicates.arms(run, pairs[""][0], [primary.measure])
 np.testing.assert_allclose(both_roles.value, arms.difference(primary.measure))
 library
@@ -120,7 +120,7 @@ topics = readings.topics_of(sites, corpora.text(run.corpus).array("topic"))
 measured = sweep.run(
     lambda cell: readings.measure(
         replicates.sides(run, pairs[cell[0]][cell[1]]), asked[cell[0]], thresholds, topics, groups,
-        subsets=subsets, seed=seed,
+        subsets=subsets, seed=seed(run, "subsets"),
     ),
     cells,
     "specifications",
@@ -181,7 +181,9 @@ out.figure("curve", figure)
 # %%
 read_shares, n = {}, planted["features"]
 for noise in planted["noise"]:
-    x, y = feature_matching.planted_share(planted["shared"], noise, features=n, tokens=planted["tokens"], seed=seed)
+    x, y = feature_matching.planted_share(
+        planted["shared"], noise, features=n, tokens=planted["tokens"], seed=seed(run, "planted")
+    )
     parts = np.array_split(np.arange(len(x)), 2)
     choose, judge = (np.corrcoef(x[part].T, y[part].T)[:n, n:] for part in parts)
     read_shares[noise] = feature_matching.share(judge, feature_matching.best(choose), thresholds)

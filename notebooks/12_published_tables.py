@@ -53,7 +53,6 @@ sizes = {
 }
 repeats = 3
 published_layers = {}
-seed = 0
 
 # %%
 import matplotlib.pyplot as plt
@@ -64,6 +63,7 @@ from sae_utils import inference, pipeline, profiles, replicates, report, tables
 from sae_utils.engine.core import spec
 from sae_utils.engine.lms import models
 from sae_utils.inference import LEVEL
+from sae_utils.profiles import seed
 from sae_utils.studies.known_truth import calibration, synthetic
 from sae_utils.studies.published_tables import arms, ladder, planted, published, views
 
@@ -72,7 +72,9 @@ run = profiles.start(profile, "12_published_tables")
 out = report.Report(run, "12_published_tables")
 where = f"params/{profile}.yaml: 12_published_tables"
 scores = published.layer_scores()
-settings = ladder.Settings(tokens=tokens, top=top, least_r=least_r, draws=draws, permutations=permutations, seed=seed)
+settings = ladder.Settings(
+    tokens=tokens, top=top, least_r=least_r, draws=draws, permutations=permutations, seed=seed(run, "ladder")
+)
 worlds = {**synthetic.worlds(truths, f"{where}.truths"), "nothing": synthetic.UNRELATED}
 size = spec.build(planted.Sizes, sizes, f"{where}.sizes")
 
@@ -230,7 +232,7 @@ for name, (step, score, how) in asked.items():
 # whether partners are arranged alike: as `truths` says, or not at all (*nothing*).
 
 # %%
-drawn = {name: planted.draw(world, size, top, seed) for name, world in worlds.items()}
+drawn = {name: planted.draw(world, size, top, seed(run, name)) for name, world in worlds.items()}
 ladders = {name: ladder.rungs(x.sides, settings) for name, x in drawn.items()}
 true = {name: {x.step: drawn[name].true(x.pairs) for x in ladders[name]} for name in drawn}
 

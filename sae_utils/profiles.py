@@ -10,6 +10,7 @@ the notebook's own parameters cell.
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -169,6 +170,11 @@ def start(name: str, notebook: str) -> Profile:
     store.use(threads=profile.common.threads, device=device(profile))
     comparisons.check_tokenizers(profile, fetch=True)
     return profile
+
+
+def seed(profile: Profile, label: str) -> int:
+    """A seed for one use of chance, from the profile's `seed`: another label draws independently."""
+    return int.from_bytes(hashlib.sha256(f"{profile.common.seed}/{label}".encode()).digest()[:4]) // 2
 
 
 def device(profile: Profile) -> str:

@@ -1,11 +1,12 @@
 """The saved results of a notebook: figures, one LaTeX file of numbers, texts and tables, and the numbers as JSON.
 
-In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pdf,png}` and
-`paper/generated/<profile>/<notebook>.{tex,json}`, the same bytes for the same inputs.
+In: values computed in a notebook. Out: `figures/<profile>/<notebook>-<name>.{pdf,png}`, and in
+`paper/generated/<profile>/` `<notebook>.{tex,json}` and `<notebook>-<table>.csv`; the same bytes for the same inputs.
 Never: a number typed by hand; unescaped text in LaTeX.
 
 The JSON holds every number unformatted with its standard error, and every verdict, by macro: `python -m sae_utils
-results` compares two builds by it. The LaTeX file holds digests of itself, of the JSON and of the figures.
+results` compares two builds by it. A CSV holds a table of the paper with all its digits. The LaTeX file holds digests
+of itself, of the JSON, of the CSVs and of the figures.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sae_utils.tables import camel, cell, escape, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
 
 GENERATED = REPOSITORY / "paper" / "generated"
 FIGURES = REPOSITORY / "figures"
@@ -105,6 +107,7 @@ class Report:
         self._verdicts: dict[str, dict[str, float | str | None]] = {}  # macro -> estimate, ends, d, word
         self._rows: list[list[str]] = []  # of the table of verdicts
         self._drawn: dict[str, str] = {}
+        self._tables: dict[str, str] = {}  # CSV -> digest
         self._header = header(profile, notebook)  # of the code that is loaded, not of a later edit
 
     def _define(self, name: str, content: str) -> str:
@@ -147,8 +150,8 @@ class Report:
         self._rows.append(tables.verdict_row(question, shown, n, would_be_no, word))
         return word
 
-    def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> pd.DataFrame:
-        """A table of the paper (booktabs), as macro `...Table<Name>`; returns the frame, to be shown.
+    def table(self, name: str, frame: pd.DataFrame, formats: dict[str, str] | None = None) -> Styler:
+        """A table of the paper (booktabs), as macro `...Table<Name>`, and as CSV; returns it as the screen shows it.
 
         Without rows (and perhaps columns) it states that there were too few.
         """
@@ -160,7 +163,10 @@ class Report:
         )
         align = "".join("r" if pd.api.types.is_numeric_dtype(frame[column]) else "l" for column in frame)
         self._define(f"table {name}", shown.style.hide(axis="index").to_latex(hrules=True, column_format=align).strip())
-        return frame
+        file = GENERATED / self.profile.name / f"{self.notebook}-{name.replace(' ', '_')}.csv"
+        files.write(file, frame.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n"))
+        self._tables[file.name] = fingerprint(file)
+        return tables.on_screen(frame, forms)
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as PDF (for the paper) and PNG (for people)."""
@@ -209,6 +215,7 @@ class Report:
         found = {"numbers": self._numbers, "verdicts": self._verdicts}
         files.write(values, json.dumps(found, indent=1, allow_nan=False) + "\n")
         lines = [f"% numbers {values.name}: {fingerprint(values)}"]
+        lines += [f"% table {name}: {sha}" for name, sha in sorted(self._tables.items())]
         lines += [f"% drew {name}: {sha}" for name, sha in sorted(self._drawn.items())]
         lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
         body = "".join(f"{line}%\n" for line in lines)
@@ -253,7 +260,9 @@ def fingerprint(file: Path) -> str:
     if file.suffix == ".tex":
         first, _, body = read(file)
         return _seal(first, body)
-    return hashlib.sha256(_text(file).encode()).hexdigest()[:12] if file.suffix == ".json" else digest([file])[:12]
+    if file.suffix in (".json", ".csv"):
+        return hashlib.sha256(_text(file).encode()).hexdigest()[:12]
+    return digest([file])[:12]
 
 
 def _text(file: Path) -> str:

@@ -4,16 +4,21 @@ In: `significance.Result`s, numbers, plain text. Out: columns of a table, words 
 Never: a score; unescaped markup.
 """
 
+from __future__ import annotations
+
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from sae_utils import inference, nulls
 from sae_utils.significance import Result
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 FORMATS = {
     **dict.fromkeys(("observed", "null", "null mean", "null SD", "excess", "p", "family", "Holm"), "{:.3f}"),
@@ -155,6 +160,17 @@ def verdicts(rows: Sequence[Sequence[str]]) -> str:
     styled = pd.DataFrame(rows, columns=names).style.hide(axis="index")
     body: str = styled.to_latex(hrules=True, column_format="p{3.6cm}rrrrp{4cm}l").strip()
     return body.replace(r"\bottomrule", rf"\midrule\multicolumn{{7}}{{l}}{{{note}}} \\ \bottomrule")
+
+
+def on_screen(frame: pd.DataFrame, forms: Mapping[str, str]) -> Styler:
+    """The frame as a notebook shows it: numbers in the formats of their columns, text escaped, no index."""
+
+    def plain(form: str) -> Callable[[Any], str]:
+        return lambda value: "n/a" if str(value) in MISSING else value if isinstance(value, str) else form.format(value)
+
+    shown = {column: plain(forms.get(str(column), "{}")) for column in frame}
+    styled = frame.style.format(shown, escape="html").format_index(escape="html", axis="columns")
+    return styled.hide(axis="index")
 
 
 def camel(name: str) -> str:

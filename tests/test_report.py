@@ -115,7 +115,10 @@ def test_a_table_prints_the_frame(smoke):
     out = report.Report(smoke, SECOND)
     shown = out.table("pairs", frame, {"n": "{:,}", "r": "{:.2f}"})
     pd.testing.assert_frame_equal(frame, before)
-    assert shown is frame
+    for cell in ("name &amp; kind", "1,234", ">0.50<", "-0.25", "n/a"):
+        assert cell in shown.to_html()
+    saved = pd.read_csv(report.GENERATED / "smoke" / f"{SECOND}-pairs.csv")
+    pd.testing.assert_frame_equal(saved, frame)
     table = macros(out.save())["FeatureMatchingTablePairs"]
     assert re.match(r"\\begin\{tabular\}\{lrrr\}\s*\\toprule", table)
     assert table.count(r"\midrule") == table.count(r"\bottomrule") == 1
@@ -273,6 +276,8 @@ def test_changed_code_makes_the_notebooks_that_run_it_stale(saved, tmp_path, mon
 def at(suffix: str):
     if suffix in (".tex", ".json"):
         return report.GENERATED / "smoke" / f"{SECOND}{suffix}"
+    if suffix == ".csv":
+        return report.GENERATED / "smoke" / f"{SECOND}-x.csv"
     return report.FIGURES / "smoke" / f"{SECOND}-x{suffix}"
 
 
@@ -291,6 +296,8 @@ HARM = {
     "a figure's digest changed": (".tex", lambda data: data.replace(b"% drew", b"% Drew")),
     "not text": (".tex", lambda data: data + b"\xff"),
     "numbers cut": (".json", cut),
+    "a table cut": (".csv", cut),
+    "a table gone": (".csv", lambda data: None),
     "another standard error": (".json", lambda data: data.replace(b'"se": null', b'"se": 0.1', 1)),
     "numbers gone": (".json", lambda data: None),
     "the numbers' digest changed": (".tex", lambda data: data.replace(b"% numbers", b"% Numbers")),
@@ -303,13 +310,14 @@ HARM = {
 
 @pytest.fixture
 def drew(saved):
-    """Saved results; those of the second notebook hold numbers and a figure."""
+    """Saved results; those of the second notebook hold numbers, a table and a figure."""
     out = report.Report(saved, SECOND)
     out.number("pairs", 12, "{}")
     out.number("r", 0.5)
     figure, axes = plt.subplots(figsize=(1, 1))
     axes.plot([0, 1])
     out.figure("x", figure)
+    out.table("x", pd.DataFrame({"r": [0.25]}))
     out.save()
     return saved
 
@@ -328,7 +336,7 @@ def test_an_altered_file_is_named(how, drew):
 
 def test_other_line_endings_are_the_same_text(drew):
     """Git may write them."""
-    for suffix in (".tex", ".json"):
+    for suffix in (".tex", ".json", ".csv"):
         at(suffix).write_bytes(at(suffix).read_bytes().replace(b"\n", b"\r\n"))
     assert results.altered(drew) == [] and results.stale(drew) == []
 

@@ -1,5 +1,6 @@
 """Tables and sentences: columns of results, words for counts, and LaTeX that prints any text unchanged."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -192,3 +193,10 @@ def test_the_columns_of_a_result():
                                                 ((-0.1, 0.1), "includes 0"), ((0.0, 0.1), "includes 0")])  # fmt: skip
 def test_an_interval_against_zero(interval, words):
     assert tables.against_zero(*interval) == words
+
+
+def test_the_screen_shows_formatted_digits_and_escaped_text():
+    frame = pd.DataFrame({"<b>": ["<script>", None], "r": [0.12345, math.nan], "n": [1234567, 2]})
+    shown = tables.on_screen(frame, {"r": "{:.2f}", "n": "{:,}"}).to_html()
+    assert "&lt;script&gt;" in shown and "&lt;b&gt;" in shown and "<script>" not in shown
+    assert ">0.12<" in shown and ">1,234,567<" in shown and shown.count(">n/a<") == 2

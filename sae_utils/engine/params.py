@@ -59,6 +59,7 @@ class Common(Spec):
     threads: int = Field(gt=0, le=1024)  # cores used; another number gives other bytes, so it is never detected
     # where models and SAEs run; `auto` takes a CUDA device where there is one (and gives other bytes)
     device: Literal["cpu", "cuda", "auto"]
+    seed: Seed  # of whatever notebooks draw by chance (`profiles.seed`); models and SAEs have seeds of their own
     corpus: dict[str, Any]  # the text on which all features are compared
     skip: Count  # masked positions at the start of every row, beginning of sequence included
     replicates: list[Seed]  # seeds of the replicates of every family, see `engine.families`; [] for none

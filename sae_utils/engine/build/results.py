@@ -25,7 +25,7 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.params import Profile
 from sae_utils.tables import camel
 
-WRITTEN = re.compile(r"^% (drew|numbers) (.+): (\w+)%$", re.MULTILINE)
+WRITTEN = re.compile(r"^% (drew|numbers|table) (.+): (\w+)%$", re.MULTILINE)
 
 
 def stale(profile: Profile) -> list[str]:
@@ -45,9 +45,9 @@ def altered(profile: Profile) -> list[str]:
     for notebook in profile.sections:
         file = texts / f"{notebook}.tex"
         _, written[file], body = report.read(file)
-        folders = {"drew": figures, "numbers": texts}
+        folders = {"drew": figures, "numbers": texts, "table": texts}
         written |= {folders[kind] / name: sha for kind, name, sha in WRITTEN.findall(body)}
-    kinds = {texts: ("tex", "json"), figures: ("pdf", "png")}
+    kinds = {texts: ("tex", "json", "csv"), figures: ("pdf", "png")}
     there = {file for folder, endings in kinds.items() for ending in endings for file in folder.glob(f"[!.]*.{ending}")}
     found = sorted(there | written.keys())
     return ["/".join(file.parts[-3:]) for file in found if written.get(file) != report.fingerprint(file)]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
 from sae_utils import filters, measures
-from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Seed, Spec, build, nearest
+from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, nearest
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.known_truth import calibration
 
@@ -103,7 +103,7 @@ FILTER_OPTIONS: dict[str, Any] = {
     "most": _at_least(0), "share": Share,
 }  # fmt: skip
 COUNTS: dict[str, Any] = {
-    "seed": Seed, "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
+    "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
     "null_draws": Spread, "fewest": Size,
 }  # fmt: skip
 """whole numbers with other bounds than a count"""
