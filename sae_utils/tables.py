@@ -168,7 +168,7 @@ def on_screen(frame: pd.DataFrame, forms: Mapping[str, str]) -> Styler:
     def plain(form: str) -> Callable[[Any], str]:
         return lambda value: "n/a" if str(value) in MISSING else value if isinstance(value, str) else form.format(value)
 
-    shown = {column: plain(forms.get(str(column), "{}")) for column in frame}
+    shown: dict[Any, Any] = {column: plain(forms.get(str(column), "{}")) for column in frame}
     styled = frame.style.format(shown, escape="html").format_index(escape="html", axis="columns")
     return styled.hide(axis="index")
 
