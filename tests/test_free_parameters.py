@@ -4,6 +4,7 @@ import copy
 
 import jupytext
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import varied
 
@@ -60,7 +61,7 @@ def test_all_lists_may_be_longer_or_shorter_at_once(how):
         check(notebook, section | changed[notebook])
 
 
-# --- 06 and 12 are run with other lists, and show every element
+# --- 06, 06b, 06c and 12 are run with other lists, and show every element
 
 
 @pytest.fixture
@@ -90,57 +91,85 @@ TRAP = {"kind": "grouped", "groups": 6, "centres": 0.0, "alike_a": 0.8, "alike_b
 SMALL = {"n": 40, "d_a": 5, "d_b": 6, "draws": 19, "repeats": 2, "naive_repeats": 2, "too_often": 0.08}
 VERDICT = {"measure": "rsa_spearman", "shares": [0.5], "alike": 0.5, "n": 20, "d_a": 6, "d_b": 5, "replicates": 4,
            "repeats": 2, "of_ceiling": 0.15, "wanted": 0.8}  # fmt: skip
-MORE = {
-    "measures": ["svcca_first_component", "svcca", "cka", "cka_debiased", "rsa_pearson", "procrustes", "mutual_knn",
-                 "jaccard_knn", "cca_squared"],
-    "only_tested": ["rsa_spearman", "rsa_cosine_pearson", "cka"],
-    "truths": {"noisy copy": COPY, "rotated copy": COPY | {"shared": 1.0}, "another copy": COPY,
-               "clustered copy": TRAP | {"centres": 1.0}, "one direction": {"kind": "one_direction", "strength": 0.3},
-               "a last copy": COPY},
-    "grids": [{"d_a": 6, "d_b": 8, "n": [30, 40]}, {"d_a": 4, "d_b": 6, "n": [30, 40, 50]},
-              {"d_a": 3, "d_b": 4, "n": [30]}],
-    "weak_truths": {"noisy copy": COPY, "clustered copy": TRAP, "another": COPY, "a fourth": COPY},
-    "traps": {"shared partners": {"right_null": "reassigned", "world": TRAP | {"alike_b": 1.0}},
-              "families": {"right_null": "blocks", "world": TRAP},
-              "confounder": {"right_null": "strata", "world": TRAP},
-              "another": {"right_null": "strata", "world": TRAP}, "none": {"right_null": "shuffled", "world": TRAP}},
-    "trapped": ["rsa_spearman", "mutual_knn", "cka"],
-    "interval": {"measures": ["rsa_pearson", "mutual_knn", "cca_squared"], "resamples": 5, "repeats": 2},
-    "verdict": VERDICT | {"shares": [0.2, 0.4, 0.6, 0.8]},
-}  # fmt: skip
-LESS = {
-    "measures": ["cka"],
-    "only_tested": [],
-    "truths": {"rotated copy": COPY},
-    "grids": [{"d_a": 6, "d_b": 8, "n": [30]}],
-    "weak_truths": {},
-    "traps": {"families": {"right_null": "blocks", "world": TRAP}},
-    "trapped": ["mutual_knn"],
-    "interval": {"measures": ["cka"], "resamples": 5, "repeats": 2},
-    "verdict": VERDICT,
+MEASURES = ["svcca_first_component", "svcca", "cka", "cka_debiased", "rsa_pearson", "procrustes", "mutual_knn",
+            "jaccard_knn", "cca_squared"]  # fmt: skip
+TRAPS = {
+    "shared partners": {"right_null": "reassigned", "world": TRAP | {"alike_b": 1.0}},
+    "families": {"right_null": "blocks", "world": TRAP},
+    "confounder": {"right_null": "strata", "world": TRAP},
+    "another": {"right_null": "strata", "world": TRAP},
+    "none": {"right_null": "shuffled", "world": TRAP},
 }
 
 
-@pytest.mark.parametrize("lists", [MORE, LESS, {"traps": {}}], ids=["more", "less", "no trap"])
-def test_known_truth_takes_lists_of_any_length(execute, lists):
-    lists = LESS | lists
+@pytest.mark.parametrize(
+    ("measured", "truths", "grids"),
+    [
+        (MEASURES, {"noisy copy": COPY, "rotated copy": COPY | {"shared": 1.0}, "another copy": COPY,
+                    "clustered copy": TRAP | {"centres": 1.0}, "a last copy": COPY,
+                    "one direction": {"kind": "one_direction", "strength": 0.3}},
+         [{"d_a": 6, "d_b": 8, "n": [30, 40]}, {"d_a": 4, "d_b": 6, "n": [30, 40, 50]},
+          {"d_a": 3, "d_b": 4, "n": [30]}]),
+        (["cka"], {"rotated copy": COPY}, [{"d_a": 6, "d_b": 8, "n": [30]}]),
+    ],
+    ids=["more", "less"],
+)  # fmt: skip
+def test_known_truth_takes_lists_of_any_length(execute, measured, truths, grids):
     variables, figures = execute(
-        "06_known_truth", small=SMALL, grid_repeats={"rows": 60, "most": 2, "draws": 3}, **lists
-    )
-    named = [measures.measure(name).label for name in lists["measures"]]
+        "06_known_truth", measures=measured, truths=truths, grids=grids,
+        grid_repeats={"rows": 60, "most": 2, "draws": 3},
+    )  # fmt: skip
+    labels = [measures.measure(name).label for name in measured]
     for name in ("grid-raw", "grid-excess"):
         panels = [axis for axis in figures[name].axes if axis.get_title()]
-        assert [axis.get_title() for axis in panels] == named
+        assert [axis.get_title() for axis in panels] == labels
         (legend,) = [axis for axis in figures[name].axes if axis.get_legend()]
         assert legend not in panels  # it hides no measure
-        assert [text.get_text() for text in legend.get_legend().texts] == ["unrelated", *lists["truths"]]
-    assert set(named) <= set(variables["choice"].measure) and set(lists["weak_truths"]) <= set(variables["choice"])
-    assert list(variables["said"].index) == [0.0, *lists["verdict"]["shares"], 1.0]
-    assert len(variables["nulls_table"]) == len(lists["traps"]) * len(lists["trapped"])
-    assert len(variables["partial"].columns) == sum(trap["right_null"] == "strata" for trap in lists["traps"].values())
-    assert set(variables["intervals_table"].measure) == {
-        measures.measure(name).label for name in lists["interval"]["measures"]
-    }
+        assert [text.get_text() for text in legend.get_legend().texts] == ["unrelated", *truths]
+    assert list(variables["choice"].measure) == labels and set(truths) <= set(variables["choice"])
+
+
+@pytest.mark.parametrize(
+    ("weak", "traps", "trapped"),
+    [
+        ({"noisy copy": COPY, "clustered copy": TRAP, "another": COPY, "a fourth": COPY}, TRAPS,
+         ["rsa_spearman", "mutual_knn", "cka"]),
+        ({}, {"families": {"right_null": "blocks", "world": TRAP}}, ["mutual_knn"]),
+        ({}, {}, ["mutual_knn"]),
+    ],
+    ids=["more", "less", "no trap"],
+)  # fmt: skip
+def test_level_and_power_takes_lists_of_any_length(execute, weak, traps, trapped):
+    tested = MEASURES if weak else ["cka"]
+    variables, figures = execute(
+        "06b_level_and_power", measures=tested, small=SMALL, weak_truths=weak, traps=traps, trapped=trapped
+    )
+    labels = [measures.measure(name).label for name in tested]
+    assert list(variables["tests"].measure) == labels
+    assert {f"{name}, %" for name in weak} <= set(variables["tests"])
+    assert [tick.get_text() for tick in figures["tests"].axes[0].get_yticklabels()] == labels
+    assert len(variables["nulls_table"]) == len(traps) * len(trapped)
+    assert len(variables["confounded"].columns) == sum(trap["right_null"] == "strata" for trap in traps.values())
+
+
+@pytest.mark.parametrize(
+    ("truths", "measured", "shares"),
+    [({"noisy copy": COPY, "another": TRAP}, ["rsa_pearson", "mutual_knn", "cca_squared"], [0.2, 0.4, 0.6, 0.8]),
+     ({}, ["cka"], [0.5])],
+    ids=["more", "less"],
+)  # fmt: skip
+def test_intervals_and_verdicts_takes_lists_of_any_length(execute, truths, measured, shares):
+    interval = {"measures": measured, "n": 40, "d_a": 5, "d_b": 6, "resamples": 5, "repeats": 2}
+    variables, _ = execute(
+        "06c_intervals_and_verdicts", truths=truths, interval=interval, verdict=VERDICT | {"shares": shares}
+    )
+    shown = variables["intervals_table"]
+    assert list(zip(shown.truth, shown.measure, strict=True)) == [
+        (truth, measures.measure(name).label) for truth in ["unrelated", *truths] for name in measured
+    ]
+    assert list(variables["said"].index) == [0.0, *shares, 1.0]
+    np.testing.assert_allclose(variables["said"].sum(axis=1), 1)
+    assert len(variables["figure"].axes) == len(shares) + 2
 
 
 SIZES = {"concepts": 40, "kept": 0.75, "words": 80, "expressed": 3, "documents": 20, "length": 30, "d_a": 6, "d_b": 8}

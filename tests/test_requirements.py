@@ -17,8 +17,8 @@ from sae_utils.studies.layer_sweep import cells
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING = "01_feature_matching"
-CONCEPTS, TRUTH, ACROSS, PUBLISHED = (
-    "05_semantic_subspaces", "06_known_truth", "11_across_tokenizers", "12_published_tables",
+CONCEPTS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
+    "05_semantic_subspaces", "06_known_truth", "06b_level_and_power", "11_across_tokenizers", "12_published_tables",
 )  # fmt: skip
 
 
@@ -77,8 +77,8 @@ EDITS = [
     ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
     ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
     ((TRUTH, "truths"), {}, r"truths: .*at least 1"),
-    ((TRUTH, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
-    ((TRUTH, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
+    ((LEVEL, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
+    ((LEVEL, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
     ((PUBLISHED, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
     ((ACROSS, "tokenizers"), {}, r"tokenizers: .*at least 1"),

@@ -47,14 +47,19 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "06_known_truth": {
         ("measures",): "jaccard_knn",
-        ("only_tested",): "cca_squared",
         ("truths",): ("another copy", COPY),
         ("grids",): {"d_a": 8, "d_b": 12, "n": [30, 100]},
         ("grids", 0, "n"): 40,
         ("grids", 1, "n"): 40,
+    },
+    "06b_level_and_power": {
+        ("measures",): "jaccard_knn",
         ("weak_truths",): ("another copy", COPY),
         ("traps",): ("more families", {"right_null": "blocks", "world": FAMILIES}),
         ("trapped",): "cka",
+    },
+    "06c_intervals_and_verdicts": {
+        ("truths",): ("another copy", COPY),
         ("interval", "measures"): "cca_squared",
         ("verdict", "shares"): 0.6,
     },

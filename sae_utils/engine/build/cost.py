@@ -28,9 +28,10 @@ HOOKS = 13  # at which an SAE in the residual stream is judged
 ENCODINGS = 3  # of all judged tokens, for labels, losses and correlations
 START = 0.15  # minutes on one core to open a notebook
 # minutes of a notebook's work that is neither a pass nor a training, measured on the demo profile: of 03 and 04 for one
-# pair of layers, of 06 for a thousand repeats
+# pair of layers, of 06b for a thousand repeats
 OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.4, "02_one_to_one": 1.4, "03_layer_sweep": 0.17,
-       "04_llm_vs_sae": 0.12, "05_semantic_subspaces": 0.6, "06_known_truth": 1.2, "07_controls": 1.5,
+       "04_llm_vs_sae": 0.12, "05_semantic_subspaces": 0.6, "06_known_truth": 0.3, "06b_level_and_power": 0.7,
+       "06c_intervals_and_verdicts": 0.2, "07_controls": 1.5,
        "07b_sensitivity": 1.0, "11_across_tokenizers": 0.3, "12_published_tables": 0.2}  # fmt: skip
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile
 DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other artefacts are made of them
@@ -188,7 +189,7 @@ class Build:
                 times = sum(min(len(self.profile.members(name)) for name in pair) for pair in pairs)
             elif notebook == PUBLISHED:
                 times = max(len(self.profile.common.replicates), 1)
-            elif notebook == "06_known_truth":
+            elif notebook == "06b_level_and_power":
                 times = section["small"]["repeats"] / 1000
             yield OWN_WORK, 60 * (START + OWN[notebook] * times)
 

@@ -22,7 +22,8 @@ from sae_utils.studies.published_tables import planted, published
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
 
-TRUTH, SENSITIVITY = "06_known_truth", "07b_sensitivity"
+TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
+SENSITIVITY = "07b_sensitivity"
 
 
 def check(profile: Profile) -> None:
@@ -146,10 +147,10 @@ def _concepts(profile: Profile, where: str) -> None:
 
 def _planted(profile: Profile, where: str) -> None:
     ladder = profile.sections[PUBLISHED]
-    truth = profile.sections[TRUTH]
-    for key in ("truths", "weak_truths"):
-        synthetic.worlds(truth[key], f"{where}{TRUTH}.{key}")
-    synthetic.worlds({name: trap["world"] for name, trap in truth["traps"].items()}, f"{where}{TRUTH}.traps")
+    for notebook, key in ((TRUTH, "truths"), (LEVEL, "weak_truths"), (VERDICTS, "truths")):
+        synthetic.worlds(profile.sections[notebook][key], f"{where}{notebook}.{key}")
+    traps = profile.sections[LEVEL]["traps"]
+    synthetic.worlds({name: trap["world"] for name, trap in traps.items()}, f"{where}{LEVEL}.traps")
     synthetic.worlds(ladder["truths"], f"{where}{PUBLISHED}.truths")
     build(planted.Sizes, ladder["sizes"], f"{where}{PUBLISHED}.sizes")
 

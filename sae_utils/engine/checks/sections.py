@@ -118,7 +118,7 @@ class Grid(Spec):
 
 
 class Trap(Spec):
-    """A world of notebook 06 in which pairs are not exchangeable, and the null that fits it."""
+    """A world of notebook 06b in which pairs are not exchangeable, and the null that fits it."""
 
     right_null: Null
     world: dict[str, Any]
@@ -153,17 +153,28 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "06_known_truth": {
         "measures": Annotated[Different[Measure], Field(min_length=1)],
-        "only_tested": Different[Measure],
         "truths": Annotated[dict[str, dict[str, Any]], Field(min_length=1)],
-        "traps": dict[str, Trap],
         "grids": Some[Grid],
         "grid_repeats": _record(rows=Count, most=Count, draws=Spread),
+    },
+    "06b_level_and_power": {
+        "measures": Annotated[Different[Measure], Field(min_length=1)],
         "small": _record(
             n=Size, d_a=Count, d_b=Count, draws=Draws, repeats=Count, naive_repeats=Count, too_often=Share
         ),
+        "weak_truths": dict[str, dict[str, Any]],
+        "traps": dict[str, Trap],
         "trapped": Annotated[Different[Measure], Field(min_length=1)],
+    },
+    "06c_intervals_and_verdicts": {
+        "truths": dict[str, dict[str, Any]],
         "interval": _record(
-            measures=Annotated[Different[Closed], Field(min_length=1)], resamples=Spread, repeats=Count
+            measures=Annotated[Different[Closed], Field(min_length=1)],
+            n=Size,
+            d_a=Count,
+            d_b=Count,
+            resamples=Spread,
+            repeats=Count,
         ),
         "verdict": _record(
             measure=Closed,

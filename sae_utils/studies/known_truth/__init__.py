@@ -1,1 +1,1 @@
-"""The analysis of notebook `known_truth`: calibration of measures, tests and intervals on data with a planted truth."""
+"""The analysis of notebooks `06`, `06b` and `06c`: measures, tests, intervals and verdicts on planted truths."""
