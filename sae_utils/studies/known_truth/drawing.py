@@ -74,8 +74,8 @@ def published(null_means: pd.DataFrame, planted: Mapping[str, pd.Series]) -> Fig
     axes.plot(n, np.sqrt(2 / np.pi / n), color="black", linewidth=1, label=r"one component, $\sqrt{2/(\pi n)}$")
     for (name, mean), style in zip(planted.items(), cycle(["k+", "k--x"]), strict=False):
         axes.plot(mean.index, mean, style, linewidth=1, label=f"planted, {name}")
-    for (name, x), marker in zip(null_means.groupby("set", sort=False), cycle("o^sDv"), strict=False):
-        axes.scatter(x.n, x["null mean"], s=8, marker=marker, linewidths=0, label=name)
+    for (of, x), marker in zip(null_means.groupby("set", sort=False), cycle("o^sDv"), strict=False):
+        axes.scatter(x.n, x["null mean"], s=8, marker=marker, linewidths=0, label=str(of))
     axes.set(xscale="log", yscale="log", ylim=(3e-4, 1.5), xlabel="n pairs", ylabel="null mean")
     figure.legend(loc="outside right center", fontsize=7, labelspacing=0.9)
     return figure
@@ -94,7 +94,7 @@ def tests(rates: Mapping[tuple[str, str], Rate], label: Mapping[str, str]) -> Fi
     axes[0].hlines(shown, level[:, 1], level[:, 2], color=report.NULL, linewidth=4)
     axes[0].scatter(level[:, 0], shown, s=16, color=report.PAIRED, zorder=2)
     axes[0].axvline(100 * LEVEL, color="black", linewidth=0.6)
-    axes[0].set(xlabel="% rejected, unrelated", xlim=(0, None))
+    axes[0].set(xlabel="% rejected, unrelated", xlim=(-1, None))
     for truth, marker in zip(truths, cycle("osDv^P"), strict=False):
         share = [100 * rates[truth, name].share for name in names]
         axes[1].scatter(share, shown, s=20, marker=marker, color=color[truth], label=truth)
@@ -113,7 +113,7 @@ def nulls(naive: Mapping[str, Rate], right: Mapping[str, Rate]) -> Figure:
         axes.hlines(rows, percent[:, 1], percent[:, 2], color=color, linewidth=3)
         axes.scatter(percent[:, 0], rows, s=18, color=color, label=shown, zorder=2)
     axes.axvline(100 * LEVEL, color="black", linewidth=0.6)
-    axes.set(xlabel="% of unrelated data sets rejected", xlim=(0, 103))
+    axes.set(xlabel="% of unrelated data sets rejected", xlim=(-2, 103))
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=2)
     return figure
