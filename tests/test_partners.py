@@ -110,3 +110,21 @@ def test_selections_and_shares_over_replicates():
     assert row["true"] - row["control"] == pytest.approx(row["difference"])
     shares = partners.shares(ARMS, BESIDE).set_index("partner")["counterparts"]
     assert shares.tolist() == pytest.approx([0.55, 0.15, 0.1, 0.05])
+
+
+def test_a_grid_holds_every_model_with_every_model_and_the_next_seed_of_itself():
+    found = partners.grid(Profile(), {"A": "a", "twin of B": "twin"})
+    assert list(found) == [("A", "A"), ("A", "twin of B"), ("twin of B", "A"), ("twin of B", "twin of B")]
+    assert found["A", "A"] == [Cell("A", 0, "a_1", "a_2"), Cell("A", 1, "a_2", "a_1")]  # two replicates have the twin
+    assert found["twin of B", "A"] == [Cell("A", 0, "twin_1", "a_1"), Cell("A", 1, "twin_2", "a_2")]
+    alone = partners.grid(Profile(1), {"A": "a", "twin of B": "twin"})
+    assert alone["A", "A"] == [] and alone["A", "twin of B"] == [Cell("twin of B", 0, "a_1", "twin_1")]
+    assert partners.grid(Profile(), {}) == {}
+
+
+def test_a_matrix_holds_the_means_of_rows_with_columns():
+    grid = partners.grid(Profile(1), {"A": "a", "B": "b"})
+    arms = {cell: Arm(20, {}, r, 0.0) for r, cells in enumerate(grid.values()) for cell in cells}
+    found = partners.matrix(arms, grid, lambda arm: arm.r)
+    assert list(found.index) == list(found.columns) == ["A", "B"]
+    np.testing.assert_array_equal(found, [[np.nan, 1], [2, np.nan]])

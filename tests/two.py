@@ -8,7 +8,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
   {{curve: {curve}}}
 03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}}}
 04_llm_vs_sae: {{beside: {{}}, by_index: {{}}}}
-07_controls: {{sae_seeds: [], twins: {{}}, frozen: [], trained: []}}
+07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
 11_across_tokenizers: {{comparisons: []}}
 12_published_tables: {{negative: {b}, published_layers: {{}}}}

@@ -66,6 +66,7 @@ MORE: dict[str, dict[Path, Any]] = {
     "07_controls": {
         ("sae_seeds",): "two_layer_block0_0",
         ("twins",): ("one layer", "one_layer"),
+        ("models",): ("frozen decoder", "frozen_decoder"),
         ("frozen",): "two_layer_block0",
         ("trained",): "random",
         ("least_r",): 0.9,

@@ -192,6 +192,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "07_controls": {
         "sae_seeds": Different[Dictionary],
         "twins": dict[str, Dictionary],
+        "models": dict[str, Dictionary],
         "frozen": Different[Dictionary],
         "trained": Different[Dictionary],
         "calipers": Two[Rate],

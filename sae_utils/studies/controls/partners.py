@@ -60,6 +60,24 @@ def cells(
     return found
 
 
+def grid(profile: Profile, models: Mapping[str, str]) -> dict[tuple[str, str], list[Cell]]:
+    """The content features of every model with partners in every model, replicate by replicate.
+
+    `models`: label -> family of dictionaries. Replicates are those that all families have. A model is compared with
+    the next seed of itself: with none where there is one replicate.
+    """
+    found = replicates.of(profile, *models.values())
+    return {
+        (x, y): [
+            Cell(y, i, names[at_x], found[(i + (at_x == at_y)) % len(found)][at_y])
+            for i, names in enumerate(found)
+            if at_x != at_y or len(found) > 1
+        ]
+        for at_x, x in enumerate(models)
+        for at_y, y in enumerate(models)
+    }
+
+
 # --- over replicates
 
 
@@ -97,6 +115,15 @@ def table(arms: Mapping[Cell, Arm], labels: Sequence[str], measures: Mapping[str
             row[shown] = interval(over(arms, label, _excess(name)))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def matrix(
+    arms: Mapping[Cell, Arm], grid: Mapping[tuple[str, str], Sequence[Cell]], value: Callable[[Arm], float]
+) -> pd.DataFrame:
+    """Means over replicates: a row a model whose content features are paired, a column a model of their partners."""
+    means = {names: np.mean([value(arms[cell]) for cell in of] or [np.nan]) for names, of in grid.items()}
+    labels = list(dict.fromkeys(x for x, _ in grid))
+    return pd.DataFrame([[means[x, y] for y in labels] for x in labels], labels, labels)
 
 
 def interval(found: Replicated) -> str:

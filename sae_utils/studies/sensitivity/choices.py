@@ -77,6 +77,11 @@ def specifications(
     return list(found.values())
 
 
+def of(specifications: Iterable[Specification], dictionaries: str) -> list[Choice]:
+    """The choices of the specifications that use these SAEs."""
+    return [x.choice for x in specifications if x.choice.dictionaries == dictionaries]
+
+
 def _shown(field: str, value: Any) -> str:
     if field != "measure":
         return str(value)
