@@ -14,156 +14,146 @@
 # %% [markdown]
 # # Semantic subspaces
 #
-# **Question.** Are the features about one concept (time, people, places, ...) arranged alike in two models, more than
-# where words have changed places, and more than features about any words are?
+# **Question.** Do two models arrange the features about one concept (time, people, places, ...) alike, more than where
+# words have changed places, and more than features about random words?
 #
-# **In.** Lists of words; replicates of two models with their SAEs, on a text and under exchanged words; with the
-# stories the true class of every word. **Out.** How well words find a concept's features; for every concept and every
-# relation (queen - king) its excess over a shuffled pairing, with the words as they are and exchanged, as a mean over
-# replicates, beside placebo lists; how related the words of the features are; what they fire on, side by side.
+# **In.** Lists of words; replicates of two models with their SAEs, on a text and under exchanged words; for the stories
+# the true class of every word. **Out.** Precision and recall of the rule that finds a concept's features; for every
+# concept the excess of its features in both arms as a mean over replicates, beside placebo lists; a verdict each.
 #
 # **What would count as a no.** An interval over replicates below d: the features of a concept are then arranged hardly
 # more alike than where B's words have changed places. For placebo lists: hardly more than features of random words. An
-# interval that holds d is neither; a concept with too few features is not tested.
+# interval that holds d decides nothing; a concept with too few features is not tested.
 
 # %% tags=["parameters"]
 profile = "smoke"
 concept_set = "stories"
 labelling = {"shares": [0.2, 0.4], "minimum_firings": 5, "truth_share": 0.5}
-draws = {"permutations": 49, "placebo_lists": 3, "relatedness": 19}
-relation = {
-    "share": 0.05,
-    "words": {
-        "women to men": [
-            ["queen princess", "king prince"],
-            ["mother sister", "father brother"],
-            ["Anna Mia", "Tom Ben"],
-        ],
-        "nouns to their verbs": [["fox dog", "prowled growled"], ["owl crow", "soared"], ["fish trout", "swam"]],
-    },
-}
-vectors = {"kind": "corpus", "size": 16, "window": 5, "epochs": 1, "seed": 0}
+draws = {"permutations": 49, "placebo_lists": 3}
 
 # %%
-from functools import partial
-from itertools import product
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 
-from sae_utils import inference, labels, pipeline, profiles, replicates, report, significance
+from sae_utils import inference, pipeline, profiles, replicates, report, significance
 from sae_utils.profiles import seed
-from sae_utils.studies.semantic_subspaces import arms, centroids, concepts, relatedness, word2vec
+from sae_utils.studies.semantic_subspaces import arms, concepts, drawing, overview, placebos, ways
 
 # %%
 run = profiles.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
 measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
 cells = replicates.of(run, *run.common.primary.pair)  # (A, B) of every replicate
-if exchanges := bool(run.common.replicates):
+if run.common.replicates:
     replicates.prepare(run, cells)
 
 # %% [markdown]
 # ## Which words stand for a concept?
-# Lists that were fixed beforehand, matched as whole words without regard to case; a word that the tokenizer splits
-# counts at its last token. With the stories, a list holds some of the words of several true classes.
+# The lists were fixed beforehand. A word counts as a whole and without regard to case; a word that the tokenizer splits
+# counts at its last token. We read the first replicate's A on the documents that choose pairs.
 
 # %%
 lists = concepts.word_lists(concept_set)
 a = pipeline.features(run, cells[0][0])
-words, classes, documents = pipeline.words(run, cells[0][0], a.sites), *map(a.sites.array, ("classes", "documents"))
-on_matching = arms.in_split(a.sites, "matching")
-found = concepts.evidence(a.codes, words, documents, on_matching)
-absent = {concept: concepts.absent_words(listed, found) for concept, listed in lists.items()}
-list_table = pd.DataFrame(
-    {
-        "concept": concept,
-        "words": len(listed),
-        "absent": len(absent[concept]),
-        "tokens": 100 * found.occurs[concepts.word_mask(listed, found)].sum() / on_matching.sum(),
-        "such as": " ".join(listed[:5]),
-    }
-    for concept, listed in lists.items()
-)
+words, documents = pipeline.words(run, cells[0][0], a.sites), a.sites.array("documents")
+choosing = arms.in_split(a.sites, "matching")
+found = concepts.evidence(a.codes, words, documents, choosing)
+list_table = overview.lists(lists, found, choosing.sum())
 out.table("lists", list_table, {"tokens": "{:.1f}"})
 
-# %%
-out.number("sets", len(lists), "{:d}")
-out.number("listed words", sum(map(len, lists.values())), "{:,}")
-out.number("absent words", sum(map(len, absent.values())), "{:,}")
+# %% [markdown]
+# *Absent* counts listed words that this text lacks, so that they find no feature; *tokens* is the share of the text, in
+# %, that a list covers. A list that covers little finds few features.
 
 # %% [markdown]
-# ## A feature is about a concept by the share of its activation
-# A feature is about a concept if at least a given share of its activation is on the words of the list; the same rule
-# holds in all notebooks. On the first replicate's A, in plain numpy:
+# ## Which features are about a concept?
+# A feature is about a concept if at least a given share of its activation is on words of the list. All notebooks use
+# this rule. We follow the concept with most features through the notebook; here in plain numpy:
 
 # %%
 rule = concepts.rule({"kind": "mass", "share": labelling["shares"][0]})
-concept, listed = next(iter(lists.items()))
-codes = a.codes[on_matching].toarray()
-on_list = np.isin(words.of[on_matching], np.flatnonzero(np.isin(words.text, listed)))
+masks = {c: concepts.word_mask(listed, found) for c, listed in lists.items()}  # (words,)
+concept = max(lists, key=lambda c: concepts.about(found, masks[c], rule).sum())
+listed, mask = lists[concept], masks[concept]
+
+# %%
+codes = a.codes[choosing].toarray()  # (tokens, features)
+on_list = np.isin(words.of[choosing], np.flatnonzero(np.isin(words.text, listed)))  # (tokens,)
 total = codes.sum(0, dtype=float)
-share = np.divide(codes[on_list].sum(0, dtype=float), total, out=np.zeros(len(total)), where=total > 0)
-about = concepts.about(found, concepts.word_mask(listed, found), rule)
-assert np.mean(about == (share >= rule.share)) > 0.99  # equal up to rounding at the threshold
-out.number("share", 100 * rule.share, "{:.0f}")
-concept, int(about.sum())
+share = codes[on_list].sum(0, dtype=float) / np.where(total > 0, total, 1)
+np.testing.assert_allclose(concepts.share(found, mask), share, atol=1e-4)
+print(f"features about {concept}:", *np.flatnonzero(share >= rule.share))
 
 # %% [markdown]
-# Where the true class of every token is known, a feature is truly about a concept if it spends enough of its
-# activation, on the documents that do not choose, on the true classes of the concept's words, listed or not. Precision
-# and recall of the rule with several shares, on the first replicate's A (the table of concepts has all replicates):
+# These features of A spend the required share of their activation on the list, however often they fire. Below, a
+# feature must also fire a minimum number of times.
+#
+# The text of the stories is made from classes of words, so that the truth is known: a feature is *truly* about a
+# concept if it spends enough of its activation, on the other documents, on the true classes of the concept's words,
+# listed or not.
 
 # %%
-classed = bool((classes >= 0).any())
-classes_of = {c: concepts.true_classes(listed, run.corpus.world) for c, listed in lists.items() if classed}
-truly = {c: concepts.class_share(a.codes, classes, of, ~on_matching) for c, of in classes_of.items()}
-live = found.firings >= labelling["minimum_firings"]
-
-
-def judged(concept, share):
-    rule = concepts.rule({"kind": "mass", "share": share})
-    own = concepts.about(found, concepts.word_mask(lists[concept], found), rule) & live
-    return concepts.recovery(own, (truly[concept] >= labelling["truth_share"]) & live if classed else None)
-
-
-# %%
-by_share = {share: [judged(concept, share) for concept in lists] for share in labelling["shares"]}
-rules = pd.DataFrame(
-    {
-        "share": share,
-        "features": sum(x.n for x in of),
-        "precision": arms.mean([x.precision for x in of]),
-        "recall": arms.mean([x.recall for x in of]),
-    }
-    for share, of in by_share.items()
-)
+classed = bool((a.sites.array("classes") >= 0).any())
+classes_of = {c: concepts.true_classes(x, run.corpus.world) for c, x in lists.items() if classed}
+roles = arms.roles(run, cells[0], labelling["minimum_firings"], classes_of)
+role = roles[0]  # words choose features of A
+rules = overview.rules(role, lists, labelling["shares"], labelling["truth_share"])
 out.table("rules", rules, dict.fromkeys(["share", "precision", "recall"], "{:.2f}"))
+
+# %% [markdown]
+# A lower share finds more features: *recall*, the share of the true features that are found, rises, and *precision*,
+# the share of the found features that are true, falls. The first row is the rule in use.
+
+# %%
+out.number("sets", len(lists), "{:d}")
+out.number("listed words", list_table.words.sum(), "{:,}")
+out.number("absent words", list_table.absent.sum(), "{:,}")
+out.number("share", 100 * rule.share, "{:.0f}")
 out.number("truth share", 100 * labelling["truth_share"], "{:.0f}")
 
 # %% [markdown]
-# ## Both arms of one concept
-# Words choose features of A; the correlation of activations chooses their partners in B, one-to-one, without a
-# threshold. In the second arm B reads the text with words exchanged where A reads it as it is, and the reverse: the
-# features of A are the same, their partners are those that correlate there. The roles of A and B and the documents that
-# choose are exchanged, and results averaged. One role on one split:
+# ## One concept in both arms
+# Words choose features of A; the correlation of activations chooses their partners in B, one-to-one with the largest
+# total r, without a threshold. In the control arm B reads the text with its words exchanged where A reads it as it is,
+# and the reverse. The features of A are the same in both arms; their partners are those that correlate there.
 
 # %%
-chosen = arms.roles(run, cells[0], labelling["minimum_firings"], classes_of)
-role = chosen[0]
-at = np.flatnonzero(concepts.about(role.found, concepts.word_mask(listed, role.found), rule) & role.live)
-pairs = role.rows(at)  # ((rows of A, rows of B), the same with words exchanged)
-scores = arms.score(role, pairs, measure)
-print(f"{concept}: {len(at)} features; excess {scores[0]:.3f}, with words exchanged {scores[1]:.3f}")
+at = np.flatnonzero(concepts.about(role.found, mask, rule) & role.live)
+partners = []
+for arm in role.chosen:  # true, control
+    columns = np.flatnonzero(arm.live[1])
+    row, column = linear_sum_assignment(arm.r[np.ix_(at, columns)], maximize=True)
+    partners.append(columns[column])
+matched = role.match(at)
+assert len(at) > len(columns) or np.array_equal(partners, [matched.true, matched.control])
 
 # %% [markdown]
-# A single pair of models has a score and its null for every concept, and no interval:
+# The score is RSA: the dissimilarities, 1 - Pearson, of any two decoder rows in A, correlated by rank with those of
+# their partners in B. A shuffled pairing has a mean of 0, so that the score is also the excess.
+
+
+# %%
+def rsa(rows_a, rows_b):
+    return spearmanr(pdist(rows_a, "correlation"), pdist(rows_b, "correlation")).statistic
+
+
+if len(at) >= replicates.FEWEST:
+    by_hand = [rsa(*rows) for rows in role.rows(at)]
+    np.testing.assert_allclose(arms.score(role, role.rows(at), "rsa_spearman"), by_hand, atol=1e-6)
+    print(f"{concept}, {len(at)} features: true arm {by_hand[0]:.3f}, control arm {by_hand[1]:.3f}")
+
+# %% [markdown]
+# The difference of the two numbers is what this notebook asks for. One concept in one role of one replicate is noisy.
+#
+# A single pair of models has for every concept a score with its null, and no interval:
 
 
 # %%
 def single(concept):
-    own = concepts.about(role.found, concepts.word_mask(lists[concept], role.found), rule) & role.live
+    own = concepts.about(role.found, masks[concept], rule) & role.live
     rows = role.rows(np.flatnonzero(own))[0]
     if len(rows[0]) < replicates.FEWEST:
         return {"concept": concept, "n": len(rows[0])}
@@ -173,142 +163,146 @@ def single(concept):
 
 one_pair = pd.DataFrame(map(single, lists)).reindex(columns=["concept", "n", "score", "null", "excess", "p"])
 out.table("single", one_pair, {**dict.fromkeys(["score", "null", "excess"], "{:.2f}"), "p": "{:.3f}"})
-out.number("fewest", replicates.FEWEST, "{:d}")
 
 # %% [markdown]
-# ## All concepts and relations, in every replicate
-# *Placebo lists* are random words of like frequency that label as many features, nearest to the concept's in firings,
-# correlation and features a word. *Relatedness* is the mean cosine of two words on which the features fire, by
-# word2vec, in which neither model had a part, less that of as many random features. *Relations* are differences of
-# features: queen - king against mother - father. The feature of a word or of a group of words is the one that spends
-# most of its activation there; no feature stands in two differences.
+# A p says whether A and B arrange this concept's features more alike than shuffled pairs. It does not say that the
+# words matter: the control arm does.
+
+# %% [markdown]
+# ## Placebo lists
+# Paired features may be alike whatever they are about. A *placebo list* is a list of random words, those as frequent as
+# the listed ones first. The list grows until it labels as many features as the concept has:
 
 # %%
-spelt = relatedness.words_of(found.top, found.words)
-word_vectors = word2vec.vectors(vectors, pipeline.training_text(run, run.pair[0]), sorted(set().union(*spelt)))
+order = placebos.word_order(found, mask, np.random.default_rng(seed(run, "placebo")))  # words in random order
+spent = np.cumsum(found.mass[order].toarray(), axis=0)  # (words, features) activation on the first words
+labelled = (spent >= rule.share * found.total) & role.live
+counts = labelled.sum(1)  # features that the first words label
+length = int((counts < len(at)).sum()) + 1
+cut = placebos.cut(found, order, role.live, rule, len(at))  # none where the last word brings too many
+assert len(cut) == 0 or np.array_equal(cut, np.flatnonzero(labelled[length - 1]))
+print(f"{length} words label {counts[length - 1]} features, {concept} {len(at)}:", *np.array(found.words)[order[:8]])
+
+# %% [markdown]
+# A list whose last word brings too many features is dropped. Of twice as many lists as are wanted, those nearest to the
+# concept are kept. *Near* means equal in three means over the features: log firings, correlation with the best partner,
+# and log of the number of features that share their main word.
+
+# %%
+at_hand = np.log1p(found.firings[at]).mean(), role.strength[at].mean()
+main = found.mass[:, at].toarray().argmax(0)  # the word on which each feature spends most
+at_hand += (np.mean([np.log((main == word).sum()) for word in main]),)
+np.testing.assert_allclose(placebos.covariates(at, found, role.strength), at_hand)
+drawn = placebos.draw(found, role.live, mask, rule, role.strength, m=draws["placebo_lists"], seed=seed(run, "drawn"))
+of_lists = [placebos.covariates(x, found, role.strength) for x in drawn]
+rows = {"concept": at_hand} | {f"list {number + 1}": x for number, x in enumerate(of_lists[:5])}
+pd.DataFrame.from_dict(rows, "index", columns=["log firings", "best r", "log features a word"]).round(2)
+
+# %% [markdown]
+# In each column the lists should lie around the concept. Features of a list are paired anew in both arms and scored as
+# those of a concept are.
+
+# %% [markdown]
+# ## Pairing first, or labelling first?
+# *Pairing first* pairs all features, and keeps the pairs of which both features are about the concept. *Labelling
+# first* pairs the features about the concept in A with those in B. This notebook does neither: words label one side,
+# and correlation chooses from all features of the other. How much do the two ways differ?
+
+# %%
+about_a, about_b = (concepts.about(x.found, masks[concept], rule) & x.live for x in roles[:2])
+r, live_a, live_b = role.chosen[0].r, np.flatnonzero(role.live), np.flatnonzero(roles[1].live)
+row, column = linear_sum_assignment(r[np.ix_(live_a, live_b)], maximize=True)
+first = {i: j for i, j in zip(live_a[row], live_b[column], strict=True) if about_a[i] and about_b[j]}
+row, column = linear_sum_assignment(r[np.ix_(about_a, about_b)], maximize=True)
+inside = dict(zip(np.flatnonzero(about_a)[row], np.flatnonzero(about_b)[column], strict=True))
+both = ways.compare(r, ways.partners(r, live_a, live_b), about_a, about_b)
+assert (both.pairing, both.labelling) == (len(first), len(inside))
+assert not inside or np.isclose(both.by_both, len(first.keys() & inside) / len(first.keys() | inside))
+both._asdict()
+
+# %% [markdown]
+# Pairing first keeps only pairs that activations confirm. Labelling first also forces partners on features whose best
+# partner is not about the concept; the more it finds beyond the other, the more pairs are forced.
+
+# %% [markdown]
+# ## All concepts in every replicate
+# `arms.concept` repeats the steps above in all four roles, in which A or B chooses, on one half of the documents or the
+# other, and averages them; `ways.found` does so for the two ways.
 
 
+# %%
 def measured(names):
     chosen = arms.roles(run, names, labelling["minimum_firings"], classes_of)
-    common = (rule, measure, labelling["truth_share"], word_vectors)
-    m = {"lists": draws["placebo_lists"], "m": draws["relatedness"], "seed": seed(run, "concepts")}
-    of_concepts = {c: arms.concept(chosen, c, listed, *common, **m) for c, listed in lists.items()}
-    share, m = relation["share"], draws["permutations"]
-    of_relations = {r: arms.relation(chosen, x, share, m=m, seed=seed(run, r)) for r, x in relation["words"].items()}
-    return of_concepts, of_relations
+    in_ways = ways.found(chosen, lists, rule)
+    asked = rule, measure, labelling["truth_share"]
+    m = {"lists": draws["placebo_lists"], "seed": seed(run, "concepts")}
+    of = {c: arms.concept(chosen, c, listed, *asked, **m) for c, listed in lists.items()}
+    return {c: x._asdict() | {"difference": x.difference} | in_ways[c]._asdict() for c, x in of.items()}
 
 
 measured_in = replicates.over(measured, cells, "concepts")
+each = ((number, c, x) for number, names in enumerate(cells) for c, x in measured_in[names].items())
+by_concept = pd.DataFrame({"concept": c, "replicate": number, **x} for number, c, x in each)
 
 # %%
-frames = [
-    pd.DataFrame(
-        {kind: name, "replicate": number, **x._asdict(), "difference": x.difference}
-        for number, cell in enumerate(cells)
-        for name, x in measured_in[cell][place].items()
-    )
-    for place, kind in enumerate(("concept", "relation"))
-]
-by_concept, by_relation = frames
+in_ways = by_concept.groupby("concept", sort=False)[list(ways.Ways._fields)].mean().reset_index()
+in_ways.columns = ["concept", "pairing first", "labelling first", "by both", "same partner"]
+out.table("ways", in_ways, dict(zip(in_ways.columns[1:], ["{:.1f}"] * 2 + ["{:.2f}"] * 2, strict=True)))
 
-
-def over(frame, value="difference"):
-    return {name: inference.over_replicates(rows[value]) for name, rows in frame.groupby(frame.columns[0], sort=False)}
-
+# %% [markdown]
+# The first two columns count pairs. *By both* is the share of the features of A in a pair of either way that both ways
+# find; *same partner* is the share of these whose partner is the same. Values near 1 mean that the order does not
+# matter.
 
 # %% [markdown]
 # ## Concept by concept
-# Mean over replicates of the excess in the true arm less that under exchanged words, with a 95% interval; beside it the
-# difference from which on a *yes* would come in 80% of repeats with this spread.
-
-
-# %%
-def told(x):
-    return inference.detectable(x.sd, d, x.n).yes if x.n > 2 and x.se > 0 else np.nan
-
-
-def summary(frame, *others):
-    of, columns = over(frame), ("n", "true", "control", *others)
-    means = frame.groupby(frame.columns[0], sort=False)[list(columns)].mean()
-    added = {name: (x.estimate, x.low, x.high, x.n, told(x)) for name, x in of.items()}
-    names = ["difference", "low", "high", "replicates", "80% power"]
-    return means.join(pd.DataFrame.from_dict(added, "index", columns=names)).reset_index(names=frame.columns[0])
-
-
-two = ["true", "control", "difference", "low", "high", "80% power", "placebo", "precision", "recall", "related"]
-overview = summary(by_concept, "placebo", "precision", "recall", "related")
-out.table("overview", overview, {"n": "{:.0f}", **dict.fromkeys(two, "{:.2f}")})
+# The *difference* is the excess in the true arm less that in the control arm, a mean over replicates with a 95%
+# interval. *80% power* is the difference that would get a yes in 80% of repeats with this spread.
 
 # %%
-figure, axes = plt.subplots(figsize=(5.5, 2.6))
-names = overview.concept.tolist()
-dots = by_concept.set_index("concept").difference
-for place, row in enumerate(overview.itertuples()):
-    values = dots[[row.concept]].to_numpy()
-    axes.scatter(np.full(len(values), place - 0.12), values, s=7, color=report.PAIRED, alpha=0.6)
-    axes.errorbar(place + 0.08, row.difference, [[row.difference - row.low], [row.high - row.difference]], fmt="_k")
-    axes.plot(place + 0.25, row.placebo, "D", color=report.NULL, markersize=4)
-axes.axhline(d, color=report.NULL, linewidth=0.8, linestyle=":")
-axes.axhline(0, color=report.NULL, linewidth=0.5)
-axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-axes.set(ylabel="excess, true arm - words exchanged")
+by_list = overview.summary(by_concept, d, "n", "true", "control", "placebo", "precision", "recall")
+two = dict.fromkeys(by_list.columns[2:].drop("replicates"), "{:.2f}")
+out.table("overview", by_list, {"n": "{:.0f}", **two})
+
+# %%
+figure = drawing.differences(by_concept, by_list, d)
 out.figure("concepts", figure)
-figure
 
 # %% [markdown]
-# ## Verdicts on concepts
+# A concept whose whole interval lies to the right of the dotted line is arranged alike. A grey diamond at the height of
+# the mean says that features of random words would be as much alike.
 
-# %%
-would_be_no = "an excess above that with words exchanged by less than d"
-verdicts = {}
-for name, x in over(by_concept).items():
-    question = f"Are the features about {name} arranged alike?"
-    verdicts[name] = out.verdict(f"concept {name}", question, x, d, would_be_no, form="{:.2f}", tested=x.n > 2)
+# %% [markdown]
+# ## Verdicts
+# The mean over concepts asks the two questions of the title; single concepts follow one by one.
 
 # %%
 by_concept["beyond placebo"] = by_concept.difference - by_concept.placebo
 means = by_concept.groupby("replicate")[["difference", "beyond placebo"]].mean()
-asked = {
-    "mean": ("difference", "Are the features of a concept arranged alike, on average?", would_be_no),
-    "placebo": (
-        "beyond placebo",
-        "Are they arranged more alike than features of random words?",
-        "an excess above that of placebo lists by less than d",
-    ),
-}
-for name, (column, question, no) in asked.items():
-    out.verdict(name, question, inference.over_replicates(means[column]), d, no)
+would_be_no = "an excess above that with words exchanged by less than d"
+verdicts = {}
+for name, rows in by_concept.groupby("concept", sort=False):
+    x, question = inference.over_replicates(rows.difference), f"Are the features about {name} arranged alike?"
+    verdicts[name] = out.verdict(f"concept {name}", question, x, d, would_be_no, form="{:.2f}", tested=x.n > 2)
 
 # %%
-tested = [word for word in verdicts.values() if word != "not tested"]
+question = "Are the features of a concept arranged alike, on average?"
+verdicts["mean"] = out.verdict("mean", question, inference.over_replicates(means["difference"]), d, would_be_no)
+question = "Are they arranged more alike than features of random words?"
+no = "an excess above that of placebo lists by less than d"
+verdicts["placebo"] = out.verdict("placebo", question, inference.over_replicates(means["beyond placebo"]), d, no)
+verdicts
+
+# %%
+tested = [verdicts[name] for name in lists if verdicts[name] != "not tested"]
 yes, no = (tested.count(word) for word in ("yes", "no"))
 counted = f"{yes} of {len(tested)} tested concepts are arranged alike beyond exchanged words, {no} are not"
 sentence = f"{counted}, and {len(tested) - yes - no} are undetermined" if tested else "none could be tested"
 out.text("verdict", sentence)
 out.number("unanswered", len(lists) - len(tested), "{:d}")
 out.number("placebo lists", draws["placebo_lists"], "{:,}")
+out.number("fewest", replicates.FEWEST, "{:d}")
 sentence
-
-# %% [markdown]
-# ## Relations inside a concept
-# King - queen against man - woman: *parallel* is the mean cosine of two differences in a model, over features shuffled
-# among the words; *true* and *control* the excess of the correlation, between the models, of the cosines of all two
-# differences, with the words as they are and exchanged.
-
-# %%
-of_relations = summary(by_relation, "parallel")
-of_relations.insert(1, "asked", [len(relation["words"][name]) for name in of_relations.relation])
-shown = dict.fromkeys([x for x in (*two, "parallel") if x in of_relations], "{:.2f}")
-out.table("relations", of_relations, {"n": "{:.1f}", **shown})
-
-# %%
-related = over(by_relation)
-for name, x in related.items():
-    question = f"Are the differences of {name} arranged alike?"
-    out.verdict(f"relation {name}", question, x, d, would_be_no, form="{:.2f}", tested=x.n > 2)
-out.number("relations tested", sum(x.n > 2 for x in related.values()), "{:d}")
-out.number("relations asked", len(related), "{:d}")
-out.number("relation share", 100 * relation["share"], "{:.0f}")
 
 # %% [markdown]
 # ## What do paired features fire on?
@@ -316,55 +310,12 @@ out.number("relation share", 100 * relation["share"], "{:.0f}")
 # strongest token of either feature in its context.
 
 # %%
-tokens, spellings = a.sites.array("tokens")[on_matching], pipeline.vocabulary(run, cells[0][0])
-tops = [labels.label(pipeline.features(run, x).codes[on_matching], tokens, documents[on_matching]) for x in cells[0]]
-
-
-def example(concept):
-    own = concepts.about(role.found, concepts.word_mask(lists[concept], role.found), rule) & role.live
-    pairs = replicates.match("a", np.flatnonzero(own), role.chosen, role.judged)
-    if not np.isfinite(pairs.r_true).any():
-        return {"concept": concept}
-    best = int(np.nanargmax(pairs.r_true))
-    found = {"concept": concept, "r": pairs.r_true[best]}
-    for side, top, feature in zip("AB", tops, (pairs.features[best], pairs.true[best]), strict=True):
-        found |= {side: labels.summary(top, [feature], spellings, most=2)[0]}
-        found |= {f"{side} in context": labels.quote(top, [feature], spellings, reach=2)[0]}
-    return found
-
-
-examples = pd.DataFrame(map(example, lists)).reindex(columns=["concept", "r", "A", "A in context", "B", "B in context"])
-out.table("examples", examples.dropna(), {"r": "{:.2f}"})
+examples = overview.examples(run, cells[0], role, lists, rule)
+out.table("examples", examples, {"r": "{:.2f}"})
 
 # %% [markdown]
-# ## Between concepts
-# The true classes of words, and the lists into which they fall, have a geometry of their own. The centroid of a class
-# is the mean of all unit decoder rows, weighted by the share of a feature's activation on the class; classes are paired
-# by name. *Control*: features of one model by the words that the other reads there. *Overlap*: decoder rows shuffled
-# among features, so that only features of several classes make centroids alike. A share in plain numpy:
-
-# %%
-of_token = centroids.of_tokens(spellings, "classes")[a.sites.array("tokens")]
-share = centroids.shares(a.codes, of_token, len(centroids.names("classes")))
-with np.errstate(invalid="ignore"):
-    by_hand = a.codes[of_token == 0].sum(0, dtype=float) / a.codes.sum(0, dtype=float)
-np.testing.assert_allclose(share[:, 0], by_hand, atol=1e-6)
-
-# %%
-known, frames = cells if classed and exchanges else [], {}
-for level in ("classes", "lists"):
-    one = partial(centroids.measured, run, level=level, measure=measure, seed=seed(run, level))
-    of_level = replicates.over(one, known, f"centroids of {level}")
-    frames[level] = pd.DataFrame(of_level.values(), columns=centroids.Between._fields, dtype=float)
-centres = pd.DataFrame({"of": level, **x.mean()} for level, x in frames.items())
-out.table("between", centres, {"n": "{:.0f}", **dict.fromkeys(["true", "control", "overlap"], "{:.2f}")})
-
-# %%
-beyond = {"control": "", "overlap": ", beyond features that they share"}
-for (level, x), (arm, more) in product(frames.items(), beyond.items()):
-    found_here, question = inference.over_replicates(x.true - x[arm]), f"Are the {level} of words arranged alike{more}?"
-    no, tested_here = f"an excess above that of the {arm} by less than d", found_here.n > 2
-    out.verdict(f"{level} {arm}", question, found_here, d, no, form="{:.2f}", tested=tested_here)
+# Tokens of A and B that name the same things make a pair plausible. A feature that fires on the word after a listed one
+# shows that a list finds more than the meaning of its words.
 
 # %% [markdown]
 # ## Save

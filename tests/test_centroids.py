@@ -110,4 +110,4 @@ def test_a_planted_geometry_is_found_where_it_is_shared(monkeypatch, shared):
 def test_too_few_classes_have_no_excess():
     rows = np.random.default_rng(0).normal(size=(20, 4))
     rows[9:] = np.nan
-    assert np.isnan(centroids._excess(rows, rows, "rsa_spearman"))
+    assert np.isnan(centroids.excess(rows, rows, "rsa_spearman"))

@@ -1,4 +1,4 @@
-"""Concepts and relations of one replicate: the excess of a planted pair in both arms, against plain numpy."""
+"""Concepts of one replicate: the excess of a planted pair in both arms, against plain numpy."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,6 @@ from sae_utils import replicates
 from sae_utils.engine.text.words import Words
 from sae_utils.replicates import Side
 from sae_utils.studies.semantic_subspaces import arms, concepts
-from sae_utils.studies.semantic_subspaces.word2vec import Vectors
 
 FEATURES, TOKENS = 36, 1200
 RULE = concepts.rule({"kind": "mass", "share": 0.5})
@@ -41,13 +40,8 @@ def role(name="a", readings=2, alike=True, seed=0):
     return arms.Role(name, own, found, found.firings >= 5, shares, (true, control), (true, control))
 
 
-def vectors():
-    unit = np.random.default_rng(1).standard_normal((FEATURES, 6))
-    return Vectors({word: i for i, word in enumerate(TEXT)}, unit / np.linalg.norm(unit, axis=1, keepdims=True))
-
-
 def measured(*roles, lists=0):
-    return arms.concept(roles, "first", LISTED, RULE, MEASURE, 0.5, vectors(), lists=lists, m=9, seed=0)
+    return arms.concept(roles, "first", LISTED, RULE, MEASURE, 0.5, lists=lists, seed=0)
 
 
 def excess(x, y):
@@ -84,7 +78,7 @@ def test_without_exchanged_words_there_is_no_control():
 
 
 def test_too_few_features_have_no_score():
-    found = arms.concept([role()], "other", TEXT[:5], RULE, MEASURE, 0.5, vectors(), lists=2, m=9, seed=0)
+    found = arms.concept([role()], "other", TEXT[:5], RULE, MEASURE, 0.5, lists=2, seed=0)
     assert found.n == 5 and np.isnan([found.true, found.placebo, found.precision]).all()
 
 
@@ -97,14 +91,6 @@ def test_the_side_b_chooses_as_well():
     flipped = role("b")
     found = measured(flipped)
     assert found.n == 14 and found.true > 0.8 and flipped.strength.min() > 0.9
-
-
-def test_a_relation_has_its_excess_in_both_arms():
-    pairs = [[TEXT[i], TEXT[i + 6]] for i in range(6)]
-    found = arms.relation([role()], pairs, 0.5, m=99, seed=0)
-    assert found.n == 6 and found.true > 0.8 and found.difference > 0.3
-    few = arms.relation([role()], pairs[:2], 0.5, m=99, seed=0)
-    assert few.n == 2 and np.isnan([few.true, few.parallel, few.difference]).all()
 
 
 def test_the_mean_leaves_out_what_is_not_known():

@@ -82,7 +82,7 @@ def test_training_steps_are_those_of_the_revisions(profile, cached):
 
 
 def test_word_vectors_are_those_of_google_news(profile, cached):
-    given = profile.sections["05_semantic_subspaces"]["vectors"]
+    given = profile.sections["05b_word_relations"]["vectors"]
     assert given == {"kind": "download", "name": "word2vec-google-news-300"}
     assert word2vec.vectors(given, profile.corpus, ["fox", "nobody"]).unit.shape == (1, 300)
 
@@ -108,7 +108,7 @@ def test_a_profile_that_extends_it_can_be_opened():
 
 def test_the_plan_finds_all_of_it_in_the_cache(profile, cached):
     found = plan.sources(profile)
-    vectors = "05_semantic_subspaces.vectors"
+    vectors = "05b_word_relations.vectors"
     assert {source.key for source in found} >= {"models.gemma_2_2b", "dictionaries.pythia_160m", vectors}
     assert all(source.fetch == 0 and not source.missing and source.cached > 1000 for source in found)
     assert "GB at most at once" in plan.report(profile, found, "cpu")[0]

@@ -107,7 +107,7 @@ def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, caps
 
     name = "word2vec-google-news-300"
     (folder / "vectors.yaml").write_text(
-        f"extends: smoke\n05_semantic_subspaces: {{vectors: {{kind: download, name: {name}}}}}\n", "utf-8"
+        f"extends: smoke\n05b_word_relations: {{vectors: {{kind: download, name: {name}}}}}\n", "utf-8"
     )
     monkeypatch.setattr(params, "PARAMS", folder)
     monkeypatch.setattr(sys, "argv", ["plan", "vectors"])
@@ -122,9 +122,9 @@ def test_word_vectors_are_counted_or_missing(folder, tmp_path, monkeypatch, caps
 
     code, text = printed_for({name: {"file_name": f"{name}.gz", "file_size": 1743563840, "license": "not found"}})
     assert code == 0 and "to fetch: 1.74 GB; cached: 0.00 GB" in text and "licence unknown" in text
-    assert gigabytes(text, "05_semantic_subspaces.vectors") == "1.74"
+    assert gigabytes(text, "05b_word_relations.vectors") == "1.74"
     code, text = printed_for({"word2vec-other": {}})
-    assert code == 1 and "05_semantic_subspaces.vectors: gensim's downloader has no vectors called" in text
+    assert code == 1 and "05b_word_relations.vectors: gensim's downloader has no vectors called" in text
 
 
 def test_a_profile_that_needs_nothing(monkeypatch, capsys):

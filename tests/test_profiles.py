@@ -389,7 +389,7 @@ def test_heads_that_do_not_divide_the_width(folder):
 
 def test_the_pair_profile_asks_for_no_word_of_the_stories():
     """The profile is for any text, so it names no pair of words that only the generated stories have."""
-    relation = profiles.load("pair").sections["05_semantic_subspaces"]["relation"]["words"]
+    relation = profiles.load("pair").sections["05b_word_relations"]["relation"]["words"]
     assert "nouns to their verbs" not in relation and "heads to what follows" not in relation
     ends = {end for pairs in relation.values() for pair in pairs for end in pair}
     assert all(" " not in end for end in ends) and len(relation) >= 2

@@ -17,8 +17,9 @@ from sae_utils.studies.layer_sweep import cells
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING = "01_feature_matching"
-CONCEPTS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
-    "05_semantic_subspaces", "06_known_truth", "06b_level_and_power", "11_across_tokenizers", "12_published_tables",
+CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
+    "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
+    "12_published_tables",
 )  # fmt: skip
 
 
@@ -74,8 +75,8 @@ EDITS = [
     ((NEURONS, "caliper"), 1.5, r"caliper: .*less than or equal to 1, found 1\.5"),
     ((CONCEPTS, "concept_set"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((CONCEPTS, "labelling", "shares"), [1.5], r"labelling\.shares\.0: .*less than or equal to 1"),
-    ((CONCEPTS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
-    ((CONCEPTS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
+    ((RELATIONS, "relation", "words"), {"odd": [["one", "two", "three"]]}, r"relation\.words\.odd\.0: .*at most 2"),
+    ((RELATIONS, "vectors"), {"kind": "korpus"}, r"vectors\.kind: unknown kind 'korpus'; did you mean `corpus`"),
     ((TRUTH, "truths"), {}, r"truths: .*at least 1"),
     ((LEVEL, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
     ((LEVEL, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),

@@ -41,6 +41,8 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "05_semantic_subspaces": {
         ("labelling", "shares"): 0.3,
+    },
+    "05b_word_relations": {
         ("relation", "words"): ("aunt to uncle", [["aunt", "uncle"], ["queen", "king"]]),
         ("relation", "words", WOMAN): ["aunt", "uncle"],
         ("relation", "words", VERB): ["bear", "growled"],
@@ -95,7 +97,7 @@ FIXED: dict[str, list[Path]] = {
     "01_feature_matching": [("filters_in_order", "*")],  # a filter and its options
     "03_layer_sweep": [("pairs", "*")],  # two sides
     "04_llm_vs_sae": [("beside", "*", "*")],
-    "05_semantic_subspaces": [("relation", "words", "*", "*")],
+    "05b_word_relations": [("relation", "words", "*", "*")],
     "07_controls": [("calipers",)],  # of r, of firings
     "07b_sensitivity": [("other_dictionaries", "*")],
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],

@@ -15,7 +15,8 @@ from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
-CONCEPTS, ACROSS, PUBLISHED = "05_semantic_subspaces", "11_across_tokenizers", "12_published_tables"
+CONCEPTS, RELATIONS = "05_semantic_subspaces", "05b_word_relations"
+ACROSS, PUBLISHED = "11_across_tokenizers", "12_published_tables"
 
 
 class Compared(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 from sae_utils import measures, pipeline
 from sae_utils.engine.checks import comparisons
-from sae_utils.engine.checks.comparisons import ACROSS, CONCEPTS, NEURONS, PUBLISHED, SEEDS, SWEEP
+from sae_utils.engine.checks.comparisons import ACROSS, CONCEPTS, NEURONS, PUBLISHED, RELATIONS, SEEDS, SWEEP
 from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
@@ -140,9 +140,9 @@ def _layers(profile: Profile, where: str) -> None:
 
 
 def _concepts(profile: Profile, where: str) -> None:
-    section, key = profile.sections[CONCEPTS], f"{where}{CONCEPTS}"
-    concepts.word_lists(section["concept_set"])
-    choose(word2vec.KINDS, section["vectors"], f"{key}.vectors")
+    for notebook in (CONCEPTS, RELATIONS):
+        concepts.word_lists(profile.sections[notebook]["concept_set"])
+    choose(word2vec.KINDS, profile.sections[RELATIONS]["vectors"], f"{where}{RELATIONS}.vectors")
 
 
 def _planted(profile: Profile, where: str) -> None:

@@ -148,7 +148,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "05_semantic_subspaces": {
         "concept_set": ConceptSet,
         "labelling": _record(shares=Some[Share], minimum_firings=Count, truth_share=Share),
-        "draws": _record(permutations=Draws, placebo_lists=Spread, relatedness=Draws),
+        "draws": _record(permutations=Draws, placebo_lists=Spread),
+    },
+    "05b_word_relations": {
+        "concept_set": ConceptSet,
+        "labelling": _record(share=Share, minimum_firings=Count),
+        "draws": _record(permutations=Draws, relatedness=Draws),
         "relation": _record(share=Share, words=dict[str, Some[Two[str]]]),
     },
     "06_known_truth": {

@@ -1,7 +1,7 @@
-"""Concepts and relations of one replicate, in the true arm and in that of exchanged words (`sae_utils.replicates`).
+"""Concepts in one replicate, in the true arm and in that of exchanged words (`sae_utils.replicates`).
 
-In: the dictionaries of a replicate, lists of words. Out: of every concept and relation its features and their excess in
-both arms, as means over both roles of A and B and over both splits of the documents.
+In: the dictionaries of a replicate, lists of words. Out: of every concept its features and their excess in both arms,
+as means over both roles of A and B and over both splits of the documents.
 Never: a partner that words choose. Words choose features of one side, and correlation their partners on the other, so
 that both arms hold the same features.
 """
@@ -15,10 +15,11 @@ from sae_utils import pipeline, replicates
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes.correlations import in_split
 from sae_utils.engine.text.words import Words
-from sae_utils.replicates import SPLITS, Correlations, Names, Side
-from sae_utils.studies.semantic_subspaces import concepts, placebos, relatedness, relations
+from sae_utils.replicates import SPLITS, Correlations, Matched, Names, Side
+from sae_utils.studies.semantic_subspaces import concepts, placebos
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Ints, Mask, Mass
-from sae_utils.studies.semantic_subspaces.word2vec import Vectors
+
+BothArms = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows of A and B, true and control
 
 
 class Role(NamedTuple):
@@ -43,9 +44,17 @@ class Role(NamedTuple):
         r = self.chosen[0].r if self.name == "a" else self.chosen[0].r.T
         return np.nan_to_num(r, nan=-1).max(1)
 
-    def rows(self, features: Ints) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    def truly(self, concept: str, truth: float) -> Mask | None:
+        """(features,) the live ones with at least the share `truth` on its true classes; None where none is known."""
+        return (self.judged_share[concept] >= truth) & self.live if concept in self.judged_share else None
+
+    def match(self, features: Ints) -> Matched:
+        """The features with their partners in the true and in the control arm."""
+        return replicates.match(self.name, features, self.chosen, self.judged)
+
+    def rows(self, features: Ints) -> BothArms:
         """Decoder rows of the features and of their partners, in the true and in the control arm."""
-        return replicates.rows(self.own, replicates.match(self.name, features, self.chosen, self.judged))
+        return replicates.rows(self.own, self.match(features))
 
 
 def roles(run: Profile, names: Names, minimum: int, classes: Mapping[str, Sequence[int]]) -> list[Role]:
@@ -91,7 +100,6 @@ class Concept(NamedTuple):
     placebo: float  # true - control of placebo lists
     precision: float  # of its features, against the true classes
     recall: float
-    related: float  # mean cosine of the words of its features - that of as many random features
 
     @property
     def difference(self) -> float:
@@ -100,13 +108,13 @@ class Concept(NamedTuple):
 
 
 def concept(
-    chosen: Sequence[Role], listed: str, words: Sequence[str], rule: Mass, measure: str, truth: float,
-    vectors: Vectors, *, lists: int, m: int, seed: int,
+    chosen: Sequence[Role], listed: str, words: Sequence[str], rule: Mass, measure: str, truth: float, *, lists: int,
+    seed: int,
 ) -> Concept:  # fmt: skip
     """One concept, by its name `listed` and its `words`, in all roles of a replicate.
 
-    `truth`: share of the activation on its true classes that makes a feature truly about it. `lists`: placebo lists,
-    `m`: random sets of features behind relatedness. A role with fewer than `replicates.FEWEST` features has no score.
+    `truth`: share of the activation on its true classes that makes a feature truly about it. `lists`: placebo lists.
+    A role with fewer than `replicates.FEWEST` features has no score.
     """
     found = []
     for number, role in enumerate(chosen):
@@ -117,12 +125,8 @@ def concept(
         m_lists = 0 if np.isnan(true) else lists
         drawn = placebos.draw(role.found, role.live, mask, rule, role.strength, m=m_lists, seed=[seed, number])
         others = [np.subtract(*score(role, role.rows(x), measure)) for x in drawn]
-        judged = concepts.recovery(own, _truly(role, listed, truth))
-        spelt = relatedness.words_of(role.found.top, role.found.words)
-        near = relatedness.related(np.flatnonzero(own), np.flatnonzero(role.live), spelt, vectors, m=m, seed=seed)
-        apart = near.pairwise.observed - near.pairwise.null_mean if near else np.nan
-        placebo = mean(others)
-        found.append(Concept(len(pairs[0][0]), true, control, placebo, judged.precision, judged.recall, apart))
+        judged = concepts.recovery(own, role.truly(listed, truth))
+        found.append(Concept(len(pairs[0][0]), true, control, mean(others), judged.precision, judged.recall))
     return Concept(*(mean(values) for values in zip(*found, strict=True)))
 
 
@@ -132,44 +136,7 @@ def score(role: Role, pairs: Sequence[tuple[np.ndarray, np.ndarray]], measure: s
     return true, control if role.exchanged else np.nan
 
 
-def _truly(role: Role, concept: str, truth: float) -> Mask | None:
-    return (role.judged_share[concept] >= truth) & role.live if concept in role.judged_share else None
-
-
 def mean(values: Sequence[float] | np.ndarray) -> float:
     """The mean of the values that are not NaN; NaN without any."""
     known = np.asarray(values, float)
     return float(known[~np.isnan(known)].mean()) if (~np.isnan(known)).any() else np.nan
-
-
-# --- relations
-
-
-class Relation(NamedTuple):
-    """One relation in one replicate, a mean over roles and splits; NaN where too few differences have features."""
-
-    n: float  # differences whose words have features of their own
-    parallel: float  # excess of the mean cosine of two differences in one model, over features shuffled among words
-    true: float  # excess of the correlation of these cosines with those of the partners
-    control: float
-
-    @property
-    def difference(self) -> float:
-        """The excess of the true arm less that of the control."""
-        return self.true - self.control
-
-
-def relation(chosen: Sequence[Role], words: Sequence[Sequence[str]], share: float, *, m: int, seed: int) -> Relation:
-    """One relation, given as pairs of words or of groups of words, in all roles of a replicate."""
-    found = []
-    for number, role in enumerate(chosen):
-        own = relations.find(role.found, role.live, words, share=share)
-        n = len(own.words)
-        pairs = role.rows(np.concatenate([own.first, own.second]))
-        if n < relations.FEWEST or len(pairs[0][0]) < 2 * n:
-            found.append(Relation(n, np.nan, np.nan, np.nan))
-            continue
-        true, control = (relations.test(*pair, m=m, seed=[seed, number]) for pair in pairs)
-        exchanged = control["across"].excess if role.exchanged else np.nan
-        found.append(Relation(n, true["parallel"].excess, true["across"].excess, exchanged))
-    return Relation(*(mean(values) for values in zip(*found, strict=True)))

@@ -61,6 +61,40 @@ def centroids(rows: np.ndarray, share: np.ndarray) -> Floats:
     return np.divide(mean, total, out=np.full(mean.shape, np.nan), where=total > 0)
 
 
+class Side(NamedTuple):
+    """One dictionary on the text and, below, on the text with its words exchanged."""
+
+    rows: np.ndarray  # (features, d) of the decoder
+    codes: sparse.csr_array  # (tokens, features)
+    read: Ints  # (tokens,) class of the word that this model reads, -1 for none
+    other: Ints  # (tokens,) class of the word that the other model reads there in the control arm
+
+
+def side(profile: Profile, name: str, exchange: int, level: Level) -> Side:
+    """A dictionary on both readings; `exchange`: the seed of the exchange of words."""
+    of = of_tokens(pipeline.vocabulary(profile, name), level)
+    readings = [pipeline.features(profile, name, reading) for reading in (None, exchange)]
+    read = [of[x.sites.array("tokens")] for x in readings]
+    codes = sparse.csr_array(sparse.vstack([x.codes for x in readings], format="csr"))
+    return Side(readings[0].decoder, codes, np.concatenate(read), np.concatenate(read[::-1]))
+
+
+class Arms(NamedTuple):
+    """Centroids of all classes in one dictionary, (classes, d) each; NaN of a class without activation."""
+
+    true: Floats  # by the words that the model reads
+    control: Floats  # by the words that the other model reads there
+    overlap: Floats  # true, with decoder rows shuffled among live features: what features of several classes give
+
+
+def of_side(own: Side, classes: int, generator: np.random.Generator) -> Arms:
+    """The centroids of a dictionary in the three arms."""
+    true, control = (shares(own.codes, of, classes) for of in (own.read, own.other))
+    live, moved = np.flatnonzero(~np.isnan(true[:, 0])), own.rows.copy()
+    moved[live] = own.rows[generator.permutation(live)]
+    return Arms(centroids(own.rows, true), centroids(own.rows, control), centroids(moved, true))
+
+
 class Between(NamedTuple):
     """How alike two models arrange the classes, in one replicate: excess of the centroids over shuffled classes."""
 
@@ -70,26 +104,25 @@ class Between(NamedTuple):
     n: int  # classes
 
 
+def between(a: Arms, b: Arms, measure: str) -> Between:
+    """`measure` has a null mean in closed form. NaN with fewer than `replicates.FEWEST` classes."""
+    pairs = (a.true, b.true), (a.true, b.control), (a.control, b.true), (a.overlap, b.overlap)
+    true, one, other, overlap = (excess(*pair, measure) for pair in pairs)
+    return Between(true, float(np.mean([one, other])), overlap, int(_in_both(a.true, b.true).sum()))
+
+
 def measured(profile: Profile, pair: replicates.Names, level: Level, measure: str, seed: int) -> Between:
-    """One replicate; `measure` has a null mean in closed form. NaN with fewer than `replicates.FEWEST` classes."""
-    classes, of = len(names(level)), of_tokens(pipeline.vocabulary(profile, pair[0]), level)
-    readings, generator = (None, replicates.seed(profile, pair[0])), np.random.default_rng(seed)
-    found: list[list[Floats]] = []  # of either side its centroids: true, control, with shuffled rows
-    for side in ([pipeline.features(profile, name, reading) for reading in readings] for name in pair):
-        codes = sparse.vstack([x.codes for x in side], format="csr")
-        own = [of[x.sites.array("tokens")] for x in side]
-        true, control = (shares(codes, np.concatenate(words), classes) for words in (own, own[::-1]))
-        rows, live = side[0].decoder, np.flatnonzero(~np.isnan(true[:, 0]))
-        moved = rows.copy()
-        moved[live] = rows[generator.permutation(live)]
-        found.append([centroids(rows, true), centroids(rows, control), centroids(moved, true)])
-    (a, a_control, a_moved), (b, b_control, b_moved) = found
-    excess = [_excess(*x, measure) for x in ((a, b), (a, b_control), (a_control, b), (a_moved, b_moved))]
-    common = int((~np.isnan(np.hstack([a, b])).any(axis=1)).sum())
-    return Between(excess[0], float(np.mean(excess[1:3])), excess[3], common)
+    """One replicate, as `between`; `seed`: of the shuffles of decoder rows."""
+    generator, exchange = np.random.default_rng(seed), replicates.seed(profile, pair[0])
+    a, b = (of_side(side(profile, name, exchange, level), len(names(level)), generator) for name in pair)
+    return between(a, b, measure)
 
 
-def _excess(a: Floats, b: Floats, measure: str) -> float:
-    """The excess of the classes that have a centroid on both sides."""
-    common = ~np.isnan(np.hstack([a, b])).any(axis=1)
+def excess(a: Floats, b: Floats, measure: str) -> float:
+    """The excess over shuffled classes, of the classes that have a centroid on both sides."""
+    common = _in_both(a, b)
     return replicates.excesses((a[common], b[common]), [measure])[measure]
+
+
+def _in_both(a: Floats, b: Floats) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(np.hstack([a, b])).any(axis=1))

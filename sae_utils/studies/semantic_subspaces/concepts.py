@@ -140,6 +140,12 @@ def absent_words(listed: Iterable[str], found: Evidence) -> list[str]:
     return [word for word in listed if word.casefold() not in present]
 
 
+def share(found: Evidence, listed: Mask) -> Floats:
+    """(features,) share of the activation that is on the words `listed` (words,); 0 of a feature that never fires."""
+    spent = listed.astype(np.float64) @ found.mass
+    return np.divide(spent, found.total, out=np.zeros(len(found.total)), where=found.total > 0)
+
+
 def about(found: Evidence, listed: Mask, rule: Mass) -> Mask:
     """(features,) which features are about the words `listed` (words,) by a rule."""
     spent = listed.astype(np.float64) @ found.mass

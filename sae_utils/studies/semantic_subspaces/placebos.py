@@ -19,21 +19,17 @@ def draw(
 ) -> Ints:
     """(m, n) features that `m` lists of random words label, as many as the `listed` words (words,) label: n.
 
-    A list is a `word_order`, cut where it first labels n features; it is dropped if the last word brings more. Of
-    SURPLUS x m such lists the m nearest to the concept in the means of firings (log), `strength` (features,), the
-    correlation with the best partner, and features a word (log) are kept; (0, n) where too few lists give n features.
-    `live` (features,): those that may be about a concept.
+    A list is a `word_order`, `cut` where it labels n features. Of SURPLUS x m such lists the m nearest to the concept
+    in the means of firings (log), `strength` (features,), the correlation with the best partner, and features a word
+    (log) are kept; (0, n) where too few lists give n features. `live` (features,): those that may be about a concept.
     """
-    rng, at = np.random.default_rng(seed), np.flatnonzero(live)
-    own = about(found, listed, rule) & live
+    rng, own = np.random.default_rng(seed), about(found, listed, rule) & live
     n = int(own.sum())
     cuts: list[Ints] = []
     for _ in range(TRIES * m if n else 0):
-        order = word_order(found, listed, rng)[:LONGEST]
-        spent = np.cumsum(found.mass[order][:, at].toarray(), axis=0) >= rule.share * found.total[at]
-        when = np.where(spent[-1], spent.argmax(0), LONGEST)
-        if n <= len(at) and (last := np.sort(when)[n - 1]) < LONGEST and (when <= last).sum() == n:
-            cuts.append(at[when <= last])
+        features = cut(found, word_order(found, listed, rng), live, rule, n)
+        if len(features):
+            cuts.append(features)
         if len(cuts) == SURPLUS * m:
             break
     if len(cuts) < max(m, 1):
@@ -43,6 +39,20 @@ def draw(
     scale = np.maximum(means.std(0), 1e-9)
     near = np.argsort((((means - target) / scale) ** 2).sum(1), kind="stable")[:m]
     return np.array([cuts[i] for i in np.sort(near)], np.int64)
+
+
+def cut(found: Evidence, order: Ints, live: Mask, rule: Mass, n: int) -> Ints:
+    """(n,) the `live` features that the first words of `order` label, as soon as there are n.
+
+    (0,) where LONGEST words label fewer, or the word that brings the last of them brings more.
+    """
+    at, order = np.flatnonzero(live), order[:LONGEST]
+    if not 0 < n <= len(at) or not len(order):
+        return at[:0]
+    spent = np.cumsum(found.mass[order][:, at].toarray(), axis=0) >= rule.share * found.total[at]
+    when = np.where(spent[-1], spent.argmax(0), LONGEST)  # the word with which a feature is labelled
+    last = np.sort(when)[n - 1]
+    return at[when <= last] if last < LONGEST and (when <= last).sum() == n else at[:0]
 
 
 def covariates(features: Ints, found: Evidence, strength: Floats) -> Floats:
