@@ -87,8 +87,8 @@ def examples(run: Profile, names: Names, role: Role, of: Lists, rule: Mass) -> p
             continue
         best = int(np.nanargmax(pairs.r_true))
         row = {"concept": concept, "r": pairs.r_true[best]}
-        for side, top, feature in zip("AB", tops, (pairs.features[best], pairs.true[best]), strict=True):
-            row |= {side: labels.summary(top, [feature], spellings, most=2)[0]}
-            row |= {f"{side} in context": labels.quote(top, [feature], spellings, reach=2)[0]}
+        for letter, top, feature in zip("AB", tops, (pairs.features[best], pairs.true[best]), strict=True):
+            row |= {letter: labels.summary(top, [feature], spellings, most=2)[0]}
+            row |= {f"{letter} in context": labels.quote(top, [feature], spellings, reach=2)[0]}
         rows.append(row)
     return pd.DataFrame(rows, columns=["concept", "r", "A", "A in context", "B", "B in context"])
