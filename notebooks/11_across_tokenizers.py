@@ -18,12 +18,11 @@
 # does that cost?
 #
 # **In.** Codes and decoder rows of dictionaries whose models read words and pieces of words, and of one more with the
-# tokenizer of the first; the text, plain and with words exchanged. **Out.** The positions that two tokenizations share;
-# at these positions, by each way to join the codes of a word's pieces: the similarity of paired features over
-# replicates, beside a control and beside one tokenizer. All of it is secondary to the primary analysis.
+# tokenizer of the first. **Out.** The positions that two tokenizations share, and there the similarity of paired
+# features in two arms, across tokenizers and with one. All of it is secondary to the primary analysis.
 #
-# **What would count as a no.** Few shared positions; pairs that exceed their control by less than the threshold; a
-# similarity across tokenizers that lies below that with one tokenizer.
+# **What would count as a no.** Few shared positions; paired features that exceed their control by less than the
+# threshold d, or are less alike across tokenizers than with one.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -37,31 +36,64 @@ bins = 3
 # %%
 import itertools
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
-from sae_utils import inference, measures, pipeline, profiles, report, sweep, tables
+from sae_utils import inference, matching, measures, pipeline, profiles, replicates, report, sweep, tables
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies import across_tokenizers
+from sae_utils.studies.across_tokenizers import drawing, shared
 
 # %%
 run = profiles.start(profile, "11_across_tokenizers")
 out = report.Report(run, "11_across_tokenizers")
 out.needs(comparisons, "no models with different tokenizers")
+compared = shared.compared(run, comparisons)
+titles, first = list(dict.fromkeys(x.name for x in compared)), compared[0]
 measure, source = run.common.primary.measure, corpora.text(run.corpus)
 given = run.common.primary.thresholds.get("excess")
 d = given.d if given else 0.0
-compared = across_tokenizers.compared(run, comparisons)
-titles = list(dict.fromkeys(x.name for x in compared))
-pd.DataFrame(compared)
+
+# %% [markdown]
+# ## One sentence, cut in two ways
+# A model that reads words and a model that reads pieces of words have no tokens in common, but both read the same
+# characters. We align tokens by the character at which they end: there, both models have read the same text. Below, the
+# tokenizers of the first comparison cut the opening of the text.
+
+# %%
+sentence = next(corpora.blocks(source)).texts[0][:60].rpartition(" ")[0]
+a, b = (shared.cut(sentence, pipeline.tokenizer_of(run, name)) for name in (first.a, first.across))
+{"A": a.ends, "B": b.ends}
+
+# %% [markdown]
+# Each number is the character at which a token ends. Look for the numbers that stand in both lists: such a character is
+# a *position* (*ends*); we may also ask that a word ends there (*words*). The text since the position before is its
+# *unit*, which is *in pieces* where it is several tokens of one side.
+
+
+# %%
+def units_of(x, ends):
+    """The first and the last token of every unit of one side."""
+    last = np.searchsorted(x.ends, ends, side="right") - 1
+    return np.append(0, last[:-1] + 1), last
+
+
+ends = np.intersect1d(a.ends, b.ends)
+if at == "words":
+    ends = ends[alignment.ends_a_word(sentence)[ends]]
+by_hand = [*units_of(a, ends), *units_of(b, ends)]
+for mine, its in zip(by_hand, alignment.share(a, b, at), strict=True):
+    np.testing.assert_array_equal(mine, its)
+spelt = {side: drawing.spelt(sentence, x, *units_of(x, ends)) for side, x in (("tokens of A", a), ("tokens of B", b))}
+pd.DataFrame(spelt | {"position": ends}).T
+
+# %% [markdown]
+# Each column is a unit: both rows spell the same characters. A bar marks a unit in pieces; no token is in two units.
 
 # %% [markdown]
 # ## Where do two tokenizations meet?
-# Tokens are aligned by the characters at which they end: there, both models have read the same text. A *position* is
-# an end of a token on both sides (*ends*), or only one at which a word ends as well (*words*). The text since the
-# position before is its *unit*, which is *in pieces* where it is several tokens of one side. With itself, every
-# tokenizer must share every token, with no unit in pieces.
+# The library does the same for whole texts. We align tokenizers that were trained on the corpus, without any model.
+# With itself, every tokenizer must share every token, with no unit in pieces.
 
 # %%
 trains = corpora.text(pipeline.training_text(run, run.pair[0]))
@@ -69,171 +101,250 @@ spans = {
     name: alignment.load(alignment.spans(source, tokenization.train(trains, kind, vocabulary)))
     for name, (kind, vocabulary) in tokenizers.items()
 }
-both_ways = list(itertools.product(itertools.combinations_with_replacement(spans, 2), ("ends", "words")))
-units = {(a, b, kind): alignment.share(spans[a], spans[b], kind) for (a, b), kind in both_ways}
+
+
+def meet(x, y, kind):
+    """Shared positions: their number, and as shares of the tokens of both; the share of units in pieces."""
+    units = alignment.share(spans[x], spans[y], kind)
+    n = len(units.last_a)
+    of = {"of A": n / len(spans[x].ends), "of B": n / len(spans[y].ends)}
+    return {"A": x, "B": y, "positions": kind, "n": n, **of, "in pieces": units.several().mean()}
+
 
 # %%
-shares = pd.DataFrame(
-    {
-        "A": a,
-        "B": b,
-        "positions": kind,
-        "n": len(x.last_a),
-        "of A": len(x.last_a) / len(spans[a].ends),
-        "of B": len(x.last_b) / len(spans[b].ends),
-        "in pieces": x.several().mean(),
-    }
-    for (a, b, kind), x in units.items()
-)
+both_ways = itertools.product(itertools.combinations_with_replacement(spans, 2), ("ends", "words"))
+shares = pd.DataFrame(meet(*names, kind) for names, kind in both_ways)
 shares.round(2)
+
+# %% [markdown]
+# *Of A* and *of B*: the share of the tokens that can be compared at all. For a tokenizer with itself (*ends*) both must
+# be 1, and *in pieces* 0.
+
+# %% [markdown]
+# ## The positions of the models
+# The same for the models that are compared, on the judged documents, without masked tokens. A long document becomes
+# several rows, and those of two models need not begin at the same word: *same opening* is the share of positions whose
+# rows do, so that both models have read the same text.
+
+# %%
+aligned = sweep.run(lambda x: shared.places(run, x.a, x.across, at, exchange=not x.negative), compared, "positions")
+placed = drawing.placed(aligned)
+placed.round(2)
+
+# %% [markdown]
+# Where *same opening* is small, the models read different contexts, and a low similarity says nothing about features.
+
+# %%
+kept = aligned[first][0].positions
+drawing.in_pieces(run, kept, {"a": first.a, "b": first.across})
+
+# %% [markdown]
+# These are units of the first comparison; the side with a plus has the word in pieces.
 
 # %%
 itself = shares[(shares.A == shares.B) & (shares.positions == "ends")].set_index("A")
 same = itself.index[(itself[["of A", "of B", "in pieces"]] == [1, 1, 0]).all(axis=1)]
 out.text("identity", tables.among(list(tokenizers), same))
-itself
-
-# %% [markdown]
-# ## The positions of the models
-# The same for the models that are compared, on the judged documents, without what is masked. A long document becomes
-# several rows, and not at the same words for both models: *same opening* is the share of the positions at which both
-# rows begin at one character, so that both models have read the same text. Replicates read the same text.
-
-# %%
-aligned = sweep.run(
-    lambda x: across_tokenizers.places(run, x.a, x.across, at, exchange=not x.negative), compared, "positions"
-)
-firsts = {name: next(x for x in compared if x.name == name) for name in titles}
-fields = {"tokens": "n", "of_a": "of A", "of_b": "of B", "pieces": "in pieces", "same_opening": "same opening"}
-meta = {name: aligned[x][0].positions.meta for name, x in firsts.items()}
-placed = pd.DataFrame(
-    {"pair": name} | {column: x[field] for field, column in fields.items()} for name, x in meta.items()
-)
 for column in placed.columns[2:]:
     out.number(column, 100 * placed[column][0], "{:.0f}")
 out.number("positions", placed.n[0], "{:,}")
 out.text("at", {"ends": "where tokens of both end", "words": "where tokens of both end and a word does"}[at])
-placed
 
 # %% [markdown]
-# Units in pieces, in the first comparison: the tokens of A and of B.
+# ## The codes of a word in pieces
+# A unit needs one code of every feature, and a unit in pieces has several. We take that of its *last* token, which has
+# read the whole word, or their *mean* or *max*. For one unit by hand:
 
 # %%
-first = firsts[titles[0]]
-kept, shown = aligned[first][0].positions, {}
-several = np.flatnonzero(kept.array("pieces"))[:100]
-for side, name in (("a", first.a), ("b", first.across)):
-    words, tokens = pipeline.vocabulary(run, name), pipeline.features(run, name).sites.array("tokens")
-    ranges = zip(kept.array(f"first_{side}")[several], kept.array(f"last_{side}")[several], strict=True)
-    shown[side.upper()] = [" + ".join(words[t] for t in tokens[begin : end + 1]) for begin, end in ranges]
-pd.DataFrame(shown).drop_duplicates()[:5]
+unit = int(np.flatnonzero(kept.array("pieces"))[0]) if kept.array("pieces").any() else 0
+begin, end = kept.array("first_b")[unit], kept.array("last_b")[unit]
+tokens = pipeline.features(run, first.across).codes[begin : end + 1].toarray()  # (pieces, features)
+by_hand = {"last": tokens[-1], "mean": tokens.mean(axis=0), "max": tokens.max(axis=0)}
+for how, codes in by_hand.items():
+    its = shared.features(run, first.across, aligned[first][0], how).codes[[unit]].toarray()[0]
+    np.testing.assert_allclose(codes, its, rtol=1e-5)
+pd.DataFrame({"features that fire": {how: (codes > 0).sum() for how, codes in by_hand.items()}})
+
+# %% [markdown]
+# *Mean* and *max* fire wherever a piece does: compare how many features they add to those of the last token.
+
+# %% [markdown]
+# ## The two arms
+# From here on nothing differs from models with one tokenizer. In the *true arm*, features of A meet those of B on the
+# same text. The *control arm* breaks the correspondence of words and nothing else: A reads the text t where B reads
+# pi(t), whose words of equal frequency have changed places, and the reverse. (Where no words can be exchanged, a twin
+# takes the place of A.) Both arms take the same content features of A. Each gets a partner of its own, by the largest
+# total r on the matching documents; the held-out documents judge the pairs.
+
+
+# %%
+def sides(x, kind):
+    """Codes of both dictionaries of a comparison (and of a twin) by split: [those on t, those on pi(t)]."""
+    how = "last" if kind == shared.ONE else kind
+    own = [[shared.features(run, name, where, how) for where in aligned[x]] for name in x.pair(kind)]
+    return tuple(map(replicates.side, own))
+
+
+def opposite(own, arm, split):
+    """Codes that the first side meets in an arm."""
+    b = own[1].blocks[split]
+    return b if arm == "true" else b[::-1] if len(own) == 2 else own[2].blocks[split]
+
+
+# %%
+own, chosen = sides(first, "mean"), {}
+its = replicates.match_all(own, minimum_firings)[0]
+for arm in ("true", "control"):
+    found = replicates.correlate(own[0].blocks["matching"], opposite(own, arm, "matching"))
+    live = np.flatnonzero(found.live[1])
+    row, column = linear_sum_assignment(found.r[np.ix_(its.features, live)], maximize=True)
+    chosen[arm] = pd.Series(live[column], its.features[row]).head(8)
+    np.testing.assert_array_equal(chosen[arm], getattr(its, arm)[:8])
+
+
+# %%
+def r_of(arm):
+    """Pearson's r of the chosen pairs over the held-out positions of both texts."""
+    pairs, blocks = chosen[arm], (own[0].blocks["held_out"], opposite(own, arm, "held_out"))
+    x = np.vstack([block[:, pairs.index].toarray() for block in blocks[0]])
+    y = np.vstack([block[:, pairs.to_numpy()].toarray() for block in blocks[1]])
+    return np.corrcoef(x.T, y.T).diagonal(len(pairs))
+
+
+r = pd.DataFrame({arm: r_of(arm) for arm in chosen}, index=its.features[:8])
+np.testing.assert_allclose(r, np.transpose([its.r_true, its.r_control])[:8], atol=1e-6)
+r.T.round(2)
+
+# %% [markdown]
+# Each column is a feature of A. The features pair by the words that they fire on if the upper row lies above the lower.
 
 # %% [markdown]
 # ## Are paired features arranged alike?
-# The codes of a unit are those of its *last* token, or their *mean* or *max* over all of its tokens. From here on
-# nothing differs from models with one tokenizer: content features of either side are matched one-to-one by the largest
-# total correlation, on either half of the documents, without a threshold. In the control one side reads the text with
-# words exchanged (or a twin takes the place of A). *One tokenizer*: the same A with a dictionary whose model reads what
-# A's does, at the same positions. Numbers are means over replicates; where one model has no replicates, they are of
-# that model.
+# The library does this for either half of the documents and for content features of either side, and takes the excess
+# of the primary measure over a shuffled pairing (as in `01_feature_matching`) in both arms. The yardstick is *one
+# tokenizer*: the same A, at the same positions, with a dictionary whose model has A's tokenizer. Numbers are means over
+# replicates; a model without replicates speaks for itself alone.
 
 # %%
-kinds = {kind: kind for kind in across_tokenizers.AGGREGATIONS} | {across_tokenizers.ONE: "last"}
-every = list(itertools.product(compared, kinds))
-found = sweep.run(
-    lambda x: across_tokenizers.arms(run, x[0].pair(x[1]), aligned[x[0]], kinds[x[1]], [measure], minimum_firings),
-    every,
-    "comparisons",
-)
+kinds = [*shared.AGGREGATIONS, shared.ONE]
+
+
+def arms(cell):
+    """Both arms of one replicate and one way to join codes."""
+    own = sides(*cell)
+    return replicates.scored(own, replicates.match_all(own, minimum_firings), [measure])
+
+
+found = sweep.run(arms, itertools.product(compared, kinds), "comparisons")
 
 # %%
-scores = pd.DataFrame(
-    {"pair": x.name, "codes": kind, "n": arms.n, "retention": arms.retention, "r": arms.r_true}
-    | {"r, control": arms.r_control, "excess": arms.true[measure], "excess, control": arms.control[measure]}
-    | {"gap": arms.difference(measure)}
-    for (x, kind), arms in found.items()
-)
-grouped = scores.groupby(["pair", "codes"], sort=False)
-gaps = {key: inference.over_replicates(x.gap.to_numpy()) for key, x in grouped}
-shown = grouped.mean().reset_index()
-for end in ("low", "high"):
-    shown[f"95%, {end}"] = [getattr(gaps[key], end) for key in zip(shown.pair, shown.codes, strict=True)]
+scores = drawing.by_replicate(found, measure)
+gaps = {key: inference.over_replicates(x.gap.to_numpy()) for key, x in scores.groupby(["pair", "codes"], sort=False)}
+shown = drawing.means(scores, gaps)
 out.table("arms", shown, {"n": "{:.0f}", **dict.fromkeys(shown.columns[3:], "{:.2f}")})
 
 # %% [markdown]
-# What the other tokenizer costs: the gap with one tokenizer less that across two, replicate by replicate, with the
-# codes of pieces joined as their mean.
+# The *gap* is the excess less that of the control arm: compare it, with its interval, between the rows of one pair. The
+# last row says what the same A reaches where both models have its tokenizer.
+
+# %%
+out.figure("scores", drawing.scores(scores, gaps, d, measures.measure(measure).label))
+
+# %% [markdown]
+# In the last panel, an interval right of the dashed line is a *yes*, left of it a *no*; across it decides nothing.
+
+# %% [markdown]
+# ## What does the other tokenizer cost?
+# We subtract the gap across two tokenizers (*mean*) from that with one, replicate by replicate.
 
 # %%
 wide = scores[scores.pair == titles[0]].assign(replicate=lambda x: x.groupby("codes").cumcount())
 wide = wide.pivot(index="replicate", columns="codes", values="gap")
-cost = inference.over_replicates((wide[across_tokenizers.ONE] - wide["mean"]).to_numpy())
-no = "A gap below d: they are as alike where words are exchanged."
-for kind in kinds:
-    how = "with one tokenizer" if kind == across_tokenizers.ONE else f"across tokenizers, codes of pieces by {kind}"
-    out.verdict(kind, f"Are paired features more alike than in the control, {how}?", gaps[titles[0], kind], d, no)
-out.verdict("cost", "Are they less alike across tokenizers than with one?", cost, d, "A difference below d.")
+wide["cost"] = wide[shared.ONE] - wide["mean"]
+wide.round(3)
+
+# %% [markdown]
+# A row is a replicate. The tokenizer matters more than the seed of A if the cost is above zero in every row.
 
 # %%
 out.number("replicates", len(wide), "{:d}")
-for name, kind in (("across", "mean"), ("within", across_tokenizers.ONE)):
+for name, kind in (("across", "mean"), ("within", shared.ONE)):
     part = scores[(scores.pair == titles[0]) & (scores.codes == kind)]
     for column in ("n", "r", "r, control"):
         x = inference.over_replicates(part[column].to_numpy(float))
         out.number(f"{column} {name}", x.estimate, "{:.0f}" if column == "n" else "{:.2f}", x.se)
 out.number("minimum", minimum_firings, "{:d}")
 
-# %%
-keys = list(gaps)
-height = np.arange(len(keys))
-figure, axes = plt.subplots(1, 2, figsize=(6.2, 1.2 + 0.25 * len(keys)), sharey=True)
-for axis, column in zip(axes, ("r", "excess"), strict=True):
-    arms_of = {"A and B": (column, report.PAIRED), "control": (f"{column}, control", report.NULL)}
-    for label, (part, color) in arms_of.items():
-        x = [inference.over_replicates(grouped.get_group(key)[part].to_numpy(float)) for key in keys]
-        axis.hlines(height, [y.low for y in x], [y.high for y in x], color=color, linewidth=1)
-        axis.scatter([y.estimate for y in x], height, s=18, color=color, label=label)
-axes[0].set(xlabel="held-out r of the pairs", yticks=height)
-axes[0].set_yticklabels([f"{pair}, {kind}".replace("_", " ") for pair, kind in keys], fontsize=7)
-axes[1].set(xlabel=f"excess of {measures.measure(measure).label} of their rows")
-axes[0].invert_yaxis()
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-out.figure("scores", figure)
-
 # %% [markdown]
 # ## Is it the words in pieces?
-# Every live feature of A takes its best partner on the matching documents; its r on the held-out ones, and the reverse,
-# are averaged. Features of A are dealt to bins by the share of their firings on units in pieces. Words in pieces are
-# rare words, whose features may correlate less anyway: one tokenizer shows how much less.
+# If so, the features of A that fire on words in pieces lose most. We give every feature of A its best partner on one
+# half of the documents and read its r on the other, both ways.
+
 
 # %%
-binned = sweep.run(
-    lambda x: across_tokenizers.by_pieces(run, x, aligned[x][0], kinds, candidates, bins), compared, "pieces"
-)
-parts = [x.assign(pair=key.name).rename_axis("bin").reset_index() for key, x in binned.items()]
-pieces = pd.concat(parts)
+def best_r(x, kind):
+    """Held-out r of every live feature of A with its best partner, averaged over both roles of the documents."""
+    how, other = ("last", x.within) if kind == shared.ONE else (kind, x.across)
+    a, b = (shared.features(run, name, aligned[x][0], how) for name in (x.a, other))
+    both = [pipeline.correlated(a, b, candidates, swapped=swapped) for swapped in (False, True)]
+    best = [matching.many_to_one(roles.found, "a_to_b") for roles in both]
+    once, again = (pd.Series(roles.held_out(pairs), pairs.a) for roles, pairs in zip(both, best, strict=True))
+    return (once + again) / 2
+
+
+# %% [markdown]
+# We deal the features of A to bins of equal size by the share of their firings on units in pieces. Such words are rare,
+# and their features may correlate less anyway: the same bins with one tokenizer show how much less.
+
+
+# %%
+def by_pieces(x):
+    """Mean r of the features in each bin, a column for every way to join codes."""
+    a = shared.features(run, x.a, aligned[x][0], "last")
+    fires = (a.codes > 0).astype(np.float32)
+    share = fires.T @ a.sites.array("pieces") / np.maximum(fires.sum(axis=0), 1)
+    frame = pd.DataFrame({"in pieces": pd.Series(share), **{kind: best_r(x, kind) for kind in kinds}}).dropna()
+    bin_of = pd.qcut(frame["in pieces"], bins, labels=False, duplicates="drop").rename("bin")
+    return frame.groupby(bin_of).mean().reset_index().assign(pair=x.name)
+
+
+pieces = pd.concat(sweep.run(by_pieces, compared, "pieces").values())
 by_bin = pieces.groupby(["pair", "bin"], sort=False)[["in pieces", *kinds]].mean().reset_index()
 by_bin.round(2)
 
-# %%
-wide_figure = 2.7 * max(2, len(titles))  # the legend has its room where one pair is compared
-figure, axes = plt.subplots(1, len(titles), figsize=(wide_figure, 2.3), sharey=True, squeeze=False)
-for axis, (name, part) in zip(axes[0], by_bin.groupby("pair", sort=False), strict=True):
-    for kind, marker in zip(kinds, itertools.cycle("os^Dv")):
-        style, color = ("--", report.NULL) if kind == across_tokenizers.ONE else (f"-{marker}", None)
-        axis.plot(part["in pieces"], part[kind], style, markersize=3, linewidth=1, color=color, label=kind)
-    axis.set(title=name.replace("_", " "), xlabel="share of firings on units in pieces")
-axes[0, 0].set_ylabel("held-out r of the best partner")
-figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-out.figure("pieces", figure)
+# %% [markdown]
+# Read down a column: r falls with *in pieces* if pieces are what is lost. The last column is the fall without pieces.
 
 # %%
-of_first = pieces[pieces.pair == titles[0]]
-for end, chosen in (("whole", of_first.bin.min()), ("broken", of_first.bin.max())):
-    for kind in ("mean", across_tokenizers.ONE):
-        x = inference.over_replicates(of_first[of_first.bin == chosen][kind].to_numpy(float))
-        out.number(f"r {end} {kind}", x.estimate, se=x.se)
+out.figure("pieces", drawing.pieces(by_bin, kinds))
+
+# %% [markdown]
+# The distance from the dashed line is what the pieces cost; look whether it grows to the right.
+
+# %%
 out.number("bins", bins, "{:d}")
+of_first = pieces[pieces.pair == titles[0]]
+for (end, at_end), kind in itertools.product({"whole": "min", "broken": "max"}.items(), ("mean", shared.ONE)):
+    x = inference.over_replicates(of_first[of_first.bin == of_first.bin.agg(at_end)][kind].to_numpy(float))
+    out.number(f"r {end} {kind}", x.estimate, se=x.se)
+
+# %% [markdown]
+# ## Verdict
+# The estimate is the gap of the first comparison. An interval above the threshold d is a *yes*, one below it a *no*.
+
+# %%
+no, verdicts = "A gap below d: they are as alike where words are exchanged.", {}
+for kind in kinds:
+    how = "with one tokenizer" if kind == shared.ONE else f"across tokenizers, codes of pieces by {kind}"
+    question = f"Are paired features more alike than in the control, {how}?"
+    verdicts[kind] = out.verdict(kind, question, gaps[titles[0], kind], d, no)
+cost, question = inference.over_replicates(wide.cost.to_numpy()), "Are they less alike across tokenizers than with one?"
+verdicts["cost"] = out.verdict("cost", question, cost, d, "A difference below d.")
+pd.DataFrame({"verdict": verdicts}).T
+
+# %% [markdown]
+# *Last*, *mean* and *max* answer whether models with different tokenizers can be compared; *one tokenizer* says whether
+# the procedure finds anything at these positions at all; *cost* is what the other tokenizer takes away.
 
 # %%
 out.save()

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from sae_utils import matching, pipeline, profiles, replicates, store
 from sae_utils.engine.saes import activations
 from sae_utils.engine.text import alignment, corpora, tokenization
-from sae_utils.studies import across_tokenizers
+from sae_utils.studies.across_tokenizers import shared
 from sae_utils.studies.layer_sweep import cells  # fmt: skip
 
 STORIES = {"kind": "stories", "documents": 40, "context": 112, "shares": [0.4, 0.3, 0.3], "split_seed": 0}
@@ -44,7 +44,7 @@ def stories(seed: int = 3):
 
 
 def placed(a: Side, b: Side, at: str = "words"):
-    return across_tokenizers.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
+    return shared.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
 
 
 @pytest.fixture
@@ -137,9 +137,7 @@ def test_other_texts_are_refused(words):
 
 def test_rows_of_another_tokenizer_are_refused(words, pieces):
     with pytest.raises(ValueError, match=r"the rows hold \d+ tokens where the tokenizer gives \d+"):
-        across_tokenizers.positions(
-            words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words"
-        )
+        shared.positions(words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words")
 
 
 # --- codes
@@ -153,32 +151,30 @@ def random_codes(seed: int, tokens: int = 60, width: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
+@pytest.mark.parametrize("how", shared.AGGREGATIONS)
 def test_aggregation_equals_that_of_dense_rows(how, seed):
     """Codes may be negative, and tokens may be in no unit."""
     codes = random_codes(seed)
     first = np.sort(np.random.default_rng(seed).choice(60, 20, replace=False))
     last = np.maximum(first, np.append(first[1:], 60) - 1 - np.arange(20) % 2)
-    found = across_tokenizers.aggregate(sparse.csr_array(codes), first, last, how)
+    found = shared.aggregate(sparse.csr_array(codes), first, last, how)
     take = {"last": lambda x: x[-1], "mean": lambda x: x.mean(axis=0), "max": lambda x: x.max(axis=0)}[how]
     expected = np.array([take(codes[i : j + 1]) for i, j in zip(first, last, strict=True)])
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-6)
     assert found.dtype == np.float32 and found.has_sorted_indices and (last > first).any()
 
 
-@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
+@pytest.mark.parametrize("how", shared.AGGREGATIONS)
 def test_units_of_one_token_keep_their_codes(how):
     codes = sparse.csr_array(random_codes(0))
-    found = across_tokenizers.aggregate(codes, np.arange(60), np.arange(60), how)
+    found = shared.aggregate(codes, np.arange(60), np.arange(60), how)
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(found, name), getattr(codes, name))
 
 
-@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
+@pytest.mark.parametrize("how", shared.AGGREGATIONS)
 def test_empty_codes_stay_empty(how):
-    found = across_tokenizers.aggregate(
-        sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how
-    )
+    found = shared.aggregate(sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how)
     assert found.shape == (2, 3) and found.nnz == 0
 
 
@@ -186,28 +182,28 @@ def test_codes_do_not_depend_on_the_size_of_blocks(words, pieces, monkeypatch):
     kept = placed(words, pieces)
     codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
     matrix = activations.matrix(codes)
-    for how in across_tokenizers.AGGREGATIONS:
-        monkeypatch.setattr(across_tokenizers, "BLOCK", 7)
-        found = activations.matrix(across_tokenizers.aggregated(codes, kept, "b", how))
-        expected = across_tokenizers.aggregate(matrix, kept.array("first_b"), kept.array("last_b"), how)
+    for how in shared.AGGREGATIONS:
+        monkeypatch.setattr(shared, "BLOCK", 7)
+        found = activations.matrix(shared.aggregated(codes, kept, "b", how))
+        expected = shared.aggregate(matrix, kept.array("first_b"), kept.array("last_b"), how)
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
 
 
 def test_an_unknown_aggregation_is_refused():
     with pytest.raises(ValueError, match="how = 'sum': one of last, mean, max"):
-        across_tokenizers.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
+        shared.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
 
 
 def test_codes_of_other_sites_are_refused(words, pieces):
     codes = planted(words.sites, [0] * words.sites.meta["tokens"], 1)
     with pytest.raises(ValueError, match="not over the sites of side b"):
-        across_tokenizers.aggregated(codes, placed(words, pieces), "b", "last")
+        shared.aggregated(codes, placed(words, pieces), "b", "last")
 
 
 # --- what follows is unchanged
 
 
-@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
+@pytest.mark.parametrize("how", shared.AGGREGATIONS)
 def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, how):
     """A feature fires on every token of the words of its class; B has another order of features."""
     order = np.random.default_rng(0).permutation(1 + max(words.sites.array("classes")))
@@ -215,7 +211,7 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
     for side, numbering, name in ((words, np.arange(len(order)), "a"), (pieces, order, "b")):
         classes = np.asarray(side.sites.array("classes"))
         codes = planted(side.sites, np.append(numbering, len(order))[classes].tolist(), len(order) + 1)
-        stored = across_tokenizers.aggregated(codes, kept, name, how)
+        stored = shared.aggregated(codes, kept, name, how)
         features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
     both = pipeline.correlated(*features, 5)
     pairs = matching.mutual(both.found)
@@ -226,14 +222,14 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
     assert np.nanmin(both.held_out(pairs)) > 0.3
 
 
-@pytest.mark.parametrize("how", across_tokenizers.AGGREGATIONS)
+@pytest.mark.parametrize("how", shared.AGGREGATIONS)
 def test_alignment_changes_nothing_for_one_tokenizer(world, how):
     """Codes, pairs and scores are those without alignment."""
-    kept = across_tokenizers.align(world, "one_layer", "two_layer", "ends")
-    where = across_tokenizers.Place(None, kept)
+    kept = shared.align(world, "one_layer", "two_layer", "ends")
+    where = shared.Place(None, kept)
     assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
     plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
-    found = [across_tokenizers.features(world, name, where, how) for name in ("one_layer", "two_layer")]
+    found = [shared.features(world, name, where, how) for name in ("one_layer", "two_layer")]
     for one, two in zip(plain, found, strict=True):
         for name in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(one.codes, name), getattr(two.codes, name))
@@ -247,28 +243,39 @@ def test_alignment_changes_nothing_for_one_tokenizer(world, how):
 
 def test_a_dictionary_of_other_tokens_is_refused(world, words, pieces):
     with pytest.raises(ValueError, match="one_layer reads other tokens than the two models that were aligned"):
-        across_tokenizers.features(world, "one_layer", across_tokenizers.Place(None, placed(words, pieces)), "last")
+        shared.features(world, "one_layer", shared.Place(None, placed(words, pieces)), "last")
 
 
 # --- replicates
 
 
+def test_a_text_is_cut_as_the_stored_spans_are(pieces):
+    """The first judged document."""
+    source = stories()
+    number = int(np.flatnonzero(source.array("split") > 0)[0])
+    found = shared.cut(next(corpora.blocks(source)).texts[number], pieces.tokenizer)
+    own = pieces.spans.array("documents") == number
+    np.testing.assert_array_equal(found.ends, pieces.spans.array("ends")[own])
+    np.testing.assert_array_equal(found.word_ends, pieces.spans.array("word_ends")[own])
+
+
 def test_every_replicate_of_a_comparison_is_named():
     """A plain name is part of each; a missing twin stays missing."""
-    found = across_tokenizers.compared(profiles.load("smoke"), [["one_layer", "bpe", "two_layer_block0", ""]])
+    found = shared.compared(profiles.load("smoke"), [["one_layer", "bpe", "two_layer_block0", ""]])
     assert [x[1:] for x in found] == [(f"one_layer_{n}", "bpe", f"two_layer_block0_{n}", "") for n in (0, 1)]
     one = found[0]
-    assert one.pair("mean") == ("one_layer_0", "bpe") and one.pair(across_tokenizers.ONE)[1] == "two_layer_block0_0"
+    assert one.pair("mean") == ("one_layer_0", "bpe") and one.pair(shared.ONE)[1] == "two_layer_block0_0"
     twin = one._replace(negative="random_0")
     assert twin.pair("mean") == ("bpe", "one_layer_0", "random_0")
 
 
 def test_both_arms_are_those_of_one_tokenizer_where_nothing_is_in_pieces(world):
     names = ("one_layer", "two_layer")
-    where = across_tokenizers.places(world, *names, "words", exchange=True)
+    where = shared.places(world, *names, "words", exchange=True)
     assert [x.exchanged for x in where] == [None, replicates.seed(world, "one_layer")]
     assert where[0].positions.meta["tokens"] == where[1].positions.meta["tokens"]
-    found = across_tokenizers.arms(world, names, where, "mean", ["rsa_spearman"], 5)
+    own = tuple(replicates.side([shared.features(world, name, x, "mean") for x in where]) for name in names)
+    found = replicates.scored(own, replicates.match_all(own, 5), ["rsa_spearman"])
     expected = replicates.arms(world, names, ["rsa_spearman"], 5)
     assert found.n == expected.n and found.true == pytest.approx(expected.true, nan_ok=True)
     assert found.control == pytest.approx(expected.control, nan_ok=True)
@@ -276,8 +283,8 @@ def test_both_arms_are_those_of_one_tokenizer_where_nothing_is_in_pieces(world):
 
 def test_exchanged_stories_are_the_same_tokens_in_text_and_in_rows(world):
     """A model of words reads exchanged rows, a model of pieces the text of the scrambled world."""
-    plain = across_tokenizers._rows(world, "one_layer", None)
-    exchanged = across_tokenizers._rows(world, "one_layer", 3)
-    text = pipeline.rows(world, "one_layer", across_tokenizers._corpus(world, 3))
+    plain = shared._rows(world, "one_layer", None)
+    exchanged = shared._rows(world, "one_layer", 3)
+    text = pipeline.rows(world, "one_layer", shared._corpus(world, 3))
     np.testing.assert_array_equal(exchanged.array("tokens"), text.array("tokens"))
     assert (exchanged.array("tokens") != plain.array("tokens")).mean() > 0.1

@@ -2,19 +2,18 @@
 
 In: ends of tokens (`alignment`), token rows, sites and codes of two models. Out: a positions artefact, which holds all
 that a sites artefact holds, and codes there in the usual layout, as if both models had one tokenizer.
-Never: a measure of similarity.
+This module never computes a similarity.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sae_utils import matching, pipeline, replicates
+from sae_utils import pipeline, replicates
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, dictionaries
 from sae_utils.engine.text import alignment, corpora, tokenization
@@ -143,6 +142,14 @@ def aggregate(codes: Any, first: Ints, last: Ints, how: How) -> sparse.csr_array
     return sparse.csr_array((largest, (unit, feature)), (len(first), codes.shape[1]))
 
 
+def cut(text: str, tokenizer: Artefact) -> alignment.Spans:
+    """Where the tokens of one text end, without special tokens. Raises ValueError as `alignment.offsets`."""
+    from transformers import AutoTokenizer
+
+    (ends,) = alignment.offsets([text], AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False))
+    return alignment.Spans(np.zeros(len(ends), np.int32), ends, alignment.ends_a_word(text)[ends])
+
+
 # --- what the models of a profile read, plain or under exchanged words
 
 
@@ -228,7 +235,10 @@ class Compared(NamedTuple):
     negative: str  # a twin in the place of A; "" where words are exchanged
 
     def pair(self, kind: str) -> tuple[str, ...]:
-        """The names that `arms` compares: A with `across`, or, of the kind `ONE`, with `within`."""
+        """The dictionaries that are compared: A with `across`, or for the kind `ONE` with `within`.
+
+        Where a twin is the control, the twin is the third name, and A the second, whose place it takes.
+        """
         other = self.within if kind == ONE else self.across
         return (other, self.a, self.negative) if self.negative else (self.a, other)
 
@@ -242,38 +252,3 @@ def compared(profile: Profile, comparisons: Sequence[Sequence[str]]) -> list[Com
         each = zip(*(x[:number] if len(x) > 1 else x * number for x in members), strict=True)
         found += [Compared(f"{names[0]} x {names[1]}", *four) for four in each]
     return found
-
-
-def arms(
-    profile: Profile, names: Sequence[str], where: Sequence[Place], how: How, measures: Sequence[str], minimum: int
-) -> replicates.Arms:
-    """`replicates.arms` of dictionaries at shared positions: two whose words are exchanged, or three with a twin."""
-    own = tuple(replicates.side([features(profile, name, x, how) for x in where]) for name in names)
-    return replicates.scored(own, replicates.match_all(own, minimum), measures)
-
-
-def by_pieces(
-    profile: Profile, x: Compared, where: Place, kinds: Mapping[str, How], candidates: int, bins: int
-) -> pd.DataFrame:
-    """The held-out r of the best partners of the features of A, in bins by the share of firings on units in pieces.
-
-    One row a bin: `in pieces`, and the mean r of every kind, averaged over both roles of the documents. `kinds`: how
-    the codes of pieces are joined, by kind.
-    """
-    frame = {}
-    for kind, how in kinds.items():
-        other = x.within if kind == ONE else x.across
-        a, b = (features(profile, name, where, how) for name in (x.a, other))
-        once, again = (_best(pipeline.correlated(a, b, candidates, swapped=swapped)) for swapped in (False, True))
-        frame[kind] = (once + again) / 2
-    fires = (a.codes > 0).astype(np.float32)
-    in_pieces = fires.T @ where.positions.array("pieces") / np.maximum(fires.sum(axis=0), 1)
-    by_feature = pd.DataFrame({"in pieces": pd.Series(in_pieces), **frame}).dropna()
-    cut = pd.qcut(by_feature["in pieces"], bins, labels=False, duplicates="drop")
-    return by_feature.groupby(cut).mean()
-
-
-def _best(both: pipeline.Correlated) -> pd.Series:
-    """The r of every feature of A with its best partner, on the documents that did not choose it."""
-    best = matching.many_to_one(both.found, "a_to_b")
-    return pd.Series(both.held_out(best), best.a)
