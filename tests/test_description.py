@@ -145,6 +145,22 @@ def test_massive_dimensions_in_words():
     assert description.massive(found | {"massive": []}) == "none"
 
 
+def test_the_rows_of_models_and_dictionaries(world):
+    """Every value is that of the artefacts of its own name."""
+    names = ["one_layer", "two_layer"]
+    losses = {
+        name: type("Losses", (), {"meta": {"model": n, "bigram": 5, "unigram": 6}}) for n, name in enumerate(names)
+    }
+    found = description.by_model(world, losses).set_index("model")
+    assert found.loss.tolist() == [0, 1] and found.layers.tolist() == [1, 2] and (found.bigram < found.unigram).all()
+    readers = {name: pipeline.reader(world, name) for name in names}
+    judged = {name: {"fvu": n, "l0": 1, "dead": 0.5, "recovered": 1, "massive": []} for n, name in enumerate(names)}
+    located = dict(zip(names, ({"best": readers[name].hook} for name in names), strict=True))
+    shown = description.by_dictionary(readers, judged, located).set_index("dictionary")
+    assert shown.FVU.tolist() == [0, 1] and (shown.hook == shown["fits best at"]).all()
+    assert shown.doubts["one_layer"] == description.doubts(readers["one_layer"].dictionary, judged["one_layer"])
+
+
 def test_members_of_a_family_are_one_row():
     smoke = profiles.load("smoke")
     frame = pd.DataFrame(

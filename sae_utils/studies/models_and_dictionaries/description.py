@@ -98,6 +98,29 @@ def _step(record: Pretrained) -> float:
     return int(found[1]) if found else math.nan
 
 
+def by_model(profile: Profile, losses: Mapping[str, Artefact]) -> pd.DataFrame:
+    """One row a model: its size and training steps, its loss, and those of the n-grams."""
+    found = [(name, size(profile, name)._asdict(), x.meta) for name, x in losses.items()]
+    return pd.DataFrame(
+        {"model": name} | shape | {"loss": loss["model"], "bigram": loss["bigram"], "unigram": loss["unigram"]}
+        for name, shape, loss in found
+    )
+
+
+def by_dictionary(
+    readers: Mapping[str, pipeline.Reader], judged: Mapping[str, Any], located: Mapping[str, Any]
+) -> pd.DataFrame:
+    """One row an SAE: its hook, its quality and doubts about it, from `quality.judge` and `quality.locate`."""
+    named = {"FVU": "fvu", "L0": "l0", "dead": "dead", "recovered": "recovered"}
+    return pd.DataFrame(
+        {"dictionary": name, "hook": readers[name].hook.removeprefix("blocks.")}
+        | {column: found[key] for column, key in named.items()}
+        | {"fits best at": located[name]["best"].removeprefix("blocks."), "massive": massive(found)}
+        | {"doubts": doubts(readers[name].dictionary, found)}
+        for name, found in judged.items()
+    )
+
+
 def by_family(profile: Profile, frame: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
     """One row a family of models or SAEs, whose names are in the first column: `members`, then the other columns.
 
