@@ -42,7 +42,7 @@ def in_pieces(profile: Profile, kept: Artefact, names: Mapping[str, str], most: 
 def placed(aligned: Mapping[Compared, Sequence[Place]]) -> pd.DataFrame:
     """The positions of the first replicate of every pair: their number, and shares of tokens, units and rows."""
     columns = {"tokens": "n", "of_a": "of A", "of_b": "of B", "pieces": "in pieces", "same_opening": "same opening"}
-    meta = {x.name: where[0].positions.meta for x, where in reversed(aligned.items())}
+    meta = {x.name: where[0].positions.meta for x, where in list(aligned.items())[::-1]}
     rows = [{"pair": name} | {column: meta[name][field] for field, column in columns.items()} for name in meta]
     return pd.DataFrame(rows[::-1])
 
@@ -101,7 +101,7 @@ def pieces(by_bin: pd.DataFrame, kinds: Sequence[str]) -> Figure:
         for kind, marker in zip(kinds, itertools.cycle("os^Dv")):
             style, color = ("--", report.NULL) if kind == ONE else (f"-{marker}", None)
             axis.plot(part["in pieces"], part[kind], style, markersize=4, linewidth=1.2, color=color, label=kind)
-        axis.set(title=name.replace("_", " "), xlabel="share of firings on units in pieces", xlim=(0, 1))
+        axis.set(title=str(name).replace("_", " "), xlabel="share of firings on units in pieces", xlim=(0, 1))
     axes[0, 0].set(ylabel="held-out r of the best partner", ylim=(0, 1))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
