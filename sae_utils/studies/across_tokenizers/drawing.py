@@ -82,6 +82,7 @@ def scores(frame: pd.DataFrame, gaps: Gaps, d: float, label: str) -> Figure:
     axes[0].set(xlabel="held-out r of the pairs", ylim=(len(gaps) - 0.5, -0.5))
     axes[1].set(xlabel=f"excess of {label}")
     axes[2].set(xlabel="difference of excess")
+    axes[2].locator_params(axis="x", nbins=4)
     (arms, names), (rest, others) = (axes[panel].get_legend_handles_labels() for panel in (0, 2))
     figure.legend([*arms, *rest], [*names, *others], loc="outside lower center", ncols=4)
     return figure
