@@ -97,7 +97,7 @@ drawn = synthetic.OneDirection(kind="one_direction", strength=strength).draw(np.
 np.testing.assert_allclose(single, drawn.a)
 
 # %%
-figure = drawing.worlds(planted, 40, grids[0]["d_a"], grids[0]["d_b"], seed(run, "picture"))
+figure = drawing.worlds(planted, min(grids[0]["n"]), grids[0]["d_a"], grids[0]["d_b"], seed(run, "picture"))
 
 # %% [markdown]
 # Each square holds the correlations between rows of one side. A truth can be seen where the square below repeats the
