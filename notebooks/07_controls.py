@@ -222,8 +222,8 @@ else:
 # the 95% prediction interval of one more control arm, mean +- t SD sqrt(1 + 1/R) over R replicates?
 
 # %%
-of_twin, of_arms = (partners.spread(arms, x, primary.measure)[0] for x in (partners.TRAINED, partners.EXCHANGED))
-of_twin = tables.average(of_twin)
+of_twin = tables.average(partners.of(arms, partners.TRAINED, lambda arm: arm.excess[primary.measure]))
+of_arms = partners.of(arms, partners.EXCHANGED, lambda arm: arm.excess[primary.measure])
 low, high = accounts.predicted(of_arms)
 pd.Series({"trained": of_twin, "low": low, "high": high}).round(3)
 
