@@ -49,7 +49,7 @@ def test_topics_are_differenced_within_replicates():
     assert rows["judged on"].tolist() == ["the same topics", "other topics", "difference"]
     assert rows.r.tolist() == pytest.approx([0.6, 0.4, 0.2])
     assert rows.share.tolist() == pytest.approx([0.7, 1.4 / 3, 0.7 / 3])
-    assert found[2][1] == inference.over_replicates([0.3, 0.2, 0.2])
+    assert found[2][1] == inference.over_replicates(values[:, 0, 1] - values[:, 1, 1])
     assert rows["share low"][2] == found[2][1].low
 
 
