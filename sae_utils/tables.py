@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FORMATS = {
     **dict.fromkeys(("observed", "null", "null mean", "null SD", "excess", "p", "family", "Holm"), "{:.3f}"),
     **dict.fromkeys(("held out", "r held out", "at one n", "at small n", "relative", "both", "can move"), "{:.2f}"),
+    **dict.fromkeys(("times chance", "z"), "{:.1f}"),
     "n": "{:,}",
-    "z": "{:.1f}",
 }
 """how tables print the columns of these names"""
 
@@ -56,6 +56,11 @@ def columns(result: Result | None, p: float | None = None) -> dict[str, float]:
         "observed": result.observed, "null": result.null_mean, "null SD": result.null_sd, "excess": result.excess,
         "z": result.z, "p": result.p if p is None else p,
     }  # fmt: skip
+
+
+def times_chance(result: Result) -> float:
+    """Observed over the null mean; NaN where the null mean is not told from 0, as it lies within its own SD."""
+    return result.observed / result.null_mean if result.null_mean > result.null_sd else math.nan
 
 
 def formats(frame: pd.DataFrame) -> dict[str, str]:

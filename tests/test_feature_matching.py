@@ -5,6 +5,7 @@ from scipy.stats import binom, t
 
 from sae_utils import correlate, inference, matching, nulls
 from sae_utils.studies import feature_matching
+from sae_utils.studies.feature_matching import readings
 
 
 def codes(generator, tokens, width, density=0.1):
@@ -266,6 +267,32 @@ def test_agreement_counts_the_features_in_both_and_knows_its_chance():
 def test_agreement_of_the_other_side():
     found = feature_matching.agreement(pairs([4, 4, 6], [0, 1, 2]), pairs([4, 5, 6], [0, 1, 2]), "b", m=10, seed=0)
     assert (found.n, found.observed) == (3, pytest.approx(2 / 3))
+
+
+# --- readings
+
+
+def test_bins_hold_their_upper_end_and_leave_out_what_cannot_be_judged():
+    found = feature_matching.bins({"mutual": [-0.3, 0.0, 0.05, 0.1, 0.95, 1.0000001, np.nan], "other": [0.3]})
+    assert found.columns.tolist() == ["held-out r", "mutual", "other"] and len(found) == 11
+    by_bin = found.set_index("held-out r")
+    expected = {"0 or below": 2 / 6, "0.0 to 0.1": 2 / 6, "0.9 to 1.0": 2 / 6}
+    assert by_bin["mutual"].to_dict() == pytest.approx({name: expected.get(name, 0) for name in by_bin.index})
+    assert by_bin["other"]["0.2 to 0.3"] == 1
+
+
+def test_neighbours_are_named_by_their_own_side_and_shared_ones_marked():
+    near = (np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 3], [0, 3], [3, 0]]))
+    found = readings.neighbours(near, [0, 2], (["a0", "a1", "a2", "a3"], ["b0", "b1", "b2", "b3"]))
+    assert found["side"].tolist() == ["A", "B"] * 2 and found["feature"].tolist() == ["a0", "b0", "a2", "b2"]
+    assert found["shared"].tolist() == [1, 1, 1, 1]
+    assert found["nearest features"].tolist() == ["a1 a2*", "b2* b3", "a0* a1", "b3 b0*"]
+
+
+def test_sizes_count_the_choosers_of_live_features(world):
+    a, b, *_ = world
+    found = correlate.features(a, b, k=3)
+    assert readings.sizes(np.array([0, 0, 5]), found, "b").tolist() == [2, 0, 0, 0, 0, 1, *[0] * 6]
 
 
 # --- the share as a reading

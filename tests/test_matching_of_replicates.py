@@ -6,6 +6,7 @@ import pytest
 from sae_utils import correlate, matching, pipeline, significance
 from sae_utils.engine.text import corpora
 from sae_utils.studies import feature_matching
+from sae_utils.studies.feature_matching import replicated
 
 
 def test_a_replicate_in_numbers_is_the_mean_of_both_roles_of_the_documents(world):
@@ -22,6 +23,9 @@ def test_a_replicate_in_numbers_is_the_mean_of_both_roles_of_the_documents(world
         expected.append([len(mutual) / r.live[0], np.nanmean(held[0]), *shares])
     assert found[:4] == pytest.approx(tuple(np.mean(expected, axis=0)), rel=1e-5)
     assert found.n == min(len(x) for x in found.mutual)
+    assert list(found.named().values()) == [found.n, *found[:4]]
+    for one, two in zip(replicated.mutual(world, names, 8), found.mutual, strict=True):
+        np.testing.assert_array_equal(one.a, two.a)
 
 
 def test_similarity_of_all_pairs_is_their_score(world):

@@ -16,7 +16,7 @@ from sae_utils.matching import Pairs
 from sae_utils.studies.layer_sweep import cells
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
-MATCHING = "01_feature_matching"
+MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
 CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
     "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
     "12_published_tables",
@@ -54,14 +54,14 @@ EDITS = [
     ((MATCHING, "seed"), -1, r"seed: .*greater than or equal to 0, found -1"),
     ((MATCHING, "permutations"), 5, r"permutations: .*19, found 5"),
     ((MATCHING, "counterpart"), 1.5, r"counterpart: .*less than or equal to 1, found 1\.5"),
-    ((MATCHING, "secondary_measures"), ["svccaa"], r"secondary_measures\.0: no measure is called 'svccaa'"),
-    ((MATCHING, "filters_in_order"), [["weakk", {"r": 0.1}]], r"no filter .*'weakk'; .* `weak`"),
-    ((MATCHING, "filters_in_order"), [["weak", {"q": 0.1}]], r"weak\.q: unknown key"),
-    ((MATCHING, "filters_in_order"), [["weak", {}]], r"weak\.r: missing"),
-    ((MATCHING, "filters_in_order"), [[["weak"], {"r": 0.1}]], r"no filter is called \['weak'\]"),
-    ((MATCHING, "filters_in_order"), [["rare", {"minimum": [[1]]}]], r"rare\.minimum: .*integer, found \[\[1\]\]"),
-    ((MATCHING, "filters_in_order"), [["weak", {"r": 2.0}]], r"weak\.r: .*less than or equal to 1, found 2\.0"),
-    ((MATCHING, "filters_in_order"), [["hubs", {"more_than": 3, "keep": "bst"}]], r"hubs\.keep: .*'best'"),
+    ((ALIKE, "secondary_measures"), ["svccaa"], r"secondary_measures\.0: no measure is called 'svccaa'"),
+    ((HUBS, "filters_in_order"), [["weakk", {"r": 0.1}]], r"no filter .*'weakk'; .* `weak`"),
+    ((HUBS, "filters_in_order"), [["weak", {"q": 0.1}]], r"weak\.q: unknown key"),
+    ((HUBS, "filters_in_order"), [["weak", {}]], r"weak\.r: missing"),
+    ((HUBS, "filters_in_order"), [[["weak"], {"r": 0.1}]], r"no filter is called \['weak'\]"),
+    ((HUBS, "filters_in_order"), [["rare", {"minimum": [[1]]}]], r"rare\.minimum: .*integer, found \[\[1\]\]"),
+    ((HUBS, "filters_in_order"), [["weak", {"r": 2.0}]], r"weak\.r: .*less than or equal to 1, found 2\.0"),
+    ((HUBS, "filters_in_order"), [["hubs", {"more_than": 3, "keep": "bst"}]], r"hubs\.keep: .*'best'"),
     ((SWEEP, "pairs"), {"x": [["two_layer"], ["one_layer"]]}, r"primary\.pair: two_layer_0 x three_layer_0 is no cell"),
     ((SWEEP, "pairs"), {"x": [["two_layer"], ["three_layr"]]}, r"pairs\.x\.1\.0: no dictionary .* `three_layer`"),
     ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),

@@ -1,5 +1,6 @@
 """Tables and sentences: columns of results, words for counts, and LaTeX that prints any text unchanged."""
 
+import functools
 import math
 import re
 import shutil
@@ -200,3 +201,11 @@ def test_the_screen_shows_formatted_digits_and_escaped_text():
     shown = tables.on_screen(frame, {"r": "{:.2f}", "n": "{:,}"}).to_html()
     assert "&lt;script&gt;" in shown and "&lt;b&gt;" in shown and "<script>" not in shown
     assert ">0.12<" in shown and ">1,234,567<" in shown and shown.count(">n/a<") == 2
+
+
+def test_times_chance_needs_a_null_that_is_told_from_0():
+    draws = np.array([0.1, 0.3])
+    of = functools.partial(significance.summarise, 0.5, measure="m", null="n", n=9)
+    assert tables.times_chance(of(draws)) == pytest.approx(0.5 / 0.2)
+    assert math.isnan(tables.times_chance(of(draws - 0.2)))
+    assert math.isnan(tables.times_chance(significance.undefined("few", measure="m", null="n", n=1, m=9)))

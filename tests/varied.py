@@ -19,12 +19,11 @@ TWO_BY_THREE = [
 ]
 WOMAN, VERB = "women to men", "nouns to their verbs"
 MORE: dict[str, dict[Path, Any]] = {
-    "01_feature_matching": {
-        ("secondary_measures",): "cca_squared",
+    "01b_hubs_and_filters": {
         ("filters_in_order",): ["strongest", {"share": 0.9}],
         ("filters_in_order", 2, 1, "tokens"): "he",
-        ("near",): 0.4,
     },
+    "01c_arranged_alike": {("secondary_measures",): "cca_squared", ("near",): 0.4},
     "02_one_to_one": {("least_r",): 0.95, ("hub_thresholds",): 10_000, ("strongest",): 0.9},
     "03_layer_sweep": {
         ("pairs",): ("two_layer_1 x three_layer_0", TWO_BY_THREE),
@@ -94,7 +93,7 @@ MORE: dict[str, dict[Path, Any]] = {
     },
 }
 FIXED: dict[str, list[Path]] = {
-    "01_feature_matching": [("filters_in_order", "*")],  # a filter and its options
+    "01b_hubs_and_filters": [("filters_in_order", "*")],  # a filter and its options
     "03_layer_sweep": [("pairs", "*")],  # two sides
     "04_llm_vs_sae": [("beside", "*", "*")],
     "05b_word_relations": [("relation", "words", "*", "*")],

@@ -126,11 +126,8 @@ class Trap(Spec):
 
 SHAPES: dict[str, dict[str, Any]] = {
     "00_models_and_dictionaries": {"curve": ModelOrNone},
-    "01_feature_matching": {
-        "secondary_measures": Different[Measure],
-        "filters_in_order": list[Filter],
-        "near": Some[Share],
-    },
+    "01b_hubs_and_filters": {"filters_in_order": list[Filter]},
+    "01c_arranged_alike": {"secondary_measures": Different[Measure], "near": Some[Share]},
     "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate], "bins": Spread},
     "03_layer_sweep": {
         "pairs": dict[str, Two[Some[Dictionary]]],
