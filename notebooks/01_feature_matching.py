@@ -56,7 +56,7 @@ at, at_held_out = np.flatnonzero(both.on_matching), np.flatnonzero(both.on_held_
 
 # %%
 i, j = (np.flatnonzero(side.live)[:20] for side in (found.a, found.b))
-x, y = a.codes[at][:, i].toarray(), b.codes[at][:, j].toarray()  # (tokens, 20) each
+x, y = (s.codes[at][:, k].toarray().astype(float) for s, k in ((a, i), (b, j)))  # (tokens, 20) each
 x, y = ((z - z.mean(0)) / z.std(0) for z in (x, y))
 r = x.T @ y / len(at)
 np.testing.assert_allclose(r, found.block(i, j), atol=1e-4)
@@ -155,7 +155,7 @@ chance = {
 }
 null, live = study.both_nulls(home)[0], np.flatnonzero(found.b.live)
 order = null.draw(np.random.default_rng(seed(run, "maxima")), 1, len(at))[0]
-x = a.codes[at][:, [forward.a[0]]].toarray()[:, 0]
+x = a.codes[at][:, [forward.a[0]]].toarray()[:, 0].astype(float)
 r = ((x - x.mean()) @ b.codes[at[order]])[live] / (len(x) * x.std() * found.b.sd[live])
 np.testing.assert_allclose(r.max(), chance[null.name].a[0, forward.a[0]], atol=1e-4)
 

@@ -43,10 +43,9 @@ def maximum(
 
     ``chance``: null -> its draws. ``above`` (pairs,): whether a pair is above all draws of all nulls.
     """
-    bin_of = pd.qcut(firings, bins, duplicates="drop")
+    bin_of = np.asarray(pd.qcut(firings, bins, labels=False, duplicates="drop"))
     lines = []
-    for _, at in pd.Series(np.arange(len(firings))).groupby(bin_of, observed=True):
-        inside = at.to_numpy()
+    for inside in (np.flatnonzero(bin_of == number) for number in np.unique(bin_of)):
         line = {"firings": f"{firings[inside].min():,} to {firings[inside].max():,}", "n": len(inside)}
         line |= {"best r": forward.r[inside].mean()}
         for name, drawn in chance.items():
