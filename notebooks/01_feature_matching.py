@@ -203,10 +203,10 @@ halves = [
 one, two = (matching.many_to_one(half, "a_to_b") for half in halves)
 _, x, y = np.intersect1d(one.a, two.a, return_indices=True)  # features that both halves pair
 same = one.b[x] == two.b[y]
-same.mean(), np.mean(one.b[x] == rng.permutation(two.b[y]))
+pd.Series({"same partner": same.mean(), "one draw": np.mean(one.b[x] == rng.permutation(two.b[y]))}).round(3)
 
 # %% [markdown]
-# The first number is the share with the same partner, the second one draw of its null.
+# The first number is the share of features with the same partner, the second is one draw of its null.
 
 # %%
 ways = {
@@ -246,7 +246,7 @@ def share(kept):
 
 deleted = np.array([share(group != g) for g in range(group.max() + 1)])
 reach = student.ppf(0.975, group.max()) * np.sqrt(group.max() * deleted.var())
-share(group >= 0), reach
+pd.Series({"share": share(group >= 0), "half the interval": reach}).round(3)
 
 # %% [markdown]
 # The second number is half the width of the interval. The library makes it wider by one pair, as near 0 and 1 all

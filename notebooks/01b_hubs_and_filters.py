@@ -134,7 +134,8 @@ moved = partners[draw][group]  # (pairs,) the new partner of each feature of A
 index = nulls.reassigned(forward.b).draw(np.random.default_rng(seed(run, "by hand")), 1, len(forward))[0]
 np.testing.assert_array_equal(moved, forward.b[index])
 rows = a.decoder[forward.a], b.decoder[forward.b]
-measures.score(*rows, measure), measures.score(rows[0], b.decoder[moved], measure)
+one_draw = measures.score(rows[0], b.decoder[moved], measure)
+pd.Series({"similarity": measures.score(*rows, measure), "one draw": one_draw}).round(3)
 
 # %% [markdown]
 # The first number is the similarity of the decoder rows of all pairs, the second one draw of its null (01c explains the

@@ -91,11 +91,13 @@ p = (1 + np.sum(draws >= rsa(*some))) / (1 + len(draws))
 excess = (rsa(*some) - draws.mean()) / (1 - draws.mean())
 tested = significance.test(*some, ["rsa_spearman"], m=99, seed=1, closed_form=False)["rsa_spearman"]
 np.testing.assert_allclose([p, excess], [tested.p, tested.excess], atol=1e-5)
-p, excess
+pd.Series({"p": p, "excess": excess}).round(3)
 
 # %% [markdown]
-# The first number is p, the second the excess of these pairs.
-#
+# p is small and the excess above 0 where the shuffles rarely reach the score.
+
+# %% [markdown]
+# ## All mutual pairs
 # The same for all mutual pairs of the first replicate, by the primary measure and by others. Of SVCCA, the published
 # estimator (`svcca_first_component`) keeps only the first principal component of each side.
 
