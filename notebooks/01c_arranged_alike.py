@@ -144,7 +144,7 @@ np.mean(shared)
 
 # %% [markdown]
 # The number is the mean count of shared neighbours. The table names them for the `named` pairs of largest held-out
-# correlation, each feature by its top token.
+# correlation, one pair a word, each feature by its top token.
 
 # %%
 at = np.flatnonzero(both.on_matching)
@@ -152,7 +152,9 @@ tokens, documents = (a.sites.array(name)[at] for name in ("tokens", "documents")
 of = [labels.label(side.codes[at], tokens, documents) for side in (a, b)]
 words = labels.unspaced(pipeline.vocabulary(run, run.pair[0]))
 names = tuple(labels.summary(x, p, words, most=1) for x, p in zip(of, (mutual.a, mutual.b), strict=True))
-strongest = np.argsort(-np.nan_to_num(both.held_out(mutual), nan=-1), kind="stable")[:named]
+r = np.nan_to_num(both.held_out(mutual), nan=-1)
+best = {name: x for x in np.argsort(r, kind="stable") if (name := names[0][x]).isalpha()}  # the strongest of a word
+strongest = sorted(best.values(), key=lambda x: -r[x])[:named]
 out.table("neighbours", readings.neighbours(nearest, strongest, names))
 
 # %% [markdown]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sae_utils import report
@@ -30,13 +31,13 @@ def held_out(chosen: NDArray[np.float32], judged: NDArray[np.float32]) -> Figure
 
 def maxima(firings: NDArray[np.int64], r: NDArray[np.float32], drawn: Mapping[str, NDArray[np.float32]]) -> Figure:
     """Best correlation by firings of the feature, and by name of the null the 95% quantile of its draws (m, pairs)."""
-    figure, axes = plt.subplots(figsize=(5.0, 3.4))
+    figure, axes = plt.subplots(figsize=(5.0, 3.8))
     axes.scatter(firings, r, s=6, color=report.PAIRED, linewidths=0, label="best partner")
     for (name, draws), marker, color in zip(drawn.items(), MARKERS, (report.NULL, report.COLORS[1]), strict=True):
         high, style = np.quantile(draws, 0.95, axis=0), {"marker": marker, "linewidths": 0.7, "color": color}
         axes.scatter(firings, high, s=9, label=f"95%, {name}", **style)
     axes.set(xscale="log", xlabel="firings of the feature of A", ylabel="largest correlation")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=1)
     return figure
 
 
@@ -62,6 +63,7 @@ def hubs(chosen_by: Mapping[str, NDArray[np.int64]]) -> Figure:
         shares = (counts[:, None] >= at_least).mean(axis=0)
         axes.plot(at_least, shares, drawstyle="steps-mid", color=color, label=name)
     axes.set(yscale="log", xlabel="chosen by at least", ylabel="share of live features")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 
