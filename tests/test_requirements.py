@@ -51,7 +51,7 @@ def complaint(tmp_path, monkeypatch):
 EDITS = [
     ((SEEDS, "curve"), "two_layr_0", r"curve: no model is called 'two_layr_0'; did you mean `two_layer_0`"),
     ((SEEDS, "curve"), "random", r"curve: random is known at no training step"),
-    ((MATCHING, "seed"), -1, r"seed: .*greater than or equal to 0, found -1"),
+    (("seed",), -1, r"seed: .*greater than or equal to 0, found -1"),
     ((MATCHING, "permutations"), 5, r"permutations: .*19, found 5"),
     ((MATCHING, "counterpart"), 1.5, r"counterpart: .*less than or equal to 1, found 1\.5"),
     ((ALIKE, "secondary_measures"), ["svccaa"], r"secondary_measures\.0: no measure is called 'svccaa'"),
