@@ -14,15 +14,17 @@
 # %% [markdown]
 # # SAE features and the models' own neurons
 #
-# **Question.** Are the SAE features of two models arranged more alike than the models' own neurons, beyond chance?
+# **Question.** Are the SAE features of two models arranged more alike than the models' own neurons?
 #
-# **In.** Replicates of A and of B with their SAEs; of the layer that each SAE reads, the MLP neurons and MLP outputs.
-# **Out.** The excess similarity of each kind of unit at one n, in the true arm and with words exchanged; the difference
-# between features and neurons, also at equal correlation; neurons by index; subspaces of concepts. All of it is
-# secondary to the primary analysis.
+# **In.** Replicates of the models A and B with their SAEs; of the layer that each SAE reads, the MLP neurons and the
+# output dimensions of the MLP.
 #
-# **What would count as a no.** Neurons that are arranged as much alike as SAE features are, to within the threshold d,
-# at the same n and at the same correlation.
+# **Out.** The excess similarity of each kind of unit at one n, with the words as they are and with words exchanged; the
+# difference between features and neurons, at one n and at equal correlation. All of it is secondary to the primary
+# analysis in notebook 07.
+#
+# **What would count as a no.** Neurons are arranged as much alike as SAE features, to within the threshold d, at the
+# same n and at the same correlation.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -30,7 +32,6 @@ beside = {
     "layers below": [["two_layer_block0", "three_layer_block0"]],
     "another seed": [["two_layer_0", "two_layer_1"]],
 }
-by_index = {"two_layer_0": ["two_layer_start", "two_layer_1"]}
 candidates = 16
 minimum_firings = 5
 counterpart = 0.5
@@ -39,286 +40,300 @@ subsets = 3
 secondary_measures = ["cka_debiased", "mutual_knn", "svcca_first_component"]
 permutations = 19
 caliper = 0.05
-subspaces_of = {"concepts": "stories", "share": 0.2, "fewest": 10}
 
 # %%
-import matplotlib.pyplot as plt
+from itertools import product
+
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
-from sae_utils import inference, measures, pipeline, profiles, replicates, report, tables
+from sae_utils import correlate, inference, matching, measures, pipeline, profiles, replicates, report, significance
 from sae_utils.profiles import seed
-from sae_utils.studies.llm_vs_sae import crossed, heard, indexed, scores, units
-from sae_utils.studies.semantic_subspaces import concepts
+from sae_utils.studies.llm_vs_sae import crossed, drawing, scores, units
+from sae_utils.tables import average
 
 # %%
 run = profiles.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
 measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
 SAE, NEURONS, OUTPUTS = units.KINDS
-places = units.places(run, beside)  # name -> pairs of dictionaries, one of each replicate
+places = units.places(run, beside)  # name -> pairs of dictionaries, one pair a replicate
 cells = [(place, *pair) for place, pairs in places.items() for pair in pairs]
 pipeline.features_of(run, dict.fromkeys(name for _, *pair in cells for name in pair))
-exchanges = len(run.common.replicates) > 0  # without replicates there is one arm
+exchanges = len(run.common.replicates) > 0  # without replicates no words are exchanged
 if exchanges:
     replicates.prepare(run, places["primary"])
 
 # %% [markdown]
-# ## Neurons are correlated while the models run
-# Neurons are dense, and their activations are not stored. Both models read the same rows side by side; of each window
-# of rows only sums are kept: of x, of x squared, and of x times y for all pairs of neurons. On a slice, these sums give
-# the correlations of numpy.
+# ## A correlation needs only sums
+# Neurons are dense, and storing their activations would take too much space. So both models read the same rows of text
+# side by side, and each window of rows adds to a few sums: x, x squared, and x times y for every pair of neurons.
+# The sums alone give the correlations that numpy computes from all activations.
 
 # %%
-x, y = units.neurons_on(run, *run.pair, rows=8)  # (tokens, neurons) of A and of B
-sums = crossed.Sums(x, y)
-for part in np.array_split(np.arange(len(x)), 3):
-    sums.add([x[part]], [y[part]])
-r = np.corrcoef(x.T, y.T)[: x.shape[1], x.shape[1] :]
-assert np.allclose(sums.r()[0], r, atol=1e-3, equal_nan=True)
-x.shape, y.shape
+neurons = units.neurons_on(run, *run.pair, rows=8)  # (tokens, neurons) of A and of B
+x, y = (side.double().cpu().numpy() for side in neurons)
+windows = np.array_split(np.arange(len(x)), 3)
+products = sum(x[at].T @ y[at] for at in windows)
+means = [sum(side[at].sum(0) for at in windows) / len(x) for side in (x, y)]
+squares = [sum((side[at] ** 2).sum(0) for at in windows) / len(x) for side in (x, y)]
+sds = [np.sqrt(square - mean**2) for square, mean in zip(squares, means, strict=True)]
+r = (products / len(x) - np.outer(*means)) / np.outer(*sds)
+
+# %%
+np.testing.assert_allclose(r, np.corrcoef(x.T, y.T)[: len(r), len(r) :], atol=1e-6)
+sums = crossed.Sums(*neurons)
+for at in windows:
+    sums.add(*([side[at]] for side in neurons))
+np.testing.assert_allclose(sums.r()[0], r, atol=1e-3)
+pd.DataFrame({"tokens": [len(x)], "neurons of A": r.shape[0], "neurons of B": r.shape[1], "sums": r.size})
 
 # %% [markdown]
-# ## Pairs
-# Units are paired one-to-one with the largest sum of correlations, which leaves out fewest, on one split of the
-# documents, and judged on the other; then the splits change places, and results are averaged. In the second arm each
-# token of A's text is set beside the same token of B's text with words exchanged: what remains there does not need the
-# words to mean the same. What stands for a decoder row: of a neuron its output weights; of an output dimension of the
-# MLP its incoming weights from all neurons, which the published study took for a neuron.
-
-
-# %%
-found = replicates.over(lambda cell: scores.pairs(run, cell, candidates, minimum_firings), cells, "pairs of units")
+# The number of *sums* stays as it is when more tokens are read, while the activations grow with the tokens.
 
 # %% [markdown]
-# ## The excess at one n
-# No score is free of n: all sets are scored on random subsets of one n, the smallest of any set with enough pairs. The
-# score is the rank correlation of all dissimilarities between rows; its mean over shuffled pairings is known exactly,
-# and the excess is what exceeds it. On a slice:
+# ## Units are paired one-to-one
+# Every unit of the smaller side gets a partner of its own, and the sum of the correlations is the largest possible. So
+# few units are left out, and no unit is used twice. On 40 neurons of each side, scipy's assignment reaches the same sum
+# as the library:
 
 # %%
-a, b = (side[:30] for side in found[cells[0]]["one-to-one", SAE][0].rows)
-upper = np.triu_indices(len(a), 1)
-dissimilar = [1 - np.corrcoef(side)[upper] for side in (a, b)]
-observed = stats.spearmanr(*dissimilar).statistic
-assert measure != "rsa_spearman" or np.isclose(observed, measures.score(a, b, measure))
+some_x, some_y = (side[:, side.std(0) > 0][:, :40] for side in (x, y))
+r = np.corrcoef(some_x.T, some_y.T)[: some_x.shape[1], some_x.shape[1] :]
+best = optimize.linear_sum_assignment(r, maximize=True)
+pairs = matching.optimal(correlate.features(some_x, some_y, k=min(candidates, *r.shape)))
+np.testing.assert_allclose(pairs.r.sum(), r[best].sum(), rtol=1e-4)
+pd.DataFrame(
+    {"pairs": [len(pairs)], "mean r, one-to-one": pairs.r.mean(), "mean r, best of all": r.max(1).mean()}
+).round(2)
+
+# %% [markdown]
+# Compare the two means: the difference is what it costs that no unit is used twice.
+
+# %% [markdown]
+# Three kinds of unit are paired like this. An SAE feature has its decoder row; an MLP neuron has its output weights; an
+# output dimension of the MLP has its incoming weights from all neurons, which the published study took for a neuron.
+# One half of the documents chooses the pairs and the other half judges them; then the halves change places. In a second
+# arm, B reads the text with words exchanged: what remains alike there does not need words to mean the same.
+
+
+# %%
+def paired(cell):
+    place, a, b = cell
+    exchange = replicates.seed(run, a) if exchanges and place == "primary" else None
+    how_to = {"exchanged": exchange, "minimum": minimum_firings}
+    return {
+        (how, kind): units.matched(run, a, b, kind, candidates, how=how, **how_to)
+        for how, kind in product(units.MATCHINGS, units.KINDS)
+    }
+
+
+# %%
+found = replicates.over(paired, cells, "pairs of units")
+first = {kind: found[cells[0]]["one-to-one", kind][0] for kind in units.KINDS}
+pd.DataFrame({kind: {"pairs": x.n, "r held out": average(x.held_out)} for kind, x in first.items()}).T.round(2)
+
+# %% [markdown]
+# The number of pairs differs between the kinds, so that their scores cannot be compared as they stand. A kind with a
+# larger held-out r has better partners, which the section on equal correlation takes into account.
+
+# %% [markdown]
+# ## Excess: the similarity beyond shuffled pairings
+# Spearman RSA ranks the dissimilarities (1 - r) between the rows of all two units of A, and those between their
+# partners in B, and correlates the ranks. The excess is what the score adds to its mean over shuffled pairings, as a
+# share of the possible: (score - mean) / (1 - mean).
+
+
+# %%
+def rsa_excess(a, b, generator, shuffles=200):
+    upper = np.triu_indices(len(a), 1)
+    one, two = 1 - np.corrcoef(a), 1 - np.corrcoef(b)
+    orders = [np.arange(len(a)), *(generator.permutation(len(a)) for _ in range(shuffles))]
+    score, *null = [stats.spearmanr(one[upper], two[np.ix_(o, o)][upper]).statistic for o in orders]
+    return score, np.mean(null), (score - np.mean(null)) / (1 - np.mean(null))
+
+
+# %%
+a, b = (side[:30] for side in first[SAE].rows)
+score, null, excess = rsa_excess(a, b, np.random.default_rng(seed(run, "by hand")))
+known = significance.test(a, b, ["rsa_spearman"], m=0)["rsa_spearman"]  # the exact mean over all shuffles
+np.testing.assert_allclose(score, known.observed, atol=1e-5)
+np.testing.assert_allclose([null, excess], [known.null_mean, known.excess], atol=5 * known.null_sd / np.sqrt(200))
+pd.DataFrame({"by hand": [score, null, excess]}, index=["score", "mean of shuffles", "excess"]).T.round(3)
+
+# %% [markdown]
+# A mean of shuffles near 0 makes the excess nearly the score itself; other measures have larger means.
+
+# %% [markdown]
+# ## One n for neurons and features
+# A score depends on the number of pairs, so all kinds are scored on random subsets of one n. The same function serves
+# neurons and features; here both are scored at the n of the smaller kind.
+
+
+# %%
+def at_n(rows, n):
+    generator = np.random.default_rng(scoring.seed)
+    scored = []
+    for _ in range(subsets if n < len(rows[0]) else 1):
+        part = np.sort(generator.choice(len(rows[0]), n, replace=False))
+        scored.append(significance.test(rows[0][part], rows[1][part], [measure], m=0)[measure].excess)
+    return np.mean(scored)
 
 
 # %%
 scoring = scores.Scoring(measure, subsets, fewest, seed(run, "subsets"))
-scored = scores.at_one_n(found, "one-to-one", scoring, counterpart)
-n = int(scored.n.max())
+n = min(x.n for x in first.values())
+by_hand = {kind: at_n(x.rows, n) for kind, x in first.items()}
+np.testing.assert_allclose([*by_hand.values()], [scoring.at(x.rows, n).excess for x in first.values()])
+pd.DataFrame(by_hand, index=[f"excess at n = {n}"]).round(3)
 
 # %% [markdown]
-# Function words are the same in both arms, so that the second arm is a control of content words only. *Content units*
-# are the pairs whose unit of A has more than 80% of its activation on content words, at an n of their own.
+# This is one replicate, chosen on one half of the documents: it shows the method, and its order of kinds is no result.
+
+# %% [markdown]
+# Now all replicates, arms and comparisons, at the smallest n of any set that has enough pairs. Function words stay in
+# their place in the second arm, so it controls only for content words. *Content units* are therefore pairs whose unit
+# of A has more than 80% of its activation on content words, at an n of their own.
 
 # %%
+scored = scores.at_one_n(found, "one-to-one", scoring, counterpart)
+n = int(scored.n.max())
 if exchanges:
-    of_content = scores.at_one_n(found, "one-to-one", scoring, counterpart, part=units.Matched.of_content)
-    of_content = of_content[of_content.place == "primary"].assign(place="content units")
-    scored = pd.concat([scored, of_content[of_content.units != OUTPUTS]], ignore_index=True)
-    out.number("content n", of_content.n.max(), "{:.0f}")
-
-# %%
-summary = pd.DataFrame(
-    {"place": place, "arm": arm, "units": kind, "replicates": len(part)}
-    | part[["pairs", "held out", "counterparts"]].mean().to_dict()
-    | dict(zip(["excess", "low", "high"], np.array(inference.over_replicates(part.excess))[[0, 2, 3]], strict=True))
-    | {"null sd": part["null sd"].mean()}
-    for (place, arm, kind), part in scored.groupby(["place", "arm", "units"], sort=False)
-)
+    content = scores.at_one_n(found, "one-to-one", scoring, counterpart, part=units.Matched.of_content)
+    content = content[(content.place == "primary") & (content.units != OUTPUTS)].assign(place="content units")
+    scored = pd.concat([scored, content], ignore_index=True)
+summary = scores.summary(scored)
 forms = {"pairs": "{:.0f}"} | dict.fromkeys(summary.columns[4:], "{:.2f}") | {"null sd": "{:.3f}"}
 out.table("similarity", summary, forms)
 
 # %% [markdown]
-# ## Features beside neurons
-# Dots are replicates, bars their mean with its interval; grey, 95% of the shuffled pairings of one pair of models.
+# Compare the intervals (low to high) of the three kinds within the rows *primary, true*. *Counterparts* is the share of
+# A's live units whose partner reaches the threshold of held-out r.
 
 # %%
-groups = sorted(
-    dict.fromkeys(zip(summary.place, summary.arm, strict=True)), key=lambda x: x[0] not in ("primary", "content units")
-)
-colours = dict(zip(units.KINDS, (report.PAIRED, "#de8f05", "#029e73"), strict=True))
-
-# %%
-figure, axes = plt.subplots(figsize=(5.5, 2.9))
-for mean in summary.itertuples():
-    at = groups.index((mean.place, mean.arm)) + 0.27 * (units.KINDS.index(mean.units) - 1)
-    axes.vlines(at, *(1.96 * mean[-1] * np.array([-1, 1])), color=report.NULL, linewidth=8, alpha=0.5)
-    dots, ends = (
-        scores.excess(scored, mean.units, mean.arm, mean.place),
-        abs(np.array([[mean.low], [mean.high]]) - mean.excess),
-    )
-    axes.scatter(np.full(len(dots), at - 0.05), dots, s=9, color=colours[mean.units], alpha=0.6, linewidths=0)
-    axes.errorbar(at + 0.05, mean.excess, ends, fmt="_", color=colours[mean.units], markersize=6, linewidth=1.5)
-axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
-axes.set_xticks(range(len(groups)), [units.title(*group) for group in groups], fontsize=7)
-axes.set(ylabel=f"excess similarity\n({measures.measure(measure).label})", xlim=(-0.6, len(groups) - 0.4))
-
-# %%
-for kind, colour in colours.items():
-    axes.scatter([], [], s=15, color=colour, label=kind)
-axes.vlines([], 0, 0, color=report.NULL, linewidth=7, alpha=0.5, label="95% of shuffled pairings")
-figure.legend(loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2, columnspacing=1)
+figure = drawing.excess(scored, summary, measures.measure(measure).label)
 out.figure("similarity", figure)
-figure
+
+# %% [markdown]
+# In each group, SAE features (blue) above neurons (orange) by more than d would be a yes. Grey is the range of shuffled
+# pairings of one pair of models. The groups *words exchanged* show how much similarity does not need equal words.
 
 # %%
 SHORT = {"sae": SAE, "neurons": NEURONS, "outputs": OUTPUTS}
 for name, kind in SHORT.items():
     mean = inference.over_replicates(scores.excess(scored, kind))
     out.number(f"excess {name}", mean.estimate, "{:.2f}", mean.se)
-    part = scored[(scored.units == kind) & (scored.place == "primary") & (scored.arm == "true")]
-    out.number(f"held out {name}", part["held out"].mean(), "{:.2f}")
+    out.number(
+        f"held out {name}",
+        scored.set_index(["place", "arm", "units"]).loc[("primary", "true", kind), "held out"].mean(),
+    )
 for name, value in {"n": n, "subsets": subsets, "replicates": len(places["primary"])}.items():
     out.number(name, value, "{:d}")
+if exchanges:
+    out.number("content n", content.n.max(), "{:.0f}")
 
 # %% [markdown]
 # ## Verdicts
-# Differences are taken within replicates.
+# A difference is taken within each replicate, and its interval over replicates is held against d. Yes: the interval
+# lies above d. No: it lies below d.
 
 # %%
+words = {}
 for name, kind in {"neurons": NEURONS, "outputs": OUTPUTS}.items():
-    out.verdict(
-        f"beyond {name}",
+    question, no = (
         f"Are SAE features arranged more alike than {kind}?",
-        inference.over_replicates(scores.excess(scored, SAE) - scores.excess(scored, kind)),
-        d,
         f"an excess of features above that of {kind} by less than d",
     )
-
-# %%
+    gain = inference.over_replicates(scores.excess(scored, SAE) - scores.excess(scored, kind))
+    words[question] = out.verdict(f"beyond {name}", question, gain, d, no)
 for name, kind in SHORT.items():
     question = f"Are {kind} arranged more alike than shuffled pairings?"
-    out.verdict(
-        f"chance {name}", question, inference.over_replicates(scores.excess(scored, kind)), d, "an excess below d"
-    )
+    over = inference.over_replicates(scores.excess(scored, kind))
+    words[question] = out.verdict(f"chance {name}", question, over, d, "an excess below d")
+words
+
+# %% [markdown]
+# The first line answers the question of this notebook; the last three say which kinds exceed chance at all. Next, each
+# kind against its own control, the same units with words exchanged:
 
 # %%
-controls = [(name, kind, "primary") for name, kind in SHORT.items()]
-controls += [(f"content {name}", SHORT[name], "content units") for name in ("sae", "neurons")]
-for name, kind, place in controls if exchanges else ():
-    kind_of = f"{kind} of content words" if place == "content units" else kind
-    out.verdict(
-        f"control {name}",
-        f"Are {kind_of} arranged more alike where words are the same than where they are exchanged?",
-        inference.over_replicates(
-            scores.excess(scored, kind, "true", place) - scores.excess(scored, kind, "exchanged", place)
-        ),
-        d,
-        "an excess above that with words exchanged by less than d",
-    )
+controls = [(name, kind, "primary", kind) for name, kind in SHORT.items()]
+controls += [(f"content {x}", SHORT[x], "content units", f"{SHORT[x]} of content words") for x in ("sae", "neurons")]
+words = {}
+for name, kind, place, said in controls if exchanges else ():
+    question = f"Are {said} arranged more alike where words are the same than where they are exchanged?"
+    true, exchanged = (scores.excess(scored, kind, arm, place) for arm in units.ARMS)
+    no = "an excess above that with words exchanged by less than d"
+    words[question] = out.verdict(f"control {name}", question, inference.over_replicates(true - exchanged), d, no)
+words
+
+# %% [markdown]
+# A *no* in the first three lines may come from function words, which both arms share; the last two lines leave function
+# words out.
 
 # %% [markdown]
 # ## At equal correlation
-# Features may be arranged more alike because they correlate more. To each pair of features the pair of neurons is taken
-# that has nearly the same correlation on the other split (nearest neighbours without replacement, within a caliper):
-# two sets with one n and one r. Below the fewest pairs a replicate has no value.
+# Units that correlate more may be arranged more alike for that reason alone. So each pair of features is set beside a
+# pair of neurons with nearly the same held-out r: the nearest two first, each pair used once, never further apart than
+# the caliper. This gives two sets with one n and one r. On a slice:
 
+
+# %%
+def nearest(one, two):
+    distance = np.abs(one[:, None] - two)
+    taken = []
+    for place in np.argsort(distance, axis=None, kind="stable"):
+        i, j = divmod(int(place), len(two))
+        if distance[i, j] <= caliper and all(i != x and j != y for x, y in taken):
+            taken.append((i, j))
+    return taken
+
+
+# %%
+of_features, of_neurons = (first[kind].held_out[:40].astype(float) for kind in (SAE, NEURONS))
+expected = inference.alike(of_features, of_neurons, caliper)
+assert nearest(of_features, of_neurons) == [*zip(*expected, strict=True)]
 
 # %%
 equal = np.array([scores.alike(found[cell], scoring, caliper) for cell in cells if cell[0] == "primary"])
-out.verdict(
-    "equal r",
-    "Are SAE features arranged more alike than neurons that correlate as much?",
-    inference.over_replicates(equal[:, 2]),
-    d,
-    "an excess of features above that of neurons by less than d",
+question = "Are SAE features arranged more alike than neurons that correlate as much?"
+gain, no = inference.over_replicates(equal[:, 2]), "an excess of features above that of neurons by less than d"
+print(question, out.verdict("equal r", question, gain, d, no))
+pd.DataFrame(equal, columns=["pairs", "r held out", "features minus neurons"]).round(
+    {"r held out": 2, "features minus neurons": 3}
 )
 
+# %% [markdown]
+# In the last column, see on which side of d the replicates lie; a replicate with too few pairs has no value.
+
 # %%
-out.number("equal n", tables.average(equal[:, 0]), "{:.0f}")
-out.number("equal held out", tables.average(equal[:, 1]))
+out.number("equal n", average(equal[:, 0]), "{:.0f}")
+out.number("equal held out", average(equal[:, 1]))
 out.number("caliper", caliper)
-pd.DataFrame(equal, columns=["pairs", "held-out r", "features minus neurons"])
 
 # %% [markdown]
 # ## Other matchings and measures
-# Means over replicates of the primary pair, and features minus neurons with its interval. Each matching has its own n.
+# The difference should not hang on one matching or one measure. Mutual pairs are each other's best partner. Each
+# matching has an n of its own; a measure whose null mean has no closed form is shuffled instead.
+
 
 # %%
-closed = {name: 0 if measures.measure(name).closed_form else permutations for name in [measure, *secondary_measures]}
-variants = []
-for how, (name, m) in [(how, x) for how in units.MATCHINGS for x in closed.items()]:
+def variant(how, name):
+    m = 0 if measures.measure(name).closed_form else permutations
     table = scores.at_one_n(found, how, scoring, counterpart, measure=name, m=m)
-    table = table[(table.place == "primary") & (table.arm == "true")]
-    by_kind = table.pivot(index="replicate", columns="units", values="excess")
+    by_kind = pd.DataFrame({kind: scores.excess(table, kind) for kind in units.KINDS})
     gain = inference.over_replicates(by_kind[SAE] - by_kind[NEURONS])
-    variants.append(
-        {"matching": how, "measure": name, "n": int(table.n.iloc[0])}
-        | by_kind[list(units.KINDS)].mean().to_dict()
-        | {"features minus neurons": gain.estimate, "low": gain.low, "high": gain.high}
-    )
-variants = pd.DataFrame(variants)
+    names = {"matching": how, "measure": name, "n": int(table.n.iloc[0])} | by_kind.mean().to_dict()
+    return names | {"features minus neurons": gain.estimate, "low": gain.low, "high": gain.high}
+
+
+# %%
+variants = pd.DataFrame(variant(*both) for both in product(units.MATCHINGS, [measure, *secondary_measures]))
 out.table("variants", variants, {"n": "{:d}"} | dict.fromkeys(variants.columns[3:], "{:.2f}"))
 
 # %% [markdown]
-# ## Neurons by their index
-# Two trainings that began with the same weights may keep neuron i as neuron i, for which no correlation is needed. This
-# describes the first replicate: a model beside its own start, and beside a model that began with other weights.
-# *Shuffled*: the mean held-out r with a shuffled index; *own*: the share of neurons whose best partner has their index.
-
-# %%
-listed = [replicates.of(run, name, other)[0] for name, others in by_index.items() for other in others]
-numbered = []
-for name, other in listed:
-    x = indexed.compare(indexed.correlated(run, name, other), m=max(permutations, 99), seed=seed(run, "by index"))
-    shares = {"own": x.own, "by correlation": tables.average(x.mutual_r), "own, by correlation": x.mutual_own}
-    shown = {"r by index": tables.average(x.r), "shuffled": x.shuffled.null_mean, "p": x.shuffled.p}
-    numbered.append({"layer of": name, "model": other, "neurons": len(x.unit)} | shown | shares)
-numbered = pd.DataFrame(numbered)
-if listed:
-    out.table("by index", numbered, {"neurons": "{:d}", "p": "{:.3f}"} | dict.fromkeys(
-        ["r by index", "shuffled", "own", "by correlation", "own, by correlation"], "{:.2f}"))  # fmt: skip
-else:
-    out.absent("by index", "no two models that may have begun with the same weights")
-
-# %% [markdown]
-# ## Subspaces of concepts
-# A unit is about a concept if a share of its activation lies on the words of the concept, by one rule for features and
-# neurons. Pairs of which either side is about the concept are its subspace, scored at the smaller n of both kinds. A
-# replicate's value is the mean over the concepts that have enough pairs of both kinds.
-
-# %%
-lists = concepts.word_lists(subspaces_of["concepts"])
-rule = concepts.rule({"kind": "mass", "share": subspaces_of["share"]})
-both = (SAE, NEURONS)
-masks = replicates.over(
-    lambda pair: {kind: [heard.about(run, name, kind, lists, rule) for name in pair] for kind in both},
-    places["primary"],
-    "units about concepts",
-)
-
-
-# %%
-spaces = pd.DataFrame(
-    [
-        {"replicate": pair[0]} | row
-        for pair in places["primary"]
-        for row in scores.within_concepts(found["primary", *pair], masks[pair], scoring, subspaces_of["fewest"])
-    ],
-    columns=["replicate", "concept", "n", *both],
-)
-
-# %%
-by_replicate = spaces.groupby("replicate")[[*both]].mean()
-tested = len(spaces.groupby("concept"))
-out.verdict(
-    "concepts",
-    "Within a concept, are SAE features arranged more alike than neurons?",
-    inference.over_replicates(by_replicate[SAE] - by_replicate[NEURONS]),
-    d,
-    "a mean excess of features above that of neurons by less than d",
-)
-out.text("concepts tested", f"{tested} of {len(lists)}")
-out.number("concept share", 100 * subspaces_of["share"], "{:.0f}")
-
-# %%
-of_concepts = spaces.groupby("concept", sort=False)[["n", *both]].agg("mean").reset_index()
-of_concepts.insert(1, "replicates", spaces.groupby("concept", sort=False).size().to_numpy())
-out.table("concepts", of_concepts, {"n": "{:.0f}"} | dict.fromkeys(both, "{:.2f}"))
+# See whether *features minus neurons* keeps its sign from row to row. The published study used the last measure.
 
 # %% [markdown]
 # ## Save

@@ -17,6 +17,7 @@ from sae_utils.studies.layer_sweep import cells
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
+CLOSER = "04b_neurons_by_index_or_concept"
 CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
     "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
     "12_published_tables",
@@ -67,11 +68,11 @@ EDITS = [
     ((SWEEP, "fewest"), 5, r"fewest: 5 pairs are too few"),
     ((NEURONS, "beside"), {"x": [["three_laye", "two_layer_1"]]}, r"beside\.x\.0\.0: no dictionary .* `three_layer`"),
     ((NEURONS, "beside"), {"x": [["three_layer"]]}, r"beside\.x\.0: .*at least 2"),
-    ((NEURONS, "by_index"), {"two_layer_0": ["start"]}, r"by_index\.two_layer_0\.0: no model is called 'start'"),
-    ((NEURONS, "by_index"), {"two_layer_0": ["bpe"]}, r"by_index\.two_layer_0: .*bpe has another tokenizer"),
-    ((NEURONS, "subspaces_of"), {"concepts": "stories", "share": 0.5}, r"subspaces_of\.fewest: missing"),
-    ((NEURONS, "subspaces_of", "shares"), 4, r"subspaces_of\.shares: unknown key; did you mean `share`"),
-    ((NEURONS, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
+    ((CLOSER, "by_index"), {"two_layer_0": ["start"]}, r"by_index\.two_layer_0\.0: no model is called 'start'"),
+    ((CLOSER, "by_index"), {"two_layer_0": ["bpe"]}, r"by_index\.two_layer_0: .*bpe has another tokenizer"),
+    ((CLOSER, "subspaces_of"), {"concepts": "stories", "share": 0.5}, r"subspaces_of\.fewest: missing"),
+    ((CLOSER, "subspaces_of", "shares"), 4, r"subspaces_of\.shares: unknown key; did you mean `share`"),
+    ((CLOSER, "subspaces_of", "concepts"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((NEURONS, "caliper"), 1.5, r"caliper: .*less than or equal to 1, found 1\.5"),
     ((CONCEPTS, "concept_set"), "storys", r"no set of concepts is called 'storys'; did you mean `stories`"),
     ((CONCEPTS, "labelling", "shares"), [1.5], r"labelling\.shares\.0: .*less than or equal to 1"),
@@ -187,7 +188,7 @@ def smoke_with(kind: str, records: dict) -> dict:
     ("path", "value"),
     [
         ((NEURONS, "beside"), {"another": [["two_layer_0", "two_layer_seed1"]]}),  # its neurons are the same
-        ((NEURONS, "by_index"), {"two_layer_0": ["two_layer_0"]}),
+        ((CLOSER, "by_index"), {"two_layer_0": ["two_layer_0"]}),
         ((PUBLISHED, "negative"), "two_layer_seed1"),
     ],
 )

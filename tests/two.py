@@ -7,7 +7,8 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 00_models_and_dictionaries:
   {{curve: {curve}}}
 03_layer_sweep: {{pairs: {{both: [[{a}], [{b}]]}}}}
-04_llm_vs_sae: {{beside: {{}}, by_index: {{}}}}
+04_llm_vs_sae: {{beside: {{}}}}
+04b_neurons_by_index_or_concept: {{by_index: {{}}}}
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
 11_across_tokenizers: {{comparisons: []}}

@@ -34,9 +34,11 @@ MORE: dict[str, dict[Path, Any]] = {
         ("beside",): ("random blocks", [["two_layer", "random_blocks"]]),
         ("beside", "layers below"): ["two_layer_block0", "three_layer_block1"],
         ("beside", "another seed"): ["three_layer_0", "three_layer_1"],
+        ("secondary_measures",): "cca_squared",
+    },
+    "04b_neurons_by_index_or_concept": {
         ("by_index",): ("two_layer_1", ["two_layer_0"]),
         ("by_index", "two_layer_0"): "two_layer_start",
-        ("secondary_measures",): "cca_squared",
     },
     "05_semantic_subspaces": {
         ("labelling", "shares"): 0.3,

@@ -15,6 +15,7 @@ from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
+CLOSER = "04b_neurons_by_index_or_concept"
 CONCEPTS, RELATIONS = "05_semantic_subspaces", "05b_word_relations"
 ACROSS, PUBLISHED = "11_across_tokenizers", "12_published_tables"
 
@@ -49,10 +50,10 @@ def compared(profile: Profile) -> Iterator[Compared]:
 
 
 def _models_by_index(profile: Profile) -> Iterator[tuple[str, ...]]:
-    """(key, dictionary, model) of the neurons that notebook 04 compares by their index."""
-    for name, models in profile.sections[NEURONS]["by_index"].items():
+    """(key, dictionary, model) of the neurons that notebook 04b compares by their index."""
+    for name, models in profile.sections[CLOSER]["by_index"].items():
         for model in models:
-            yield from ((f"{NEURONS}.by_index.{name}", *names) for names in replicates.of(profile, name, model))
+            yield from ((f"{CLOSER}.by_index.{name}", *names) for names in replicates.of(profile, name, model))
 
 
 # --- tokenizers

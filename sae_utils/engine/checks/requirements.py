@@ -10,7 +10,7 @@ from typing import Any
 
 from sae_utils import measures, pipeline
 from sae_utils.engine.checks import comparisons
-from sae_utils.engine.checks.comparisons import ACROSS, CONCEPTS, NEURONS, PUBLISHED, RELATIONS, SEEDS, SWEEP
+from sae_utils.engine.checks.comparisons import ACROSS, CLOSER, CONCEPTS, NEURONS, PUBLISHED, RELATIONS, SEEDS, SWEEP
 from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
@@ -75,7 +75,8 @@ def _numbers_of_pairs(profile: Profile) -> Iterator[str]:
     needed = {
         f"{SWEEP}.fewest": (sections[SWEEP]["fewest"], sections[SWEEP]["neighbours"] + 1),
         f"{NEURONS}.fewest": (sections[NEURONS]["fewest"], least),
-        f"{NEURONS}.subspaces_of.fewest": (sections[NEURONS]["subspaces_of"]["fewest"], least),
+        f"{CLOSER}.fewest": (sections[CLOSER]["fewest"], least),
+        f"{CLOSER}.subspaces_of.fewest": (sections[CLOSER]["subspaces_of"]["fewest"], least),
     }
     for key, (given, fewest) in needed.items():
         if given < fewest:

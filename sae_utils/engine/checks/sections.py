@@ -136,10 +136,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "04_llm_vs_sae": {
         "beside": dict[str, list[Two[Dictionary]]],
-        "by_index": dict[Dictionary, Some[Model]],
         "secondary_measures": Different[Measure],
         "counterpart": Share,
         "caliper": Share,
+    },
+    "04b_neurons_by_index_or_concept": {
+        "by_index": dict[Dictionary, Some[Model]],
         "subspaces_of": _record(concepts=ConceptSet, share=Rate, fewest=Size),
     },
     "05_semantic_subspaces": {

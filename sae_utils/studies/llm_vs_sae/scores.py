@@ -1,7 +1,8 @@
 """Scores of matched units over replicates: at one n, at equal correlation, within concepts.
 
-In: `units.Matched` sets of pairs by cell (place, A, B), by matching and kind. Out: tables and values of replicates.
-Never: an interval or a verdict over replicates (`inference` gives both).
+In: `units.Matched` sets of pairs by cell (place, A, B), by matching and kind. Out: tables and values of replicates;
+for one set of pairs its score against two nulls.
+Never: a verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sae_utils import inference, replicates, significance, tables
-from sae_utils.engine.params import Profile
+from sae_utils import inference, nulls, significance, tables
+from sae_utils.significance import Result
 from sae_utils.studies.llm_vs_sae import units
 from sae_utils.studies.llm_vs_sae.units import NEURONS, SAE, Matched
 from sae_utils.studies.semantic_subspaces.concepts import Mask
 
+CONTRASTED = (SAE, NEURONS)
 Cell = tuple[str, str, str]  # place, dictionary of A, dictionary of B
 Sets = Mapping[tuple[str, str], list[Matched]]  # by matching and kind of unit: either arm, chosen on either split
 
@@ -34,17 +36,6 @@ class Scoring(NamedTuple):
         if len(x[0]) < n:
             return significance.UNSCORED
         return significance.rows_at_n(x, measure or self.measure, n, subsets=self.subsets, m=m, seed=self.seed)
-
-
-def pairs(profile: Profile, cell: Cell, candidates: int, minimum: int) -> dict[tuple[str, str], list[Matched]]:
-    """The pairs of a cell by matching and kind of unit; replicates of the primary pair have both arms."""
-    place, a, b = cell
-    second = replicates.seed(profile, a) if profile.common.replicates and place == "primary" else None
-    return {
-        (how, kind): units.matched(profile, a, b, kind, candidates, how=how, exchanged=second, minimum=minimum)
-        for how in units.MATCHINGS
-        for kind in units.KINDS
-    }
 
 
 def at_one_n(
@@ -72,6 +63,17 @@ def at_one_n(
     return pd.DataFrame(rows).groupby(["place", "arm", "units", "replicate"], sort=False).mean().reset_index()
 
 
+def summary(scored: pd.DataFrame) -> pd.DataFrame:
+    """A row of each place, arm and kind of unit: means over replicates, and the interval of the excess."""
+    rows = []
+    for (place, arm, kind), part in scored.groupby(["place", "arm", "units"], sort=False):
+        names = {"place": place, "arm": arm, "units": kind, "replicates": len(part)}
+        over = inference.over_replicates(part.excess)
+        interval = {"excess": over.estimate, "low": over.low, "high": over.high, "null sd": part["null sd"].mean()}
+        rows.append(names | part[["pairs", "held out", "counterparts"]].mean().to_dict() | interval)
+    return pd.DataFrame(rows)
+
+
 def excess(scored: pd.DataFrame, kind: str, arm: str = "true", place: str = "primary") -> pd.Series:
     """The excess of one kind of unit in one arm, by replicate."""
     chosen = scored[(scored.units == kind) & (scored.arm == arm) & (scored.place == place)]
@@ -93,23 +95,50 @@ def alike(sets: Sets, scoring: Scoring, caliper: float) -> NDArray[np.float64]:
     return np.mean(values, axis=0) if values else np.full(3, np.nan)
 
 
-def within_concepts(
-    sets: Sets, about: Mapping[str, Sequence[Mapping[str, Mask]]], scoring: Scoring, fewest: int
-) -> list[dict[str, object]]:
-    """A row of each concept with at least `fewest` pairs of features and of neurons: its n, and the excess of both.
+Masks = Mapping[str, Sequence[Mapping[str, Mask]]]  # kind of unit -> the masks of A's units and of B's, by concept
 
-    `about`: by kind of unit the masks of A and of B by concept. Pairs count of which either side is about the concept;
-    both kinds are scored at the smaller n.
+
+def about(x: Matched, masks: Sequence[Mapping[str, Mask]], concept: str) -> NDArray[np.int64]:
+    """Places of the pairs of which either side is about the concept; `masks` of A's units and of B's, by concept."""
+    of_a, of_b = (side[concept] for side in masks)
+    return np.flatnonzero(of_a[x.pairs.a] | of_b[x.pairs.b])
+
+
+def within_concepts(
+    sets: Mapping[str, Matched], masks: Masks, scoring: Scoring, fewest: int, random: int
+) -> list[dict[str, object]]:
+    """A row of each concept with at least `fewest` pairs of features and of neurons.
+
+    `n`, the smaller number of both kinds; by kind the excess of the concept's pairs at n, and as `random` and the kind
+    that of pairs of any concept, the mean over `random` random selections of n of them.
     """
     rows: list[dict[str, object]] = []
-    for concept in about[SAE][0]:
-        parts = {}
-        for kind in (SAE, NEURONS):
-            x, (of_a, of_b) = sets["one-to-one", kind][0], (side[concept] for side in about[kind])
-            at = np.flatnonzero(of_a[x.pairs.a] | of_b[x.pairs.b])
-            parts[kind] = x.rows[0][at], x.rows[1][at]
-        n = min(len(part[0]) for part in parts.values())
-        if n >= max(fewest, significance.FEWEST):
-            scored = {kind: scoring.at(part, n).excess for kind, part in parts.items()}
-            rows.append({"concept": concept, "n": n} | scored)
+    for concept in masks[SAE][0]:
+        at = {kind: about(sets[kind], masks[kind], concept) for kind in CONTRASTED}
+        n = min(map(len, at.values()))
+        if n < max(fewest, significance.FEWEST):
+            continue
+        row: dict[str, object] = {"concept": concept, "n": n}
+        for kind, places in at.items():
+            a, b = sets[kind].rows
+            row[kind] = scoring.at((a[places], b[places]), n).excess
+            row[f"random {kind}"] = scoring._replace(subsets=random).at((a, b), n).excess
+        rows.append(row)
     return rows
+
+
+def both_nulls(x: Matched, at: NDArray[np.int64], measure: str, *, m: int, seed: int) -> tuple[Result, Result]:
+    """The score of the pairs at some places against `m` shuffled pairings, and against `m` selections of as many pairs.
+
+    A selection keeps partners, and breaks only the concept.
+    """
+
+    def select(generator: nulls.Rng) -> tuple[np.ndarray, np.ndarray]:
+        other = generator.choice(x.n, len(at), replace=False)
+        return x.rows[0][other], x.rows[1][other]
+
+    selection, rows = nulls.Selection("random selection", select), (x.rows[0][at], x.rows[1][at])
+    shuffled, selected = (
+        significance.test(*rows, [measure], null=null, m=m, seed=seed)[measure] for null in (None, selection)
+    )
+    return shuffled, selected
