@@ -121,7 +121,7 @@ lists = concepts.word_lists(subspaces_of["concepts"])
 rule = concepts.rule({"kind": "mass", "share": subspaces_of["share"]})
 x = np.maximum(units.neurons_on(run, *cells[0], rows=8)[0].cpu().numpy(), 0)  # (tokens, neurons)
 sites = pipeline.features(run, cells[0][0]).sites
-at = np.flatnonzero(sites.array("split") == 1)[: len(x)]  # the same tokens, of the matching documents
+at = np.flatnonzero(sites.array("split") == 1)[: len(x)]  # the same tokens; split 1 are the matching documents
 words = pipeline.words(run, cells[0][0], sites)
 text = words._replace(of=words.of[at])
 
@@ -165,7 +165,7 @@ counts = pd.Series({key: len(at) for key, at in places.items()}).unstack(0)[[*bo
 counts.loc[[*lists]]
 
 # %% [markdown]
-# Only concepts with enough pairs in both columns can be compared; a concept with few neurons has none of its own.
+# Only concepts with enough pairs in both columns can be compared; see which concepts hardly any neuron is about.
 
 # %% [markdown]
 # ## Two nulls
@@ -204,8 +204,8 @@ pd.DataFrame(shown | {"random mean": np.mean(selected), "p (random)": p[1]}, ind
 # concept adds to what any neurons show.
 
 # %% [markdown]
-# Now all concepts, for both kinds of unit, in the first replicate. A concept has the number of pairs that it has, so
-# scores of two kinds are not to be compared here.
+# Now all concepts, for both kinds of unit, in the first replicate. Each set is scored with all of its pairs, so their
+# numbers differ, and dots of the two panels cannot be compared with each other.
 
 # %%
 held = {
@@ -266,8 +266,8 @@ no = "a mean difference of excess over the concepts by less than d"
 {q: out.verdict(name, q, inference.over_replicates(values), d, no) for name, (q, values) in asked.items()}
 
 # %% [markdown]
-# The first two lines hold neurons against both nulls; only two times *yes* would mean that a concept of neurons is a
-# common space. The last line compares features with neurons.
+# The first two lines hold neurons against both nulls; only a *yes* in both would mean that a concept selects neurons
+# with a common space of their own. The last line compares features with neurons.
 
 # %%
 out.text("concepts tested", f"{len(table)} of {len(lists)}")
