@@ -28,15 +28,15 @@ def excess(scored: pd.DataFrame, summary: pd.DataFrame, label: str) -> Figure:
     pairs = dict.fromkeys(zip(summary.place, summary.arm, strict=True))
     groups = sorted(pairs, key=lambda group: group[0] not in FIRST)
     figure, axes = plt.subplots(figsize=(6.4, 3.6))
-    for mean in summary.itertuples():
-        at = groups.index((mean.place, mean.arm)) + 0.27 * (units.KINDS.index(mean.units) - 1)
-        null = SPAN * summary.loc[mean.Index, "null sd"]
+    for mean in summary.to_dict("records"):
+        place, arm, kind, height = (mean[key] for key in ("place", "arm", "units", "excess"))
+        at = groups.index((place, arm)) + 0.27 * (units.KINDS.index(kind) - 1)
+        null = SPAN * mean["null sd"]
         axes.vlines(at, -null, null, color=report.NULL, linewidth=9, alpha=0.5)
-        dots = scores.excess(scored, mean.units, mean.arm, mean.place)
-        style = {"color": COLOURS[mean.units]}
-        axes.scatter(np.full(len(dots), at - 0.05), dots, s=12, alpha=0.6, linewidths=0, **style)
-        ends = [[mean.excess - mean.low], [mean.high - mean.excess]]
-        axes.errorbar(at + 0.05, mean.excess, ends, fmt="_", markersize=7, linewidth=1.5, **style)
+        dots, colour = scores.excess(scored, kind, arm, place), COLOURS[kind]
+        axes.scatter(np.full(len(dots), at - 0.05), dots, s=12, alpha=0.6, linewidths=0, color=colour)
+        ends = [[height - mean["low"]], [mean["high"] - height]]
+        axes.errorbar(at + 0.05, height, ends, fmt="_", markersize=7, linewidth=1.5, color=colour)
     axes.axhline(0, color=report.NULL, linewidth=0.5, zorder=0)
     axes.set_xticks(range(len(groups)), [units.title(*group) for group in groups])
     axes.set(ylabel=f"excess over shuffled pairings\n({label})", xlim=(-0.6, len(groups) - 0.4))
