@@ -15,14 +15,14 @@
 # # One to one
 #
 # **Question.** Does it matter how features are paired? Many-to-one or one-to-one, greedy or optimal, filtered before or
-# after: is the answer about their arrangement the same? And do features that are stable across seeds match more often?
+# after: is the answer about their arrangement the same?
 #
 # **In.** The codes and decoder rows of the primary pair, in every replicate, in the true and in the control arm.
 # **Out.** Six matchings side by side over replicates; curves over the least correlation and over the size of hubs; the
-# order of filters; two dictionaries as wholes. All of it is secondary to the primary analysis.
+# order of filters. All of it is secondary to the primary analysis.
 #
-# **What would count as a no.** An answer that holds under one way of pairing only: a matching whose true arm is not
-# more alike than its control by more than the threshold, or less alike than the mutual pairs by more than it.
+# **What would count as a no.** One way of pairing gives another answer: with some matching the true arm is not more
+# alike than its control by the threshold d, or the difference of the arms is not that of mutual pairs, by more than d.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -33,18 +33,15 @@ subsets = 3
 least_r = [0.0, 0.3, 0.6]
 hub_thresholds = [1, 3, 10]
 strongest = [0.25, 0.5, 0.75]
-bins = 3
 
 # %%
-import itertools
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment, linprog
 
-from sae_utils import inference, matching, measures, profiles, replicates, report, tables
+from sae_utils import correlate, filters, inference, matching, measures, nulls, profiles, replicates, report, tables
 from sae_utils.profiles import seed
-from sae_utils.studies import one_to_one
+from sae_utils.studies.one_to_one import drawing, matchings
 
 # %%
 run = profiles.start(profile, "02_one_to_one")
@@ -52,36 +49,133 @@ out = report.Report(run, "02_one_to_one")
 primary = run.common.primary
 d = {scale: x.d for scale, x in primary.thresholds.items()}  # {} for a profile without replicates: no verdicts
 cells = replicates.of(run, *primary.pair)
-settings = one_to_one.Settings(primary.measure, candidates, counterpart, draws, subsets, seed(run, "matchings"))
+settings = matchings.Settings(primary.measure, candidates, counterpart, draws, subsets, seed(run, "matchings"))
 if run.common.replicates:
     replicates.prepare(run, cells)
+both = matchings.arms(run, cells[0], candidates)["true"]  # two correlated dictionaries, on all texts
 
 # %% [markdown]
-# ## The matchings
-# *Many-to-one* gives every feature of one side its best partner. *Mutual* keeps those that are each other's best.
-# *Greedy* takes the best remaining pair until nothing remains, *optimal* the one-to-one pairs with the largest sum of
-# correlations. *Soft* shares every feature out among several at the least cost (optimal transport); of it, one pair a
-# feature is kept, the heaviest first. Mutual pairs of the first replicate, by hand from all correlations:
+# ## Five matchings of one matrix
+# Every matching starts from the correlations of all features of A with all features of B, over the tokens of the
+# matching documents. Here are the first live features of both sides, by `np.corrcoef` and by the library.
 
 # %%
-both = one_to_one.arms(run, cells[0], candidates)["true"]
-a, b = (side[both.on_matching].astype(np.float64).toarray() for side in (both.a.codes, both.b.codes))
-mutual = matching.mutual(both.found)
-some = slice(0, 20)
-by_hand = [np.corrcoef(a[:, i], b[:, j])[0, 1] for i, j in zip(mutual.a[some], mutual.b[some], strict=True)]
-assert np.allclose(by_hand, mutual.r[some], atol=1e-3)
-del a, b, both
+found = both.found
+some_a, some_b = np.flatnonzero(found.a.live)[:16], np.flatnonzero(found.b.live)[:24]
+x = both.a.codes[both.on_matching][:, some_a].toarray()  # (tokens, features of A)
+y = both.b.codes[both.on_matching][:, some_b].toarray()
+small = correlate.features(x, y, k=len(some_a))
+r = small.block(np.arange(len(some_a)), np.arange(len(some_b)))  # (features of A, features of B)
+np.testing.assert_allclose(np.corrcoef(x.T, y.T)[: len(some_a), len(some_a) :], r, atol=1e-4)
+
+# %% [markdown]
+# *Many-to-one* gives every feature of one side its best partner; several may have the same. *Mutual* keeps the pairs
+# that are each other's best.
 
 # %%
-found = replicates.over(
-    lambda names: one_to_one.of_replicate(run, names, settings, least_r, hub_thresholds, strongest),
-    cells,
-    "matchings of replicates",
-)
+best, back = r.argmax(axis=1), r.argmax(axis=0)  # of every feature of A, of every feature of B
+chooses_back = back[best] == np.arange(len(best))
+np.testing.assert_array_equal(matching.many_to_one(small).b, best)
+np.testing.assert_array_equal(matching.mutual(small).a, np.flatnonzero(chooses_back))
 
+
+# %% [markdown]
+# *Greedy* takes the best remaining pair until one side is used up.
+
+
+# %%
+def greedy(r):
+    """The places of greedy pairs: take the largest r that is left, then strike out its row and its column."""
+    left, pairs = r.copy(), []
+    for _ in range(min(r.shape)):
+        i, j = np.unravel_index(left.argmax(), left.shape)
+        pairs.append((i, j))
+        left[i, :] = left[:, j] = -np.inf
+    return np.array(sorted(pairs)).T
+
+
+np.testing.assert_array_equal(np.array([matching.greedy(small).a, matching.greedy(small).b]), greedy(r))
+
+# %% [markdown]
+# *Optimal* takes the one-to-one pairs with the largest sum of correlations. The library solves it on the best
+# candidates of each feature, and then proves that no pair beyond these would help.
+
+# %%
+pairs = {"mutual": (np.flatnonzero(chooses_back), best[chooses_back]), "greedy": greedy(r)}
+pairs["optimal"] = linear_sum_assignment(r, maximize=True)
+np.testing.assert_allclose(matching.optimal(small).r.sum(), r[pairs["optimal"]].sum(), rtol=1e-5)
+pd.DataFrame({name: {"pairs": len(at[0]), "sum of r": r[tuple(at)].sum()} for name, at in pairs.items()}).T
+
+# %% [markdown]
+# Compare the sums of the last two rows: greedy can at most reach the sum of optimal, and the gap is what the early
+# choices cost. Mutual pairs are fewer, and each of them is also a greedy pair.
+
+# %% [markdown]
+# *Soft* matching gives every feature one unit of mass, and sends it to the features of the other side at the least cost
+# 1 - r: a problem of optimal transport, which a linear program solves. The root of twice the cost is the soft matching
+# distance. Of the plan one pair a feature is kept, the heaviest first.
+
+# %%
+n, m = r.shape
+leaves, arrives = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))  # mass of each feature of A, of B
+mass = np.append(np.full(n, 1 / n), np.full(m, 1 / m))
+least = linprog(1 - r.ravel(), A_eq=np.vstack([leaves, arrives]), b_eq=mass)
+np.testing.assert_allclose(np.sqrt(2 * least.fun), matching.soft(small).distance, rtol=1e-4)
+
+# %% [markdown]
+# ## One n and one null for all matchings
+# Two steps make the excess of matchings comparable. First, no score is free of n: every matching is cut to the size of
+# the smallest one, in random subsets whose excess is averaged.
+
+# %%
+chosen, n = matching.optimal(found), len(matching.mutual(found))
+rng = np.random.default_rng(settings.seed)
+drawn = [chosen.subset(np.sort(rng.choice(len(chosen), n, replace=False))) for _ in range(subsets)]
+by_hand = np.mean([settings.excess(pairs, both) for pairs in drawn])
+np.testing.assert_allclose(by_hand, settings.at_n(chosen, both, n))
+pd.Series({"all optimal pairs": settings.excess(chosen, both), "as many as mutual pairs": by_hand}).round(3)
+
+# %% [markdown]
+# The distance between the two rows says how much the number of pairs alone moves the score.
+
+# %% [markdown]
+# Second, a null must break only the pairing. Features of A that share a partner are often alike for that reason; a
+# shuffle would separate them and call the rest shared geometry. So they get another partner together.
+
+# %%
+many = matching.many_to_one(found)
+partners, group = np.unique(many.b, return_inverse=True)  # the chosen features of B, and the place of each pair's own
+order = nulls.permutations(np.random.default_rng(0), 1, len(partners))[0]
+moved = partners[order][group]  # (pairs,)
+of_library = nulls.reassigned(many.b).draw(np.random.default_rng(0), 1, len(many))[0]
+np.testing.assert_array_equal(many.b[of_library], moved)
+
+
+# %% [markdown]
+# ## Six matchings in every replicate
+# One replicate gives both arms. In the true arm both models read the same text at a time; in the control arm one of
+# them reads exchanged words. Cuts and orders, of the sections below, are of the true arm.
+
+
+# %%
+def of_replicate(names):
+    """The tables of one replicate."""
+    both = matchings.arms(run, names, candidates)
+    made = {arm: {name: pair(x.found) for name, pair in matchings.METHODS.items()} for arm, x in both.items()}
+    n = min(len(pairs) for of_arm in made.values() for pairs in of_arm.values())
+    scored = [matchings.by_matching(made[arm], x, settings, n).assign(arm=arm) for arm, x in both.items()]
+    true, pairs = both["true"], made["true"]
+    forward, cut = pairs[matchings.FORWARD], {name: pairs[name] for name in (matchings.FORWARD, "mutual", "optimal")}
+    return {"matchings": pd.concat(scored), "least r": matchings.cut_by_r(cut, true, settings, least_r),
+            "hubs": matchings.cut_hubs(forward, true, settings, hub_thresholds),
+            "orders": matchings.orders(forward, true, settings, strongest)}  # fmt: skip
+
+
+# %%
+by_replicate = list(replicates.over(of_replicate, cells, "matchings of replicates").values())
 tables_of = {
-    part: pd.concat([x[part].assign(replicate=number) for number, x in enumerate(found.values())])
-    for part in found[cells[0]]
+    part: pd.concat([x[part].assign(replicate=number) for number, x in enumerate(by_replicate)])
+    for part in by_replicate[0]
 }
 
 # %%
@@ -89,196 +183,156 @@ made = tables_of["matchings"]
 shown = ["pairs", "of A", "of B", "r matching", "r held out", "counterparts", "in optimal", "excess"]
 methods = made[made.arm == "true"].groupby("matching", sort=False)[shown].mean().reset_index()
 out.table("methods", methods, {"pairs": "{:,.0f}", **dict.fromkeys(shown[1:-1], "{:.2f}"), "excess": "{:.3f}"})
+
+# %% [markdown]
+# *of A* and *of B* are the shares of live features that are kept: they say what each matching leaves out. Compare *r
+# matching* with *r held out*: the first is from the documents that chose the pairs, so it is too large. The column
+# *excess* is of all pairs, whose numbers differ; the next section compares at one n.
+
+# %%
 out.number("counterpart threshold", counterpart, "{:.1f}")
 out.number("replicates", len(cells), "{:d}")
 out.number("mutual in optimal", 100 * methods.set_index("matching")["in optimal"]["mutual"], "{:.0f}")
 
 # %% [markdown]
 # ## Are the pairs arranged alike, whichever they are?
-# The excess over a shuffled pairing, in the true and in the control arm. Where many share a partner, the null gives
-# those that do another partner together. No score is free of n, so that all matchings of both arms are cut to the
-# smallest of them in random subsets. The difference of the arms is over replicates.
+# All matchings of both arms are cut to the smallest of them. The difference of the arms, replicate by replicate, is
+# held against d, and so is its distance from the difference of mutual pairs.
 
 # %%
 at_one_n = made.pivot(index="replicate", columns=["arm", "matching"], values="at one n")
 true = at_one_n["true"]
 difference = true - (at_one_n["control"] if "control" in at_one_n else np.nan)  # (replicates, matchings)
-gap = {name: inference.over_replicates(difference[name]) for name in one_to_one.METHODS}
+gap = {name: inference.over_replicates(difference[name]) for name in matchings.METHODS}
 beside = {name: inference.over_replicates(difference[name] - difference["mutual"]) for name in gap if name != "mutual"}
-pd.DataFrame(gap, index=inference.Replicated._fields).T
+pd.DataFrame(gap, index=inference.Replicated._fields).T.round(3)
+
+# %% [markdown]
+# Look at *low* and *high*: an interval above d says that the true arm is the more alike with this matching.
 
 # %%
-words = {}
-for name, x in gap.items() if d else ():
-    no = "An interval below d."
-    question = f"{name}: is the true arm more alike than the control?"
-    words[name] = out.verdict(f"alike {name}", question, x, d["excess"], no)
-for name, x in beside.items() if d else ():
-    no = "An interval of either sign within d."
-    question = f"{name}: does the difference of the arms depart from that of mutual pairs?"
-    words["beside", name] = out.verdict(f"beside {name}", question, inference.size(x), d["excess"], no)
-out.text("alike", tables.among(list(gap), {name for name in gap if words.get(name) == "yes"}))
-departs = {name: [x for x in beside if words.get(("beside", x)) == name] for name in ("yes", "no")}
-out.text("departing", tables.among(list(beside), departs["yes"]))
-out.text("agreeing", tables.among(list(beside), departs["no"]))
-out.number("smallest n", made.n.mean(), "{:,.0f}")
-words
-
-# %%
-figure, axes = plt.subplots(figsize=(4.2, 2.2))
-for arm, color, shift in (("true", report.PAIRED, -0.12), ("control", report.NULL, 0.12)):
-    of_arm = at_one_n[arm] if arm in at_one_n else at_one_n["true"] * np.nan
-    for place, name in enumerate(gap):
-        x = inference.over_replicates(of_arm[name])
-        axes.scatter(of_arm[name], np.full(len(of_arm), place + shift), s=6, color=color, alpha=0.4, linewidths=0)
-        axes.hlines(place + shift, x.low, x.high, color=color, linewidth=2)
-        axes.scatter(x.estimate, place + shift, s=22, color=color, label=f"{arm} arm" if not place else None)
-axes.set(xlabel=f"excess of {measures.measure(primary.measure).label}, at one n", yticks=range(len(gap)))
-axes.set_yticklabels(list(gap))
-axes.invert_yaxis()
-figure.legend(loc="outside lower center", ncols=2)
+figure = drawing.both_arms(at_one_n, f"excess of {measures.measure(primary.measure).label}, at one n")
 out.figure("geometry", figure)
 
 # %% [markdown]
+# In each line compare blue with grey: the answer depends on the matching where the distance of the two changes from
+# line to line, not where both move together.
+
+# %%
+words, beside_words = {}, {}
+for name, x in gap.items() if d else ():
+    question = f"{name}: is the true arm more alike than the control?"
+    words[name] = out.verdict(f"alike {name}", question, x, d["excess"], "An interval below d.")
+for name, x in beside.items() if d else ():
+    question = f"{name}: does the difference of the arms depart from that of mutual pairs?"
+    no = "An interval of either sign within d."
+    beside_words[name] = out.verdict(f"beside {name}", question, inference.size(x), d["excess"], no)
+pd.DataFrame({"more alike than the control": words, "departs from mutual pairs": beside_words}).fillna("")
+
+# %% [markdown]
+# The left column has one word if all matchings give one answer. In the right column *no* means the same difference as
+# with mutual pairs, within d.
+
+# %%
+departs = {word: [x for x in beside if beside_words.get(x) == word] for word in ("yes", "no")}
+out.text("alike", tables.among(list(gap), {name for name in gap if words.get(name) == "yes"}))
+out.text("departing", tables.among(list(beside), departs["yes"]))
+out.text("agreeing", tables.among(list(beside), departs["no"]))
+out.number("smallest n", made.n.mean(), "{:,.0f}")
+
+# %% [markdown]
 # ## Only pairs that correlate by so much
-# As the least correlation on the matching documents rises, fewer pairs are kept. Are they better aligned, or only
-# fewer? Lines are means over replicates, bands 95% intervals; dashed: as many optimal pairs drawn at random.
+# As the least correlation on the matching documents rises, fewer pairs are kept. Are these better aligned, or only
+# fewer? The dashed line has as many optimal pairs, drawn at random.
 
 # %%
 cut = tables_of["least r"]
-figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.4), sharex=True)
-quantities = {"of A": "share of live A", "r held out": "held-out r", "excess": "excess"}
-for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
-    for (name, x), color in zip(cut.groupby("matching", sort=False), itertools.cycle(report.COLORS)):
-        report.band(axis, x, "least r", quantity, marker="o", color=color, label=name)
-    axis.set(xlabel="least r", title=title)
-best = cut[cut.matching == "optimal"]
-report.band(axes[2], best, "least r", "as many", linestyle="--", color=report.NULL, label="optimal, as many at random")
-axes[2].axhline(0, color=report.NULL, linewidth=0.6)
-figure.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-out.figure("least-r", figure)
+out.figure("least-r", drawing.least_r(cut))
+
+# %% [markdown]
+# In the right panel compare the line of optimal pairs with the dashed one at the same threshold: only a rise above it
+# is better alignment. The left panel says how few features the rise is about.
 
 # %%
+best = cut[cut.matching == "optimal"]
 scored = best.groupby("least r")[["excess", "as many"]].apply(lambda x: x.notna().all(axis=None))
 strict = max(scored.index[scored], default=min(least_r))  # with enough pairs in every replicate
 at_strict = best[best["least r"] == strict]
 better = inference.over_replicates(at_strict["excess"] - at_strict["as many"])
+best.groupby("least r")[["n", "excess", "as many"]].mean().round(3)
+
+# %% [markdown]
+# The verdict takes the highest threshold at which every replicate has enough pairs for a score.
+
+# %%
 if d:
     question = "Are the strongest optimal pairs better aligned than as many at random?"
-    out.verdict("strong", question, better, d["excess"], "An interval below d.")
+    words["strong"] = out.verdict("strong", question, better, d["excess"], "An interval below d.")
 out.number("strictest r", strict, "{:.1f}")
 out.number("strictest n", at_strict.n.mean(), "{:,.0f}")
-best.groupby("least r")[["n", "excess", "as many"]].mean()
 
 # %% [markdown]
 # ## Only partners that few have chosen
-# A hub that more than so many have chosen is cut from the many-to-one pairs from A to B: its best pair is kept, its
-# first (the lowest feature of A, the published rule), or none.
+# A hub is a feature that many have chosen. From the many-to-one pairs, A to B, hubs above a size are cut: their best
+# pair is kept, or their first (the lowest feature of A, the published rule), or none. The first two by hand:
+
+# %%
+order = np.lexsort((many.a, -many.r, many.b))  # by partner, then the largest r first
+_, first = np.unique(many.b[order], return_index=True)
+np.testing.assert_array_equal(filters.hubs(many, 1, keep="best").a, np.sort(many.a[order][first]))
+_, first = np.unique(many.b, return_index=True)  # pairs are sorted by the feature of A
+np.testing.assert_array_equal(filters.hubs(many, 1, keep="first").a, np.sort(many.a[first]))
 
 # %%
 hubs = tables_of["hubs"]
-figure, axes = plt.subplots(1, 3, figsize=(5.5, 2.1))
-for axis, (quantity, title) in zip(axes, quantities.items(), strict=True):
-    for (keep, x), color in zip(hubs.groupby("keep", sort=False), itertools.cycle(report.COLORS)):
-        labelled = x.assign(above=[f"{most:,}" if most else "uncut" for most in x.most])
-        report.band(axis, labelled, "above", quantity, marker="o", color=color, label=keep)
-    axis.set(xlabel="hubs above", title=title)
-figure.legend(*axes[0].get_legend_handles_labels(), title="kept of a hub", loc="outside lower center", ncols=3)
-out.figure("hubs", figure)
+out.figure("hubs", drawing.hubs(hubs))
 out.number("largest hub", hubs.largest.max(), "{:d}")
 
 # %% [markdown]
+# Read from right to left: the cut gets stricter. Where *best* and *first* part, the rule that keeps a pair matters, and
+# not only that one is kept.
+
+# %% [markdown]
 # ## One-to-one first, or the strongest first?
-# The many-to-one pairs from A to B are made one-to-one, and the strongest share of them is kept: in either order. Two
-# rules make them one-to-one: keep the best pair of every hub, or its first. Keeping the best decides a pair by stronger
-# pairs alone, so that both orders keep the same one-to-one pairs down to some correlation.
+# The many-to-one pairs from A to B are made one-to-one, and the strongest share of them is kept: in either order. With
+# the *best* rule a pair is decided by stronger pairs alone, so that both orders agree down to some correlation. With
+# the *first* rule the order in which features are stored decides. In the first replicate:
+
+# %%
+half, single = ("strongest", {"share": 0.5}), ("one_to_one", {})
+one, two = (filters.apply(many, steps)[0] for steps in ([single, half], [half, single]))
+strong = many.subset(np.argsort(-many.r, kind="stable")[: -(-len(many) // 2)])  # half of the pairs, rounded up
+assert len(two) == len(np.unique(strong.b))  # one pair for every partner among them
+pd.Series({"one-to-one first": len(one), "strongest first": len(two), "in both": len(matching.common(one, two))})
+
+# %% [markdown]
+# The share is taken of different numbers of pairs, so that the two sets differ in size; *in both* says whether the
+# smaller lies in the larger.
 
 # %%
 ordered = tables_of["orders"]
 middle = strongest[len(strongest) // 2]
+ordered.groupby(["rule", "share"], sort=False)[["n", "reversed n", "in both", "difference"]].mean().round(3)
+
+# %% [markdown]
+# *difference* is the excess with one-to-one first, less that of the reverse: near 0 the order does not matter.
+
+# %%
 out.number("order share", 100 * middle, "{:.0f}")
 for rule, x in ordered[ordered.share == middle].groupby("rule", sort=False):
-    changed = inference.over_replicates(x.difference)
     out.number(f"order {rule} both", 100 * x["in both"].mean(), "{:.0f}")
     out.number(f"order {rule} n", x.n.mean(), "{:,.0f}")
     out.number(f"order {rule} reversed n", x["reversed n"].mean(), "{:,.0f}")
     if d:
         question = f"Does the order of filters change the excess, keeping the {rule} pair of a hub?"
+        changed = inference.size(inference.over_replicates(x.difference))
         no = "An interval of either sign within d."
-        out.verdict(f"order {rule}", question, inference.size(changed), d["excess"], no)
-ordered.groupby(["rule", "share"], sort=False)[["n", "reversed n", "in both", "difference"]].mean()
+        words[f"order, {rule}"] = out.verdict(f"order {rule}", question, changed, d["excess"], no)
 
 # %% [markdown]
-# ## Two dictionaries as wholes
-# Some scores look for the best partners themselves. *Permutation Procrustes* and *soft matching* are distances between
-# activations after the best matching. *MMCS* is the mean largest cosine between decoder rows, *PW-MCC* the mean cosine
-# of the best one-to-one pairs; *fitted* means after an orthogonal map that was fitted on the other half of the optimal
-# pairs. *IMD* compares the neighbour graphs of the rows without any pairing. *Clusters* are the connected components
-# when every feature points at its best partner. Features that mutual pairs leave out are matched once more. As a
-# ceiling stands another SAE of A's model in the first replicate, where the profile has one.
+# ## The verdict
+# One answer needs a *yes* with every matching, and *no* wherever two ways are compared.
 
 # %%
-seeds = one_to_one.other_seeds(run, cells[0][0])
-ceiling = pd.Series(np.nan, found[cells[0]]["wholes"].index)
-if seeds:
-    same = one_to_one.arms(run, (cells[0][0], seeds[0]), candidates)["true"]
-    ceiling = ceiling.fillna(pd.Series(one_to_one.wholes(same, seed=seed(run, "wholes"))))
-wholes = tables_of["wholes"].rename_axis("score").reset_index()
-by_score = {score: x for score, x in wholes.groupby("score", sort=False)}
-
-# %%
-rows = []
-for score, x in by_score.items():
-    apart = inference.over_replicates(x.true - x.get("control", np.nan))
-    control = x.control.mean() if "control" in x else np.nan
-    interval = f"{apart.low:.2g} to {apart.high:.2g}"
-    means = {"another SAE of A": ceiling[score], "true arm": x.true.mean(), "control arm": control}
-    rows.append({"score": score, **means, "difference": apart.estimate, "interval": interval, "p": apart.p})
-as_wholes = pd.DataFrame(rows)
-out.table("dictionaries", as_wholes, {**dict.fromkeys(as_wholes.columns[1:5], "{:.2g}"), "p": "{:.3f}"})
-
-# %% [markdown]
-# ## Do features that are stable across seeds match across models more often?
-# Other SAEs of A's model differ in their seed only. The stability of a feature is its mean held-out correlation with
-# its best partner in each of them. The verdict compares the more stable half of the features with the other half, over
-# the replicates of B. All of it is about one model A, that of the first replicate.
-
-# %%
-first, others = cells[0][0], [names[1] for names in cells]
-pairs = [(first, other) for other in (*seeds, *others)] if seeds else []
-best_r = replicates.over(lambda names: one_to_one.best_r(run, *names, candidates), pairs, "stable features")
-if seeds:
-    stable = np.mean([best_r[first, other] for other in seeds], axis=0)  # (features of A,)
-    shares, halves = (
-        np.array([one_to_one.by_stability(stable, best_r[first, other], counterpart, number) for other in others])
-        for number in (bins, 2)
-    )
-    more = inference.over_replicates(halves[:, 1] - halves[:, 0])
-    out.number("stable seeds", len(seeds), "{:d}")
-    out.number("stable least", 100 * shares[:, 0].mean(), "{:.0f}")
-    out.number("stable most", 100 * shares[:, -1].mean(), "{:.0f}")
-
-# %%
-if seeds and d:
-    question = "Do the stable half of A's features have a counterpart in B more often?"
-    out.verdict("stable", question, more, d["share"], "An interval of the difference of shares below d.", form="{:.2f}")
-
-# %%
-if seeds:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(5.5, 2.2))
-    left.scatter(stable, best_r[first, others[0]], s=4, color=report.PAIRED, alpha=0.5, linewidths=0)
-    left.axhline(counterpart, color="black", linewidth=0.6)
-    left.set(xlabel="r across seeds of A's SAE", ylabel="r across models")
-    long = pd.DataFrame(100 * shares).melt(var_name="bin", value_name="share")
-    report.band(right, long.assign(bin=long.bin + 1), "bin", "share", marker="o", color=report.PAIRED)
-    right.set(xlabel="features by stability, least first", ylabel="% with a counterpart", ylim=(0, 103))
-    right.set_xticks(range(1, bins + 1))
-    out.figure("stable", figure)
-else:
-    out.absent("stable", "no other SAE of A's model")
-
-# %% [markdown]
-# ## Save
-
-# %%
+print(pd.Series(words | {f"{name} departs from mutual": word for name, word in beside_words.items()}).to_string())
 out.save()

@@ -86,9 +86,9 @@ def test_scores_of_both_arms_are_those_of_their_rows():
     arms = {TRUE: Arm(np.arange(40), np.arange(40)), CONTROL: Arm(np.arange(40), order)}
     asked = battery(measures=["rsa_spearman", "cka"])
     sides = {"decoder": (x, y), "encoder": (x, -2 * y)}
-    found = cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, [0, 7], ["procrustes"])
+    found = cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, 7, ["procrustes"])
     for arm, at in ((TRUE, np.arange(40)), (CONTROL, order)):
-        expected = significance.test(x, y[at], ["rsa_spearman", "cka", "procrustes"], m=39, seed=[0, 7])
+        expected = significance.test(x, y[at], ["rsa_spearman", "cka", "procrustes"], m=39, seed=7)
         assert list(found.results[arm]["decoder"]) == list(expected)
         for name, result in expected.items():
             np.testing.assert_array_equal(found.results[arm]["decoder"][name].draws, result.draws)
@@ -96,7 +96,7 @@ def test_scores_of_both_arms_are_those_of_their_rows():
             assert found.at_one_n[arm]["decoder"][name] == pytest.approx(expected[name].excess)
             assert found.at_one_n[arm]["encoder"][name] == pytest.approx(expected[name].excess)
     assert found.at_one_n[TRUE]["decoder"]["rsa_spearman"] > 0.5 > found.at_one_n[CONTROL]["decoder"]["rsa_spearman"]
-    assert not cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, [0], tested=False).results
+    assert not cells.scored([Paired(arms, 1.0, 1.0)], sides, asked, 40, 0, tested=False).results
 
 
 def test_choices_of_partners_are_averaged_and_arms_share_their_subsets():
@@ -104,7 +104,7 @@ def test_choices_of_partners_are_averaged_and_arms_share_their_subsets():
     every = Arm(np.arange(60), np.arange(60))
     choices = [Paired({TRUE: Arm(*(side[:n] for side in every)), CONTROL: Arm(*(side[:n] for side in every))}, 1.0, 1.0)
                for n in (40, 60)]  # fmt: skip
-    found = cells.scored(choices, {"decoder": (x, y)}, battery(measures=["rsa_pearson"]), 30, [0], tested=False)
+    found = cells.scored(choices, {"decoder": (x, y)}, battery(measures=["rsa_pearson"]), 30, 0, tested=False)
     assert found.at_one_n[TRUE] == found.at_one_n[CONTROL]
     alone = [
         cells.at_n(x[:n], y[:n], battery(measures=["rsa_pearson"]), 30, seed=[0, i])["rsa_pearson"].excess
@@ -359,6 +359,65 @@ def test_the_pair_that_others_choose_shows_nothing_where_all_are_equal():
     better = drawn.copy()
     better[:, :, 1, 2] += 3
     assert np.concatenate([layers.chosen_by_others(of) for of in better]).mean() == pytest.approx(3, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layers_a", "layers_b", "pairs"),
+    [
+        (2, 3, [(0, 0), (1, 2)]),
+        (3, 2, [(0, 0), (2, 1)]),
+        (3, 3, [(0, 0), (1, 1), (2, 2)]),
+        (3, 5, [(0, 0), (1, 2), (2, 4)]),
+        (1, 4, []),
+    ],
+)
+def test_layers_of_the_same_relative_depth(layers_a, layers_b, pairs):
+    found = layers.same_depth(layers_a, layers_b)
+    assert found.shape == (layers_a, layers_b) and list(zip(*np.nonzero(found), strict=True)) == pairs
+
+
+def test_the_same_depth_is_held_against_the_rest():
+    values = np.random.default_rng(0).normal(size=(3, 2, 3))
+    expected = [(x[0, 0] + x[1, 2]) / 2 - (x[0, 1] + x[0, 2] + x[1, 0] + x[1, 1]) / 4 for x in values]
+    np.testing.assert_allclose(layers.at_the_same_depth(values), expected)
+    values[1, 0, 1] = math.nan  # left out of every replicate
+    expected = [(x[0, 0] + x[1, 2]) / 2 - (x[0, 2] + x[1, 0] + x[1, 1]) / 3 for x in values]
+    np.testing.assert_allclose(layers.at_the_same_depth(values), expected)
+    assert len(layers.at_the_same_depth(np.zeros((3, 1, 3)))) == 0
+    assert len(layers.at_the_same_depth(values * math.nan)) == 0
+
+
+def test_both_tests_of_layers_stand_in_one_row():
+    """One measure is higher at the same depth, the other nowhere."""
+    rng = np.random.default_rng(0)
+    flat = 0.001 * rng.normal(size=(4, 2, 3))
+    deep = flat + np.where(layers.same_depth(2, 3), 1.0, 0.0)
+    found = layers.layer_tests({("decoder", "deep"): deep, ("encoder", "flat"): flat}).set_index(["rows", "measure"])
+    row = found.loc["decoder", "deep"]
+    assert row["same depth low"] < row["same depth estimate"] == pytest.approx(1, abs=0.01)
+    assert row["best estimate"] == pytest.approx(0.8, abs=0.01)  # the rest has one more of them among five
+    assert found.loc["encoder", "flat"].abs().max() < 0.01
+
+
+def test_means_over_layers_are_those_of_both_arms():
+    true, control = np.random.default_rng(1).normal(size=(2, 3, 2, 4))
+    found = layers.means(scores_of(true, control), ["cka"]).set_index("rows")
+    row = found.loc["decoder"]
+    assert (row["true"], row["control"]) == pytest.approx((true.mean(), control.mean()))
+    by_replicate = (true - control).mean(axis=(1, 2))
+    assert row.difference == pytest.approx(by_replicate.mean()) and row.replicates == 3
+    assert row.se == pytest.approx(by_replicate.std(ddof=1) / math.sqrt(3))
+    assert found.loc["encoder"].replicates == 0 and list(found.pair) == ["x", "x"]
+
+
+def test_cells_are_described_by_means_over_their_choices():
+    grid = [Cell("x", r, r, 0, j, "a", "b") for r in range(2) for j in range(2)]
+    found = {cell: [x._replace(held_out=0.1 * k, retention=0.5) for x in counted(30 + k, 20 + k)]
+             for k, cell in enumerate(grid)}  # fmt: skip
+    table = layers.described(found)
+    assert table.n.tolist() == [20, 21, 22, 23] and table["held-out r"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert table.retention.tolist() == [0.5] * 4 and table[["i", "j"]].to_numpy().tolist() == [[0, 0], [0, 1]] * 2
+    np.testing.assert_allclose(layers.held_out(found), [[[0, 0.1]], [[0.2, 0.3]]])
 
 
 def test_one_replicate_or_one_pair_of_layers_chooses_nothing():

@@ -30,9 +30,9 @@ START = 0.15  # minutes on one core to open a notebook
 # minutes of a notebook's work that is neither a pass nor a training, measured on the demo profile: of 03 and 04 for one
 # pair of layers, of 06b for a thousand repeats
 OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.3, "01b_hubs_and_filters": 0.1,
-       "01c_arranged_alike": 0.3, "02_one_to_one": 1.4, "03_layer_sweep": 0.17, "04_llm_vs_sae": 0.12,
-       "04b_neurons_by_index_or_concept": 0.5, "05_semantic_subspaces": 0.6, "05b_word_relations": 0.3,
-       "05c_class_geometry": 0.2, "06_known_truth": 0.3, "06b_level_and_power": 0.7,
+       "01c_arranged_alike": 0.3, "02_one_to_one": 1.0, "02b_whole_dictionaries": 0.5, "03_layer_sweep": 0.17,
+       "04_llm_vs_sae": 0.12, "04b_neurons_by_index_or_concept": 0.5, "05_semantic_subspaces": 0.6,
+       "05b_word_relations": 0.3, "05c_class_geometry": 0.2, "06_known_truth": 0.3, "06b_level_and_power": 0.7,
        "06c_intervals_and_verdicts": 0.2, "07_controls": 1.5, "07b_sensitivity": 1.0, "11_across_tokenizers": 0.3,
        "12_published_tables": 0.2}  # fmt: skip
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile

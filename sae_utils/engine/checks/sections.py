@@ -128,7 +128,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "00_models_and_dictionaries": {"curve": ModelOrNone},
     "01b_hubs_and_filters": {"filters_in_order": list[Filter]},
     "01c_arranged_alike": {"secondary_measures": Different[Measure], "near": Some[Share]},
-    "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate], "bins": Spread},
+    "02_one_to_one": {"least_r": Some[Share], "hub_thresholds": Some[Count], "strongest": Some[Rate]},
+    "02b_whole_dictionaries": {"bins": Spread},
     "03_layer_sweep": {
         "pairs": dict[str, Two[Some[Dictionary]]],
         "secondary_measures": Different[Measure],

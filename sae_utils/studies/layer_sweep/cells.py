@@ -119,7 +119,7 @@ def rows(dictionary: Artefact, kind: Rows) -> np.ndarray:
 
 def scored(
     found: Sequence[Paired], sides: Mapping[str, tuple[np.ndarray, np.ndarray]], battery: Battery, n: int,
-    seed: list[int], others: Sequence[str] = (), tested: bool = True,
+    seed: int, others: Sequence[str] = (), tested: bool = True,
 ) -> Scores:  # fmt: skip
     """Similarity of the rows of paired features, by arm.
 
@@ -130,7 +130,7 @@ def scored(
     """
     one_n = {
         arm: {
-            kind: _mean([at_n(*_rows(of, x.arms[arm]), battery, n, seed=[*seed, i]) for i, x in enumerate(found)])
+            kind: _mean([at_n(*_rows(of, x.arms[arm]), battery, n, seed=[seed, i]) for i, x in enumerate(found)])
             for kind, of in sides.items()
         }
         for arm in found[0].arms
@@ -158,7 +158,7 @@ def _mean(found: Sequence[Mapping[str, AtN]]) -> dict[str, float]:
     return {name: float(np.mean([x[name].excess for x in found])) for name in found[0]}
 
 
-def _tested(sides: tuple[np.ndarray, np.ndarray], battery: Battery, seed: list[int]) -> dict[str, Result]:
+def _tested(sides: tuple[np.ndarray, np.ndarray], battery: Battery, seed: int) -> dict[str, Result]:
     found = significance.test(*sides, battery.chosen(), m=battery.permutations, seed=seed)
     return dict(zip(battery.measures, found.values(), strict=True))
 

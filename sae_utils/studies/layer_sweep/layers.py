@@ -5,6 +5,7 @@ every cell. Out: checked `Cell`s, tables, and values by replicate that `inferenc
 Never: a new score; a test of a trend along depth, since layers of one model depend on each other.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,9 @@ from sae_utils import inference, replicates, tables
 from sae_utils.engine.core.spec import ProfileError, check_defined, nearest
 from sae_utils.engine.params import Profile
 from sae_utils.inference import Replicated
-from sae_utils.studies.layer_sweep.cells import CONTROL, TRUE, Paired, Scores
+from sae_utils.studies.layer_sweep.cells import CONTROL, ROWS, TRUE, Paired, Scores
+
+ENDS = ("estimate", "low", "high")  # of an interval
 
 
 class Cell(NamedTuple):
@@ -103,6 +106,22 @@ def least(found: Sequence[Paired]) -> int:
     return min(len(x.arms[TRUE].a) for x in found)
 
 
+def described(found: Mapping[Cell, Sequence[Paired]]) -> pd.DataFrame:
+    """A row a cell: pair, i, j, n, retention, held-out r; the last two are means over choices of partners."""
+    rows = []
+    for cell, of in found.items():
+        retention, r = np.mean([(x.retention, x.held_out) for x in of], axis=0)
+        rows.append(
+            {"pair": cell.pair, "i": cell.i, "j": cell.j, "n": least(of), "retention": retention, "held-out r": r}
+        )
+    return pd.DataFrame(rows)
+
+
+def held_out(found: Mapping[Cell, Sequence[Paired]]) -> NDArray[np.float64]:
+    """The held-out r of the cells of one pair of models: (replicates, layers of A, layers of B), NaN of no cell."""
+    return _by_layers({cell: float(np.mean([x.held_out for x in of])) for cell, of in found.items()})
+
+
 # --- within a replicate
 
 
@@ -140,23 +159,20 @@ def reached(found: pd.DataFrame, level: float) -> pd.DataFrame:
 # --- over replicates
 
 
-def differences(scores: Mapping[Cell, Scores], kind: str, measure: str) -> NDArray[np.float64]:
-    """True arm minus control arm at the common n: (replicates, layers of A, layers of B), NaN where not scored.
-
-    `scores`: of one pair of models, or of a ceiling, whose replicates are its pairs of replicates.
-    """
-    both = [values(scores, arm, kind, measure) for arm in (TRUE, CONTROL)]
-    return both[0] - both[1]
-
-
 def values(scores: Mapping[Cell, Scores], arm: str, kind: str, measure: str) -> NDArray[np.float64]:
     """The excess of an arm at the common n: (replicates, layers of A, layers of B), NaN where not scored."""
-    order = {key: r for r, key in enumerate(dict.fromkeys((cell.one, cell.other) for cell in scores))}
-    deepest = np.array([(cell.i, cell.j) for cell in scores], int).reshape(-1, 2).max(axis=0, initial=-1)
+    return _by_layers(
+        {cell: of.at_one_n.get(arm, {}).get(kind, {}).get(measure, math.nan) for cell, of in scores.items()}
+    )
+
+
+def _by_layers(of: Mapping[Cell, float]) -> NDArray[np.float64]:
+    """Values of cells by replicate, in the order of the cells, and layers; NaN of no cell."""
+    order = {key: r for r, key in enumerate(dict.fromkeys((cell.one, cell.other) for cell in of))}
+    deepest = np.array([(cell.i, cell.j) for cell in of], int).reshape(-1, 2).max(axis=0, initial=-1)
     found = np.full((len(order), *(deepest + 1)), np.nan)
-    for cell, score in scores.items():
-        named = score.at_one_n.get(arm, {}).get(kind, {})
-        found[order[cell.one, cell.other], cell.i, cell.j] = named.get(measure, math.nan)
+    for cell, value in of.items():
+        found[order[cell.one, cell.other], cell.i, cell.j] = value
     return found
 
 
@@ -185,6 +201,61 @@ def chosen_by_others(found: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.empty(0)
     best = [int(np.delete(flat, r, axis=0).mean(axis=0).argmax()) for r in range(len(flat))]
     return np.array([x[at] - np.delete(x, at).mean() for x, at in zip(flat, best, strict=True)])
+
+
+def same_depth(layers_a: int, layers_b: int) -> NDArray[np.bool_]:
+    """The layer pairs of equal relative depth: (layers of A, layers of B), a pair for each layer of the shorter side.
+
+    The first layers of both sides are one pair, and so are the last. None where a side has a single layer.
+    """
+    found = np.zeros((layers_a, layers_b), dtype=bool)
+    if min(found.shape) > 1:
+        depth = np.linspace(0, 1, min(found.shape))
+        found[tuple(np.rint(depth * (layers - 1)).astype(int) for layers in found.shape)] = True
+    return found
+
+
+def at_the_same_depth(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In every replicate, the mean over the layer pairs of equal relative depth minus the mean of the rest.
+
+    `found`: (replicates, layers of A, layers of B). Layer pairs that a replicate lacks are left out of all. Empty where
+    there are no two kinds of layer pairs.
+    """
+    same, known = same_depth(*found.shape[1:]), np.isfinite(found).all(axis=0)
+    if not ((same & known).any() and (known & ~same).any()):
+        return np.empty(0)
+    return np.asarray(found[:, same & known].mean(axis=1) - found[:, known & ~same].mean(axis=1))
+
+
+def means(scores: Mapping[Cell, Scores], measures: Sequence[str]) -> pd.DataFrame:
+    """A row a pair of models, kind of rows and measure: both arms, and their difference over replicates.
+
+    All of them are means over pairs of layers.
+    """
+    rows = []
+    for pair in dict.fromkeys(cell.pair for cell in scores):
+        of = {cell: score for cell, score in scores.items() if cell.pair == pair}
+        for kind, measure in itertools.product(ROWS, measures):
+            true, control = (values(of, arm, kind, measure) for arm in (TRUE, CONTROL))
+            x = over_replicates(true - control)
+            line = {"pair": pair, "rows": kind, "measure": measure}
+            line |= {"true": tables.average(true), "control": tables.average(control), "difference": x.estimate}
+            rows.append(line | {"se": x.se, "low": x.low, "high": x.high, "p": x.p, "replicates": x.n})
+    return pd.DataFrame(rows)
+
+
+def layer_tests(found: Mapping[tuple[str, str], NDArray[np.float64]]) -> pd.DataFrame:
+    """A row a kind of rows and measure: both tests of layers over replicates, with intervals.
+
+    `best`: `chosen_by_others`; `same depth`: `at_the_same_depth`. `found`: (kind, measure) -> differences of the arms
+    (replicates, layers of A, layers of B).
+    """
+    rows = []
+    for (kind, measure), values in found.items():
+        best, same = (inference.over_replicates(x) for x in (chosen_by_others(values), at_the_same_depth(values)))
+        of = {f"{name} {end}": getattr(x, end) for name, x in (("best", best), ("same depth", same)) for end in ENDS}
+        rows.append({"rows": kind, "measure": measure, **of})
+    return pd.DataFrame(rows)
 
 
 def crossed(scores: Mapping[Cell, Scores], found: NDArray[np.float64]) -> Replicated:
