@@ -135,7 +135,7 @@ as_wholes = pd.DataFrame(rows)
 out.table("dictionaries", as_wholes, {**dict.fromkeys(as_wholes.columns[1:5], "{:.2g}"), "p": "{:.3f}"})
 
 # %% [markdown]
-# A smaller distance is more alike, and so is a larger value of the other scores. Where *interval* excludes 0, the models
+# A smaller distance is more alike, and so is a larger value of another score. Where *interval* excludes 0, the models
 # share something that exchanged words destroy. The true arm against the ceiling says how much does not recur.
 
 # %% [markdown]
