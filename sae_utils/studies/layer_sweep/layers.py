@@ -238,7 +238,7 @@ def means(scores: Mapping[Cell, Scores], measures: Sequence[str]) -> pd.DataFram
         for kind, measure in itertools.product(ROWS, measures):
             true, control = (values(of, arm, kind, measure) for arm in (TRUE, CONTROL))
             x = over_replicates(true - control)
-            line = {"pair": pair, "rows": kind, "measure": measure}
+            line: dict[str, Any] = {"pair": pair, "rows": kind, "measure": measure}
             line |= {"true": tables.average(true), "control": tables.average(control), "difference": x.estimate}
             rows.append(line | {"se": x.se, "low": x.low, "high": x.high, "p": x.p, "replicates": x.n})
     return pd.DataFrame(rows)
