@@ -57,7 +57,7 @@ def lines(panels: Mapping[tuple[str, str], Values], places: Sequence[str]) -> Fi
     for axis in axes[:, 0]:
         axis.set_ylabel("true - control")
     for axis in axes[-1]:
-        axis.set_xlabel("block of A - block of B")
+        axis.set_xlabel("blocks of A - B")
     return figure
 
 
