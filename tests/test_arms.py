@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sae_utils import matching
-from sae_utils.studies.published_tables import arms, ladder
+from sae_utils.studies.published_tables import arms, ladder, views
 from sae_utils.studies.published_tables.ladder import RSA, STEPS, Rung, Score
 
 N = 20
@@ -31,12 +31,40 @@ def frame(true: float, control: float, replicates: int = 8):
 )
 def test_the_verdict_of_every_step_is_that_of_the_planted_gap(true, control, word):
     """Scores of .6 and .51 over a null mean of .1 differ in excess by d = .1."""
-    found = arms.summary(frame(true, control), d=0.1)
-    assert found["step"].tolist() == [f"{number} {step}" for number, step in enumerate(STEPS)]
-    words = found["RSA, verdict"].tolist()
-    assert words.count(word) >= 8 and set(found["SVCCA, verdict"]) == {"n/a"}
-    assert np.allclose(found["RSA"] - found["RSA, control"], (true - control) / 0.9, atol=0.03)
-    assert (found[["n", "n, control", "hub", "unique"]] == [N, N, 3, 0.5]).all(axis=None)
+    found = frame(true, control)
+    rsa, svcca = (arms.by_step(found, score, d=0.1) for score in ("RSA", "SVCCA"))
+    assert rsa.step.tolist() == [f"{number} {step}" for number, step in enumerate(STEPS)]
+    assert rsa.verdict.tolist().count(word) >= 8 and set(svcca.verdict) == {"n/a"}
+    assert np.allclose(rsa[arms.TRUE] - rsa[arms.CONTROL], (true - control) / 0.9, atol=0.03)
+
+
+def test_choices_are_means_over_replicates_in_each_arm():
+    """Hubs of 3 and 5 in the true arm of two replicates, of 7 in both controls."""
+    noise = np.zeros(len(STEPS))
+    found = [
+        {arms.TRUE: [x._replace(hub=hub) for x in rungs(0.3, noise)],
+         arms.CONTROL: [x._replace(hub=7, unique=0.25) for x in rungs(0.3, noise)]}
+        for hub in (3, 5)
+    ]  # fmt: skip
+    shown = arms.choices(arms.frame(found))
+    assert shown.columns.tolist()[1:] == [
+        f"{name}{arm}" for name in ("n", "largest hub", "unique") for arm in ("", ", control")
+    ]
+    assert (shown.iloc[:, 1:] == [N, N, 4, 7, 0.5, 0.25]).all(axis=None)
+
+
+def test_the_fall_of_the_hub_is_that_from_hook_to_topk():
+    hubs = {views.HOOK: 40, views.CODES: 10}
+    noise = np.zeros(len(STEPS))
+    found = [
+        {
+            arm: [x._replace(hub=hubs.get(x.step, 1) + number) for x in rungs(0.3, noise)]
+            for arm in (arms.TRUE, arms.CONTROL)
+        }
+        for number in range(8)
+    ]
+    fall = arms.hub_fall(arms.frame(found))
+    assert (fall.estimate, fall.low, fall.high) == (30, 30, 30)
 
 
 def test_the_shown_score_is_excess_only_where_the_step_says_so():
@@ -46,8 +74,8 @@ def test_the_shown_score_is_excess_only_where_the_step_says_so():
 
 
 def test_one_replicate_has_a_gap_and_no_verdict():
-    found = arms.summary(frame(0.6, 0.3, replicates=1), d=0.1)
-    assert set(found["RSA, verdict"]) == {"undetermined"} and "(" not in found["RSA, gap"][0]
+    found = arms.by_step(frame(0.6, 0.3, replicates=1), "RSA", d=0.1)
+    assert set(found.verdict) == {"undetermined"} and "(" not in found.gap[0]
 
 
 def test_significant_counts_replicates_that_are_scored():

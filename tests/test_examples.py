@@ -71,7 +71,7 @@ def test_what_a_section_names_is_a_dictionary(name):
     example = profiles.load(f"examples/{name}")
     units, across, published_tables = (
         example.sections[notebook]
-        for notebook in ("04_llm_vs_sae", "11_across_tokenizers", "12_published_tables")
+        for notebook in ("04_llm_vs_sae", "11_across_tokenizers", "12c_steps_and_truth")
     )  # fmt: skip
     named = [[*units["beside"].values()], across["comparisons"], published_tables["negative"]]
     assert names(named) <= example.dictionaries.keys()

@@ -183,10 +183,12 @@ LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}
     ids=["more", "less"],
 )
 def test_published_tables_takes_lists_of_any_length(execute, truths, tokens, layers, negative):
-    variables, figures = execute(
-        "12_published_tables", truths=truths, tokens=tokens, published_layers=layers, sizes=SIZES,
-        negative=negative, positions=2500, permutations=19, repeats=1, fvu_rows=8,
-    )  # fmt: skip
-    titles = [axis.get_title().replace("\n", " ") for axis in figures["ladder"].axes]
-    assert titles == ["A and B", "control", "gap", *(f"planted: {name}" for name in [*truths, "nothing"])]
+    sizes = {"positions": 2500, "permutations": 19}
+    variables, _ = execute("12_published_tables", tokens=tokens, published_layers=layers, **sizes)
     assert len(variables["beside"]) == (7 if layers else 0)
+    execute("12b_ladder", tokens=tokens, fvu_rows=8, **sizes)
+    _, figures = execute(
+        "12c_steps_and_truth", truths=truths, tokens=tokens, sizes=SIZES, negative=negative, repeats=1, **sizes
+    )
+    titles = [axis.get_title() for axis in figures["planted"].axes]
+    assert titles == [f"planted: {name}" for name in [*truths, "nothing"]]

@@ -82,6 +82,15 @@ def test_repeats_are_counted_step_by_step():
     assert first <= found[0.0]["RSA"][ladder.ALL][0]
 
 
+def test_rates_are_one_row_a_step_in_the_order_of_the_ladder():
+    """The step that shows the excess has no p of its own."""
+    steps = sorted(set(ladder.STEPS) - {ladder.EXCESS})
+    shown = planted.rates({"RSA": dict.fromkeys(steps, (1, 12)), "SVCCA": dict.fromkeys(steps, (0, 0))})
+    expected = [f"{number} {step}" for number, step in enumerate(ladder.STEPS) if step != ladder.EXCESS]
+    assert shown.step.tolist() == expected
+    assert set(shown.RSA) == {"1 of 12"} and set(shown.SVCCA) == {"too few pairs"}
+
+
 def test_unknown_sizes_are_refused():
     with pytest.raises(spec.ProfileError, match=r"here\.width: unknown key"):
         spec.build(planted.Sizes, SIZES.model_dump() | {"width": 3}, "here")

@@ -41,7 +41,8 @@ def test_every_published_null_is_checked_once():
         assert len(mine) == scores[f"{name}_rand_mean"].notna().sum() == scores[f"{name}_rand_pval"].notna().sum()
         assert sorted(mine.published) == sorted(scores[f"{name}_paired"][scores[f"{name}_rand_mean"].notna()])
     svcca = checks[checks.score == "SVCCA"].reset_index(drop=True)
-    assert svcca.notna().all().all() and svcca["set"].nunique() == 5
+    assert svcca.drop(columns="unique").notna().all().all() and svcca["set"].nunique() == 5
+    assert (svcca.unique[svcca["set"].str.contains("pythia-70m, one-to-one")] == 1).all()
     assert svcca.expected.to_numpy() == pytest.approx(np.sqrt(2 / (np.pi * svcca.n)))
     assert not checks.expected[checks.score == "RSA"].any()
 
@@ -56,6 +57,20 @@ def test_shares_give_the_fewest_draws(shares, m):
 def test_shares_of_no_number_of_draws_are_refused():
     with pytest.raises(ValueError, match="no number of draws up to 20"):
         published.draws_by_p(pd.Series([0.123]))
+
+
+def test_a_set_is_described_by_its_fewest_shuffles():
+    """Two pairs of layers: half of the shares are 0, so that two shuffles are enough; features of A are .5 and 1."""
+    checks = pd.DataFrame({
+        "set": ["one"] * 4, "score": ["SVCCA", "SVCCA", "RSA", "RSA"], "n": [100, 50, 100, 50],
+        "unique": [0.5, 1.0, 0.5, 1.0], "p": [0.0, 0.5, 0.0, 0.5], "null mean": [1.5, 0.5, 0.0, 0.0], "expected": 1.0,
+    })  # fmt: skip
+    (found,) = published.by_set(checks).to_dict("records")
+    scatter = (np.pi / 2 - 1) / 0.25
+    assert found == {
+        "set": "one", "cells": 2, "n from": 50, "n to": 100, "unique": 0.75, "p = 0": "2 of 4", "draws, by p": 2,
+        "by scatter": pytest.approx(scatter), "p at best": pytest.approx(1 / 3),
+    }  # fmt: skip
 
 
 def test_p_of_one_component_is_that_of_many_shuffles():

@@ -12,5 +12,6 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
 11_across_tokenizers: {{comparisons: []}}
-12_published_tables: {{negative: {b}, published_layers: {{}}}}
+12_published_tables: {{published_layers: {{}}}}
+12c_steps_and_truth: {{negative: {b}}}
 """

@@ -90,9 +90,10 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "12_published_tables": {
         ("tokens",): "he",
-        ("truths",): ("another copy", COPY),
         ("published_layers",): ("pythia-70m", {"3": "one_layer_0"}),
     },
+    "12b_ladder": {("tokens",): "he"},
+    "12c_steps_and_truth": {("tokens",): "he", ("truths",): ("another copy", COPY)},
 }
 FIXED: dict[str, list[Path]] = {
     "01b_hubs_and_filters": [("filters_in_order", "*")],  # a filter and its options

@@ -34,14 +34,15 @@ OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.3, "01b_hubs_
        "04_llm_vs_sae": 0.12, "04b_neurons_by_index_or_concept": 0.5, "05_semantic_subspaces": 0.6,
        "05b_word_relations": 0.3, "05c_class_geometry": 0.2, "06_known_truth": 0.3, "06b_level_and_power": 0.7,
        "06c_intervals_and_verdicts": 0.2, "07_controls": 1.5, "07b_sensitivity": 1.0, "11_across_tokenizers": 0.3,
-       "12_published_tables": 0.2}  # fmt: skip
+       "12_published_tables": 0.05, "12b_ladder": 0.1, "12c_steps_and_truth": 0.2}  # fmt: skip
 ARRAYS = 1.5e9  # bytes of the arrays in the largest notebook of the demo profile
 DERIVED = 1.5  # bytes of the store, in bytes of codes, models and SAEs: other artefacts are made of them
 KERNEL = 0.9e9  # bytes of a kernel with its libraries, and of the process that starts it
 PROCESS = 0.55e9  # bytes of a process of a sweep with its libraries
 OWN_WORK = "the notebooks themselves"  # done one after the other; all else runs side by side
-SEEDS, NEURONS, PUBLISHED = "00_models_and_dictionaries", "04_llm_vs_sae", "12_published_tables"
+SEEDS, NEURONS = "00_models_and_dictionaries", "04_llm_vs_sae"
 CLOSER = "04b_neurons_by_index_or_concept"
+PUBLISHED, STEPS = "12_published_tables", "12c_steps_and_truth"
 
 Works = Iterator[tuple[str, float]]  # labels of parts of a build, which may repeat, and their seconds on one core
 
@@ -160,15 +161,16 @@ class Build:
         yield "passes for codes", sum(deepest.values()) * self.judged
         families = {x for name in self.profile.common.primary.pair for x in self.profile.members(name)}
         own = self.judged, set(self.profile.pair)
-        of = {NEURONS: own, CLOSER: own, PUBLISHED: (self._positions(), families)}
+        of = {NEURONS: own, CLOSER: own, STEPS: (self._positions(STEPS), families)}
+        of[PUBLISHED] = self._positions(PUBLISHED), set()
         for notebook, (count, primary) in of.items():
             named = (names_in(self.profile, self.profile.sections[notebook]) | primary) & self.saes.keys()
             read = {self.saes[name].model for name in named}
             yield f"passes of {notebook}", sum(deepest[name] for name in read) * count
 
-    def _positions(self) -> float:
+    def _positions(self, notebook: str) -> float:
         corpus = self.profile.corpus
-        return min(self.profile.sections[PUBLISHED]["positions"], corpus.shares[1] * tokens(corpus))
+        return min(self.profile.sections[notebook]["positions"], corpus.shares[1] * tokens(corpus))
 
     def encodings(self) -> Works:
         """Training SAEs, and encoding with them."""
@@ -191,7 +193,7 @@ class Build:
             elif notebook == NEURONS:
                 pairs = [self.profile.common.primary.pair, *itertools.chain(*section["beside"].values())]
                 times = sum(min(len(self.profile.members(name)) for name in pair) for pair in pairs)
-            elif notebook == PUBLISHED:
+            elif notebook == STEPS:
                 times = max(len(self.profile.common.replicates), 1)
             elif notebook == "06b_level_and_power":
                 times = section["small"]["repeats"] / 1000

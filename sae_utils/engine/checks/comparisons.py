@@ -18,6 +18,7 @@ SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_
 CLOSER = "04b_neurons_by_index_or_concept"
 CONCEPTS, RELATIONS = "05_semantic_subspaces", "05b_word_relations"
 ACROSS, PUBLISHED = "11_across_tokenizers", "12_published_tables"
+STEPS = "12c_steps_and_truth"
 
 
 class Compared(NamedTuple):
@@ -37,7 +38,7 @@ def compared(profile: Profile) -> Iterator[Compared]:
     pairs: dict[str, tuple[Iterable[tuple[str, str]], bool]] = {
         "primary.pair": ([(first, second)], True),
         f"{ACROSS}.comparisons": ([(a, within) for a, _, within, _ in sections[ACROSS]["comparisons"]], True),
-        f"{PUBLISHED}.negative": ([(first, x) for x in [sections[PUBLISHED]["negative"]] if x], True),
+        f"{STEPS}.negative": ([(first, x) for x in [sections[STEPS]["negative"]] if x], True),
     }
     for name, listed in neurons["beside"].items():
         pairs[f"{NEURONS}.beside.{name}"] = listed, True

@@ -10,7 +10,17 @@ from typing import Any
 
 from sae_utils import measures, pipeline
 from sae_utils.engine.checks import comparisons
-from sae_utils.engine.checks.comparisons import ACROSS, CLOSER, CONCEPTS, NEURONS, PUBLISHED, RELATIONS, SEEDS, SWEEP
+from sae_utils.engine.checks.comparisons import (
+    ACROSS,
+    CLOSER,
+    CONCEPTS,
+    NEURONS,
+    PUBLISHED,
+    RELATIONS,
+    SEEDS,
+    STEPS,
+    SWEEP,
+)
 from sae_utils.engine.core.spec import ProfileError, build, choose, refuse
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
@@ -125,7 +135,7 @@ def _has_steps(profile: Profile, name: str) -> bool:
 def _exchange(profile: Profile) -> Iterator[str]:
     if isinstance(profile.corpus, corpora.Stories) and profile.common.replicates:
         return
-    asked = {f"{PUBLISHED}.negative": profile.sections[PUBLISHED]["negative"]}
+    asked = {f"{STEPS}.negative": profile.sections[STEPS]["negative"]}
     asked |= {f"{ACROSS}.comparisons.{n}": x[3] for n, x in enumerate(profile.sections[ACROSS]["comparisons"])}
     for key in (key for key, name in asked.items() if not name):
         yield f"{key}: words change places only in stories with `replicates`; name the dictionary of a twin"
@@ -147,13 +157,13 @@ def _concepts(profile: Profile, where: str) -> None:
 
 
 def _planted(profile: Profile, where: str) -> None:
-    ladder = profile.sections[PUBLISHED]
+    steps = profile.sections[STEPS]
     for notebook, key in ((TRUTH, "truths"), (LEVEL, "weak_truths"), (VERDICTS, "truths")):
         synthetic.worlds(profile.sections[notebook][key], f"{where}{notebook}.{key}")
     traps = profile.sections[LEVEL]["traps"]
     synthetic.worlds({name: trap["world"] for name, trap in traps.items()}, f"{where}{LEVEL}.traps")
-    synthetic.worlds(ladder["truths"], f"{where}{PUBLISHED}.truths")
-    build(planted.Sizes, ladder["sizes"], f"{where}{PUBLISHED}.sizes")
+    synthetic.worlds(steps["truths"], f"{where}{STEPS}.truths")
+    build(planted.Sizes, steps["sizes"], f"{where}{STEPS}.sizes")
 
 
 def _choices(profile: Profile, where: str) -> None:

@@ -216,11 +216,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tokenizers": Annotated[dict[str, Two[Kind | Size]], Field(min_length=1)],
         "at": Literal["ends", "words"],
     },
-    "12_published_tables": {
-        "negative": DictionaryOrNone,
-        "tokens": list[str],
-        "published_layers": dict[str, dict[str | int, Dictionary]],
-    },
+    "12_published_tables": {"tokens": list[str], "published_layers": dict[str, dict[str | int, Dictionary]]},
+    "12b_ladder": {"tokens": list[str]},
+    "12c_steps_and_truth": {"negative": DictionaryOrNone, "tokens": list[str]},
 }
 
 

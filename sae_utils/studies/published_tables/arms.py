@@ -1,6 +1,6 @@
 """The ladder over replicates, for A with B and for a control.
 
-In: the names of each replicate. Out: one table of all rungs, the difference of the two arms at every step, and words.
+In: the names of each replicate. Out: one table of all rungs, the gap of the two arms at every step, and words.
 Never: a verdict from a p.
 
 The control is B reading the stories with their words exchanged (`replicates`), or a twin in the place of B.
@@ -8,6 +8,7 @@ The control is B reading the stories with their words exchanged (`replicates`), 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -64,22 +65,33 @@ def means(found: pd.DataFrame, step: str, score: str) -> dict[str, Replicated]:
     return {arm: over_replicates(part.value[part.arm == arm].to_numpy(float)) for arm in (TRUE, CONTROL)}
 
 
-def summary(found: pd.DataFrame, d: float) -> pd.DataFrame:
-    """One row a step, as means over replicates: pairs, choices, the excess in both arms, their gap and its verdict."""
+def choices(found: pd.DataFrame) -> pd.DataFrame:
+    """One row a step, as means over replicates of both arms: pairs, largest hub, share of distinct partners."""
+    by_arm = found.groupby(["step", "arm"])[["n", "hub", "unique"]].mean()
     rows = []
     for number, step in enumerate(STEPS):
-        part = found[found.step == step]
-        by_arm = part.groupby("arm")[["n", "hub", "unique"]].mean()
-        row = {"step": f"{number} {step}", "n": by_arm["n"][TRUE], "n, control": by_arm["n"][CONTROL]}
-        row |= {"hub": by_arm["hub"][TRUE], "unique": by_arm["unique"][TRUE]}
-        for score in SCORES:
-            excess = part[part.score == score].groupby("arm").excess.mean()
-            x = gaps(found, score)[step]
-            word = verdict(x.low, x.high, d) if x.n else "n/a"
-            row |= {score: excess[TRUE], f"{score}, control": excess[CONTROL], f"{score}, gap": interval(x)}
-            row |= {f"{score}, verdict": word}
+        row: dict[str, Any] = {"step": f"{number} {step}"}
+        for name, column in {"n": "n", "largest hub": "hub", "unique": "unique"}.items():
+            row |= {name: by_arm[column][step, TRUE], f"{name}, control": by_arm[column][step, CONTROL]}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def by_step(found: pd.DataFrame, score: str, d: float) -> pd.DataFrame:
+    """One row a step: the excess of one score in both arms as means over replicates, their gap and its verdict."""
+    excess = found[found.score == score].groupby(["step", "arm"]).excess.mean()
+    rows = []
+    for number, (step, x) in enumerate(gaps(found, score).items()):
+        row: dict[str, Any] = {"step": f"{number} {step}", TRUE: excess[step, TRUE], CONTROL: excess[step, CONTROL]}
+        rows.append(row | {"gap": interval(x), "verdict": verdict(x.low, x.high, d) if x.n else "n/a"})
+    return pd.DataFrame(rows)
+
+
+def hub_fall(found: pd.DataFrame) -> Replicated:
+    """By how much the largest hub of A with B is smaller after TopK than before, over replicates."""
+    part = found[(found.arm == TRUE) & (found.score == SCORES[0])]
+    hub = part.pivot(index="replicate", columns="step", values="hub")
+    return over_replicates((hub[views.HOOK] - hub[views.CODES]).to_numpy(float))
 
 
 def interval(x: Replicated) -> str:

@@ -8,10 +8,12 @@ dimensions. Its SAE holds the true directions of most concepts. The input of the
 other directions. At the beginning of sequence and at padding all activations are one large vector.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from sae_utils.arrays import unit
@@ -119,6 +121,17 @@ def repeated(folder: Path, world: World, sizes: Sizes, settings: ladder.Settings
                 count[0] += x.p < LEVEL
                 count[1] += 1
     return {"found": found}
+
+
+def rates(found: Mapping[str, Mapping[str, Sequence[int]]]) -> pd.DataFrame:
+    """`repeated`, one row a step and one column a score: "times below of times scored"."""
+    rows = [
+        {"step": f"{number} {step}"}
+        | {name: "too few pairs" if not times[step][1] else f"{times[step][0]} of {times[step][1]}"
+           for name, times in found.items()}
+        for number, step in enumerate(ladder.STEPS) if step in found["RSA"]
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _text(rng: np.random.Generator, sizes: Sizes) -> Text:

@@ -39,8 +39,9 @@ def _one_to_one(scores: pd.DataFrame) -> pd.DataFrame:
 def checks(scores: pd.DataFrame) -> pd.DataFrame:
     """One row a pair of layers, way of pairing and published score, where the study gives a null.
 
-    Columns: `set` (models, pairing and direction), `layer_a`, `layer_b`, `n` pairs, `score` ("SVCCA" or "RSA"),
-    `published`, `null mean`, `p`, and `expected`, the null mean of one component, sqrt(2 / (pi n)), or 0 for RSA.
+    Columns: `set` (models, pairing and direction), `layer_a`, `layer_b`, `n` pairs, `unique` (share of distinct
+    features of A among them, NaN where it is not given), `score` ("SVCCA" or "RSA"), `published`, `null mean`, `p`, and
+    `expected`, the null mean of one component, sqrt(2 / (pi n)), or 0 for RSA.
     """
     parts = []
     for name, column in (("SVCCA", "svcca"), ("RSA", "rsa")):
@@ -51,6 +52,7 @@ def checks(scores: pd.DataFrame) -> pd.DataFrame:
             "layer_a": given.layer_a,
             "layer_b": given.layer_b,
             "n": n,
+            "unique": given.num_feat_A_unique / n,
             "score": name,
             "published": given[f"{column}_paired"],
             "null mean": given[f"{column}_rand_mean"],
@@ -59,6 +61,22 @@ def checks(scores: pd.DataFrame) -> pd.DataFrame:
         }
         parts.append(pd.DataFrame(found))
     return pd.concat(parts, ignore_index=True)
+
+
+def by_set(checks: pd.DataFrame) -> pd.DataFrame:
+    """`checks`, one row a set: pairs of layers, n, median share of distinct features, p of 0, number of shuffles.
+
+    `p at best` is 1 / (m + 1) for the m shuffles that the p imply.
+    """
+    rows = []
+    for name, x in checks.groupby("set", sort=False):
+        of_svcca = x[x.score == "SVCCA"]
+        row = {"set": name, "cells": len(of_svcca), "n from": x.n.min(), "n to": x.n.max()}
+        row |= {"unique": of_svcca.unique.median(), "p = 0": f"{(x.p == 0).sum()} of {len(x)}"}
+        row |= {"draws, by p": draws_by_p(x.p)}
+        row |= {"by scatter": draws_by_scatter(of_svcca["null mean"] / of_svcca.expected)}
+        rows.append(row | {"p at best": 1 / (row["draws, by p"] + 1)})
+    return pd.DataFrame(rows)
 
 
 def draws_by_p(p: pd.Series) -> int:
