@@ -43,11 +43,11 @@ def climbed(found: pd.DataFrame, d: float) -> "Figure":
     axes[2].axvspan(-d, d, color=report.NULL, alpha=0.3, linewidth=0, label="less than d")
     counts = found[found.score == "RSA"].groupby(["arm", "step"]).n.mean()
     for axis, arm in zip(axes[:2], (arms.TRUE, arms.CONTROL), strict=True):
-        _column(axis, 1.14, "n", [f"{counts[arm, step]:,.0f}" for step in STEPS])
+        _column(axis, 1.2, "n", [f"{counts[arm, step]:,.0f}" for step in STEPS])
     _same_limits(axes[:2])
     axes[0].set_xlabel("similarity (from 8 on: excess)", loc="left")
     axes[2].set_xlabel("A and B less control")
-    axes[3].set(xlabel="features of B", xlim=(0, None))
+    axes[3].set(xlabel="features of B", xlim=(-0.04 * axes[3].get_xlim()[1], None))
     _legend(figure, axes[0], 4)
     return figure
 
@@ -64,8 +64,8 @@ def planted(ladders: Mapping[str, Sequence[Rung]], true: Mapping[str, Mapping[st
             axis.hlines(PLACE[at] + shift, low, high, color=report.NULL, linewidth=4, alpha=0.6)
             face = [colour if x.p < LEVEL else "w" for x in found]
             axis.scatter(value, PLACE[at] + shift, s=16, marker=marker, c=face, edgecolors=colour, zorder=2)
-        _column(axis, 1.12, "n", [f"{len(x.pairs):,}" for x in rungs])
-        _column(axis, 1.32, "true", [f"{100 * true[name][step]:.0f}%" for step in STEPS])
+        _column(axis, 1.16, "n", [f"{len(x.pairs):,}" for x in rungs])
+        _column(axis, 1.35, "true", [f"{100 * true[name][step]:.0f}%" for step in STEPS])
         axis.set_xlabel("similarity (from 8 on: excess)")
     _same_limits(axes)
     axes[0].scatter([], [], s=16, c="w", edgecolors="k", label=f"hollow: p not below {LEVEL:g}")
