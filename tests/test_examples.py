@@ -69,11 +69,11 @@ def test_no_section_names_what_only_the_paper_profile_defines(name):
 @every
 def test_what_a_section_names_is_a_dictionary(name):
     example = profiles.load(f"examples/{name}")
-    units, across, published_tables = (
+    units, across, steps = (
         example.sections[notebook]
         for notebook in ("04_llm_vs_sae", "11_across_tokenizers", "12c_steps_and_truth")
     )  # fmt: skip
-    named = [[*units["beside"].values()], across["comparisons"], published_tables["negative"]]
+    named = [[*units["beside"].values()], across["comparisons"], steps["negative"]]
     assert names(named) <= example.dictionaries.keys()
 
 

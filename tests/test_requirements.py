@@ -17,10 +17,11 @@ from sae_utils.studies.layer_sweep import cells
 
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
+MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
 CLOSER = "04b_neurons_by_index_or_concept"
-CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, PUBLISHED = (
+CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, STEPS = (
     "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
-    "12_published_tables",
+    "12c_steps_and_truth",
 )  # fmt: skip
 
 
@@ -82,9 +83,9 @@ EDITS = [
     ((LEVEL, "traps", "families", "right_null"), "block", r"traps\.families\.right_null: no null is called 'block'"),
     ((LEVEL, "traps", "families", "world", "groups"), 1, r"traps\.families\.groups: .*greater than 1"),
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
-    ((PUBLISHED, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
+    ((STEPS, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
     ((ACROSS, "tokenizers"), {}, r"tokenizers: .*at least 1"),
-    ((PUBLISHED, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
+    ((STEPS, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
     (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer_0 has 1 blocks, from 0"),
     (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),
     (("dictionaries", "one_layer", "k"), 1000, r"k is at most width, and 1000 features are more than 96"),
@@ -110,10 +111,10 @@ def test_all_problems_are_reported_at_once(complaint):
         {
             (SEEDS, "curve"): "x",
             (NEURONS, "beside"): {"x": [["a", "two_layer_0"]]},
-            (PUBLISHED, "negative"): "scrambld",
+            (STEPS, "negative"): "scrambld",
         }
     ).split("\n")
-    keys = [f"{SEEDS}.curve", f"{NEURONS}.beside.x.0.0", f"{PUBLISHED}.negative"]
+    keys = [f"{SEEDS}.curve", f"{NEURONS}.beside.x.0.0", f"{STEPS}.negative"]
     assert [any(line.startswith(f"params/edited.yaml: {key}: no ") for line in found) for key in keys] == [True] * 3
     assert len(found) == 3 and "`scrambled`" in found[2]
 
@@ -139,7 +140,7 @@ def test_two_tokenizers_are_refused_with_both_models_and_keys(complaint):
     line = next(line for line in found.split("\n") if "primary.pair: two_layer_0" in line)
     assert "two_layer_0 reads the model two_layer_0 (word, 4,000 tokens)" in line
     assert "bpe reads the model bpe (bpe, 1,000 tokens): two tokenizers" in line and ACROSS in line
-    assert f"{PUBLISHED}.negative: two_layer_0 reads" in complaint({(PUBLISHED, "negative"): "bpe"})
+    assert f"{STEPS}.negative: two_layer_0 reads" in complaint({(STEPS, "negative"): "bpe"})
 
 
 def test_eleven_compares_two_tokenizers_and_no_one(complaint):
@@ -188,8 +189,9 @@ def smoke_with(kind: str, records: dict) -> dict:
     ("path", "value"),
     [
         ((NEURONS, "beside"), {"another": [["two_layer_0", "two_layer_seed1"]]}),  # its neurons are the same
-        ((CLOSER, "by_index"), {"two_layer_0": ["two_layer_0"]}),
-        ((PUBLISHED, "negative"), "two_layer_seed1"),
+MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
+CLOSER = "04b_neurons_by_index_or_concept"
+CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, STEPS = (
     ],
 )
 def test_a_control_that_is_the_same_model(complaint, path, value):
