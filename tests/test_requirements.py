@@ -189,9 +189,8 @@ def smoke_with(kind: str, records: dict) -> dict:
     ("path", "value"),
     [
         ((NEURONS, "beside"), {"another": [["two_layer_0", "two_layer_seed1"]]}),  # its neurons are the same
-MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
-CLOSER = "04b_neurons_by_index_or_concept"
-CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, STEPS = (
+        ((CLOSER, "by_index"), {"two_layer_0": ["two_layer_0"]}),
+        ((STEPS, "negative"), "two_layer_seed1"),
     ],
 )
 def test_a_control_that_is_the_same_model(complaint, path, value):
