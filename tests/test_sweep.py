@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,10 @@ print({n: kept.meta["number"] for n, kept in
 def test_an_interrupt_leaves_nothing_half_written_and_no_process(tmp_path):
     environment = os.environ | {"PROCESSES": "2", "PYTHONPATH": f"{sources.REPOSITORY}:{Path(__file__).parent}"}
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
-    run = subprocess.Popen([*command, "600"], env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background of a shell ignores it
+    run = subprocess.Popen(
+        [*command, "600"], env=environment, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heeds
+    )
     deadline = time.monotonic() + 300  # two processes import torch, however busy the machine
     while len(marks := list(tmp_path.glob("[012]-*"))) < 3 and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
