@@ -62,7 +62,7 @@ def words(value) -> set[str]:
 @pytest.mark.parametrize("name", [*PROFILES, *(f"examples/{file.stem}" for file in params.PARAMS.glob("examples/*"))])
 def test_no_section_names_what_the_profile_has_not_taken_over(name):
     demo, profile = profiles.load("demo"), profiles.load(name)
-    gone = (demo.models.keys() | demo.dictionaries.keys()) - profile.models.keys() - profile.dictionaries.keys()
+    gone = (demo.models.keys() | demo.dictionaries.keys()) - {*profile.models, *profile.dictionaries, *profile.families}
     for notebook, values in profile.sections.items():
         named = words({key: value for key, value in values.items() if key != "tokenizers"})  # `bpe` is a kind there
         assert not named & gone, notebook
@@ -343,8 +343,8 @@ def test_start_sets_threads_and_refuses_what_is_not_there(folder, monkeypatch):
     monkeypatch.setattr(store, "use", lambda **settings: used.append(settings))
     assert profiles.start("smoke", FIRST) == profiles.load("smoke")
     assert used == [{"threads": profiles.load("smoke").common.threads, "device": "cpu"}]
-    with pytest.raises(ProfileError, match=f"no notebook is called '00_models'; did you mean `{FIRST}`"):
-        profiles.start("smoke", "00_models")
+    with pytest.raises(ProfileError, match=f"no notebook is called '00_models_and'; did you mean `{FIRST}`"):
+        profiles.start("smoke", "00_models_and")
 
 
 @pytest.mark.parametrize(
