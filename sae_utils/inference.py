@@ -165,9 +165,7 @@ def alike(
     """
     rows = [side[:, None] if side.ndim == 1 else side for side in (one, two)]
     difference = np.abs(rows[0][:, None].astype(np.float64) - rows[1][None])  # (n, m, q)
-    row, column = np.nonzero(
-        (difference <= calipers).all(axis=2)
-    )  # in row order, which decides between equal distances
+    row, column = np.nonzero((difference <= calipers).all(axis=2))  # in row order, which decides between equals
     distance = (difference[row, column] / np.maximum(calipers, np.finfo(float).tiny)).max(axis=1, initial=0.0)
     free_one, free_two = np.ones(len(one), bool), np.ones(len(two), bool)
     found: list[tuple[int, int]] = []
