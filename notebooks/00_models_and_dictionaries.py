@@ -73,7 +73,6 @@ out.text("models are", description.models(run))
 out.text("dictionaries are", description.dictionaries(run))
 out.text("released", ", ".join(description.released(run)))
 out.text("scope", description.scope(run))
-out.text("pair", description.pair(run, *run.pair))
 out.text("limits", description.limits(run))
 out.number("documents", text.meta["documents"], "{:,}")
 for name in corpora.SPLITS:
@@ -86,6 +85,7 @@ for name in corpora.SPLITS:
 
 # %%
 made = pipeline.models(run, run.models)
+out.text("pair", description.pair(run, *run.pair))
 name = description.model_of(run, run.pair[0])
 rows, bridge = pipeline.training_rows(run, name), models.load(made[name])
 few = tokenization.spread_rows(rows, batching.rows_in(rows, "held_out"), 4)
