@@ -51,12 +51,12 @@ print(json.dumps([cpu.path(), digests]))
 """
 
 
-def run(**changes):
+def run(work=WORK, **changes):
     """Code path and digests of results in a new process, pinned except for `changes`."""
-    kept = {name: value for name, value in os.environ.items() if name not in (*cpu.PIN, "PIN")}
+    kept = {name: value for name, value in os.environ.items() if name not in (*cpu.PIN, "PIN", "LD_PRELOAD")}
     kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, "-c", WORK], cwd=REPOSITORY, env=kept | changes, capture_output=True, text=True, check=True
+        [sys.executable, "-c", work], cwd=REPOSITORY, env=kept | changes, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
 
@@ -75,6 +75,13 @@ def test_pinned_results_have_the_same_bytes_on_every_processor():
     assert digests == {
         "torch": "df75f066ec8c", "numpy": "cc63cc8be497", "scipy": "4d93cb3b667a", "numba": "5760e30acd76",
     }  # fmt: skip
+
+
+@pinned
+def test_a_child_process_may_load_torch_before_the_package():
+    child = f"import torch\n{WORK}"
+    outer = f"import subprocess, sys, sae_utils; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    assert run(outer) == run()
 
 
 @pinned
