@@ -9,7 +9,6 @@ A value that the environment already has is kept, and gives other keys; `PIN=off
 
 MKL follows `MKL_CBWR` on Intel's processors only. It calls a function to find out whether it runs on one; on other
 processors a library of two lines, compiled once, answers yes (tested on AMD EPYC: same bytes as on an Intel Xeon).
-Child processes load it first, as they read the environment: a notebook may import torch before this package.
 
 `python -m sae_utils COMMAND ...` runs a command with the pin.
 """
@@ -109,9 +108,6 @@ def _answer_mkl() -> None:
         ctypes.CDLL(str(COMPILED), ctypes.RTLD_GLOBAL)
     except OSError:
         return
-    preloaded = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
-    if not re.search(r"[\s:]", str(COMPILED)) and str(COMPILED) not in preloaded:  # which the loader would split
-        os.environ["LD_PRELOAD"] = " ".join([*preloaded, str(COMPILED)])
 
 
 def _compile(library: Path) -> None:

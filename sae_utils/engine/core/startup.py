@@ -1,6 +1,7 @@
 """Set-up before numpy, numba and torch load; the package calls it when it is imported.
 
-In: nothing. Out: a check that temporary files can be written; the folder of numba's compiled kernels.
+In: nothing. Out: a check that temporary files can be written; the folder of numba's compiled kernels; a library that
+child processes load first.
 Never: an import outside the standard library; more than a few milliseconds once kernels are compiled.
 """
 
@@ -9,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -31,6 +33,15 @@ def need_temporary() -> None:
             f"error: no temporary file can be written ({error.strerror}): the disk is full or read-only; free some "
             "space, or name a writable folder in TMPDIR, and run again: what was finished before is kept"
         )
+
+
+def preload(library: Path) -> None:
+    """Let child processes load a library before all others, if this process has loaded it (Linux)."""
+    with contextlib.suppress(OSError):
+        loaded = f"{library}\n" in Path("/proc/self/maps").read_text()
+        given = re.split(r"[\s:]+", os.environ.get("LD_PRELOAD", ""))
+        if loaded and not re.search(r"[\s:]", str(library)):  # at which the loader splits the list
+            os.environ["LD_PRELOAD"] = " ".join(dict.fromkeys([*filter(None, given), str(library)]))
 
 
 def keep_kernels() -> Path:
