@@ -18,7 +18,7 @@ from sae_utils.engine.core.spec import ProfileError, nearest
 from sae_utils.engine.geometry.registry import FEWEST
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.kernels.sides import Side
-from sae_utils.engine.lms import cross_entropy, pretrained, toys
+from sae_utils.engine.lms import baselines, cross_entropy, pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
 from sae_utils.engine.text import corpora, stories, tokenization
@@ -122,8 +122,10 @@ def model(profile: Profile, name: str) -> Artefact:
         case pretrained.Pretrained():
             own = tokenizer(profile, name)
             with _about(profile, f"models.{name}"):
-                made = pretrained.link(pretrained.locate(record), record.dtype, own)
+                made = pretrained.model(record, own)
                 pretrained.refuse_rows(made, training_rows(profile, name), rows(profile, name))
+                if pretrained.gguf(record) and not record.untrained:
+                    baselines.refuse_worse_than_bigram(made, training_rows(profile, name))
                 return made
         case toys.ToyCheckpoint():
             return toys.at_step(model(profile, record.of), record.step)

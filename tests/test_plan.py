@@ -14,8 +14,8 @@ from huggingface_hub import constants
 
 from sae_utils.engine import params
 from sae_utils.engine.build import plan, speed
-from sae_utils.engine.inputs import hub
-from sae_utils.engine.lms import pretrained
+from sae_utils.engine.inputs import hub, packages
+from sae_utils.engine.lms import pretrained, quantised
 
 PROFILE = """
 extends: smoke
@@ -143,6 +143,43 @@ def test_a_profile_that_needs_nothing(monkeypatch, capsys):
     found = re.search(r"on one core, at least (\d+\.\d) minutes by the clock in 4 processes, of", side_by_side)
     assert alone / 4.5 < float(found[1]) < alone
     assert re.search(r"^warning: (\d+) of \1 SAEs take fewer than 1,000 steps \(the least 80\)", text, re.MULTILINE)
+
+
+PACKED = f"""
+extends: smoke
+replicates: []
+models:
+  open: {{kind: pretrained, package: tiny-open==1.0, file: tiny/x.gguf, sha256: "{"1" * 64}", licence: mit}}
+  own: {{kind: pretrained, package: [tiny-a==1.0, tiny-b==1.0], file: [x.part0, x.part1], sha256: "{"2" * 64}",
+        licence: own, terms: {{package: tiny-terms==1.0, file: tiny/TERMS.html}}}}
+dictionaries:
+  open: &sae {{kind: trained, model: open, hook: blocks.0.hook_mlp_out, width: 32, k: 4, seed: 0, samples: 640,
+               batch: 64, learning_rate: 0.003}}
+  own: {{<<: *sae, model: own}}
+primary: {{pair: [open, own], matching: mutual, measure: rsa_spearman, permutations: 99}}
+"""
+
+
+def test_packages_are_listed_with_their_terms(folder, tmp_path, monkeypatch, capsys):
+    (folder / "packed.yaml").write_text(PACKED + two.sections("open", "own"), "utf-8")
+    monkeypatch.setattr(params, "PARAMS", folder)
+    monkeypatch.setattr(sys, "argv", ["plan", "packed"])
+    monkeypatch.setattr(quantised, "downloads", lambda: tmp_path)
+    monkeypatch.setattr(packages, "_wheel", lambda *_: pytest.fail("a plan fetches nothing"))
+
+    def printed() -> tuple[int, str]:
+        with pytest.raises(SystemExit) as left:
+            plan.main()
+        return left.value.code, capsys.readouterr().out
+
+    code, text = printed()
+    assert code == 1 and "and 2 sources of unknown size" in text
+    assert re.search(r"models\.own +tiny-a==1\.0, tiny-b==1\.0 .*own \(TERMS\.html in tiny-terms==1\.0\)", text)
+    assert re.search(r"models\.own: accept_terms: .*read tiny/TERMS\.html in the package .*ACCEPT_TERMS=own", text)
+    monkeypatch.setenv("ACCEPT_TERMS", "own")
+    (tmp_path / ("1" * 64)).write_bytes(bytes(10**7))
+    code, text = printed()
+    assert code == 0 and "cached: 0.01 GB" in text and "and 1 sources of unknown size" in text
 
 
 def test_a_profile_that_is_none(monkeypatch):

@@ -213,7 +213,8 @@ class Build:
             readers = [record for record in self.saes.values() if record.model == name]
             window = max((row * self._dimensions(record) for record in readers), default=0.0)
             held = max(window, min(models.HELD, HOOKS * window))
-            copies = 2 if isinstance(self.profile.models[name], toys.Twin) else 1
+            record = self.profile.models[name]
+            copies = 2 if isinstance(record, toys.Twin) or getattr(record, "unpacked", False) else 1
             needs += [weights * copies + weights, weights + 3 * cross_entropy.LOGITS, weights + 2 * held]
         for name, record in self.saes.items():
             width = getattr(record, "width", 0)
@@ -228,7 +229,7 @@ class Build:
         """Bytes of the store: models made here, SAEs, codes, and derivatives; what the SAEs of one model read."""
         total = 0.0
         for name, record in self.profile.models.items():
-            if not isinstance(record, pretrained.Pretrained):
+            if not isinstance(record, pretrained.Pretrained) or record.unpacked:
                 total += 4 * self.speeds[name].parameters * (1 + getattr(record, "checkpoints", 0))
         read_by: dict[str, dict[str, float]] = {}  # scratch of the trainings of a model, by hook
         for record in self.saes.values():

@@ -17,8 +17,8 @@ import pandas as pd
 from sae_utils import profiles, store, sweep
 from sae_utils.engine.build import cost
 from sae_utils.engine.core.spec import ProfileError, choose
-from sae_utils.engine.inputs import hub
-from sae_utils.engine.lms import pretrained
+from sae_utils.engine.inputs import hub, packages
+from sae_utils.engine.lms import pretrained, quantised
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import quality, releases
 from sae_utils.studies.semantic_subspaces import word2vec
@@ -44,7 +44,8 @@ def sources(profile: Profile) -> list[Source]:
     for key, record in records.items():
         if isinstance(record, pretrained.Pretrained | releases.Released):
             try:
-                found.append(_files(key, *record.wanted()))
+                file = pretrained.gguf(record) if isinstance(record, pretrained.Pretrained) else None
+                found.append(_gguf(key, file) if file else _files(key, *record.wanted()))
             except ProfileError as error:
                 found.append(Source(key, missing=str(error)))
     for notebook, section in profile.sections.items():
@@ -65,6 +66,22 @@ def _vectors(key: str, value: dict[str, Any]) -> Source:
     cached = sum(listed.sizes[name] for name in listed.cached)
     missing = "" if cached else listed.refusal
     return Source(key, f"gensim: {spec.name}", None if missing else fetch, cached, listed.terms, 0, missing)
+
+
+def _gguf(key: str, file: quantised.Gguf) -> Source:
+    """A GGUF file of the user, or in packages, whose sizes no registry tells in one way."""
+    path, packaged = file.here(), file.packaged
+    cached = path.stat().st_size if path else 0
+    if packaged is None:
+        return Source(key, f"{file.title}.gguf", 0, cached)
+    terms = packaged.licence
+    if not packaged.is_open and packaged.terms:
+        terms += f" ({packaged.terms.file.rpartition('/')[2]} in {packaged.terms.package})"
+    source = ", ".join(packaged.package)
+    if path or packaged.accepted:
+        return Source(key, source, 0 if path else None, cached, terms)
+    why = packages.unaccepted(packaged, quantised.downloads())
+    return Source(key, source, None, 0, terms, missing=why)
 
 
 def _files(key: str, source: str, revision: str, needed: list[list[str]], optional: list[str]) -> Source:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from sae_utils import pipeline, store
 from sae_utils.engine.inputs import hub
-from sae_utils.engine.lms import toys
+from sae_utils.engine.lms import pretrained, quantised, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import trainer
 
@@ -90,13 +90,15 @@ def config(profile: Profile, name: str) -> Any:
             vocab_size=record.vocabulary, hidden_size=record.d_model, num_hidden_layers=record.layers,
             num_attention_heads=record.heads, intermediate_size=record.d_mlp, tie_word_embeddings=record.tied,
         )  # fmt: skip
-    cached = hub.listing(record.source, record.revision, ["config.json"]).cached
-    if "config.json" not in cached:
-        return None
     try:
-        return AutoConfig.from_pretrained(Path(cached["config.json"]).parent, trust_remote_code=False)
+        if file := pretrained.gguf(record):
+            return quantised.config(file)
+        cached = hub.listing(record.source, record.revision, ["config.json"]).cached
+        if "config.json" in cached:
+            return AutoConfig.from_pretrained(Path(cached["config.json"]).parent, trust_remote_code=False)
     except (OSError, ValueError):  # opening the model reports it
         return None
+    return None
 
 
 @functools.cache

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from sae_utils import pipeline, replicates
 from sae_utils.engine.core.spec import Spec, refuse
-from sae_utils.engine.inputs import hub
 from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
 
@@ -111,7 +110,7 @@ def _description(profile: Profile, dictionary: str) -> str:
     """A dictionary, its model and the model's tokenizer, in words."""
     model = _model(profile, dictionary)
     record = pipeline.origin(profile.models, model)
-    tokenizer = f"{record.tokenizer}, {record.vocabulary:,} tokens" if isinstance(record, toys.Toy) else record.source
+    tokenizer = f"{record.tokenizer}, {record.vocabulary:,} tokens" if isinstance(record, toys.Toy) else record.title()
     return f"{dictionary} reads the model {model} ({tokenizer})"
 
 
@@ -122,7 +121,7 @@ def _same_tokenizer(profile: Profile, a: str, b: str, fetch: bool) -> bool | Non
         return one.cuts_like(two)
     if isinstance(one, toys.Toy) or isinstance(two, toys.Toy):
         return False
-    if (one.source, one.revision) == (two.source, two.revision):
+    if one.identity() == two.identity():
         return True
     words = [
         pretrained.tokenizer_spec(record) if fetch else pretrained.local_tokenizer_spec(record) for record in (one, two)
@@ -160,9 +159,7 @@ def _identity(records: Mapping[str, Any], name: str, models: Mapping[str, Any] |
     record: Spec = records[name]
     values = record.model_dump(exclude={"checkpoints", "dtype"})
     if isinstance(record, pretrained.Pretrained):
-        values = {"source": record.source, "revision": record.revision}
-        if hub.is_local(record.source):
-            values = {"source": str(hub.local_path(record.source).resolve())}
+        values = {"source": record.identity()}
     if "of" in values:
         values["of"] = _identity(records, values["of"], models)
     if models is not None and "model" in values:

@@ -7,7 +7,6 @@ Never: an outcome; models that are not in the profile.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -169,7 +168,7 @@ def model_of(profile: Profile, dictionary: str) -> str:
 
 def released(profile: Profile) -> list[str]:
     """The sources of the models that were not trained here, in the profile's order."""
-    return list(dict.fromkeys(_source_name(x) for x in profile.models.values() if isinstance(x, Pretrained)))
+    return list(dict.fromkeys(x.title() for x in profile.models.values() if isinstance(x, Pretrained)))
 
 
 def all_toys(profile: Profile) -> bool:
@@ -219,7 +218,7 @@ def limits(profile: Profile) -> str:
     both = [pipeline.origin(profile.models, model_of(profile, name)) for name in pair]
     given = [isinstance(pipeline.origin(profile.dictionaries, name), releases.Released) for name in pair]
     sentences = []
-    if all(isinstance(x, Pretrained) for x in both) and both[0].source != both[1].source:
+    if all(isinstance(x, Pretrained) for x in both) and both[0].identity() != both[1].identity():
         sentences.append(
             "The two models may differ in more than what is asked about, as in their data and tokens seen."
         )
@@ -236,7 +235,7 @@ def pair(profile: Profile, a: str, b: str) -> str:
     names = [model_of(profile, name) for name in (a, b)]
     records = [profile.models[name] for name in names]
     if all(isinstance(record, Pretrained) for record in records):
-        return " and ".join(map(_source_name, records))
+        return " and ".join(record.title() for record in records)
     return "two models of {} and {} layers".format(*(size(profile, name).layers for name in names))
 
 
@@ -244,7 +243,7 @@ def side(profile: Profile, name: str, features: int) -> str:
     """A dictionary in words: its number of `features`, the name and size of its model."""
     model = model_of(profile, name)
     record, shape = profile.models[model], size(profile, model)
-    label = _source_name(record) if isinstance(record, Pretrained) else name
+    label = record.title() if isinstance(record, Pretrained) else name
     layers = "1 layer" if shape.layers == 1 else f"{shape.layers} layers"
     return f"{label} ({layers} of width {shape.d}, {features:,} features)"
 
@@ -252,11 +251,6 @@ def side(profile: Profile, name: str, features: int) -> str:
 def site(hook: str) -> str:
     """The place in a model that a hook, e.g. `blocks.1.hook_mlp_out`, reads."""
     return SITES.get(hook.split(".", 2)[2], hook)
-
-
-def _source_name(record: Pretrained) -> str:
-    """A repository by its name, a folder by its last part, so that no path is printed."""
-    return Path(record.source).name if hub.is_local(record.source) else record.source
 
 
 def _provenance(sources: Iterable[str]) -> str:
