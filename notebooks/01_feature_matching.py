@@ -46,7 +46,7 @@ run = profiles.start(profile, "01_feature_matching")
 out = report.Report(run, "01_feature_matching")
 a, b = (pipeline.features(run, name) for name in run.pair)
 both = pipeline.correlated(a, b, candidates)
-found, documents = both.found, a.sites.array("documents")
+found, documents = both.found, pipeline.articles(run, a.sites)  # whole articles, where documents are parts of them
 at, at_held_out = np.flatnonzero(both.on_matching), np.flatnonzero(both.on_held_out)
 
 # %% [markdown]

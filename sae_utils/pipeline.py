@@ -103,6 +103,12 @@ def exchanged_rows(profile: Profile, name: str, seed: int) -> Artefact:
     return tokenization.exchanged(rows(profile, name), tokenizer(profile, name), seed)
 
 
+def articles(profile: Profile, sites: Artefact) -> np.ndarray:
+    """(tokens,) the article of every site: what lies in one split, and is left out or exchanged whole."""
+    found: np.ndarray = corpora.text(profile.corpus).array("articles")[sites.array("documents")]
+    return found
+
+
 def training_text(profile: Profile, dictionary: str) -> corpora.Corpus:
     """The corpus on which a dictionary and its model are trained."""
     return profile.training_corpus(origin(profile.dictionaries, dictionary).model)

@@ -19,11 +19,12 @@ from pydantic import Field, field_validator
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import Count, ProfileError, Seed, Spec, choose, nearest, quote
 from sae_utils.engine.inputs import strict_yaml
-from sae_utils.engine.text import corpora
+from sae_utils.engine.text import corpora, wikipedia
 
 PARAMS = REPOSITORY / "params"
 NOTEBOOKS = REPOSITORY / "notebooks"
 LONGEST_CHAIN = 32  # profiles that extend one another
+CORPORA: dict[str, type[Spec]] = {**corpora.KINDS, "wikipedia": wikipedia.Wikipedia}
 
 
 class Threshold(Spec):
@@ -122,7 +123,7 @@ def make_corpus(values: dict[str, Any], where: str) -> corpora.Corpus:
 
     Raises ProfileError as `spec.choose`, and for shares that do not sum to 1.
     """
-    found = choose(corpora.KINDS, values, where)
+    found = choose(CORPORA, values, where)
     assert isinstance(found, corpora.Corpus)
     if not math.isclose(sum(found.shares), 1, abs_tol=1e-9):
         raise ProfileError(f"{where}.shares: three positive shares that sum to 1, found {found.shares}")

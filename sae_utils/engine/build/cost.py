@@ -18,7 +18,7 @@ from sae_utils.engine.build import speed
 from sae_utils.engine.lms import cross_entropy, models, pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries, releases, trainer
-from sae_utils.engine.text import corpora
+from sae_utils.engine.text import corpora, wikipedia
 from sae_utils.studies.layer_sweep import layers
 
 TOKENS = {corpora.HubDataset: 1000, corpora.Stories: 62}  # in a document of OpenWebText, of the stories
@@ -51,6 +51,8 @@ def tokens(corpus: corpora.Corpus) -> int:
     """The assumed number of tokens of a corpus."""
     if isinstance(corpus, corpora.TextFiles):
         return sum(file.stat().st_size for file in corpus.files()) // 4
+    if isinstance(corpus, wikipedia.Wikipedia):
+        return corpus.tokens()
     assert isinstance(corpus, corpora.HubDataset | corpora.Stories)
     return corpus.documents * TOKENS[type(corpus)]
 

@@ -21,11 +21,12 @@ from sae_utils.engine.inputs import hub, packages
 from sae_utils.engine.lms import pretrained, quantised
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import quality, releases
+from sae_utils.engine.text import wikipedia
 from sae_utils.studies.semantic_subspaces import word2vec
 
 
 class Source(NamedTuple):
-    """One model, SAE or file of word vectors of a profile; without `fetch` its size is unknown."""
+    """One model, SAE, dump or file of word vectors of a profile; without `fetch` its size is unknown."""
 
     key: str
     source: str = ""
@@ -37,10 +38,10 @@ class Source(NamedTuple):
 
 
 def sources(profile: Profile) -> list[Source]:
-    """All models, SAEs and word vectors from the hub, from folders or from gensim's downloader; not the text."""
+    """All models, SAEs and word vectors from the hub, folders or gensim's downloader, and dumps of a wiki."""
     records = {f"models.{name}": record for name, record in profile.models.items()}
     records |= {f"dictionaries.{name}": record for name, record in profile.dictionaries.items()}
-    found = []
+    found = [_dump(profile.corpus)] if isinstance(profile.corpus, wikipedia.Wikipedia) else []
     for key, record in records.items():
         if isinstance(record, pretrained.Pretrained | releases.Released):
             try:
@@ -52,6 +53,15 @@ def sources(profile: Profile) -> list[Source]:
         if section.get("vectors", {}).get("kind") == "download":
             found.append(_vectors(f"{notebook}.vectors", section["vectors"]))
     return found
+
+
+def _dump(corpus: wikipedia.Wikipedia) -> Source:
+    """The dump from which the text comes."""
+    try:
+        size = sum(file.stat().st_size for file in corpus.files())
+    except ProfileError as error:
+        return Source("corpus", corpus.path, missing=str(error))
+    return Source("corpus", corpus.path, 0, size, corpus.licence)
 
 
 def _vectors(key: str, value: dict[str, Any]) -> Source:
