@@ -3,120 +3,58 @@
 In: a checked profile and a name of its models or dictionaries. Out: artefacts; features of dictionaries, and their
 correlation.
 Never: a computation; other modules do all of them.
+
+Features are compared at every token where the two models of `primary.pair` have one tokenizer. Where they have two,
+*all* comparisons of the profile (SAE seeds, twins, layers too) are at the ends of words that both share, so that n and
+text are equal; codes there are those of the last token of a word, and labels are words (`engine.tokens` decides).
 """
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sae_utils import sweep
 from sae_utils.correlate import Correlation
-from sae_utils.engine.core.spec import ProfileError, nearest
+from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.geometry.registry import FEWEST
 from sae_utils.engine.inputs import hub
 from sae_utils.engine.kernels.sides import Side
 from sae_utils.engine.lms import baselines, cross_entropy, pretrained, toys
 from sae_utils.engine.params import Profile
-from sae_utils.engine.saes import activations, correlations, dictionaries, quality, releases, trainer
-from sae_utils.engine.text import corpora, stories, tokenization
-from sae_utils.engine.text.words import Words, find_words, token_labels, token_texts
+from sae_utils.engine.saes import activations, aligned, correlations, dictionaries, quality, releases, trainer
+from sae_utils.engine.tokens import (
+    about,
+    align,
+    articles,
+    exchanged_rows,
+    one_tokenizer,
+    origin,
+    own_vocabulary,
+    positions,
+    read_rows,
+    rows,
+    same_tokenizer,
+    side_of,
+    tokenizer,
+    tokenizer_of,
+    training_rows,
+    training_text,
+    vocabulary,
+    words,
+)
 from sae_utils.matching import Pairs
 from sae_utils.store import Artefact
 
+__all__ = [
+    "CONFIRMED_ON", "Correlated", "Features", "Reader", "align", "alone", "articles", "at", "correlated", "encode", "enough",
+    "exchanged_rows", "features", "features_of", "losses", "model", "models", "one_tokenizer", "origin",
+    "own_vocabulary", "positions", "read_rows", "reader", "readers", "rows", "same_tokenizer", "side_of", "tokenizer",
+    "tokenizer_of", "training_rows", "training_text", "vocabulary", "words",
+]  # fmt: skip
+
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best
-
-
-@contextlib.contextmanager
-def _about(profile: Profile, key: str) -> Iterator[None]:
-    """Add the key of the profile to errors."""
-    try:
-        yield
-    except ProfileError as error:
-        raise ProfileError(f"params/{profile.name}.yaml: {key}: {error}") from error
-
-
-def origin(records: Mapping[str, Any], name: str) -> Any:
-    """The record of a model or dictionary; of a derived one (`of`), the record from which it derives.
-
-    Raises ProfileError if no record has that name.
-    """
-    if name not in records:
-        raise ProfileError(f"no model or dictionary of the profile is called {name!r}; {nearest(name, records)}")
-    record = records[name]
-    return origin(records, record.of) if hasattr(record, "of") else record
-
-
-def tokenizer(profile: Profile, name: str) -> Artefact:
-    """The tokenizer of a model; models that cut text into the same tokens share it.
-
-    A toy's is trained on the training documents of the first toy with such a tokenizer, and knows every word of the
-    stories.
-    """
-    record = origin(profile.models, name)
-    if isinstance(record, pretrained.Pretrained):
-        with _about(profile, f"models.{name}"):
-            return pretrained.tokenizer(pretrained.tokenizer_spec(record))
-    alike = (x for x, toy in profile.models.items() if isinstance(toy, toys.Toy) and toy.cuts_like(record))
-    corpus = profile.training_corpus(next(alike))
-    known = stories.WORDS if isinstance(corpus, corpora.Stories) else ()
-    return tokenization.train(corpora.text(corpus), record.tokenizer, record.vocabulary, known)
-
-
-def tokenizer_of(profile: Profile, dictionary: str) -> Artefact:
-    """The tokenizer of the model that a dictionary reads."""
-    return tokenizer(profile, origin(profile.dictionaries, dictionary).model)
-
-
-def _loaded_tokenizer(profile: Profile, dictionary: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tokenizer_of(profile, dictionary).path, trust_remote_code=False)
-
-
-def vocabulary(profile: Profile, dictionary: str) -> list[str]:
-    """Label of every token that the model of a dictionary reads."""
-    return token_labels(_loaded_tokenizer(profile, dictionary))
-
-
-def words(profile: Profile, dictionary: str, sites: Artefact) -> Words:
-    """The words at the sites at which a dictionary is compared."""
-    texts = token_texts(_loaded_tokenizer(profile, dictionary))
-    return find_words(texts, *(sites.array(name) for name in ("tokens", "rows", "positions")))
-
-
-def rows(profile: Profile, name: str, corpus: corpora.Corpus | None = None) -> Artefact:
-    """The corpus of the profile, or another, in the tokens of a model."""
-    corpus = corpus or profile.corpus
-    return tokenization.rows(corpora.text(corpus), tokenizer(profile, name), corpus.context, corpus.packed)
-
-
-def exchanged_rows(profile: Profile, name: str, seed: int) -> Artefact:
-    """The corpus of the profile in the tokens of a model, its content words exchanged by `lexicon.exchange(seed)`.
-
-    Raises ProfileError if the corpus is not of stories, and as `tokenization.exchanged`.
-    """
-    if not isinstance(profile.corpus, corpora.Stories):
-        raise ProfileError(f"params/{profile.name}.yaml: corpus: only the words of stories can change places")
-    return tokenization.exchanged(rows(profile, name), tokenizer(profile, name), seed)
-
-
-def articles(profile: Profile, sites: Artefact) -> np.ndarray:
-    """(tokens,) the article of every site: what lies in one split, and is left out or exchanged whole."""
-    found: np.ndarray = corpora.text(profile.corpus).array("articles")[sites.array("documents")]
-    return found
-
-
-def training_text(profile: Profile, dictionary: str) -> corpora.Corpus:
-    """The corpus on which a dictionary and its model are trained."""
-    return profile.training_corpus(origin(profile.dictionaries, dictionary).model)
-
-
-def training_rows(profile: Profile, name: str) -> Artefact:
-    """The token rows that train a model and its dictionaries."""
-    return rows(profile, name, profile.training_corpus(name))
 
 
 def model(profile: Profile, name: str) -> Artefact:
@@ -127,7 +65,7 @@ def model(profile: Profile, name: str) -> Artefact:
             return toys.train(record, training_rows(profile, name), tokenizer(profile, name))
         case pretrained.Pretrained():
             own = tokenizer(profile, name)
-            with _about(profile, f"models.{name}"):
+            with about(profile, f"models.{name}"):
                 made = pretrained.model(record, own)
                 pretrained.refuse_rows(made, training_rows(profile, name), rows(profile, name))
                 if pretrained.gguf(record) and not record.untrained:
@@ -194,7 +132,7 @@ def reader(profile: Profile, name: str) -> Reader:
     skip, own_rows = profile.common.skip, training_rows(profile, first.model)
     source = model(profile, first.model)
     if isinstance(first, releases.Released):
-        with _about(profile, f"dictionaries.{name}"):
+        with about(profile, f"dictionaries.{name}"):
             made = releases.convert(first, hub.find(*first.wanted()), first.hook_in(source))
             hook, width = made.meta["hook"], made.meta["width"]
             quality.confirm(quality.locate(made, source, own_rows, hook, skip, CONFIRMED_ON), hook)
@@ -239,19 +177,43 @@ def _reading(profile: Profile, name: str, source: Reader, exchanged: int | None)
     if exchanged is None:
         return source
     of = origin(profile.dictionaries, name).model
-    return source._replace(rows=exchanged_rows(profile, of, exchanged))
+    read = exchanged_rows if one_tokenizer(profile) else read_rows  # pieces of words change places only where aligned
+    return source._replace(rows=read(profile, of, exchanged))
 
 
-def features(profile: Profile, name: str, exchanged: int | None = None) -> Features:
-    """The codes and decoder rows of a dictionary.
+def alone(profile: Profile, name: str, exchanged: int | None = None) -> Features:
+    """The features of a dictionary at every token that its own model reads, to describe it or to align it.
 
-    `exchanged`: seed of the exchange of words under which the text is read (`exchanged_rows`); its sites are the same
-    documents and positions.
+    `exchanged`: seed of the exchange of words, also of models that read pieces of words (`read_rows`).
     """
-    source = _reading(profile, name, reader(profile, name), exchanged)
+    source = reader(profile, name)
+    return _features(source._replace(rows=read_rows(profile, origin(profile.dictionaries, name).model, exchanged)))
+
+
+def _features(source: Reader) -> Features:
     (codes,) = _codes([source]).values()
     sites = activations.sites(source.rows, source.skip)
     return Features(activations.matrix(codes), dictionaries.decoder(source.dictionary), sites, codes)
+
+
+def at(own: Features, where: Artefact, side: aligned.Side, how: aligned.How = aligned.DEFAULT) -> Features:
+    """The features of a dictionary at the positions `where` that its model, on a `side`, shares with another.
+
+    Raises ValueError for features at other tokens than those of the side.
+    """
+    kept = aligned.aggregated(own.kept, where, side, how)
+    return Features(activations.matrix(kept), own.decoder, where, kept)
+
+
+def features(profile: Profile, name: str, exchanged: int | None = None) -> Features:
+    """The codes and decoder rows of a dictionary at the tokens or positions at which a profile compares features.
+
+    `exchanged`: seed of the exchange of words under which the text is read (`exchanged_rows`); its sites are the same
+    documents and positions. Raises ProfileError as `side_of`.
+    """
+    own = _features(_reading(profile, name, reader(profile, name), exchanged))
+    where = positions(profile, exchanged)
+    return own if where is None else at(own, where, side_of(profile, name))
 
 
 def features_of(profile: Profile, names: Iterable[str], exchanged: int | None = None) -> dict[str, Features]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 At = Literal["ends", "words"]
+RUN = re.compile(r"\w+|[^\w\s]+")  # a word, or a run of punctuation
 
 
 class Spans(NamedTuple):
@@ -74,7 +75,7 @@ def offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[ND
 def ends_a_word(text: str) -> NDArray[np.bool_]:
     """(characters + 1,) whether a word or a run of punctuation ends before each character of `text`, or at its end."""
     found = np.zeros(len(text) + 1, bool)
-    found[[word.end() for word in re.finditer(r"\w+|[^\w\s]+", text)]] = True
+    found[[run.end() for run in RUN.finditer(text)]] = True
     return found
 
 

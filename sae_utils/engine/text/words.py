@@ -48,12 +48,17 @@ def find_words(texts: Sequence[bytes], tokens: np.ndarray, rows: np.ndarray, pos
     found = [(numbers.setdefault(match[0], len(numbers)), match.end()) for match in WORD.finditer(text)]
     number, end = np.array(found, np.int64).reshape(-1, 2).T
     at = np.searchsorted(ends, _bytes_before(text, len(blob))[end] - 1, side="right")
-    folded = [unicodedata.normalize("NFC", word).casefold() for word in numbers]
-    words = sorted(set(folded))
+    spelt = [folded(word) for word in numbers]
+    words = sorted(set(spelt))
     place = {word: i for i, word in enumerate(words)}
     of = np.full(len(tokens), -1, np.int32)
-    of[at] = np.array([place[word] for word in folded], np.int32)[number] if folded else 0
+    of[at] = np.array([place[word] for word in spelt], np.int32)[number] if spelt else 0
     return Words(tuple(words), of)
+
+
+def folded(word: str) -> str:
+    """A word without regard to case, and to how its accents are encoded."""
+    return unicodedata.normalize("NFC", word).casefold()
 
 
 def _bytes_before(text: str, total: int) -> NDArray[np.int64]:
