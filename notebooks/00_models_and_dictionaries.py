@@ -271,7 +271,7 @@ out.number("least live", 100 - 100 * main.dead.max(), "{:.0f}")
 # with the highest F1, the other half judges them. One model is judged, the first of A.
 
 # %%
-features, classed = pipeline.features(run, run.pair[0]), description.classes_known(run)
+features, classed = pipeline.alone(run, run.pair[0]), description.classes_known(run)
 classes, sites = features.sites.array("classes"), features.sites.array("split")
 fit, judge = (np.flatnonzero(sites == corpora.SPLITS.index(x))[:truth_tokens] for x in ("matching", "held_out"))
 

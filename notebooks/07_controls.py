@@ -48,7 +48,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from sae_utils import inference, measures, pipeline, profiles, replicates, report, sweep, tables
+from sae_utils import inference, measures, profiles, replicates, report, sweep, tables
 from sae_utils.studies.controls import accounts, drawing, measured, partners, reading, scores
 
 # %%
@@ -247,7 +247,7 @@ def by_tokens(facts, features, embeddings):
 
 
 # %%
-embedded = [reading.embeddings(pipeline.reader(run, name).model) for name in pairs[0]]
+embedded = reading.embeddings(run, pairs[0])
 given = map(by_tokens, first.facts, (first.left, first.right), embedded)
 design = np.column_stack([np.ones(len(dissimilar(first.rows[0]))), *map(rankdata, given)])
 ranks = np.column_stack([rankdata(dissimilar(rows)) for rows in first.rows])

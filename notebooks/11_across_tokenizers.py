@@ -41,6 +41,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from sae_utils import inference, matching, measures, pipeline, profiles, replicates, report, sweep, tables
+from sae_utils.engine.saes.aligned import AGGREGATIONS
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies.across_tokenizers import drawing, shared
 
@@ -158,7 +159,7 @@ out.text("at", {"ends": "where tokens of both end", "words": "where tokens of bo
 # %%
 unit = int(np.flatnonzero(kept.array("pieces"))[0]) if kept.array("pieces").any() else 0
 begin, end = kept.array("first_b")[unit], kept.array("last_b")[unit]
-tokens = pipeline.features(run, first.across).codes[begin : end + 1].toarray()  # (pieces, features)
+tokens = pipeline.alone(run, first.across).codes[begin : end + 1].toarray()  # (pieces, features)
 by_hand = {"last": tokens[-1], "mean": tokens.mean(axis=0), "max": tokens.max(axis=0)}
 for how, codes in by_hand.items():
     its = shared.features(run, first.across, aligned[first][0], how).codes[[unit]].toarray()[0]
@@ -226,7 +227,7 @@ r.T.round(2)
 # replicates; a model without replicates speaks for itself alone.
 
 # %%
-kinds = [*shared.AGGREGATIONS, shared.ONE]
+kinds = [*AGGREGATIONS, shared.ONE]
 
 
 def arms(cell):

@@ -29,6 +29,7 @@ from sae_utils.engine.tokens import (
     align,
     articles,
     exchanged_rows,
+    lexis,
     one_tokenizer,
     origin,
     own_vocabulary,
@@ -48,8 +49,9 @@ from sae_utils.matching import Pairs
 from sae_utils.store import Artefact
 
 __all__ = [
-    "CONFIRMED_ON", "Correlated", "Features", "Reader", "align", "alone", "articles", "at", "correlated", "encode", "enough",
-    "exchanged_rows", "features", "features_of", "losses", "model", "models", "one_tokenizer", "origin",
+    "CONFIRMED_ON", "Correlated", "Features", "Reader", "align", "alone", "articles", "at", "correlated", "encode",
+    "enough",
+    "exchanged_rows", "features", "features_of", "lexis", "losses", "model", "models", "one_tokenizer", "origin",
     "own_vocabulary", "positions", "read_rows", "reader", "readers", "rows", "same_tokenizer", "side_of", "tokenizer",
     "tokenizer_of", "training_rows", "training_text", "vocabulary", "words",
 ]  # fmt: skip

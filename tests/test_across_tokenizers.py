@@ -6,7 +6,8 @@ from scipy import sparse
 from transformers import AutoTokenizer
 
 from sae_utils import matching, pipeline, profiles, replicates, store
-from sae_utils.engine.saes import activations
+from sae_utils.engine import tokens
+from sae_utils.engine.saes import activations, aligned
 from sae_utils.engine.text import alignment, corpora, tokenization
 from sae_utils.studies.across_tokenizers import shared
 from sae_utils.studies.layer_sweep import cells  # fmt: skip
@@ -44,7 +45,7 @@ def stories(seed: int = 3):
 
 
 def placed(a: Side, b: Side, at: str = "words"):
-    return shared.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
+    return aligned.positions(a.spans, b.spans, a.rows, b.rows, a.sites, b.sites, at)
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_other_texts_are_refused(words):
 
 def test_rows_of_another_tokenizer_are_refused(words, pieces):
     with pytest.raises(ValueError, match=r"the rows hold \d+ tokens where the tokenizer gives \d+"):
-        shared.positions(words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words")
+        aligned.positions(words.spans, pieces.spans, words.rows, words.rows, words.sites, words.sites, "words")
 
 
 # --- codes
@@ -151,30 +152,30 @@ def random_codes(seed: int, tokens: int = 60, width: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("how", shared.AGGREGATIONS)
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
 def test_aggregation_equals_that_of_dense_rows(how, seed):
     """Codes may be negative, and tokens may be in no unit."""
     codes = random_codes(seed)
     first = np.sort(np.random.default_rng(seed).choice(60, 20, replace=False))
     last = np.maximum(first, np.append(first[1:], 60) - 1 - np.arange(20) % 2)
-    found = shared.aggregate(sparse.csr_array(codes), first, last, how)
+    found = aligned.aggregate(sparse.csr_array(codes), first, last, how)
     take = {"last": lambda x: x[-1], "mean": lambda x: x.mean(axis=0), "max": lambda x: x.max(axis=0)}[how]
     expected = np.array([take(codes[i : j + 1]) for i, j in zip(first, last, strict=True)])
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-6)
     assert found.dtype == np.float32 and found.has_sorted_indices and (last > first).any()
 
 
-@pytest.mark.parametrize("how", shared.AGGREGATIONS)
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
 def test_units_of_one_token_keep_their_codes(how):
     codes = sparse.csr_array(random_codes(0))
-    found = shared.aggregate(codes, np.arange(60), np.arange(60), how)
+    found = aligned.aggregate(codes, np.arange(60), np.arange(60), how)
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(found, name), getattr(codes, name))
 
 
-@pytest.mark.parametrize("how", shared.AGGREGATIONS)
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
 def test_empty_codes_stay_empty(how):
-    found = shared.aggregate(sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how)
+    found = aligned.aggregate(sparse.csr_array((6, 3), dtype=np.float32), np.array([0, 2]), np.array([1, 5]), how)
     assert found.shape == (2, 3) and found.nnz == 0
 
 
@@ -182,28 +183,28 @@ def test_codes_do_not_depend_on_the_size_of_blocks(words, pieces, monkeypatch):
     kept = placed(words, pieces)
     codes = planted(pieces.sites, (np.arange(pieces.sites.meta["tokens"]) % 11).tolist(), 11)
     matrix = activations.matrix(codes)
-    for how in shared.AGGREGATIONS:
-        monkeypatch.setattr(shared, "BLOCK", 7)
-        found = activations.matrix(shared.aggregated(codes, kept, "b", how))
-        expected = shared.aggregate(matrix, kept.array("first_b"), kept.array("last_b"), how)
+    for how in aligned.AGGREGATIONS:
+        monkeypatch.setattr(aligned, "BLOCK", 7)
+        found = activations.matrix(aligned.aggregated(codes, kept, "b", how))
+        expected = aligned.aggregate(matrix, kept.array("first_b"), kept.array("last_b"), how)
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
 
 
 def test_an_unknown_aggregation_is_refused():
     with pytest.raises(ValueError, match="how = 'sum': one of last, mean, max"):
-        shared.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
+        aligned.aggregate(sparse.csr_array((1, 1)), np.array([0]), np.array([0]), "sum")  # type: ignore[arg-type]
 
 
 def test_codes_of_other_sites_are_refused(words, pieces):
     codes = planted(words.sites, [0] * words.sites.meta["tokens"], 1)
     with pytest.raises(ValueError, match="not over the sites of side b"):
-        shared.aggregated(codes, placed(words, pieces), "b", "last")
+        aligned.aggregated(codes, placed(words, pieces), "b", "last")
 
 
 # --- what follows is unchanged
 
 
-@pytest.mark.parametrize("how", shared.AGGREGATIONS)
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
 def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, how):
     """A feature fires on every token of the words of its class; B has another order of features."""
     order = np.random.default_rng(0).permutation(1 + max(words.sites.array("classes")))
@@ -211,7 +212,7 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
     for side, numbering, name in ((words, np.arange(len(order)), "a"), (pieces, order, "b")):
         classes = np.asarray(side.sites.array("classes"))
         codes = planted(side.sites, np.append(numbering, len(order))[classes].tolist(), len(order) + 1)
-        stored = shared.aggregated(codes, kept, name, how)
+        stored = aligned.aggregated(codes, kept, name, how)
         features.append(pipeline.Features(activations.matrix(stored), np.empty((0, 0)), kept, stored))
     both = pipeline.correlated(*features, 5)
     pairs = matching.mutual(both.found)
@@ -222,10 +223,10 @@ def test_features_of_the_same_class_are_paired_across_tokenizers(words, pieces, 
     assert np.nanmin(both.held_out(pairs)) > 0.3
 
 
-@pytest.mark.parametrize("how", shared.AGGREGATIONS)
+@pytest.mark.parametrize("how", aligned.AGGREGATIONS)
 def test_alignment_changes_nothing_for_one_tokenizer(world, how):
     """Codes, pairs and scores are those without alignment."""
-    kept = shared.align(world, "one_layer", "two_layer", "ends")
+    kept = pipeline.align(world, "one_layer", "two_layer", "ends")
     where = shared.Place(None, kept)
     assert (kept.meta["of_a"], kept.meta["of_b"], kept.meta["pieces"], kept.meta["same_opening"]) == (1, 1, 0, 1)
     plain = [pipeline.features(world, name) for name in ("one_layer", "two_layer")]
@@ -283,8 +284,8 @@ def test_both_arms_are_those_of_one_tokenizer_where_nothing_is_in_pieces(world):
 
 def test_exchanged_stories_are_the_same_tokens_in_text_and_in_rows(world):
     """A model of words reads exchanged rows, a model of pieces the text of the scrambled world."""
-    plain = shared._rows(world, "one_layer", None)
-    exchanged = shared._rows(world, "one_layer", 3)
-    text = pipeline.rows(world, "one_layer", shared._corpus(world, 3))
+    plain = pipeline.read_rows(world, "one_layer", None)
+    exchanged = pipeline.read_rows(world, "one_layer", 3)
+    text = pipeline.rows(world, "one_layer", tokens.read_corpus(world, 3))
     np.testing.assert_array_equal(exchanged.array("tokens"), text.array("tokens"))
     assert (exchanged.array("tokens") != plain.array("tokens")).mean() > 0.1

@@ -96,7 +96,9 @@ def views(read, monkeypatch):
         model = None
 
     monkeypatch.setattr(pipeline, "reader", lambda run, name: Reader)
-    monkeypatch.setattr(reading, "embeddings", lambda model: np.random.default_rng(5).normal(size=(WORDS, 6)))
+    monkeypatch.setattr(
+        reading, "embeddings", lambda run, names: [np.random.default_rng(5).normal(size=(WORDS, 6))] * 2
+    )
     return reading.views(None, ("a", "b"), SETTINGS)
 
 
@@ -141,4 +143,4 @@ def test_embeddings_are_those_of_the_model(world):
     made = pipeline.model(world, "two_layer")
     weights = load_file(made.path / "model.safetensors")
     (name,) = [name for name in weights if name.endswith("embed_in.weight")]
-    assert (reading.embeddings(made) == weights[name]).all()
+    assert (reading.token_embeddings(made) == weights[name]).all()

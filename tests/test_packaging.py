@@ -99,7 +99,7 @@ def test_arrays_import_no_other_library(name):
 ROOMS = """
     engine.core arrays engine.inputs store sweep nulls engine.kernels engine.geometry measures correlate engine.pairs
     matching labels filters engine.chance significance inference tables engine.text engine.families engine.params
-    engine.lms engine.saes pipeline replicates report
+    engine.lms engine.saes engine.tokens pipeline replicates report
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
     studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.controls studies.sensitivity
     studies.across_tokenizers studies.published_tables

@@ -107,7 +107,7 @@ def vocabulary(profile: Profile, dictionary: str) -> list[str]:
     """The label of every token of the sites at which a dictionary is compared; of every word, with two tokenizers."""
     if one_tokenizer(profile):
         return own_vocabulary(profile, dictionary)
-    return aligned.words_of(_lexis(profile))
+    return aligned.words_of(lexis(profile))
 
 
 def own_vocabulary(profile: Profile, dictionary: str) -> list[str]:
@@ -118,12 +118,12 @@ def own_vocabulary(profile: Profile, dictionary: str) -> list[str]:
 def words(profile: Profile, dictionary: str, sites: Artefact) -> Words:
     """The words at the sites at which a dictionary is compared."""
     if "lexis" in sites.meta:
-        return aligned.find_words(aligned.words_of(_lexis(profile)), sites.array("tokens"))
+        return aligned.find_words(aligned.words_of(lexis(profile)), sites.array("tokens"))
     texts = token_texts(_loaded_tokenizer(profile, dictionary))
     return find_words(texts, *(sites.array(name) for name in ("tokens", "rows", "positions")))
 
 
-def _lexis(profile: Profile) -> Artefact:
+def lexis(profile: Profile) -> Artefact:
     """The words of the text; those of stories all, since exchanged words may be others."""
     return aligned.lexis(corpora.text(profile.corpus), _known_words(profile.corpus))
 
@@ -208,16 +208,16 @@ def positions(profile: Profile, exchanged: int | None = None) -> Artefact | None
 
 def _worded(profile: Profile, exchanged: int | None) -> Artefact:
     shared = align(profile, *profile.pair, aligned.AT, exchanged)
-    return aligned.worded(shared, corpora.text(read_corpus(profile, exchanged)), _lexis(profile))
+    return aligned.worded(shared, corpora.text(read_corpus(profile, exchanged)), lexis(profile))
 
 
 def align(profile: Profile, a: str, b: str, at: alignment.At, exchanged: int | None = None) -> Artefact:
     """The `aligned.positions` that the models of two dictionaries share on the text of a profile."""
     source = corpora.text(read_corpus(profile, exchanged))
-    spans = [alignment.spans(source, tokenizer_of(profile, name)) for name in (a, b)]
-    read = [read_rows(profile, model_of(profile, name), exchanged) for name in (a, b)]
-    sites = [activations.sites(x, profile.common.skip) for x in read]
-    return aligned.positions(*spans, *read, *sites, at)
+    spans_a, spans_b = (alignment.spans(source, tokenizer_of(profile, name)) for name in (a, b))
+    rows_a, rows_b = (read_rows(profile, model_of(profile, name), exchanged) for name in (a, b))
+    sites_a, sites_b = (activations.sites(x, profile.common.skip) for x in (rows_a, rows_b))
+    return aligned.positions(spans_a, spans_b, rows_a, rows_b, sites_a, sites_b, at)
 
 
 def side_of(profile: Profile, dictionary: str) -> aligned.Side:
@@ -225,10 +225,10 @@ def side_of(profile: Profile, dictionary: str) -> aligned.Side:
 
     Raises ProfileError if its model has neither tokenizer of the primary pair.
     """
-    model, sides = model_of(profile, dictionary), dict(zip("ab", profile.pair, strict=True))
-    for side, name in sides.items():
+    model = model_of(profile, dictionary)
+    for side, name in zip(aligned.SIDES, profile.pair, strict=True):
         if same_tokenizer(profile, model, model_of(profile, name)):
-            return "a" if side == "a" else "b"
+            return side
     raise ProfileError(
         f"params/{profile.name}.yaml: dictionaries.{dictionary}: {model} has a third tokenizer; all models that are "
         f"compared have one of those of primary.pair ({', '.join(profile.pair)})"

@@ -60,7 +60,7 @@ def _models_by_index(profile: Profile) -> Iterator[tuple[str, ...]]:
 
 
 def check_tokenizers(profile: Profile, *, fetch: bool = False) -> None:
-    """Refuse two tokenizers where features are paired token by token, and one where notebook 11 needs two.
+    """Refuse a tokenizer that neither model of the primary pair has, and one tokenizer where notebook 11 needs two.
 
     The tokenizer of a hub model is known from its files only; without `fetch`, files that are not cached are skipped.
     Raises ProfileError, which names models, keys and the remedy.
@@ -73,19 +73,17 @@ def tokenizer_problems(profile: Profile, fetch: bool = False) -> Iterator[str]:
     where = f"params/{profile.name}.yaml: "
 
     def same(a: str, b: str) -> bool | None:
-        return _same_tokenizer(profile, _model(profile, a), _model(profile, b), fetch)
+        return pipeline.same_tokenizer(profile, _model(profile, a), _model(profile, b), fetch=fetch)
 
     def both(a: str, b: str) -> str:
         return f"{_description(profile, a)}, {_description(profile, b)}"
 
     for key, a, b, _ in compared(profile):
-        if same(a, b) is False:
-            yield (
-                f"{where}{key}: {both(a, b)}: two tokenizers, where features are paired token by token; name models "
-                f"with one, or compare across two in {ACROSS}.comparisons"
-            )
+        for name in (a, b):
+            if all(same(name, of_pair) is False for of_pair in profile.pair):
+                yield f"{where}{key}: {_neither(profile, name)}"
     for key, name, model in _models_by_index(profile):
-        if _same_tokenizer(profile, _model(profile, name), model, fetch) is False:
+        if pipeline.same_tokenizer(profile, _model(profile, name), model, fetch=fetch) is False:
             yield (
                 f"{where}{key}: {_description(profile, name)}, and {model} has another tokenizer; name a model with "
                 "the same"
@@ -114,19 +112,14 @@ def _description(profile: Profile, dictionary: str) -> str:
     return f"{dictionary} reads the model {model} ({tokenizer})"
 
 
-def _same_tokenizer(profile: Profile, a: str, b: str, fetch: bool) -> bool | None:
-    """Whether two models have one tokenizer; None where only files that would be fetched could tell."""
-    one, two = (pipeline.origin(profile.models, name) for name in (a, b))
-    if isinstance(one, toys.Toy) and isinstance(two, toys.Toy):
-        return one.cuts_like(two)
-    if isinstance(one, toys.Toy) or isinstance(two, toys.Toy):
-        return False
-    if one.identity() == two.identity():
-        return True
-    words = [
-        pretrained.tokenizer_spec(record) if fetch else pretrained.local_tokenizer_spec(record) for record in (one, two)
-    ]
-    return None if None in words else words[0] == words[1]
+def _neither(profile: Profile, name: str) -> str:
+    """The problem that the model of a dictionary has neither tokenizer of the primary pair, with the remedy."""
+    pair = ", ".join(_description(profile, x) for x in profile.pair)
+    return (
+        f"{_description(profile, name)}: its tokenizer is that of neither model of primary.pair ({pair}), and "
+        "features of a profile are compared where these two can; name a model with one of these tokenizers, make it a "
+        f"model of primary.pair, or compare it in {ACROSS}.comparisons"
+    )
 
 
 # --- models

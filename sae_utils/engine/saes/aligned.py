@@ -22,6 +22,7 @@ from sae_utils.store import Artefact, artefact
 
 Ints = NDArray[np.int64]
 Side = Literal["a", "b"]
+SIDES: tuple[Side, Side] = ("a", "b")
 How = Literal["last", "mean", "max"]
 AGGREGATIONS: tuple[How, ...] = ("last", "mean", "max")
 DEFAULT: How = "last"  # the code of a unit in pieces where two tokenizers are compared: its last token has read it all

@@ -33,7 +33,7 @@ def in_pieces(profile: Profile, kept: Artefact, names: Mapping[str, str], most: 
     """A few units in pieces: the tokens of each side, whose dictionaries `names` has by side, "a" and "b"."""
     several, shown = np.flatnonzero(kept.array("pieces"))[: 20 * most], {}
     for side, name in names.items():
-        words, tokens = pipeline.vocabulary(profile, name), pipeline.features(profile, name).sites.array("tokens")
+        words, tokens = pipeline.own_vocabulary(profile, name), pipeline.alone(profile, name).sites.array("tokens")
         ranges = zip(kept.array(f"first_{side}")[several], kept.array(f"last_{side}")[several], strict=True)
         shown[side.upper()] = [" + ".join(words[t] for t in tokens[i : j + 1]) for i, j in ranges]
     return pd.DataFrame(shown).drop_duplicates()[:most].reset_index(drop=True)

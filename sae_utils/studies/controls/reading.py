@@ -14,6 +14,7 @@ from scipy import sparse
 from sae_utils import pipeline, replicates
 from sae_utils.engine.geometry.registry import Floats
 from sae_utils.engine.params import Profile
+from sae_utils.engine.saes import aligned
 from sae_utils.replicates import Correlations, Matched, Side
 from sae_utils.significance import Rows
 from sae_utils.store import Artefact
@@ -93,7 +94,7 @@ def _facts(run: Profile, names: tuple[str, str], settings: Settings) -> tuple[Fa
     """The facts of both dictionaries over both readings."""
     readings = (None, replicates.seed(run, names[0]))
     of_names = [[pipeline.features(run, name, reading) for reading in readings] for name in names]
-    embedded = [embeddings(pipeline.reader(run, name).model) for name in names]
+    embedded = embeddings(run, names)
     words = cooccurrence(of_names[0][0].sites, len(embedded[0]), settings)
     found = []
     for read, rows in zip(of_names, embedded, strict=True):
@@ -109,7 +110,29 @@ def cooccurrence(sites: Artefact, vocabulary: int, settings: Settings) -> Floats
     return facts.word_vectors(facts.ppmi(counts), settings.size)
 
 
-def embeddings(model: Artefact) -> np.ndarray:
+def embeddings(run: Profile, names: tuple[str, str]) -> list[np.ndarray]:
+    """The embeddings of what both dictionaries of a replicate read, each (vocabulary, d).
+
+    Of tokens, where their models have one tokenizer. Else of words: the mean over the tokens of all occurrences.
+    """
+    found = [token_embeddings(pipeline.reader(run, name).model) for name in names]
+    if pipeline.one_tokenizer(run):
+        return found
+    return [_of_words(run, name, replicates.seed(run, names[0]), rows) for name, rows in zip(names, found, strict=True)]
+
+
+def _of_words(run: Profile, name: str, exchange: int, rows: np.ndarray) -> np.ndarray:
+    """Word embeddings from token embeddings, over both readings; 0 for a word that occurs in neither."""
+    side, counts = pipeline.side_of(run, name), sparse.csr_array((0, 0))
+    for number, reading in enumerate((None, exchange)):
+        where, own = pipeline.positions(run, reading), pipeline.alone(run, name, reading).sites
+        assert where is not None
+        found = aligned.spelt(where, own, side, len(rows))
+        counts = counts + found if number else found
+    return np.asarray(counts @ rows) / np.maximum(np.asarray(counts.sum(axis=1)), 1)[:, None]
+
+
+def token_embeddings(model: Artefact) -> np.ndarray:
     """The token embeddings of a model, float32 (vocabulary, d)."""
     from transformers import AutoModelForCausalLM
 

@@ -103,31 +103,47 @@ def crossed(
     bridges = models.load(a), models.load(b)
     found = [_summed(list(folders), bridges, readings, sites, split, skip) for split in SPLITS]
     for hooks, folder in folders.items():
-        sums = [of[hooks] for of in found]
-        np.save(folder / "r.npy", np.stack([x.r() for x in sums]))
-        for name in ("a", "b"):
-            sides = [getattr(x, name) for x in sums]
-            fields = [side.moments()._asdict() | {"share": side.share()} for side in sides]
-            for field in fields[0]:
-                np.save(folder / f"{name}-{field}.npy", np.stack([x[field] for x in fields]))
+        save(folder, [of[hooks] for of in found])
         yield hooks, {"arms": len(readings)}
+
+
+def save(folder: Path, sums: Sequence[Sums]) -> None:
+    """Write what `crossed` holds of one pair of hooks, from its sums on each split."""
+    np.save(folder / "r.npy", np.stack([x.r() for x in sums]))
+    for name in ("a", "b"):
+        sides = [getattr(x, name) for x in sums]
+        fields = [side.moments()._asdict() | {"share": side.share()} for side in sides]
+        for field in fields[0]:
+            np.save(folder / f"{name}-{field}.npy", np.stack([x[field] for x in fields]))
 
 
 def _summed(
     pairs: list[Hooks], bridges: tuple[Any, Any], readings: Sequence[Artefact], sites: Artefact, split: str, skip: int
 ) -> dict[Hooks, Sums]:
-    classes = sites.array("classes")[correlations.in_split(sites, split)]
-    content = torch.from_numpy(classes >= 0) if (classes >= 0).any() else None
     streams = [
         models.stream(bridge, rows, batching.rows_in(rows, split), list(dict.fromkeys(hooks)), skip, label="neurons")
         for bridge, hooks in zip(bridges, zip(*pairs, strict=True), strict=True)
         for rows in readings
     ]
+    return summed(pairs, streams, content(sites, split))
+
+
+def content(sites: Artefact, split: str) -> torch.Tensor | None:
+    """(tokens,) mask of the content words among the sites of a split; None where no class is known."""
+    classes = sites.array("classes")[correlations.in_split(sites, split)]
+    return torch.from_numpy(classes >= 0) if (classes >= 0).any() else None
+
+
+def summed(
+    pairs: list[Hooks], streams: Sequence[Iterator[dict[str, torch.Tensor]]], content: torch.Tensor | None
+) -> dict[Hooks, Sums]:
+    """The sums of pairs of hooks over windows of the same tokens: `streams` of A's texts, then those of B's."""
     found: dict[Hooks, Sums] = {}
-    start, arms = 0, len(readings)
+    start, arms = 0, len(streams) // 2
     for windows in zip(*streams, strict=True):
         tokens = len(windows[0][pairs[0][0]])
-        of = content[start : start + tokens].to(bridges[0].cfg.device) if content is not None else None
+        device = windows[0][pairs[0][0]].device
+        of = content[start : start + tokens].to(device) if content is not None else None
         for one, two in pairs:
             x, y = [window[one] for window in windows[:arms]], [window[two] for window in windows[arms:]]
             found.setdefault((one, two), Sums(x[0], y[0], arms)).add(x, y, of)

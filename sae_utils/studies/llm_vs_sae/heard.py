@@ -4,7 +4,7 @@ In: a dictionary of a profile, a kind of unit, lists of words, a rule. Out: mask
 Never: a list of words, a rule of its own (`semantic_subspaces.concepts` has both).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,11 @@ from transformers import AutoTokenizer
 from sae_utils import pipeline
 from sae_utils.engine.lms import batching, models
 from sae_utils.engine.params import Profile
-from sae_utils.engine.saes import activations, correlations
-from sae_utils.engine.text.words import find_words, token_texts
+from sae_utils.engine.saes import activations, aligned, correlations
+from sae_utils.engine.text.words import Words, find_words, token_texts
 from sae_utils.store import Artefact, artefact
-from sae_utils.studies.llm_vs_sae import units
+from sae_utils.studies.llm_vs_sae import across, units
+from sae_utils.studies.llm_vs_sae.across import Read
 from sae_utils.studies.semantic_subspaces import concepts
 from sae_utils.studies.semantic_subspaces.concepts import Evidence, Mask, Mass
 
@@ -45,9 +46,13 @@ def of_neurons(profile: Profile, name: str, lists: Mapping[str, Sequence[str]]) 
     """The listed words on which the neurons of the layer that a dictionary reads fire, on the matching documents."""
     x, (_, block) = pipeline.reader(profile, name), units.place(profile, name)
     listed = sorted({word.casefold() for words in lists.values() for word in words})
-    sites, tokenizer = activations.sites(x.rows, x.skip), pipeline.tokenizer_of(profile, name)
-    hook = f"blocks.{block}.{units.HOOKS[units.NEURONS]}"
-    kept = heard(x.model, hook, x.rows, sites, tokenizer, x.skip, listed)
+    hook, where = f"blocks.{block}.{units.HOOKS[units.NEURONS]}", pipeline.positions(profile)
+    if where is None:
+        sites, tokenizer = activations.sites(x.rows, x.skip), pipeline.tokenizer_of(profile, name)
+        kept = heard(x.model, hook, x.rows, sites, tokenizer, x.skip, listed)
+    else:
+        read, lexicon = across.read(profile, name, [None]), pipeline.lexis(profile)
+        kept = heard_across(x.model, hook, read, where, lexicon, x.skip, listed)
     total, firings, occurs = (kept.array(field) for field in ("total", "firings", "occurs"))
     nothing = np.empty((len(total), 0), np.int32)  # strongest tokens, which are not kept
     return Evidence(tuple(listed), nothing, sparse.csr_array(kept.array("mass")), total, firings, occurs)
@@ -66,13 +71,32 @@ def heard(
     """
     texts = token_texts(AutoTokenizer.from_pretrained(tokenizer.path, trust_remote_code=False))
     words = find_words(texts, *(sites.array(name) for name in ("tokens", "rows", "positions")))
+    chosen = batching.rows_in(rows, "matching")
+    stream = models.stream(models.load(model), rows, chosen, [hook], skip, label="neurons by word")
+    _sum(folder, (window[hook] for window in stream), words, correlations.in_split(sites, "matching"), listed)
+
+
+@artefact
+@torch.no_grad()
+def heard_across(
+    folder: Path, model: Artefact, hook: str, read: Read, positions: Artefact, lexicon: Artefact, skip: int,
+    listed: Sequence[str],
+) -> None:  # fmt: skip
+    """As `heard`, at the positions that two tokenizers share; their words are those of the `lexicon`."""
+    words = aligned.find_words(aligned.words_of(lexicon), positions.array("tokens"))
+    stream = across.windows(models.load(model), read, 0, positions, "matching", [hook], skip)
+    _sum(folder, (window[hook] for window in stream), words, correlations.in_split(positions, "matching"), listed)
+
+
+def _sum(folder: Path, windows: Iterable[torch.Tensor], words: Words, on: Mask, listed: Sequence[str]) -> None:
+    """Write the sums of `heard` over windows of the tokens at which `on` (tokens,) holds."""
     place = {word: number for number, word in enumerate(listed)}
     number = np.array([*(place.get(word, -1) for word in words.text), -1])  # a token that ends no word is the last
-    of = number[words.of[correlations.in_split(sites, "matching")]]
+    of = number[words.of[on]]
     found: dict[str, np.ndarray] = {"occurs": np.bincount(of[of >= 0], minlength=len(listed))}
-    start, chosen = 0, batching.rows_in(rows, "matching")
-    for window in models.stream(models.load(model), rows, chosen, [hook], skip, label="neurons by word"):
-        x = window[hook].clamp(min=0).cpu().numpy()
+    start = 0
+    for window in windows:
+        x = window.clamp(min=0).cpu().numpy()
         ends = np.flatnonzero(of[start : start + len(x)] >= 0)
         at = sparse.csr_array((np.ones(len(ends), np.float32), (of[start + ends], ends)), shape=(len(listed), len(x)))
         for name, values in {"mass": at @ x, "total": x.sum(0), "firings": (x > 0).sum(0)}.items():

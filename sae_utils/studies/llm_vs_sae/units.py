@@ -22,7 +22,7 @@ from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import activations, releases
 from sae_utils.matching import Pairs
 from sae_utils.store import Artefact, artefact
-from sae_utils.studies.llm_vs_sae import crossed
+from sae_utils.studies.llm_vs_sae import across, crossed
 from sae_utils.studies.llm_vs_sae.crossed import SPLITS
 
 SAE, NEURONS, OUTPUTS = "SAE features", "MLP neurons", "MLP outputs"
@@ -134,10 +134,17 @@ def mlp_units(profile: Profile, a: str, b: str, kind: str, k: int, exchanged: in
     one, two = (pipeline.reader(profile, name) for name in (a, b))
     (model, block), (_, other) = (place(profile, name) for name in (a, b))
     hooks = {x: (f"blocks.{block}.{hook}", f"blocks.{other}.{hook}") for x, hook in HOOKS.items()}
-    readings = [one.rows] if exchanged is None else [one.rows, pipeline.exchanged_rows(profile, model, exchanged)]
-    sites = activations.sites(one.rows, one.skip)
-    stored = crossed.crossed(list(hooks.values()), one.model, two.model, readings, sites, one.skip)[hooks[kind]]
-    for number, arm in enumerate(ARMS[: len(readings)]):
+    seeds = [None] if exchanged is None else [None, exchanged]
+    if pipeline.one_tokenizer(profile):
+        readings = [one.rows if seed is None else pipeline.exchanged_rows(profile, model, seed) for seed in seeds]
+        sites = activations.sites(one.rows, one.skip)
+        made = crossed.crossed(list(hooks.values()), one.model, two.model, readings, sites, one.skip)
+    else:
+        where = [x for seed in seeds if (x := pipeline.positions(profile, seed))]
+        read_a, read_b = (across.read(profile, name, seeds) for name in (a, b))
+        made = across.correlated(list(hooks.values()), one.model, two.model, read_a, read_b, where, one.skip)
+    stored = made[hooks[kind]]
+    for number, arm in enumerate(ARMS[: len(seeds)]):
         for place_of, split in enumerate(SPLITS):
             r, share = stored.array("r")[1 - place_of, number], stored.array("a-share")[place_of]
             content = (share > replicates.CONTENT) | np.isnan(share).all()
@@ -175,13 +182,21 @@ def _judged(codes: tuple[Any, Any]) -> Callable[[Pairs], Floats]:
 
 
 def neurons_on(profile: Profile, a: str, b: str, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """MLP neurons of the layers that two dictionaries read, on the first matching rows; (tokens, neurons) of either."""
-    one, two = (pipeline.reader(profile, name) for name in (a, b))
-    chosen, found = batching.rows_in(one.rows, "matching")[:rows], []
-    for name, side in ((a, one), (b, two)):
-        hook = f"blocks.{place(profile, name)[1]}.{HOOKS[NEURONS]}"
+    """MLP neurons of the layers that two dictionaries read, on the first matching rows; (tokens, neurons) of either.
+
+    The tokens are the first ones of the split at which features are compared.
+    """
+    readers = [pipeline.reader(profile, name) for name in (a, b)]
+    hooks = [f"blocks.{place(profile, name)[1]}.{HOOKS[NEURONS]}" for name in (a, b)]
+    chosen, where = batching.rows_in(readers[0].rows, "matching")[:rows], pipeline.positions(profile)
+    found = []
+    for name, side, hook in zip((a, b), readers, hooks, strict=True):
         with torch.no_grad():
-            (window,) = models.stream(models.load(side.model), one.rows, chosen, [hook], one.skip)
+            bridge = models.load(side.model)
+            if where is None:
+                (window,) = models.stream(bridge, readers[0].rows, chosen, [hook], side.skip)
+            else:
+                window = across.first(bridge, across.read(profile, name, [None]), where, hook, side.skip, rows)
         found.append(window[hook])
     return found[0], found[1]
 

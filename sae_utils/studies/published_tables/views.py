@@ -124,7 +124,9 @@ def _sides(
     sources = [source(reader, read) for reader, read in zip(readers, texts, strict=True)]
     kept = partners(sources, texts[0].positions, top, list(names))
     rows_a, rows_b = (dictionaries.decoder(x.dictionary) for x in readers)
-    return Sides({name: read(kept, name) for name in names}, pipeline.vocabulary(profile, pair[0]), (rows_a, rows_b))
+    return Sides(
+        {name: read(kept, name) for name in names}, pipeline.own_vocabulary(profile, pair[0]), (rows_a, rows_b)
+    )
 
 
 def source(reader: pipeline.Reader, texts: Texts) -> list[Artefact]:
