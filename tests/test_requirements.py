@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sae_utils import inference, measures, nulls, profiles, significance
+from sae_utils import inference, measures, nulls, pipeline, profiles, significance
 from sae_utils.engine import params
 from sae_utils.engine.checks import comparisons, requirements
 from sae_utils.engine.core.spec import ProfileError
@@ -135,12 +135,18 @@ def test_no_record_takes_nan_or_infinity():
 # --- one tokenizer, two models
 
 
-def test_two_tokenizers_are_refused_with_both_models_and_keys(complaint):
-    found = complaint({("primary", "pair"): ["two_layer_0", "bpe"]})
-    line = next(line for line in found.split("\n") if "primary.pair: two_layer_0" in line)
-    assert "two_layer_0 reads the model two_layer_0 (word, 4,000 tokens)" in line
-    assert "bpe reads the model bpe (bpe, 1,000 tokens): two tokenizers" in line and ACROSS in line
-    assert f"{STEPS}.negative: two_layer_0 reads" in complaint({(STEPS, "negative"): "bpe"})
+def test_the_primary_pair_may_have_two_tokenizers_and_nothing_a_third(complaint):
+    """Of the profile's own pair both are words; `bpe` is refused beside them, and accepted as one of the pair."""
+    found = complaint({(STEPS, "negative"): "bpe"})
+    assert f"{STEPS}.negative: bpe reads the model bpe (bpe, 1,000 tokens): its tokenizer is that of neither" in found
+    assert "two_layer_0 reads the model two_layer_0 (word, 4,000 tokens)" in found and ACROSS in found
+    found = complaint({("primary", "pair"): ["two_layer", "bpe"]})
+    assert "is no cell of the sweep" in found and "tokenizer" not in found
+    records = {"small": params.read("smoke")["models"]["bpe"] | {"vocabulary": 500}}
+    sae = params.read("smoke")["dictionaries"]["bpe"] | {"model": "small"}
+    more = {("models",): smoke_with("models", records), ("dictionaries",): smoke_with("dictionaries", {"small": sae})}
+    found = complaint(more | {("primary", "pair"): ["two_layer", "bpe"], (STEPS, "negative"): "small"})
+    assert f"{STEPS}.negative: small reads the model small (bpe, 500 tokens): its tokenizer is that of neither" in found
 
 
 def test_eleven_compares_two_tokenizers_and_no_one(complaint):
@@ -152,10 +158,10 @@ def test_eleven_compares_two_tokenizers_and_no_one(complaint):
 
 def test_folders_tell_their_tokenizers_and_the_hub_does_not(monkeypatch):
     paper = profiles.load("paper")
-    assert comparisons._same_tokenizer(paper, "pythia_70m", "gpt2", False) is None
-    assert comparisons._same_tokenizer(paper, "pythia_70m", "pythia_70m", False) is True
+    assert pipeline.same_tokenizer(paper, "pythia_70m", "gpt2", fetch=False) is None
+    assert pipeline.same_tokenizer(paper, "pythia_70m", "pythia_70m", fetch=False) is True
     monkeypatch.setattr(comparisons.pretrained, "tokenizer_spec", lambda record: record.source)
-    assert comparisons._same_tokenizer(paper, "pythia_70m", "gpt2", True) is False
+    assert pipeline.same_tokenizer(paper, "pythia_70m", "gpt2") is False
     monkeypatch.setattr(comparisons.pretrained, "tokenizer_spec", lambda record: "one")
     comparisons.check_tokenizers(paper._replace(sections=paper.sections | {ACROSS: {"comparisons": []}}), fetch=True)
     with pytest.raises(ProfileError, match=rf"{ACROSS}\.comparisons: .*one tokenizer"):

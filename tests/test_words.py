@@ -9,6 +9,7 @@ from tiny_tokenizers import KINDS, SPECIAL, TEXT, tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sae_utils import pipeline, profiles
+from sae_utils.engine import tokens
 from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import words
 
@@ -86,8 +87,8 @@ def test_the_vocabulary_is_that_of_the_model_that_a_dictionary_reads(world):
 
 def test_a_checkpoint_has_the_vocabulary_of_its_dictionary(monkeypatch):
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda path, **_: path)
-    monkeypatch.setattr(pipeline, "tokenizer", lambda profile, model: SimpleNamespace(path=model))
-    monkeypatch.setattr(pipeline, "token_labels", lambda path: [path])
+    monkeypatch.setattr(tokens, "tokenizer", lambda profile, model: SimpleNamespace(path=model))
+    monkeypatch.setattr(tokens, "token_labels", lambda path: [path])
     smoke = profiles.load("smoke")
     smoke.dictionaries["early"] = trainer.SaeCheckpoint(kind="checkpoint", of="two_layer_0", number=0)
     assert pipeline.vocabulary(smoke, "early") == ["two_layer_0"]
