@@ -17,7 +17,14 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from sae_utils import arrays, significance
-from sae_utils.engine.chance.intervals import Interval, Replicated, jackknife, over_replicates, sign_flip
+from sae_utils.engine.chance.intervals import (
+    Interval,
+    Replicated,
+    jackknife,
+    over_replicates,
+    over_seeds_and_documents,
+    sign_flip,
+)
 from sae_utils.engine.chance.results import FLAT, ROUNDING
 from sae_utils.engine.chance.verdicts import (
     Chances,
@@ -37,7 +44,7 @@ from sae_utils.significance import Result, Rows
 __all__ = [
     "GROUPS", "LEVEL", "Chances", "Detectable", "Interval", "Replicated", "Verdict", "alike", "chances",
     "detectable", "excess_interval", "false_at_most", "families", "grouped", "holm", "in_order", "jackknife",
-    "maximum_of_z", "over_replicates", "replicates_needed", "sign_flip", "size", "verdict",
+    "maximum_of_z", "over_replicates", "over_seeds_and_documents", "replicates_needed", "sign_flip", "size", "verdict",
 ]  # fmt: skip
 
 GROUPS = 20  # of documents or of small families: so many that Student's t is narrow, so few that each is worth its cost

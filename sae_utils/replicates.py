@@ -90,24 +90,44 @@ class Correlations(NamedTuple):
     live: tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
-def correlate(a: Blocks, b: Blocks) -> Correlations:
-    """Pearson correlations over the tokens of all blocks; block i of both sides has the same tokens, row by row."""
-    tokens = sum(block.shape[0] for block in a)
+class Sums(NamedTuple):
+    """Sums over tokens, from which correlations follow; those of some tokens can be taken from those of all."""
+
+    tokens: int
+    of_a: NDArray[np.float64]  # (2, features_a) sums of the codes and of their squares
+    of_b: NDArray[np.float64]  # (2, features_b)
+    cross: NDArray[np.float64]  # (features_a, features_b) sums of products
+
+    def without(self, part: "Sums") -> "Sums":
+        """The sums over all tokens but those of `part`."""
+        return Sums(self.tokens - part.tokens, *(x - y for x, y in zip(self[1:], part[1:], strict=True)))
+
+    def correlations(self) -> Correlations:
+        """Pearson correlations of all features of both sides."""
+        (mean_a, sd_a), (mean_b, sd_b) = (self._moments(of) for of in (self.of_a, self.of_b))
+        live = sd_a > 0, sd_b > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = (self.cross / self.tokens - np.outer(mean_a, mean_b)) / np.outer(sd_a, sd_b)
+        r[~live[0], :], r[:, ~live[1]] = np.nan, np.nan
+        return Correlations(r, live)
+
+    def _moments(self, of: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of every feature; 0 where it is constant up to rounding."""
+        mean, square = of / self.tokens
+        variance = square - mean**2
+        return mean, np.sqrt(np.where(variance > 1e-12 * square, variance, 0))
+
+
+def sums(a: Blocks, b: Blocks) -> Sums:
+    """Sums over the tokens of all blocks; block i of both sides has the same tokens, row by row."""
+    of_a, of_b = (np.sum([(x.sum(0), x.multiply(x).sum(0)) for x in side], axis=0) for side in (a, b))
     cross = np.sum([(x.T @ y).toarray() for x, y in zip(a, b, strict=True)], axis=0)
-    (mean_a, sd_a), (mean_b, sd_b) = (_moments(side, tokens) for side in (a, b))
-    live = sd_a > 0, sd_b > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = (cross / tokens - np.outer(mean_a, mean_b)) / np.outer(sd_a, sd_b)
-    r[~live[0], :], r[:, ~live[1]] = np.nan, np.nan
-    return Correlations(r, live)
+    return Sums(sum(block.shape[0] for block in a), of_a, of_b, cross)
 
 
-def _moments(blocks: Blocks, tokens: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of every feature; 0 where it is constant up to rounding."""
-    mean = np.sum([block.sum(0) for block in blocks], axis=0) / tokens
-    square = np.sum([block.multiply(block).sum(0) for block in blocks], axis=0) / tokens
-    variance = square - mean**2
-    return mean, np.sqrt(np.where(variance > 1e-12 * square, variance, 0))
+def correlate(a: Blocks, b: Blocks) -> Correlations:
+    """Pearson correlations over the tokens of all blocks, which are as in `sums`."""
+    return sums(a, b).correlations()
 
 
 def content_features(blocks: Blocks, classes: Sequence[NDArray[Any]], minimum: int) -> NDArray[np.int64]:

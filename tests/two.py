@@ -10,6 +10,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 04_llm_vs_sae: {{beside: {{}}}}
 04b_neurons_by_index_or_concept: {{by_index: {{}}}}
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
+07c_twins: {{a: [], b: [], twins: {{}}}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
 11_across_tokenizers: {{comparisons: []}}
 12_published_tables: {{published_layers: {{}}}}

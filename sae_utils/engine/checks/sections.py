@@ -209,6 +209,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "crossed": list[dict[str, Any]],
         "planted": _record(shared=Share, noise=Some[Share], features=Count, tokens=Count),
     },
+    "07c_twins": {
+        "a": Different[Dictionary],
+        "b": Different[Dictionary],
+        "twins": dict[str, dict[Literal["a", "b"], Some[Dictionary]]],
+    },
     "11_across_tokenizers": {
         "comparisons": list[
             Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), AfterValidator(_three)]
