@@ -114,7 +114,7 @@ def compare(
 
     everything = paired(None)
     excess: dict[str, dict[str, list[float]]] = {arm: {name: [] for name in measures} for arm in others}
-    groups = np.unique(mine.groups) if leave_out else []
+    groups = np.unique(mine.groups)[: None if leave_out else 0]
     for features, partners, _ in itertools.chain([everything], map(paired, groups)):
         for arm, other in others.items():
             rows = a.decoder[features], other.decoder[partners[arm]]
