@@ -10,18 +10,19 @@ from sae_utils.engine.lms import baselines, cross_entropy, toys
 @pytest.mark.parametrize(
     ("loss", "passes"), [(2.0, True), (2.79, True), (2.81, False), (3.5, False), (float("nan"), False)]
 )
-def test_the_margin(monkeypatch, tmp_path, loss, passes):
+def test_the_margin(world, monkeypatch, tmp_path, loss, passes):
     monkeypatch.setattr(
         cross_entropy, "held_out", lambda *_: store.Artefact("", tmp_path, {"model": loss, "bigram": 3.0})
     )
     model = store.Artefact("", tmp_path, {"source": "org/model"})
+    rows = pipeline.training_rows(world, "one_layer")
     if passes:
-        baselines.refuse_worse_than_bigram(model, model)
+        baselines.refuse_worse_than_bigram(model, rows)
         return
     with pytest.raises(
         ProfileError, match=rf"org/model: its loss on held-out text is {loss:.2f} nats .* reaches 3\.00"
     ):
-        baselines.refuse_worse_than_bigram(model, model)
+        baselines.refuse_worse_than_bigram(model, rows)
 
 
 def test_random_weights_are_refused(world):

@@ -174,7 +174,7 @@ def test_packages_are_listed_with_their_terms(folder, tmp_path, monkeypatch, cap
 
     code, text = printed()
     assert code == 1 and "and 2 sources of unknown size" in text
-    assert re.search(r"models\.own +tiny-a==1\.0, tiny-b==1\.0 .*own \(TERMS\.html in tiny-terms==1\.0\)", text)
+    assert re.search(r"models\.own +tiny-a==1\.0 and 1 more .*own \(TERMS\.html in tiny-terms==1\.0\)", text)
     assert re.search(r"models\.own: accept_terms: .*read tiny/TERMS\.html in the package .*ACCEPT_TERMS=own", text)
     monkeypatch.setenv("ACCEPT_TERMS", "own")
     (tmp_path / ("1" * 64)).write_bytes(bytes(10**7))

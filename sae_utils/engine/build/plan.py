@@ -87,7 +87,8 @@ def _gguf(key: str, file: quantised.Gguf) -> Source:
     terms = packaged.licence
     if not packaged.is_open and packaged.terms:
         terms += f" ({packaged.terms.file.rpartition('/')[2]} in {packaged.terms.package})"
-    source = ", ".join(packaged.package)
+    first, *more = packaged.package
+    source = f"{first} and {len(more)} more" if more else first
     if path or packaged.accepted:
         return Source(key, source, 0 if path else None, cached, terms)
     why = packages.unaccepted(packaged, quantised.downloads())

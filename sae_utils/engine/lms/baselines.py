@@ -8,7 +8,7 @@ from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.lms import cross_entropy
 from sae_utils.store import Artefact
 
-ROWS = 16  # held-out rows on which both are judged
+PREDICTIONS = 1024  # about so many held-out tokens are judged
 MARGIN = 0.2  # nats a token
 
 
@@ -17,7 +17,8 @@ def refuse_worse_than_bigram(model: Artefact, rows: Artefact) -> None:
 
     The bigram is fitted on the training rows. Weights that were converted wrongly show here. Raises ProfileError.
     """
-    found = cross_entropy.held_out(model, rows, ROWS).meta
+    judged = -(-PREDICTIONS // rows.array("tokens").shape[1])  # rows
+    found = cross_entropy.held_out(model, rows, judged).meta
     if not found["model"] < found["bigram"] - MARGIN:
         raise ProfileError(
             f"{model.meta['source']}: its loss on held-out text is {found['model']:.2f} nats a token, and a bigram of "
