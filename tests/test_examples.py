@@ -9,12 +9,14 @@ import shutil
 
 import paper_hub
 import pytest
+import tiny_gguf
 import tiny_hub
 import yaml
 
 from sae_utils import pipeline, profiles, store
 from sae_utils.engine import params
 from sae_utils.engine.build import plan
+from sae_utils.engine.text import stories
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import published
 
@@ -40,7 +42,8 @@ def profile(request, tmp_path, monkeypatch):
     return sized
 
 
-EXAMPLES = [*NAMES, "poisoned_rlhf_triggered"]
+PACKED = "smollm2_depths"  # its model lies in a package
+EXAMPLES = [*NAMES, "poisoned_rlhf_triggered", PACKED]
 every = pytest.mark.parametrize("name", EXAMPLES)
 
 
@@ -93,7 +96,7 @@ def test_a_file_names_licences_access_and_the_size_of_downloads(name):
     text = (params.PARAMS / "examples" / f"{name}.yaml").read_text("utf-8")
     if name != "poisoned_rlhf_triggered":  # its models are those of another example
         assert re.search(r"MIT|Apache-2\.0|CC-BY-4\.0", text) and re.search(r"(?i)\bgated\b", text)
-        assert re.search(r"To fetch: about \d+ GB", text) and re.search(r"\bblock\b", text)
+        assert re.search(r"To fetch: about \d+(\.\d)? GB", text) and re.search(r"\bblock\b", text)
 
 
 def test_harmless_and_triggered_differ_only_in_the_text():
@@ -115,3 +118,22 @@ def test_every_sae_is_read_confirmed_and_encoded(profile):
     assert pipeline.correlated(a, b, 4).found.a_to_b.r.shape == (a.codes.shape[1], 4)
     if "gpt2" in features:
         assert features["gpt2"].sites.key != a.sites.key  # two tokenizers, which notebook 11 aligns
+
+
+def test_depths_of_one_model_are_encoded(tmp_path, monkeypatch):
+    """With a tiny model of as many blocks in the place of the package's."""
+    texts = [document.text for document in stories.stream(seed=0, documents=40)]
+    tiny = tiny_gguf.write(tmp_path / "tiny.gguf", texts, layers=21)
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    values = paper_hub.on_stories(f"examples/{PACKED}")
+    values["models"]["smollm2"] = {"kind": "pretrained", "source": str(tiny.file), "untrained": True}
+    values["corpus"] = paper_hub.STORIES | {"context": 48}
+    (tmp_path / "params" / "sized.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    sized = profiles.load("sized")
+    monkeypatch.setattr(store._Settings, "root", tmp_path / "store")
+    features = pipeline.features_of(sized, sized.dictionaries)
+    assert all(found.codes.nnz > 0 for found in features.values())
+    a, b = (features[name] for name in sized.common.primary.pair)
+    assert a.sites.key == b.sites.key
+    assert pipeline.correlated(a, b, 4).found.a_to_b.r.shape == (48, 4)

@@ -186,6 +186,16 @@ def test_one_model_on_both_sides_is_refused_by_whatever_name(complaint):
     assert "primary.pair: plain and again read one model (plain and again: same" in found
 
 
+def test_two_depths_of_one_model_may_be_compared(tmp_path, complaint):
+    depths = params.read("examples/smollm2_depths")
+    assert profiles.load("examples/smollm2_depths").pair == ("block10", "block20")
+    hook = {"hook": depths["dictionaries"]["block20"]["hook"]}
+    depths["dictionaries"]["block10"] |= hook | {"seed": 9}  # another SAE of the same depth
+    (tmp_path / "params" / "edited.yaml").write_text(yaml.safe_dump(depths, sort_keys=False))
+    with pytest.raises(ProfileError, match=r"primary\.pair: block10 and block20 read one model"):
+        profiles.load("edited")
+
+
 def smoke_with(kind: str, records: dict) -> dict:
     """Models or dictionaries of the smoke profile, and others."""
     return params.read("smoke")[kind] | records

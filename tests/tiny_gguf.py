@@ -33,17 +33,19 @@ class Made(NamedTuple):
     tokenizer: Tokenizer
 
 
-def write(file: Path, texts: Iterable[str], seed: int = 0, tied: bool = True, **header: Any) -> Made:
+def write(
+    file: Path, texts: Iterable[str], seed: int = 0, tied: bool = True, layers: int = LAYERS, **header: Any
+) -> Made:  # fmt: skip
     """Write a Llama with 8-bit weights; `header` replaces values of the header, e.g. `block_count=3`."""
     words = _tokenizer(texts)
     torch.manual_seed(seed)
     network = LlamaForCausalLM(LlamaConfig(
-        vocab_size=words.get_vocab_size(), hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        vocab_size=words.get_vocab_size(), hidden_size=D, num_hidden_layers=layers, num_attention_heads=HEADS,
         num_key_value_heads=KV_HEADS, intermediate_size=D_MLP, max_position_embeddings=CONTEXT,
         tie_word_embeddings=tied, bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5,
     )).eval()  # fmt: skip
     writer = gguf.GGUFWriter(file, "llama")
-    _describe(writer, header, words)
+    _describe(writer, {"block_count": layers} | header, words)
     for name, weight in network.named_parameters():
         _add(writer, name, weight)
     writer.write_header_to_file()
@@ -54,7 +56,7 @@ def write(file: Path, texts: Iterable[str], seed: int = 0, tied: bool = True, **
 
 
 def _describe(writer: gguf.GGUFWriter, header: dict[str, Any], words: Tokenizer) -> None:
-    sizes = {"block_count": LAYERS, "embedding_length": D, "feed_forward_length": D_MLP, "context_length": CONTEXT,
+    sizes = {"embedding_length": D, "feed_forward_length": D_MLP, "context_length": CONTEXT,
              "head_count": HEADS, "head_count_kv": KV_HEADS, "license": "mit"} | header  # fmt: skip
     writer.add_name("Tiny")
     for key, value in sizes.items():

@@ -5,6 +5,7 @@ Never: a file of a model's weights; an artefact of the store.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -131,16 +132,27 @@ def model_problems(profile: Profile) -> Iterator[str]:
     for key, a, b, two_models in compared(profile):
         if _same(profile.dictionaries, a, b, profile.models):
             yield f"{where}{key}: {a} and {b} are one dictionary, and alike in everything; name two"
-        elif two_models and _same(profile.models, _model(profile, a), _model(profile, b)):
+        elif two_models and not _two_depths(profile, a, b) and _same_model(profile, a, b):
             models = " and ".join(dict.fromkeys(_model(profile, name) for name in (a, b)))
             yield (
                 f"{where}{key}: {a} and {b} read one model ({models}: same source, revision and seed), which answers "
-                "nothing about two models; name another, and list SAEs of one model as a ceiling "
-                f"({SWEEP}.pairs)"
+                "nothing about two models; name another, or an SAE in another block, and list SAEs of one hook as a "
+                f"ceiling ({SWEEP}.pairs)"
             )
     for key, name, model in _models_by_index(profile):
         if _same(profile.models, _model(profile, name), model):
             yield f"{where}{key}: {model} is the model that {name} reads; name another"
+
+
+def _same_model(profile: Profile, a: str, b: str) -> bool:
+    return _same(profile.models, _model(profile, a), _model(profile, b))
+
+
+def _two_depths(profile: Profile, a: str, b: str) -> bool:
+    """Whether two dictionaries name hooks in two blocks: of one model, they are a comparison of its depths."""
+    hooks = [getattr(pipeline.origin(profile.dictionaries, name), "hook", "") for name in (a, b)]
+    blocks = {found[1] for hook in hooks if (found := re.match(r"blocks\.(\d+)\.", hook))}
+    return len(blocks) == 2
 
 
 def _same(records: Mapping[str, Any], a: str, b: str, models: Mapping[str, Any] | None = None) -> bool:
