@@ -154,7 +154,8 @@ nats = dict.fromkeys(["loss", "bigram", "unigram"], "{:.3f}")
 out.table("models", description.by_family(run, language_models, {"parameters": "{:,}", "steps": "{:.0f}", **nats}))
 
 # %% [markdown]
-# Compare *loss* with *bigram* row by row; models of 0 steps have random weights.
+# Compare *loss* with *bigram* row by row. Models of 0 steps have random weights; a model of one step is kept as the
+# start of another, and is not counted among the trained ones.
 
 # %%
 trained = language_models[[description.finished(run, name) for name in losses]]  # not what it was on the way
@@ -237,8 +238,9 @@ pd.Series(loss | {"recovered": recovered}).round(3).to_frame(run.pair[0]).T
 # ## All SAEs
 # The library judges each on documents of the world it was trained on, and looks which hook near its own it fits best.
 # *Massive* are the dimensions that hold over a tenth of the variance each and ten times the mean, with the FVU of all
-# others: where one holds half of it, an FVU says little about the rest. *Doubts* are fewer than 1,000 steps of
-# training, text that was seen again and again, and over 20% dead features.
+# others: where one holds half of it, an FVU says little about the rest. If the members of a row differ, it lists all
+# they have. *Doubts* are fewer than 1,000 steps of training, text that was seen again and again, and over 20% dead
+# features.
 
 # %%
 judged = sweep.run(lambda name: readers[name].judge(judged_rows).meta, readers, "quality")

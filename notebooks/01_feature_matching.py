@@ -98,8 +98,9 @@ strength = readings.strength(pairs, held_out, found.live[0], counterpart)
 out.table("pairs", strength, {"n": "{:,}", **dict.fromkeys(strength.columns[2:], "{:.2f}")})
 
 # %% [markdown]
-# *Retention* is the share of the live features of A in a pair, *unique* the share of pairs with a partner of their own.
-# Compare `r matching` with `r held out`: the difference is what choosing the largest adds.
+# *Retention* is the share of the live features of A in a pair, *unique* the number of distinct features per pair, on
+# the side that has fewer: 1 where no partner is shared. Compare `r matching` with `r held out`: the difference is what
+# choosing the largest adds.
 
 # %%
 out.figure("held-out", drawing.held_out(mutual.r, held_out["mutual"]))
@@ -175,8 +176,8 @@ maximum = readings.maximum(firings, forward, chance, p <= least_p, firing_bins)
 out.table("maximum", maximum, {"n": "{:,}", **dict.fromkeys(maximum.columns[2:], "{:.2f}")})
 
 # %% [markdown]
-# Compare `best r` with both columns of 95%: the features that fire least need the largest correlation. `above both` is
-# the share of features that no draw of either null reaches.
+# Compare `best r` with both columns of 95%: do features that fire less need a larger correlation? `above both` is the
+# share of features that no draw of either null reaches.
 
 # %%
 out.figure("maximum", drawing.maxima(firings, forward.r, drawn))
@@ -193,7 +194,7 @@ out.number("permuted p", least_p, "{:.3f}")
 # %% [markdown]
 # ## Do two halves of the documents choose the same partners?
 # The matching documents are dealt to two halves at random, and each half chooses on its own. Chance is how many agree
-# when the partners of one half are shuffled: where many features share one partner, that is more than one in all.
+# when the partners of one half are shuffled; it is larger where many features share one partner.
 
 # %%
 halves = [
@@ -233,7 +234,7 @@ out.number("same chance", 100 * agreed["A to B"].null_mean, "{:.0f}")
 # ## How many features have a counterpart?
 # A feature has a *counterpart* if its best partner reaches the correlation $r_0$ on held-out documents. The interval is
 # a jackknife: leave out one of 20 groups of documents after another, and see by how much the share varies. The pairs
-# stay fixed. A pair of which a feature does not fire on these documents cannot be judged, and is in no share.
+# stay fixed. A pair is in no share if one of its features does not fire on these documents.
 
 # %%
 group = inference.grouped(documents[at_held_out])  # (tokens,) whole documents
@@ -309,7 +310,8 @@ overall = {name: inference.over_replicates(by_replicate[name].to_numpy()) for na
 pd.DataFrame({name: x._asdict() for name, x in overall.items()}).T.round(3)
 
 # %% [markdown]
-# These are means over replicates with 95% intervals (a jackknife over replicates with Student's t).
+# These are means over replicates with 95% intervals (a jackknife over replicates with Student's t). `p` is that of
+# flipped signs; for numbers that cannot be negative it says nothing.
 
 # %%
 for name, scale in (("retention", 100), ("r held out", 1), ("counterparts, A", 100), ("counterparts, B", 100)):
@@ -322,8 +324,8 @@ out.number("replicates", len(cells), "{:d}")
 
 # %% [markdown]
 # ## Verdict
-# The features pair up if the share with a counterpart lies above every draw of both nulls. Whether the pairs are also
-# arranged alike is the question of 01c.
+# The features pair up if, in both directions, the interval of the share with a counterpart lies above every draw of
+# both nulls. Whether the pairs are also arranged alike is the question of 01c.
 
 # %%
 print(f"The share of features with a counterpart is {verdict}.")

@@ -98,8 +98,8 @@ largest = readings.hubs(forward, chosen_by, of_b, words, most=6)
 out.table("hubs", largest, {"mean r": "{:.2f}", "firings": "{:,}"})
 
 # %% [markdown]
-# Look at `mean r` and `top tokens`: a hub is a family of features of A about one thing, or a partner of those that have
-# none.
+# Look at `mean r` and `top tokens`. Where `mean r` is large, the features of A that choose the hub are a family about
+# one thing; where it is small, they are features without a counterpart.
 
 # %%
 chosen = {
@@ -217,7 +217,8 @@ out.number("filtered r", filtered_r)
 
 # %% [markdown]
 # ## Verdict
-# Hubs do not decide the answer if the similarity remains without them.
+# Hubs do not decide the answer if the similarity remains without them, with p below .05. A larger p would not show that
+# it is gone.
 
 # %%
 print(f"The similarity of many-to-one pairs {verdict}; filters leave {len(last) / len(forward):.0%} of the pairs.")

@@ -109,8 +109,8 @@ scores = readings.similarity(results, primary.measure)
 out.table("similarity", scores, formats(scores) | {"p": "{:.4f}"})
 
 # %% [markdown]
-# Compare `observed` with `null`. `times chance` is their ratio, where the null is told from 0: a measure may score high
-# and still be hardly above its chance.
+# Compare `observed` with `null`; `k` is the number of components that SVCCA keeps of A and of B. `times chance` is
+# their ratio, where the null is told from 0: a measure may score high and still be hardly above its chance.
 
 # %%
 out.figure("similarity", drawing.similarity(results))
@@ -237,7 +237,7 @@ out.table("instances", of_tokens, formats(of_tokens))
 
 # %% [markdown]
 # Compare the first two rows, which have one n. Then compare the last two: the difference of `null` is what the same
-# word explains.
+# word explains. A large p in the last row would not show that the word explains all.
 
 # %%
 beyond = overlaps["tokens, same word"]
@@ -274,7 +274,8 @@ by_replicate = readings.replicates(cells, list(alike.values()))
 out.table("replicates", by_replicate, dict.fromkeys(by_replicate.columns[2:], "{:.3f}"))
 
 # %% [markdown]
-# Look at `excess`: its spread over the rows is what the interval below is made of.
+# Look at `excess`: its spread over the rows is what the interval below is made of. The p of the subsets depend on each
+# other, so that twice their mean is given, and the same once more for the two roles.
 
 # %%
 overall = inference.over_replicates(by_replicate["excess"].to_numpy())

@@ -108,7 +108,7 @@ pd.DataFrame({name: {"pairs": len(at[0]), "sum of r": r[tuple(at)].sum()} for na
 
 # %% [markdown]
 # Compare the sums of the last two rows: greedy can at most reach the sum of optimal, and the gap is what the early
-# choices cost. Mutual pairs are fewer, and each of them is also a greedy pair.
+# choices cost. There are never more mutual than greedy pairs, and each mutual pair is also a greedy one.
 
 # %% [markdown]
 # *Soft* matching gives every feature one unit of mass, and sends it to the features of the other side at the least cost
@@ -315,7 +315,8 @@ middle = strongest[len(strongest) // 2]
 ordered.groupby(["rule", "share"], sort=False)[["n", "reversed n", "in both", "difference"]].mean().round(3)
 
 # %% [markdown]
-# *difference* is the excess with one-to-one first, less that of the reverse: near 0 the order does not matter.
+# *n* counts the pairs with one-to-one first, *reversed n* those with the strongest first. *difference* is the excess of
+# the first less that of the second: near 0 the order does not matter.
 
 # %%
 out.number("order share", 100 * middle, "{:.0f}")
@@ -331,7 +332,8 @@ for rule, x in ordered[ordered.share == middle].groupby("rule", sort=False):
 
 # %% [markdown]
 # ## The verdict
-# One answer needs a *yes* with every matching, and *no* wherever two ways are compared.
+# How features are paired does not matter if the first six lines have one word, and *no* stands wherever two ways of
+# pairing are compared (*order*, *departs*). *Strong* asks whether the strongest optimal pairs are better aligned.
 
 # %%
 print(pd.Series(words | {f"{name} departs from mutual": word for name, word in beside_words.items()}).to_string())

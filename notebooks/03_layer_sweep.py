@@ -132,8 +132,8 @@ paired = layers.described(found)
 paired.groupby(["pair", "i", "j"], sort=False).mean().reset_index().round(2)
 
 # %% [markdown]
-# *retention* is the share of live features that are compared. In the column *held-out r* the last rows, two seeds of
-# one model, say what could be reached.
+# *i* and *j* number the layers of A and B from 0. *retention* is the share of live features that are compared. In the
+# column *held-out r* the last rows, two seeds of one model, say what could be reached.
 
 # %%
 mine = [cell for cell in grid if cell.pair == main.pair]
@@ -276,7 +276,7 @@ pd.DataFrame(tracks, index=inference.Replicated._fields).T.round(2)
 
 # %% [markdown]
 # *estimate* is the mean correlation over replicates: near 1, the two track each other over layers. With few pairs of
-# layers it is a description, not a test.
+# layers it is a description, not a test, and its interval may pass 1.
 
 # %% [markdown]
 # ## Beside another seed of the same model
@@ -292,7 +292,7 @@ for side, members in ceilings.items():
 pd.DataFrame({side: {name: x.estimate for name, x in of.items()} for side, of in ceiling.items()}).round(3)
 
 # %% [markdown]
-# These differences are what two models could reach; compare them with the right panel of the heat map.
+# The row *difference* is what two models could reach; compare it with the right panel of the heat map.
 
 # %% [markdown]
 # ## Does the answer depend on the measure?
@@ -338,8 +338,8 @@ out.number("permutations", permutations, "{:,}")
 out.table("maxima", reached.rename(columns={arm: f"beyond chance, {arm} arm" for arm in (cells.TRUE, cells.CONTROL)}))
 
 # %% [markdown]
-# Compare the two columns: where the control arm also exceeds a shuffle, the shuffle is too weak a null, and only the
-# difference of the arms counts. SVCCA keeps the components with 99% of the variance; the published estimator keeps one.
+# Replicates with p below .05. Where the control arm also exceeds a shuffle, the shuffle is too weak a null, and only
+# the difference of the arms counts. SVCCA keeps the components with 99% of the variance, the published estimator one.
 
 # %% [markdown]
 # ## The verdict

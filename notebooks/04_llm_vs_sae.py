@@ -209,7 +209,7 @@ out.table("similarity", summary, forms)
 
 # %% [markdown]
 # Compare the intervals (low to high) of the three kinds within the rows *primary, true*. *Counterparts* is the share of
-# A's live units whose partner reaches the threshold of held-out r.
+# A's live units whose partner reaches the threshold of held-out r; *pairs* are counted before the cut to one n.
 
 # %%
 figure = drawing.excess(scored, summary, measures.measure(measure).label)
@@ -254,7 +254,7 @@ for name, kind in SHORT.items():
 words
 
 # %% [markdown]
-# The first line answers the question of this notebook; the last three say which kinds exceed chance at all. Next, each
+# The first line answers the question of this notebook; the last three say which kinds exceed chance by d. Next, each
 # kind against its own control, the same units with words exchanged:
 
 # %%
@@ -333,7 +333,7 @@ variants = pd.DataFrame(variant(*both) for both in product(units.MATCHINGS, [mea
 out.table("variants", variants, {"n": "{:d}"} | dict.fromkeys(variants.columns[3:], "{:.2f}"))
 
 # %% [markdown]
-# See whether *features minus neurons* keeps its sign from row to row. The published study used the last measure.
+# See whether *features minus neurons* keeps its sign from row to row. The published study used `svcca_first_component`.
 
 # %% [markdown]
 # ## Save

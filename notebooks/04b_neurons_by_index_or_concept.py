@@ -84,9 +84,9 @@ pd.DataFrame({f"{name} and {other}": by_hand(name, other) for name, other in lis
 
 # %% [markdown]
 # Each line is a model beside its own start, or beside a model that began with other weights, in the first replicate.
-# Now with a test: *shuffled* is the mean r by a shuffled index, and p is held against it. *Own* is the share of neurons
-# whose best partner has their index. The last two columns are about mutual pairs, which are two neurons that are each
-# other's best partner.
+# Now with a test: *shuffled* is the mean r by a shuffled index, and p is the share of indices, the true one among them,
+# that reach *r by index*. *Own* is the share of neurons whose best partner has their index. The last two columns are
+# about mutual pairs, which are two neurons that are each other's best partner.
 
 
 # %%
@@ -135,7 +135,7 @@ np.testing.assert_array_equal(about, share >= rule.share)
 pd.Series(share).describe().rename(f"share of a neuron's activation on {concept}").to_frame().T.round(2)
 
 # %% [markdown]
-# Compare the largest shares with the threshold of the rule: only neurons above it count as being about the concept.
+# Compare the largest shares with the threshold of the rule: only neurons that reach it are about the concept.
 
 # %% [markdown]
 # ## Pairs of a concept
@@ -267,7 +267,7 @@ no = "a mean difference of excess over the concepts by less than d"
 
 # %% [markdown]
 # The first two lines hold neurons against both nulls; only a *yes* in both would mean that a concept selects neurons
-# with a common space of their own. The last line compares features with neurons.
+# with a common space of their own. The third line holds features against random ones, the last compares both kinds.
 
 # %%
 out.text("concepts tested", f"{len(table)} of {len(lists)}")

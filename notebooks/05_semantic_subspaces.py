@@ -104,8 +104,8 @@ rules = overview.rules(role, lists, labelling["shares"], labelling["truth_share"
 out.table("rules", rules, dict.fromkeys(["share", "precision", "recall"], "{:.2f}"))
 
 # %% [markdown]
-# A lower share finds more features: *recall*, the share of the true features that are found, rises, and *precision*,
-# the share of the found features that are true, falls. The first row is the rule in use.
+# A lower share finds more features. *Recall*, the share of the true features that are found, can only rise with that;
+# see what it costs in *precision*, the share of the found features that are true. The first row is the rule in use.
 
 # %%
 out.number("sets", len(lists), "{:d}")
@@ -257,7 +257,8 @@ out.table("ways", in_ways, dict(zip(in_ways.columns[1:], ["{:.1f}"] * 2 + ["{:.2
 # %% [markdown]
 # ## Concept by concept
 # The *difference* is the excess in the true arm less that in the control arm, a mean over replicates with a 95%
-# interval. *80% power* is the difference that would get a yes in 80% of repeats with this spread.
+# interval; *placebo* is the same difference for the placebo lists. *80% power* is the difference that would get a yes
+# in 80% of repeats with this spread.
 
 # %%
 by_list = overview.summary(by_concept, d, "n", "true", "control", "placebo", "precision", "recall")
@@ -269,7 +270,7 @@ figure = drawing.differences(by_concept, by_list, d)
 out.figure("concepts", figure)
 
 # %% [markdown]
-# A concept whose whole interval lies to the right of the dotted line is arranged alike. A grey diamond at the height of
+# A concept whose whole interval lies to the right of the dotted line is arranged alike. A grey diamond as far right as
 # the mean says that features of random words would be as much alike.
 
 # %% [markdown]

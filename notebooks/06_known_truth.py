@@ -222,8 +222,8 @@ out.text("published verdict", sees if np.isfinite([as_published, right]).all() e
 # %% [markdown]
 # ## To which estimator do the published null means belong?
 # The study reports the mean of shuffled pairings beside every score that it calls SVCCA. Its code correlates only the
-# first principal component of either side. For one component the null mean is known: |r| of n shuffled pairs has the
-# mean sqrt(2 / (pi n)).
+# first principal component of either side. For one component the null mean is known: |r| of n shuffled pairs has a mean
+# near sqrt(2 / (pi n)).
 
 # %%
 a, b, _ = planted["unrelated"].draw(np.random.default_rng(0), 500, d_a, d_b)
@@ -245,7 +245,7 @@ pd.DataFrame({"pairs of layers": ratio.size(), "median": ratio.median(), "mean":
 
 # %% [markdown]
 # One row a set of published scores: the ratio of the printed null mean to the law of one component. A mean near 1, less
-# than 2.6 standard errors off, fits one component; a set further off would be a no.
+# than 2.6 standard errors off, is what one component would give; a set further off would be a no.
 
 # %%
 null = {
@@ -264,8 +264,8 @@ out.text("published null verdict", tables.among(list(off.index), set(off.index[o
 # %% [markdown]
 # ## Verdict
 # This notebook describes measures, and draws no verdict with an interval. The answers to its question stand together
-# here. `06b_level_and_power` asks whether the tests of these measures can be trusted, `06c_verdicts` asks the same of
-# the verdict over replicates.
+# here. `06b_level_and_power` asks whether the tests of these measures can be trusted, `06c_intervals_and_verdicts` asks
+# the same of the verdict over replicates.
 
 # %%
 answers = {

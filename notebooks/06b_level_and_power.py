@@ -125,7 +125,8 @@ print(f"{count} of {most}: {count / most:.2f}, interval {low:.3f} to {high:.3f}"
 # %% [markdown]
 # ## Do the tests keep their level, and what do they find?
 # The same count for every measure: on unrelated rows it is the level, on each weak truth it is the power. The verdict
-# is on the test that rejects most unrelated data sets. Its d is the level that would be too high.
+# is on the test that rejects most unrelated data sets; its interval is not adjusted for that choice. Its d is the level
+# that would be too high.
 
 # %%
 use = seed(run, "rates")

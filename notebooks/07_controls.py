@@ -228,7 +228,8 @@ low, high = accounts.predicted(of_arms)
 pd.Series({"trained": of_twin, "low": low, "high": high}).round(3)
 
 # %% [markdown]
-# See whether the trained model lies between the two ends: then the control arm may stand for it.
+# See whether the trained model lies between the two ends. Outside, the control arm could not stand for it; inside, one
+# model cannot show that the two agree, only that nothing speaks against it.
 
 # %% [markdown]
 # ## What trivial accounts explain
@@ -286,7 +287,8 @@ out.table("shares", shares, dict.fromkeys(shares.columns[1:], "{:.2f}"))
 # Compare the first row with the other three: what lies above them is more than exchanged words or equal rates give.
 
 # %% [markdown]
-# Training noise lowers r of A and B as it lowers r of two seeds. The ratio divides it by the root of the other two.
+# Training noise lowers r of A and B as it lowers r of two seeds. The ratio divides it by the root of the product of the
+# other two.
 
 # %%
 depth, seed_a, seed_b = (partners.over(arms, x, lambda arm: arm.r) for x in (partners.DEPTH, *partners.SEEDS))

@@ -155,7 +155,8 @@ specified = drawing.table(by_choice, d)
 out.table("specifications", specified, drawing.FORMATS)
 
 # %% [markdown]
-# Read the last column: a row whose verdict differs from the first row is a choice on which the answer depends.
+# Read the last column: the answer depends on a choice if its row turns *yes* into *no* or back. *undetermined* does not
+# turn it: look whether D moved or its interval grew. A single d holds for all rows, although measures differ in scale.
 
 # %%
 out.figure("curve", drawing.curve(specified, d))
@@ -244,7 +245,7 @@ of_shares = primary.thresholds["share"].d
 out.verdict("topics", question, judged[2][1], of_shares, "it falls by less than d")
 
 # %% [markdown]
-# A yes means that best partners belong to topics rather than to features.
+# A yes means that best partners depend in part on the topics that chose them.
 
 # %%
 out.save()

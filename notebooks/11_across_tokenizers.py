@@ -119,7 +119,7 @@ shares.round(2)
 
 # %% [markdown]
 # *Of A* and *of B*: the share of the tokens that can be compared at all. For a tokenizer with itself (*ends*) both must
-# be 1, and *in pieces* 0.
+# be 1, and *in pieces* 0. (*Words* is a tokenizer in columns A and B, and a kind of position in the third.)
 
 # %% [markdown]
 # ## The positions of the models
@@ -222,7 +222,7 @@ r.T.round(2)
 # %% [markdown]
 # ## Are paired features arranged alike?
 # The library does this for either half of the documents and for content features of either side, and takes the excess
-# of the primary measure over a shuffled pairing (as in `01_feature_matching`) in both arms. The yardstick is *one
+# of the primary measure over a shuffled pairing (as in `01c_arranged_alike`) in both arms. The yardstick is *one
 # tokenizer*: the same A, at the same positions, with a dictionary whose model has A's tokenizer. Numbers are means over
 # replicates; a model without replicates speaks for itself alone.
 

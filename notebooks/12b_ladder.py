@@ -216,8 +216,9 @@ hubs = pd.DataFrame(map(hub, views.VIEWS), columns=columns)
 hubs.round(2)
 
 # %% [markdown]
-# The row at which `largest hub` falls most names the step that made it. If that is also the row at which a median
-# feature stops firing nearly everywhere, hubs come from dense codes; if it is *mask*, they come from padding.
+# The row at which `largest hub` falls most is the step that takes away what made the hubs. If a median feature also
+# fires at far fewer positions from that row on, hubs come from dense codes; if the row is *mask*, they come from
+# padding.
 #
 # ## 4 and 5. Filters last, one-to-one
 # *Filters last*: one feature of B is chosen for each feature of A first, and then pairs are dropped by token, so that

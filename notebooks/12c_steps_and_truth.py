@@ -101,8 +101,8 @@ forms = dict.fromkeys(chosen.columns[1:5], "{:.0f}") | dict.fromkeys(chosen.colu
 out.table("choices", chosen, forms)
 
 # %% [markdown]
-# Where `largest hub` falls and `unique` rises, the step is what made hubs; the control has the same codes, so that
-# what both columns share comes from the codes and not from what the models share.
+# Where `largest hub` falls and `unique` rises, the step takes away what made hubs. The control has the same codes, so
+# that hubs in both columns come from the codes and not from what the models share.
 
 # %%
 fall = arms.hub_fall(climbs)
@@ -203,8 +203,8 @@ assert true["nothing"][ladder.ALL] == np.mean(drawn["nothing"].partner[pairs.a] 
 out.figure("planted", drawing.planted(ladders, true))
 
 # %% [markdown]
-# *true* says whether a step finds the planted partners. Where nothing is shared, marks must lie in the grey bars and
-# be hollow; where all is shared, to the right of them.
+# *true* says whether a step finds the planted partners. Where nothing is shared, marks should lie in the grey bars and
+# be hollow, and a filled one is a finding where there is nothing; where all is shared, they should lie to the right.
 #
 # One draw could be luck. In how many draws of a pair that shares nothing is p below `LEVEL`, by the p that each step
 # reports?
@@ -214,7 +214,8 @@ again = planted.repeated(worlds["nothing"], size, settings, repeats).meta["found
 out.table("rates", planted.rates(again))
 
 # %% [markdown]
-# A valid p is below 0.05 in one draw of twenty. More than that is a step that finds what is not there.
+# A valid p is below 0.05 in at most one draw of twenty. A step that is far above that finds what is not there; so few
+# draws tell only a large departure.
 
 # %%
 for step in (ladder.PUBLISHED, ladder.HOOK, ladder.CODES, ladder.ALL):
@@ -238,8 +239,8 @@ out.number("strength", 100 * truths.get("one direction", {}).get("strength", np.
 
 # %% [markdown]
 # ## Verdict
-# The verdicts of the four asked steps, and of p where nothing was planted. A truth that the profile does not plant is
-# n/a.
+# For either score the verdict of every step on the gap between A with B and the control; n/a where pairs are too few
+# for a score.
 
 # %%
 for score in arms.SCORES:
