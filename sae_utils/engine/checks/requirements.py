@@ -176,7 +176,13 @@ def _choices(profile: Profile, where: str) -> None:
 def _published(profile: Profile, where: str) -> None:
     if given := profile.sections[PUBLISHED]["published_layers"]:
         key = f"{where}{PUBLISHED}.published_layers"
-        published.cells(published.layer_scores(), given, profile.dictionaries, key)
+        for cell in published.cells(published.layer_scores(), given, profile.dictionaries, key):
+            models = [str(pipeline.origin(profile.dictionaries, name).model) for name in (cell.a, cell.b)]
+            if pipeline.same_tokenizer(profile, *models, fetch=False) is False:
+                raise ProfileError(
+                    f"{key}: {cell.a} and {cell.b} read {' and '.join(models)}, which have two tokenizers: the "
+                    "published procedure looks at every position of one text; leave one out"
+                )
 
 
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
