@@ -73,7 +73,7 @@ def rsa(x, y):
 
 some = [side[:60] for side in rows]
 np.testing.assert_allclose(rsa(*some), measures.score(*some, "rsa_spearman"), atol=1e-6)
-rsa(*some)
+print(f"RSA of {len(some[0])} pairs: {rsa(*some):.3f}")
 
 # %% [markdown]
 # A score says little by itself: 1 would be the same arrangement, but chance is not 0 for every measure.
@@ -140,7 +140,7 @@ nearest = tuple(np.argsort(-x, axis=1, kind="stable")[:, :neighbours] for x in c
 shared = [len(set(x) & set(y)) for x, y in zip(*nearest, strict=True)]
 knn = measures.measure("mutual_knn", k=neighbours)
 np.testing.assert_allclose(np.mean(shared) / neighbours, measures.score(*rows, knn), atol=1e-3)
-np.mean(shared)
+print(f"{np.mean(shared):.2f} of {neighbours} neighbours are shared")
 
 # %% [markdown]
 # The number is the mean count of shared neighbours. The table names them for the `named` pairs of largest held-out
@@ -260,7 +260,8 @@ for roles in paired.values():
     pipeline.enough(run, min(roles, key=len))
 one_n = min(len(pairs) for roles in paired.values() for pairs in roles)
 subset = np.sort(rng.choice(len(mutual), one_n, replace=False))
-significance.test(*(side[subset] for side in rows), [primary.measure], m=permutations)[primary.measure].excess
+of_subset = significance.test(*(side[subset] for side in rows), [primary.measure], m=permutations)[primary.measure]
+print(f"excess of {one_n} pairs: {of_subset.excess:.3f}")
 
 # %% [markdown]
 # The library takes `subsets` of these in each replicate, and swaps the roles of matching and held-out documents.

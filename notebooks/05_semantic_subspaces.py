@@ -218,7 +218,7 @@ inside = dict(zip(np.flatnonzero(about_a)[row], np.flatnonzero(about_b)[column],
 both = ways.compare(r, ways.partners(r, live_a, live_b), about_a, about_b)
 assert (both.pairing, both.labelling) == (len(first), len(inside))
 assert not inside or np.isclose(both.by_both, len(first.keys() & inside) / len(first.keys() | inside))
-both._asdict()
+pd.Series(both._asdict()).round(2).to_frame().T
 
 # %% [markdown]
 # Pairing first keeps only pairs that activations confirm. Labelling first also forces partners on features whose best

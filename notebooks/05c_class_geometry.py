@@ -95,7 +95,7 @@ between = centroids.between(of_a, of_b, "rsa_spearman")
 known = ~np.isnan(np.hstack([of_a.true, of_b.true])).any(axis=1)
 rsa = spearmanr(*(pdist(x.true[known], "correlation") for x in (of_a, of_b))).statistic
 assert not between.n >= replicates.FEWEST or np.isclose(between.true, rsa, atol=1e-6)
-between._asdict()
+pd.Series(between._asdict()).round(3).to_frame().T
 
 # %%
 of_other = centroids.shares(b.codes, b.other, len(classes))  # B's features by the words that A reads

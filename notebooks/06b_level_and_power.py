@@ -106,7 +106,7 @@ use = seed(run, "by hand")
 p = np.array([p_of(repeat, use) for repeat in range(20)])
 counted = calibration.rejections(synthetic.UNRELATED, "shuffled", size, ["rsa_pearson"], draws, 20, use)
 np.testing.assert_equal((p <= LEVEL + 1e-9).sum(), counted.meta["rsa_pearson"])
-p.round(2)
+print(*np.sort(p).round(2))
 
 # %% [markdown]
 # These are the p of twenty data sets in which nothing is shared. A valid p takes each of its values equally often, so

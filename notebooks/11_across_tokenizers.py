@@ -64,12 +64,11 @@ d = given.d if given else 0.0
 # %%
 sentence = next(corpora.blocks(source)).texts[0][:60].rpartition(" ")[0]
 a, b = (shared.cut(sentence, pipeline.tokenizer_of(run, name)) for name in (first.a, first.across))
-{"A": a.ends, "B": b.ends}
+print("A:", *a.ends, "\nB:", *b.ends)
 
 # %% [markdown]
-# Each number is the character at which a token ends. Look for the numbers that stand in both lists: such a character is
-# a *position* (*ends*); we may also ask that a word ends there (*words*). The text since the position before is its
-# *unit*, which is *in pieces* where it is several tokens of one side.
+# Tokens end at these characters. A number in both lists is a *position* (*ends*), or only where a word ends too
+# (*words*). The text since the position before is its *unit*, *in pieces* where it is several tokens of one side.
 
 
 # %%

@@ -206,11 +206,16 @@ class Report:
             print(f"not in this edition, which has {why}")
             raise SystemExit
 
-    def save(self) -> Path:
-        """Write the LaTeX file and the JSON, at the end of the notebook; returns the LaTeX file."""
+    @property
+    def file(self) -> Path:
+        """The LaTeX file, beside which the JSON lies."""
+        return GENERATED / self.profile.name / f"{self.notebook}.tex"
+
+    def save(self) -> None:
+        """Write the LaTeX file and the JSON, at the end of the notebook."""
         if self._rows:
             self._define("table verdicts", tables.verdicts(self._rows))
-        file = GENERATED / self.profile.name / f"{self.notebook}.tex"
+        file = self.file
         values = file.with_suffix(".json")
         found = {"numbers": self._numbers, "verdicts": self._verdicts}
         files.write(values, json.dumps(found, indent=1, allow_nan=False) + "\n")
@@ -220,7 +225,6 @@ class Report:
         lines += [rf"\newcommand{{\{macro}}}{{{content}}}" for macro, content in self._macros.items()]
         body = "".join(f"{line}%\n" for line in lines)
         files.write(file, f"{self._header}%\n% content {_seal(self._header, body)}%\n{body}")
-        return file
 
 
 def rounded(value: float | None) -> float | None:

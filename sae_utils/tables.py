@@ -133,7 +133,15 @@ def escape(text: str) -> str:
 
 def number(value: Any, form: str = "{}") -> str:
     """LaTeX that prints a number in the format `form`; None and NaN print as n/a."""
-    return "n/a" if str(value) in MISSING else _minus(escape(form.format(value)))
+    return _minus(escape(_shown(value, form)))
+
+
+def _shown(value: Any, form: str) -> str:
+    """A number in a format: n/a for None and NaN, no sign before zeros; without a format whole numbers as such."""
+    if str(value) in MISSING:
+        return "n/a"
+    text = form.format(int(value) if form == "{}" and isinstance(value, float) and value.is_integer() else value)
+    return text[1:] if re.fullmatch(r"-0(\.0+)?%?", text) else text
 
 
 def cell(value: Any, form: str = "{}") -> str:
@@ -171,7 +179,7 @@ def on_screen(frame: pd.DataFrame, forms: Mapping[str, str]) -> Styler:
     """The frame as a notebook shows it: numbers in the formats of their columns, text escaped, no index."""
 
     def plain(form: str) -> Callable[[Any], str]:
-        return lambda value: "n/a" if str(value) in MISSING else value if isinstance(value, str) else form.format(value)
+        return lambda value: value if isinstance(value, str) and value not in MISSING else _shown(value, form)
 
     shown: dict[Any, Any] = {column: plain(forms.get(str(column), "{}")) for column in frame}
     styled = frame.style.format(shown, escape="html").format_index(escape="html", axis="columns")

@@ -54,6 +54,11 @@ def macros(file) -> dict[str, str]:
 # --- numbers and texts
 
 
+def saved_file(out):
+    out.save()
+    return out.file
+
+
 def test_numbers_and_texts_become_macros(smoke):
     out = report.Report(smoke, SECOND)
     out.number("pairs", 12345, "{:,}")
@@ -62,7 +67,7 @@ def test_numbers_and_texts_become_macros(smoke):
     out.number("nothing", -0.001)
     out.number("share", 0.5, "{:.0%}")
     out.text("verdict", "100% of A & B_1 agree")
-    assert macros(out.save()) == {
+    assert macros(saved_file(out)) == {
         "FeatureMatchingPairs": "12,345",
         "FeatureMatchingRHeldOut": "0.12",
         "FeatureMatchingExcess": r"\ensuremath{-0.500}",
@@ -79,7 +84,7 @@ def test_numbers_are_saved_with_their_standard_errors(smoke):
     out.number("nothing", -0.0)
     out.number("missing", float("nan"), se=float("inf"))
     out.text("word", "yes")
-    found = json.loads(out.save().with_suffix(".json").read_text("utf-8"))
+    found = json.loads(saved_file(out).with_suffix(".json").read_text("utf-8"))
     assert found == {
         "numbers": {
             "FeatureMatchingPairs": {"value": 12345, "se": None},
@@ -119,7 +124,7 @@ def test_a_table_prints_the_frame(smoke):
         assert cell in shown.to_html()
     saved = pd.read_csv(report.GENERATED / "smoke" / f"{SECOND}-pairs.csv")
     pd.testing.assert_frame_equal(saved, frame)
-    table = macros(out.save())["FeatureMatchingTablePairs"]
+    table = macros(saved_file(out))["FeatureMatchingTablePairs"]
     assert re.match(r"\\begin\{tabular\}\{lrrr\}\s*\\toprule", table)
     assert table.count(r"\midrule") == table.count(r"\bottomrule") == 1
     body = re.search(r"\\toprule(.*?)\\midrule(.*?)\\bottomrule", table, re.S)
@@ -138,7 +143,7 @@ def test_saving_twice_writes_the_same_bytes(smoke):
         out = report.Report(smoke, FIRST)
         out.number("b", 1)
         out.number("a", 2)
-        return out.save().read_bytes()
+        return saved_file(out).read_bytes()
 
     first = saved()
     values = (report.GENERATED / "smoke" / f"{FIRST}.json").read_bytes()
@@ -157,7 +162,7 @@ def test_saving_twice_writes_the_same_bytes(smoke):
 def test_a_part_that_is_left_out_has_a_sentence_and_figures_with_it(smoke):
     out = report.Report(smoke, FIRST)
     out.absent("learning", "no steps, & no runs")
-    assert macros(out.save()) == {
+    assert macros(saved_file(out)) == {
         "ModelsAndDictionariesLearningAbsent": r"Not in this edition, which has no steps, \& no runs."
     }
     assert {file.name for file in (report.FIGURES / "smoke").iterdir()} == {
@@ -355,7 +360,7 @@ def test_a_table_without_rows_has_a_sentence(smoke):
     """With few documents a frame may have no records, and then has no columns for the formats."""
     out = report.Report(smoke, FIRST)
     out.table("empty", pd.DataFrame({"n": x} for x in ()), {"n": "{:,}"})
-    assert "none: too few pairs or features" in out.save().read_text()
+    assert "none: too few pairs or features" in saved_file(out).read_text()
 
 
 # --- verdicts
@@ -369,7 +374,7 @@ def test_a_verdict_is_four_macros_and_a_row_of_a_table(smoke):
     assert out.verdict("later", "And those?", found, 0.03, "The same.", tested=False) == "not tested"
     family = inference.jackknife(lambda rows: float(rows.mean()) - 9.0, np.arange(5))
     assert out.verdict("families", "By families?", family, 0.03, "The same.") == "no"
-    written = macros(out.save())
+    written = macros(saved_file(out))
     assert written["FeatureMatchingPrimary"] == f"{found.estimate:.3f}" and len(written) == 17
     assert written["FeatureMatchingPrimaryLow"] == f"{found.low:.3f}"
     verdicts = [written[f"FeatureMatching{name}Verdict"] for name in ("Primary", "Noisy", "Later", "Families")]
@@ -384,7 +389,7 @@ def test_a_verdict_is_four_macros_and_a_row_of_a_table(smoke):
 def test_a_verdict_without_an_interval_prints_no_number(smoke):
     out = report.Report(smoke, SECOND)
     assert out.verdict("x", "Is it?", inference.over_replicates([0.5, 0.6]), 0.03, "No.") == "undetermined"
-    written = macros(out.save())
+    written = macros(saved_file(out))
     assert (written["FeatureMatchingXLow"], written["FeatureMatchingXHigh"]) == ("n/a", "n/a")
     assert "n/a to n/a & 2 &" in written["FeatureMatchingTableVerdicts"]
 

@@ -60,7 +60,8 @@ def test_the_pdf_has_every_token(tmp_path, monkeypatch):
         rows = pd.DataFrame({part[0]: part, "place": [f"<{place}>" for place in range(first, first + len(part))]})
         macros.append("".join(chr(ord("a") + int(digit)) for digit in str(first)))
         out.table(macros[-1], rows)
-    file = out.save()
+    out.save()
+    file = out.file
     tables = "\\newpage\n".join(rf"\FeatureMatchingTable{macro.capitalize()}" for macro in macros)
     packages = (
         r"\usepackage{times}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{amsmath,booktabs,microtype}"

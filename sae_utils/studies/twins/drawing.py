@@ -26,7 +26,7 @@ def scales(
     """
     names = list(values)
     figure, axes = plt.subplots(
-        1, len(labels) + 1, sharey=True, layout="constrained", figsize=(8, 1.4 + 0.45 * len(names))
+        1, len(labels) + 1, sharey=True, layout="constrained", figsize=(8, 1.3 + 0.36 * len(names))
     )
     for axis, measure, label in zip(axes, next(iter(values.values())), labels, strict=False):
         for row, name in enumerate(names):
@@ -44,6 +44,7 @@ def scales(
     if d is not None:
         axes[-1].axvline(d, color="black", linestyle="--", linewidth=1, label=f"d = {d:g}")
         axes[-1].legend(loc="upper right", frameon=False)
+    axes[-1].locator_params(axis="x", nbins=4)
     axes[-1].set(title="more than the control?", xlabel="A and B less the control")
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
