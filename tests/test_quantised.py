@@ -233,7 +233,7 @@ models:
 dictionaries:
   a: &sae {{kind: trained, model: a, hook: blocks.0.hook_mlp_out, width: 32, k: 4, seed: 0, samples: 640, batch: 64,
            learning_rate: 0.003}}
-  b: {{<<: *sae, model: b}}
+  b: {{<<: *sae, model: b, seed: 1}}
 primary: {{pair: [a, b], matching: mutual, measure: rsa_spearman, permutations: 99}}
 """ + two.sections("a", "b"), "utf-8")  # fmt: skip
     monkeypatch.setattr(params, "PARAMS", folder)
