@@ -4,9 +4,10 @@
 hooks). Harvest is `trainer.inputs`: one pass writes float16 activations of three hooks; bare are transformers' blocks
 on the same rows, which store nothing. SAE training is `trainer.fit` with `trainer.provider` on stored activations, TopK
 of width 2,048, k 32, batch 1,024; bare is a plain TopK step in torch with Adam and the auxiliary loss on features that
-have been silent as long as SAELens asks. Both parts run in turn on one thread, and are measured in CPU-seconds (`python -m sae_utils run python -m
-benchmarks.released` measures on the pinned code path). The last line is one JSON object: ratio_harvest and ratio_sae (bare / ours, the median over repeats; 1 means that all else
-is free), tokens_per_cpu_s of the harvest, and passes: how many of them serve the three hooks with two SAEs each.
+have been silent as long as SAELens asks. Both parts run in turn on one thread, and are measured in CPU-seconds (`python
+-m sae_utils run python -m benchmarks.released` measures on the pinned code path). The last line is one JSON object:
+ratio_harvest and ratio_sae (bare / ours, the median over repeats; 1 means that all else is free), tokens_per_cpu_s of
+the harvest, and passes: how many of them serve the three hooks with two SAEs each.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def bare_harvest(network: Any, given: Artefact) -> None:
 
 def harvest(bridge: Any, given: Artefact, root: Path) -> None:
     """Write the activations of all hooks."""
-    samples = given.array("tokens").size
+    samples = given.array("tokens").size - len(given.array("lengths"))  # without the skipped first ones
     with tempfile.TemporaryDirectory(dir=root) as place, mock.patch.object(models, "load", lambda _: bridge):
         trainer.inputs(
             {hook: Path(place) / hook for hook in HOOKS}, model(), given, SKIP, samples - len(given.array("lengths"))
