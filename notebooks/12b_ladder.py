@@ -48,7 +48,7 @@ from sae_utils.studies.published_tables.looked import looked
 # %%
 run = profiles.start(profile, "12b_ladder")
 out = report.Report(run, "12b_ladder")
-out.needs(pipeline.one_tokenizer(run), "models with two tokenizers, whose padding the published way cannot align")
+out.needs(pipeline.one_tokenizer(run), "two tokenizers, where the published procedure needs one")
 settings = ladder.Settings(
     tokens=tokens, top=top, least_r=least_r, draws=draws, permutations=permutations, seed=seed(run, "ladder")
 )
