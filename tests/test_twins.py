@@ -89,8 +89,11 @@ def test_every_seed_is_compared_in_the_roles_whose_twins_are_given():
     assert found[-1].others == ((arms.TRUE, "b"), ("weights", "tb1"), ("blocks", "sb1"))
     both = arms.cells(["a0"], ["b0"], {"weights": {"a": ["ta"], "b": ["tb"]}})
     assert {(x.role, x.a, x.others[1][1]) for x in both} == {("a", "a0", "tb"), ("b", "b0", "ta")}
-    with pytest.raises(ValueError, match="as many of each"):
-        arms.cells(["a0", "a1", "a2"], ["b0", "b1"], twins)
+    for a, b in ((["a0", "a1", "a2"], ["b0", "b1"]), ([], ["b0"])):
+        with pytest.raises(ValueError, match="as many of each"):
+            arms.cells(a, b, twins)
+    with pytest.raises(ValueError, match="no role takes part"):
+        arms.cells(["a0"], ["b0"], {"weights": {"a": ["ta"]}, "blocks": {"b": ["tb"]}})
 
 
 def test_without_variance_over_documents_the_interval_is_that_over_seeds():

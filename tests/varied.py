@@ -84,6 +84,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("crossed",): {"matching": "greedy", "minimum_firings": 5},
         ("planted", "noise"): 0.5,
     },
+    "07c_twins": {("a",): "two_layer_block0_0", ("twins",): ("one layer", {"b": ["one_layer_0"]})},
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer", "bpe", "one_layer", ""],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
@@ -102,6 +103,7 @@ FIXED: dict[str, list[Path]] = {
     "05b_word_relations": [("relation", "words", "*", "*")],
     "07_controls": [("calipers",)],  # of r, of firings
     "07b_sensitivity": [("other_dictionaries", "*")],
+    "07c_twins": [("b",), ("twins", "*"), ("twins", "*", "b")],
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
 }
 """lists whose places have meanings of their own"""

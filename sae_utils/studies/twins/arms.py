@@ -137,12 +137,12 @@ def cells(a: Sequence[str], b: Sequence[str], twins: Mapping[str, Mapping[str, S
 
     `a`, `b`: SAEs of the two models, one a seed; a single one is used with every seed of the other. `twins`: label ->
     "a" or "b" -> SAEs of a twin of that model, likewise. A role takes part if all twins have it. Raises ValueError for
-    lists of different lengths.
+    lists of different lengths, an empty one, and where no role takes part.
     """
     of = {"a": a, "b": b}
     lists = [a, b, *(names for sides in twins.values() for names in sides.values())]
     number = max(map(len, lists))
-    if any(len(names) not in (1, number) for names in lists):
+    if any(len(names) not in {1, number} - {0} for names in lists):
         raise ValueError(f"{[len(names) for names in lists]} SAEs: as many of each model and twin, or one")
     found = []
     for role, other in (("a", "b"), ("b", "a")):
@@ -151,6 +151,8 @@ def cells(a: Sequence[str], b: Sequence[str], twins: Mapping[str, Mapping[str, S
                 listed = {TRUE: of[other], **{label: sides[other] for label, sides in twins.items()}}
                 named = tuple((arm, names[seed % len(names)]) for arm, names in listed.items())
                 found.append(Cell(role, seed, choose, judge, of[role][seed % len(of[role])], named))
+    if not found:
+        raise ValueError("no role takes part: give every twin SAEs of `b`, or every one of `a`")
     return found
 
 
