@@ -31,10 +31,9 @@ from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import planted, published
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
-from sae_utils.studies.twins import arms as twins
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
-SENSITIVITY, TWINS = "07b_sensitivity", "07c_twins"
+SENSITIVITY = "07b_sensitivity"
 
 
 def check(profile: Profile) -> None:
@@ -174,15 +173,6 @@ def _choices(profile: Profile, where: str) -> None:
         choices.specifications(base, section["alternatives"], section["crossed"], f"{where}{SENSITIVITY}")
 
 
-def _twins(profile: Profile, where: str) -> None:
-    section = profile.sections[TWINS]
-    if section["twins"]:
-        try:
-            twins.cells(section["a"], section["b"], section["twins"])
-        except ValueError as error:
-            raise ProfileError(f"{where}{TWINS}: {error}") from error
-
-
 def _published(profile: Profile, where: str) -> None:
     if given := profile.sections[PUBLISHED]["published_layers"]:
         key = f"{where}{PUBLISHED}.published_layers"
@@ -196,4 +186,4 @@ def _published(profile: Profile, where: str) -> None:
 
 
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
-STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _choices, _twins, _published)
+STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _choices, _published)
