@@ -50,10 +50,9 @@ from sae_utils.store import Artefact
 
 __all__ = [
     "CONFIRMED_ON", "Correlated", "Features", "Reader", "align", "alone", "articles", "at", "correlated", "encode",
-    "enough",
-    "exchanged_rows", "features", "features_of", "lexis", "losses", "model", "models", "one_tokenizer", "origin",
-    "own_vocabulary", "positions", "read_rows", "reader", "readers", "rows", "same_tokenizer", "side_of", "tokenizer",
-    "tokenizer_of", "training_rows", "training_text", "vocabulary", "words",
+    "enough", "exchanged_rows", "features", "features_of", "lexis", "losses", "model", "models", "one_tokenizer",
+    "origin", "own_vocabulary", "positions", "read_rows", "reader", "readers", "rows", "same_tokenizer", "side_of",
+    "tokenizer", "tokenizer_of", "training_rows", "training_text", "vocabulary", "words",
 ]  # fmt: skip
 
 CONFIRMED_ON = 32  # rows on which a released SAE must fit its hook best

@@ -31,7 +31,8 @@ OPEN = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")  # licences
 ACCEPTED = "ACCEPT_TERMS"  # environment variable: accepted licences, with commas between them
 EXACT = r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.!+_-]*"
 BLOCK = 2**20  # bytes that are copied at once
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)  # of an archive that is cut off
+# what zipfile raises for an archive that is cut off, encrypted (RuntimeError) or compressed in a way it does not know
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 

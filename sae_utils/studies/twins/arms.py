@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from sae_utils import inference, pipeline, replicates, sweep
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import correlations
-from sae_utils.engine.text import corpora
 
 TRUE, PERMUTED = "A and B", "other documents"
 LEFT_OUT = inference.GROUPS // len(replicates.SPLITS)  # groups of documents of either split
@@ -66,8 +65,7 @@ class Cell(NamedTuple):
 def side(run: Profile, name: str) -> Side:
     """A dictionary of a profile; articles are in as many groups in either split, of nearly as many tokens each."""
     x = pipeline.features(run, name)
-    article = corpora.text(run.corpus).array("articles")[x.sites.array("documents")]
-    parts = {}
+    article, parts = pipeline.articles(run, x.sites), {}
     for split, _ in replicates.SPLITS:
         at = correlations.in_split(x.sites, split)
         codes = x.codes[at].astype(np.float64)
