@@ -1,0 +1,1 @@
+"""The analysis of notebook `06d`: SAEs trained on activations whose features are known."""
