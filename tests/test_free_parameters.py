@@ -187,8 +187,17 @@ def test_published_tables_takes_lists_of_any_length(execute, truths, tokens, lay
     variables, _ = execute("12_published_tables", tokens=tokens, published_layers=layers, **sizes)
     assert len(variables["beside"]) == (7 if layers else 0)
     execute("12b_ladder", tokens=tokens, fvu_rows=8, **sizes)
-    _, figures = execute(
-        "12c_steps_and_truth", truths=truths, tokens=tokens, sizes=SIZES, negative=negative, repeats=1, **sizes
-    )
+    _, figures = execute("12c_steps_and_truth", truths=truths, tokens=tokens, sizes=SIZES, negative=negative, **sizes)
     titles = [axis.get_title() for axis in figures["planted"].axes]
     assert titles == [f"planted: {name}" for name in [*truths, "nothing"]]
+
+
+@pytest.mark.parametrize("worlds", [{"a": {"world": COPY, "draws": 1}, "b": {"world": COPY, "draws": 3}}, {}])
+def test_false_positives_takes_worlds_of_any_number(execute, worlds):
+    variables, figures = execute(
+        "12d_false_positives", worlds=worlds, ends={"nothing": 3, "all": 3, "shared": 0.8}, sizes=SIZES,
+        permutations=20, draws=5, replicates=3, tokens=["."],
+    )  # fmt: skip
+    assert list(variables["primary"].shared) == ["nothing", *worlds, "all"]
+    titles = [axis.get_title() for axis in figures["rates"].axes if axis.get_visible()]
+    assert titles == ["nothing", *worlds, "all"]

@@ -70,27 +70,6 @@ def test_the_same_seed_draws_the_same_pair():
     assert not np.array_equal(one.a, other.a)
 
 
-def test_repeats_are_counted_step_by_step():
-    found = {world.shared: planted.repeated(world, SIZES, SETTINGS, 2).meta["found"] for world in (SHARED, NOTHING)}
-    steps = set(ladder.STEPS) - {ladder.EXCESS}
-    for x in found.values():
-        assert set(x) == {"SVCCA", "RSA"} and all(set(by_step) == steps for by_step in x.values())
-        assert all(0 <= below <= scored <= 2 for by_step in x.values() for below, scored in by_step.values())
-    assert found[1.0]["RSA"][ladder.SHUFFLES] == [2, 2]
-    settings = SETTINGS.model_copy(update={"seed": 1})
-    first = ladder.rung(planted.draw(NOTHING, SIZES, 5, 1).sides, ladder.ALL, settings).scores[ladder.RSA].p < 0.05
-    assert first <= found[0.0]["RSA"][ladder.ALL][0]
-
-
-def test_rates_are_one_row_a_step_in_the_order_of_the_ladder():
-    """The step that shows the excess has no p of its own."""
-    steps = sorted(set(ladder.STEPS) - {ladder.EXCESS})
-    shown = planted.rates({"RSA": dict.fromkeys(steps, (1, 12)), "SVCCA": dict.fromkeys(steps, (0, 0))})
-    expected = [f"{number} {step}" for number, step in enumerate(ladder.STEPS) if step != ladder.EXCESS]
-    assert shown.step.tolist() == expected
-    assert set(shown.RSA) == {"1 of 12"} and set(shown.SVCCA) == {"too few pairs"}
-
-
 def test_unknown_sizes_are_refused():
     with pytest.raises(spec.ProfileError, match=r"here\.width: unknown key"):
         spec.build(planted.Sizes, SIZES.model_dump() | {"width": 3}, "here")

@@ -95,6 +95,7 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "12b_ladder": {("tokens",): "he"},
     "12c_steps_and_truth": {("tokens",): "he", ("truths",): ("another copy", COPY)},
+    "12d_false_positives": {("tokens",): "he", ("worlds",): ("another copy", {"world": COPY, "draws": 4})},
 }
 FIXED: dict[str, list[Path]] = {
     "01b_hubs_and_filters": [("filters_in_order", "*")],  # a filter and its options

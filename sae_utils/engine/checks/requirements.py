@@ -28,12 +28,12 @@ from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import corpora
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
-from sae_utils.studies.published_tables import planted, published
+from sae_utils.studies.published_tables import false_positives, planted, published
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
-SENSITIVITY = "07b_sensitivity"
+SENSITIVITY, FALSE = "07b_sensitivity", "12d_false_positives"
 
 
 def check(profile: Profile) -> None:
@@ -164,6 +164,7 @@ def _planted(profile: Profile, where: str) -> None:
     synthetic.worlds({name: trap["world"] for name, trap in traps.items()}, f"{where}{LEVEL}.traps")
     synthetic.worlds(steps["truths"], f"{where}{STEPS}.truths")
     build(planted.Sizes, steps["sizes"], f"{where}{STEPS}.sizes")
+    false_positives.check(profile.sections[FALSE], f"{where}{FALSE}")
 
 
 def _choices(profile: Profile, where: str) -> None:

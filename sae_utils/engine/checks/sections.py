@@ -224,6 +224,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "12_published_tables": {"tokens": list[str], "published_layers": dict[str, dict[str | int, Dictionary]]},
     "12b_ladder": {"tokens": list[str]},
     "12c_steps_and_truth": {"negative": DictionaryOrNone, "tokens": list[str]},
+    "12d_false_positives": {
+        "tokens": list[str],
+        "worlds": dict[str, dict[str, Any]],
+        "ends": _record(nothing=Count, all=Count, shared=Share),
+        "permutations": _at_least(20),  # with fewer no p is below .05
+    },
 }
 
 

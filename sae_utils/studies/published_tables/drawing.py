@@ -1,6 +1,6 @@
 """The figures of the ladder: over replicates with the control, and on planted pairs.
 
-In: the rungs of `arms` and of `planted`. Out: figures, one row a step.
+In: the rungs of `arms` and of `planted`, the draws of `false_positives`. Out: figures, one row a step.
 Never: a number that the tables lack.
 """
 
@@ -12,7 +12,9 @@ import pandas as pd
 
 from sae_utils import report
 from sae_utils.inference import LEVEL, over_replicates
+from sae_utils.studies.known_truth import calibration
 from sae_utils.studies.published_tables import arms, ladder
+from sae_utils.studies.published_tables.false_positives import Draws
 from sae_utils.studies.published_tables.ladder import FIRST, RSA, STEPS, SVCCA, Rung
 
 if TYPE_CHECKING:
@@ -74,21 +76,43 @@ def planted(ladders: Mapping[str, Sequence[Rung]], true: Mapping[str, Mapping[st
     return figure
 
 
-def _panels(titles: Sequence[str], size: tuple[float, float]) -> tuple["Figure", Sequence[Any]]:
-    """Axes side by side, one row a step, every other row shaded."""
+def rates(found: Mapping[str, Draws], too_often: float) -> "Figure":
+    """Percent of draws with p below LEVEL by step, with intervals of 95%: a panel a planted world, a color a score."""
+    rows = -(-len(found) // 4)
+    figure, axes = _panels(list(found), (6.3, 2.9 * rows), rows)
+    for axis, draws in zip(axes, found.values(), strict=False):
+        axis.axvline(100 * LEVEL, color="black", linewidth=0.6)
+        axis.axvspan(0, 100 * too_often, color=report.NULL, alpha=0.25, linewidth=0)
+        for score, (marker, colour, shift) in {"SVCCA": MARKS[SVCCA], "RSA": MARKS[RSA]}.items():
+            for step in draws.p[score]:
+                below, scored = draws.found(score, step)
+                if scored:
+                    place, (share, low, high) = STEPS.index(step) + shift, calibration.rate(below, scored, level=0.95)
+                    axis.hlines(place, 100 * low, 100 * high, color=colour, linewidth=1.2)
+                    axis.scatter(100 * share, place, s=12, marker=marker, c=colour, zorder=2)
+            axis.scatter([], [], s=12, marker=marker, c=colour, label=score if axis is axes[0] else None)
+        axis.set(xlim=(-4, 104), xlabel=f"% of draws with p < {LEVEL:g}")
+    for axis in axes[len(found) :]:
+        axis.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _panels(titles: Sequence[str], size: tuple[float, float], rows: int = 1) -> tuple["Figure", Sequence[Any]]:
+    """Axes side by side in `rows`, one line a step, every other line shaded."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(titles), figsize=size, sharey=True, squeeze=False)
+    figure, grid = plt.subplots(rows, -(-len(titles) // rows), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained", rect=(0, 0, 0.98, 1))  # a PDF's letters are wider than a PNG's
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.tick_params(left=axis is axes[0][0])
+    for axis, title in zip(grid.flat, titles, strict=False):
+        axis.tick_params(left=axis in grid[:, 0])
         axis.axvline(0, color=report.NULL, linewidth=0.5, zorder=0)
         for number in PLACE[1::2]:
             axis.axhspan(number - 0.5, number + 0.5, color="#f2f2f2", zorder=-1, linewidth=0)
         axis.set_title(title)
-    axes[0][0].set_yticks(PLACE, [f"{step}  {number}" for number, step in enumerate(STEPS)])
-    axes[0][0].set_ylim(len(PLACE) - 0.5, -1.2)
-    return figure, list(axes[0])
+    grid[0, 0].set_yticks(PLACE, [f"{step}  {number}" for number, step in enumerate(STEPS)])
+    grid[0, 0].set_ylim(len(PLACE) - 0.5, -1.2)
+    return figure, list(grid.flat)
 
 
 def _interval(axis: Any, x: Any, number: int, marker: str, colour: str, shift: float) -> None:
