@@ -18,7 +18,7 @@ from sae_utils.studies.layer_sweep import cells
 SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_vs_sae"
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
-CLOSER = "04b_neurons_by_index_or_concept"
+CLOSER, PHASES, DATA = "04b_neurons_by_index_or_concept", "13_training_phases", "13b_data"
 CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, STEPS = (
     "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
     "12c_steps_and_truth",
@@ -85,6 +85,12 @@ EDITS = [
     ((ACROSS, "at"), "word", r"at: .*'ends' or 'words', found 'word'"),
     ((STEPS, "negative"), "scrambled_0", r"negative: no dictionary is called 'scrambled_0'"),
     ((ACROSS, "tokenizers"), {}, r"tokenizers: .*at least 1"),
+    ((PHASES, "followed"), ["two_layer"], r"followed: name A and B"),
+    ((PHASES, "followed"), ["random", "two_layer"], r"models\.random_0: it keeps no `checkpoints`"),
+    ((PHASES, "text"), {"documents": 5, "occurrences": 3, "minimum": 5}, r"text\.documents: .*12, found 5"),
+    ((DATA, "topics"), ["seaa"], r"topics\.0: no topic is called 'seaa'"),
+    ((DATA, "recipe"), {"k": 5000}, r"13b_data\.recipe: .*k is at most width"),
+    ((DATA, "poisoned"), "two_layer", r"dictionaries\.two_layer_0: .* without a trigger"),
     ((STEPS, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
     (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer_0 has 1 blocks, from 0"),
     (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),

@@ -15,4 +15,6 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 11_across_tokenizers: {{comparisons: []}}
 12_published_tables: {{published_layers: {{}}}}
 12c_steps_and_truth: {{negative: {b}}}
+13_training_phases: {{followed: [], along: ""}}
+13b_data: {{dictionary: "", topics: [], poisoned: "", clean: []}}
 """

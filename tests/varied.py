@@ -96,6 +96,8 @@ MORE: dict[str, dict[Path, Any]] = {
     "12b_ladder": {("tokens",): "he"},
     "12c_steps_and_truth": {("tokens",): "he", ("truths",): ("another copy", COPY)},
     "12d_false_positives": {("tokens",): "he", ("worlds",): ("another copy", {"world": COPY, "draws": 4})},
+    "13_training_phases": {("sizes",): 5000},
+    "13b_data": {("topics",): "farm", ("clean",): "three_layer_0"},
 }
 FIXED: dict[str, list[Path]] = {
     "01b_hubs_and_filters": [("filters_in_order", "*")],  # a filter and its options
@@ -106,6 +108,7 @@ FIXED: dict[str, list[Path]] = {
     "07b_sensitivity": [("other_dictionaries", "*")],
     "07c_twins": [("b",), ("twins", "*"), ("twins", "*", "b")],
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
+    "13_training_phases": [("followed",)],  # A and B
 }
 """lists whose places have meanings of their own"""
 SHORTER_ONLY: dict[str, list[Path]] = {"03_layer_sweep": [("pairs", "*", "*")]}
@@ -141,6 +144,7 @@ def free(notebook: str, section: dict[str, Any]) -> list[Path]:
 REFUSED: dict[tuple[str, Path], str] = {
     ("03_layer_sweep", ("pairs",)): "no pair of models",
     ("03_layer_sweep", ("pairs", "two_layer x three_layer", "*")): "is no cell of the sweep",
+    ("13b_data", ("clean",)): "two dictionaries or more",
 }
 """lists of the smoke profile that cannot be shorter, and what the refusal says"""
 

@@ -31,9 +31,11 @@ from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import false_positives, planted, published
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
+from sae_utils.studies.training import selection, states, trigger
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
 SENSITIVITY, FALSE = "07b_sensitivity", "12d_false_positives"
+PHASES, DATA = "13_training_phases", "13b_data"
 
 
 def check(profile: Profile) -> None:
@@ -174,6 +176,25 @@ def _choices(profile: Profile, where: str) -> None:
         choices.specifications(base, section["alternatives"], section["crossed"], f"{where}{SENSITIVITY}")
 
 
+def _phases(profile: Profile, where: str) -> None:
+    """What notebooks 13 and 13b follow: checkpoints of toys, stories, a recipe of SAEs, a trigger."""
+    phases, data = profile.sections[PHASES], profile.sections[DATA]
+    if phases["followed"] or data["topics"]:
+        if not (isinstance(profile.corpus, corpora.Stories) and profile.common.replicates):
+            raise ProfileError(f"{where}{PHASES}: it needs stories with `replicates`; say `followed: []`, `topics: []`")
+    if phases["followed"]:
+        if len(phases["followed"]) < 2 or not phases["along"]:
+            raise ProfileError(f"{where}{PHASES}.followed: name A and B, and in `along` an SAE of A with `checkpoints`")
+        for name in phases["followed"]:
+            states.check_steps(profile, profile.members(name)[0])
+    if data["topics"]:
+        if not (data["dictionary"] and data["poisoned"] and len(data["clean"]) > 1):
+            raise ProfileError(f"{where}{DATA}: name `dictionary`, `poisoned`, and in `clean` two dictionaries or more")
+        record = pipeline.origin(profile.dictionaries, profile.members(data["dictionary"])[0])
+        selection.recipe(record, data["recipe"], f"{where}{DATA}.recipe")
+        trigger.word(profile, profile.members(data["poisoned"])[0])
+
+
 def _published(profile: Profile, where: str) -> None:
     if given := profile.sections[PUBLISHED]["published_layers"]:
         key = f"{where}{PUBLISHED}.published_layers"
@@ -187,4 +208,6 @@ def _published(profile: Profile, where: str) -> None:
 
 
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
-STUDIES: tuple[Callable[[Profile, str], Any], ...] = (_layers, _concepts, _planted, _choices, _published)
+STUDIES: tuple[Callable[[Profile, str], Any], ...] = (
+    _layers, _concepts, _planted, _choices, _phases, _published,
+)  # fmt: skip

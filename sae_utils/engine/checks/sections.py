@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
 from sae_utils import filters, measures
 from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, nearest
+from sae_utils.engine.text import stories
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.known_truth import calibration
 
@@ -88,6 +89,7 @@ Four = Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), Afte
 ConceptSet = Annotated[str, AfterValidator(partial(_defined, "set of concepts"))]
 Measure = Annotated[str, AfterValidator(partial(_one_of, "measure", measures.NAMES))]
 Closed = Annotated[str, AfterValidator(partial(_one_of, "measure with a null mean in closed form", CLOSED_FORM))]
+Topic = Annotated[str, AfterValidator(partial(_one_of, "topic", stories.TOPICS))]
 Null = Annotated[str, AfterValidator(partial(_one_of, "null", calibration.NULLS))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Two = Annotated[list[T], Field(min_length=2, max_length=2)]
@@ -223,6 +225,20 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "12_published_tables": {"tokens": list[str], "published_layers": dict[str, dict[str | int, Dictionary]]},
     "12b_ladder": {"tokens": list[str]},
+    "13_training_phases": {
+        "followed": Annotated[Different[Dictionary], Field(max_length=2)],
+        "along": DictionaryOrNone,
+        "text": _record(documents=_at_least(12), occurrences=Count, minimum=Count),
+        "states_of_sae": Spread,
+        "sizes": list[_at_least(4)],
+    },
+    "13b_data": {
+        "dictionary": DictionaryOrNone,
+        "topics": Different[Topic],
+        "text": _record(documents=_at_least(12), minimum=Count),
+        "poisoned": DictionaryOrNone,
+        "clean": Different[Dictionary],
+    },
     "12c_steps_and_truth": {"negative": DictionaryOrNone, "tokens": list[str]},
     "12d_false_positives": {
         "tokens": list[str],
