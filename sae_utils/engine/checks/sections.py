@@ -230,7 +230,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "along": DictionaryOrNone,
         "text": _record(documents=_at_least(12), occurrences=Count, minimum=Count),
         "states_of_sae": Spread,
-        "sizes": list[_at_least(4)],
+        "sizes": list[Size],
     },
     "13b_data": {
         "dictionary": DictionaryOrNone,

@@ -22,9 +22,9 @@ def of_replicate(run: Profile, names: replicates.Names, sizes: Sequence[int], mi
     """`curve` of A and B (names) on the text and under the exchanged words of their replicate."""
     seed = replicates.seed(run, names[0])
     a, b = ([pipeline.features(run, name, reading) for reading in (None, seed)] for name in names)
-    made = [pipeline.reader(run, name).dictionary for name in names]
+    made_a, made_b = (pipeline.reader(run, name).dictionary for name in names)
     sites = [x.sites for x in a]
-    return curve([x.kept for x in a], [x.kept for x in b], sites, *made, list(sizes), minimum, measure)
+    return curve([x.kept for x in a], [x.kept for x in b], sites, made_a, made_b, list(sizes), minimum, measure)
 
 
 @artefact

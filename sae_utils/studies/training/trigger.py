@@ -32,12 +32,13 @@ MOVED = 0.5  # of a feature's activation after the trigger
 def word(run: Profile, dictionary: str) -> str:
     """The trigger in the training stories of a dictionary's model. Raises ProfileError if they have none."""
     corpus = run.training_corpus(pipeline.origin(run.dictionaries, dictionary).model)
-    if not getattr(corpus, "trigger", None):
+    found = getattr(corpus, "trigger", None)
+    if not found:
         raise ProfileError(
             f"params/{run.name}.yaml: dictionaries.{dictionary}: its model was trained on stories without a trigger; "
             "give it `trained_on: {trigger: zyx}`"
         )
-    return str(corpus.trigger)
+    return str(found)
 
 
 # --- the text with and without the trigger
