@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from sae_utils import inference, tables
+from sae_utils.engine.chance.intervals import LEAST
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY, code_digest, digest
 from sae_utils.engine.params import PARAMS, Profile, script
@@ -137,10 +138,11 @@ class Report:
 
         Writes the macros `<Name>`, `<Name>Low`, `<Name>High` (as `form` says) and `<Name>Verdict`, and a row of the
         macro `...TableVerdicts`. `would_be_no`: what would count as a no. `tested`: False after a control without a
-        yes (`inference.in_order`); the verdict is then "not tested".
+        yes (`inference.in_order`); the verdict is then "not tested", as it is below three replicates.
         """
-        word: inference.Verdict = "not tested" if tested is False else inference.verdict(found.low, found.high, d)
         n = found.n if isinstance(found, Replicated) else found.units
+        untested = tested is False or (isinstance(found, Replicated) and n < LEAST)
+        word: inference.Verdict = "not tested" if untested else inference.verdict(found.low, found.high, d)
         shown = [number(value, form) for value in (found.estimate, found.low, found.high, d)]
         values = {"estimate": found.estimate, "se": found.se, "low": found.low, "high": found.high, "n": n, "d": d}
         macro = self._define(name, shown[0])

@@ -386,9 +386,9 @@ def test_a_verdict_is_four_macros_and_a_row_of_a_table(smoke):
     assert r"of 3 verdicts, at most 0.075 are expected to be false" in table
 
 
-def test_a_verdict_without_an_interval_prints_no_number(smoke):
+def test_two_replicates_have_no_interval_and_no_verdict(smoke):
     out = report.Report(smoke, SECOND)
-    assert out.verdict("x", "Is it?", inference.over_replicates([0.5, 0.6]), 0.03, "No.") == "undetermined"
+    assert out.verdict("x", "Is it?", inference.over_replicates([0.5, 0.6]), 0.03, "No.") == "not tested"
     written = macros(saved_file(out))
     assert (written["FeatureMatchingXLow"], written["FeatureMatchingXHigh"]) == ("n/a", "n/a")
     assert "n/a to n/a & 2 &" in written["FeatureMatchingTableVerdicts"]

@@ -52,6 +52,7 @@ def complaint(tmp_path, monkeypatch):
 
 EDITS = [
     ((SEEDS, "curve"), "two_layr_0", r"curve: no model is called 'two_layr_0'; did you mean `two_layer_0`"),
+    ((requirements.TWINS, "b"), ["two_layer_0", "three_layer_0"], r"07c_twins: \[3, 2, 1, 1\] SAEs: as many"),
     ((SEEDS, "curve"), "random", r"curve: random is known at no training step"),
     (("seed",), -1, r"seed: .*greater than or equal to 0, found -1"),
     ((MATCHING, "permutations"), 5, r"permutations: .*19, found 5"),

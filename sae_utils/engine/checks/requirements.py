@@ -32,9 +32,10 @@ from sae_utils.studies.published_tables import false_positives, planted, publish
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
 from sae_utils.studies.training import selection, states, trigger
+from sae_utils.studies.twins import arms
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
-SENSITIVITY, FALSE = "07b_sensitivity", "12d_false_positives"
+SENSITIVITY, TWINS, FALSE = "07b_sensitivity", "07c_twins", "12d_false_positives"
 PHASES, DATA = "13_training_phases", "13b_data"
 
 
@@ -207,7 +208,16 @@ def _published(profile: Profile, where: str) -> None:
                 )
 
 
+def _twins(profile: Profile, where: str) -> None:
+    section = profile.sections[TWINS]
+    if section["twins"]:
+        try:
+            arms.cells(section["a"], section["b"], section["twins"])
+        except ValueError as error:
+            raise ProfileError(f"{where}{TWINS}: {error}") from error
+
+
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (
-    _layers, _concepts, _planted, _choices, _phases, _published,
+    _layers, _concepts, _planted, _choices, _phases, _published, _twins,
 )  # fmt: skip

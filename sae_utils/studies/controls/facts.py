@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.linalg import svds
 
 from sae_utils.engine.geometry.registry import Floats
 
@@ -104,10 +105,14 @@ def ppmi(counts: sparse.csr_array) -> sparse.csr_array:
 def word_vectors(matrix: sparse.csr_array, size: int) -> Floats:
     """Vectors (vocabulary, size) of a symmetric matrix: left singular vectors times the roots of the singular values.
 
-    Dense, O(vocabulary^3); `size` is cut to the vocabulary.
+    `size` is cut to one less than the vocabulary, as ARPACK finds no more.
     """
-    left, values, _ = np.linalg.svd(np.asarray(matrix.todense(), np.float64))
-    return np.asarray(left[:, :size] * np.sqrt(values[:size]))
+    count = len(matrix.indptr) - 1
+    size = min(size, count - 1)
+    start = np.random.default_rng(0).standard_normal(count)
+    left, values, _ = svds(matrix.astype(np.float64), size, v0=start, return_singular_vectors="u")
+    order = np.argsort(-values)
+    return np.asarray(left[:, order] * np.sqrt(values[order]))
 
 
 # --- all facts of one dictionary
