@@ -94,6 +94,17 @@ def test_a_hook_in_words(hook, words):
     assert description.site(hook) == words
 
 
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("org/pythia-70m", "org/pythia-70m"), ("/x/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct (Q4_1)"),
+        ("/x/gemma-3-270m-q4_k_m.gguf", "gemma-3-270m (Q4_K_M)"), ("/x/tiny.f16.gguf", "tiny (F16)"),
+    ],
+)  # fmt: skip
+def test_how_weights_are_stored_follows_the_name(source, title):
+    assert description.title(pretrained.Pretrained(kind="pretrained", source=source)) == title
+
+
 def test_limits_name_only_what_differs():
     demo, paper = profiles.load("demo"), profiles.load("paper")
     assert description.limits(demo) == ""

@@ -166,9 +166,15 @@ def model_of(profile: Profile, dictionary: str) -> str:
     return model_of(profile, record.of) if hasattr(record, "of") else record.model
 
 
+def title(record: Pretrained) -> str:
+    """The name of a model for readers; that of a GGUF file ends with how its weights are stored, e.g. `.Q4_1`."""
+    name, stored = re.fullmatch(r"(.+?)(?:[.-](i?q\d\w*|b?f16|f32))?", record.title(), re.IGNORECASE).groups()  # type: ignore[union-attr]
+    return f"{name} ({stored.upper()})" if stored else name
+
+
 def released(profile: Profile) -> list[str]:
     """The sources of the models that were not trained here, in the profile's order."""
-    return list(dict.fromkeys(x.title() for x in profile.models.values() if isinstance(x, Pretrained)))
+    return list(dict.fromkeys(title(x) for x in profile.models.values() if isinstance(x, Pretrained)))
 
 
 def all_toys(profile: Profile) -> bool:
@@ -235,7 +241,7 @@ def pair(profile: Profile, a: str, b: str) -> str:
     names = [model_of(profile, name) for name in (a, b)]
     records = [profile.models[name] for name in names]
     if all(isinstance(record, Pretrained) for record in records):
-        return " and ".join(record.title() for record in records)
+        return " and ".join(title(record) for record in records)
     return "two models of {} and {} layers".format(*(size(profile, name).layers for name in names))
 
 
@@ -243,7 +249,7 @@ def side(profile: Profile, name: str, features: int) -> str:
     """A dictionary in words: its number of `features`, the name and size of its model."""
     model = model_of(profile, name)
     record, shape = profile.models[model], size(profile, model)
-    label = record.title() if isinstance(record, Pretrained) else name
+    label = title(record) if isinstance(record, Pretrained) else name
     layers = "1 layer" if shape.layers == 1 else f"{shape.layers} layers"
     return f"{label} ({layers} of width {shape.d}, {features:,} features)"
 
