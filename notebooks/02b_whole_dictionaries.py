@@ -129,10 +129,10 @@ for score in ceiling.index:
     values = pd.DataFrame(x.loc[score] for x in found.values()).reindex(columns=["true", "control"])
     apart = inference.over_replicates(values.true - values.control)
     means = {"another SAE of A": ceiling[score], "true arm": values.true.mean(), "control arm": values.control.mean()}
-    interval = f"{apart.low:.2g} to {apart.high:.2g}"
+    interval = f"{apart.low:.3g} to {apart.high:.3g}"
     rows.append({"score": score, **means, "difference": apart.estimate, "interval": interval, "p": apart.p})
 as_wholes = pd.DataFrame(rows)
-out.table("dictionaries", as_wholes, {**dict.fromkeys(as_wholes.columns[1:5], "{:.2g}"), "p": "{:.3f}"})
+out.table("dictionaries", as_wholes, {**dict.fromkeys(as_wholes.columns[1:5], "{:.3g}"), "p": "{:.3f}"})
 
 # %% [markdown]
 # A smaller distance is more alike, and so is a larger value of another score. Where *interval* excludes 0, the models

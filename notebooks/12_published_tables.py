@@ -179,7 +179,8 @@ assert (len(choice_first), len(least_r_first)) == (0, 1)
 
 # %%
 order = published.filter_order(scores)
-order.assign(lost=order.partners - order.kept).describe().loc[["count", "mean", "min", "50%", "max"]].round(1)
+counts = order.assign(lost=order.partners - order.kept)[["partners", "kept", "lost"]]
+counts.describe().loc[["count", "mean", "min", "50%", "max"]].round(1)
 
 # %% [markdown]
 # `lost` is 0 everywhere if least r came first, and never negative if the choice came first.
