@@ -204,19 +204,25 @@ CLAIM = "RSA {}<!-- ScoreWithin -->, n = {}<!-- PairsMoved -->: {}<!-- Unsettled
 
 @pytest.mark.parametrize("said", [("0.17", "50", "yes"), ("0.28", "55", "undetermined"), ("0.17", "55", "yes")])
 def test_a_text_may_state_either_of_two_builds_that_nothing_tells_apart(said):
-    assert compare.unsupported(CLAIM.format(*said), build(0), build(1)) == []
+    assert compare.unsupported(CLAIM.format(*said), "demo", build(0), build(1)) == []
 
 
 @pytest.mark.parametrize("said", ["0.16", "0.170", "10.17", "-0.17", "about"])
 def test_a_text_states_a_number_exactly(said):
-    found = compare.unsupported(f"RSA {said}<!-- ScoreWithin -->", build(0), build(0))
+    found = compare.unsupported(f"RSA {said}<!-- ScoreWithin -->", "demo", build(0), build(0))
     assert found == [f"'RSA {said}' is stated of ScoreWithin, which is '0.17'"]
 
 
 @pytest.mark.parametrize("said", ["0.17<!-- ScoreOutside -->", "yes<!-- TurnedVerdict -->", "0.30<!-- Gone -->"])
 def test_a_text_may_not_state_what_the_results_now_deny(said):
-    assert compare.unsupported(said, build(0), build(0)) == []
-    assert len(compare.unsupported(said, build(0), build(1))) == 1
+    assert compare.unsupported(said, "demo", build(0), build(0)) == []
+    assert len(compare.unsupported(said, "demo", build(0), build(1))) == 1
+
+
+def test_a_claim_is_of_the_profile_that_it_names():
+    said = "0.5<!-- A --> here, 0.6<!-- released: A --> there"
+    assert list(compare.claims(said, "demo")) == [("0.5", "A")]
+    assert list(compare.claims(said, "released")) == [(" here, 0.6", "A")]
 
 
 def test_numbers_are_read_as_they_print():

@@ -192,15 +192,21 @@ def plain(source: str) -> str:
 # --- numbers in a text
 
 
-def claims(text: str) -> Iterator[tuple[str, str]]:
-    """Every macro that a text names in a comment (`0.18<!-- Macro -->`), with the text before it on its line."""
+def claims(text: str, profile: str) -> Iterator[tuple[str, str]]:
+    """Every macro of a profile that a text names in a comment, with the text before it on its line.
+
+    `0.18<!-- Macro -->` is of the demo, `0.18<!-- name: Macro -->` of the profile `name`.
+    """
     for line in text.splitlines():
-        parts = re.split(r"<!-- (\w+) -->", line)
-        yield from zip(parts[::2], parts[1::2], strict=False)
+        parts = re.split(r"<!-- ((?:\w+: )?\w+) -->", line)
+        for said, named in zip(parts[::2], parts[1::2], strict=False):
+            of, _, macro = named.rpartition(": ")
+            if (of or "demo") == profile:
+                yield said, macro
 
 
-def unsupported(text: str, before: Build, now: Build) -> list[str]:
-    """The claims of a text that the results do not support, a line each; [] if all hold.
+def unsupported(text: str, profile: str, before: Build, now: Build) -> list[str]:
+    """The claims of a text about a profile that its results do not support, a line each; [] if all hold.
 
     A claim is supported if the results now print it, or if those before print it and nothing tells the two apart: the
     number is within its uncertainty or states none, the verdict is the same or unsettled.
@@ -208,7 +214,7 @@ def unsupported(text: str, before: Build, now: Build) -> list[str]:
     moved = {x.macro: x.kind for x in numbers(before, now)}
     moved |= {f"{x.macro}{part}": x.kind for x in verdicts(before, now) for part in ("", "Low", "High", "Verdict")}
     found = []
-    for said, macro in claims(text):
+    for said, macro in claims(text, profile):
         new, old = (plain(x.macros.get(macro, "")) for x in (now, before))
         agreed = macro in now.macros and moved.get(macro) not in (OUTSIDE, TURNED)
         if not _ends(said, new) and not (agreed and _ends(said, old)):
