@@ -113,6 +113,7 @@ def saved(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(profiles, "load", lambda name: smoke)
     write(smoke)
+    (tmp_path / "README.md").write_text("0.5<!-- Macro --> is of the demo\n", "utf-8")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@x"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "results"]):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
