@@ -172,6 +172,16 @@ def test_intervals_and_verdicts_takes_lists_of_any_length(execute, truths, measu
     assert len(variables["figure"].axes) == len(shares) + 2
 
 
+@pytest.mark.parametrize(("widths", "wider"), [([2, 1, 3], [1, 2, 3, 4]), ([1], [2, 3])], ids=["more", "less"])
+def test_recovery_takes_lists_of_any_length(execute, widths, wider):
+    schedule = {"samples": 128 * 40, "batch": 128, "checkpoints": 1, "judged": 1000}
+    splitting = {"kind": "TopK", "alike": 0.6, "widths": wider}
+    variables, figures = execute("06d_recovery", widths=widths, splitting=splitting, schedule=schedule)
+    assert variables["found_table"].width.tolist() == [40 * width for width in widths] * 4
+    assert len(figures["curves"].axes) == 4 * len(widths) and len(figures["origins"].axes) == len(wider) - 1
+    assert len(variables["split_table"]) == len(wider) - 1
+
+
 SIZES = {"concepts": 40, "kept": 0.75, "words": 80, "expressed": 3, "documents": 20, "length": 30, "d_a": 6, "d_b": 8}
 TRUTHS = {"shared": COPY, "one direction": {"kind": "one_direction", "strength": 0.3}, "another": COPY}
 LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}

@@ -19,6 +19,7 @@ SEEDS, SWEEP, NEURONS = "00_models_and_dictionaries", "03_layer_sweep", "04_llm_
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
 MATCHING, HUBS, ALIKE = "01_feature_matching", "01b_hubs_and_filters", "01c_arranged_alike"
 CLOSER, PHASES, DATA = "04b_neurons_by_index_or_concept", "13_training_phases", "13b_data"
+RECOVERY = "06d_recovery"
 CONCEPTS, RELATIONS, TRUTH, LEVEL, ACROSS, STEPS = (
     "05_semantic_subspaces", "05b_word_relations", "06_known_truth", "06b_level_and_power", "11_across_tokenizers",
     "12c_steps_and_truth",
@@ -92,6 +93,11 @@ EDITS = [
     ((DATA, "topics"), ["seaa"], r"topics\.0: no topic is called 'seaa'"),
     ((DATA, "recipe"), {"k": 5000}, r"13b_data\.recipe: .*k is at most width"),
     ((DATA, "poisoned"), "two_layer", r"dictionaries\.two_layer_0: .* without a trigger"),
+    ((RECOVERY, "world", "shared"), 1.5, r"06d_recovery\.world\.shared: .*less than or equal to 1"),
+    ((RECOVERY, "world", "firing"), {"active": 41.0}, r"firing\.active: 41 of 40 features cannot be active"),
+    ((RECOVERY, "world", "models"), {x: {"d": 9} for x in "ab"}, r"world\.models: .* one model, and 2 are given"),
+    ((RECOVERY, "schedule", "judged"), 39, r"schedule\.judged: fewer samples than the 40 features"),
+    ((RECOVERY, "saes", "TopK"), {"architecture": "topk"}, r"saes\.TopK\.k: missing"),
     ((STEPS, "sizes", "kept"), 2.0, r"sizes\.kept: .*less than or equal to 1"),
     (("dictionaries", "one_layer", "hook"), "blocks.4.hook_mlp_out", r"hook: one_layer_0 has 1 blocks, from 0"),
     (("dictionaries", "one_layer", "hook"), "hook_embed", r"hook: 'hook_embed' is in no block"),

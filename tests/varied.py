@@ -66,6 +66,10 @@ MORE: dict[str, dict[Path, Any]] = {
         ("interval", "measures"): "cca_squared",
         ("verdict", "shares"): 0.6,
     },
+    "06d_recovery": {
+        ("widths",): 3,
+        ("splitting", "widths"): 3,
+    },
     "07_controls": {
         ("sae_seeds",): "two_layer_block0_0",
         ("twins",): ("one layer", "one_layer"),

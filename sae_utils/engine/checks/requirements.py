@@ -5,7 +5,7 @@ Never: a file of a model's weights; an artefact of the store.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sae_utils import measures, pipeline
@@ -29,6 +29,7 @@ from sae_utils.engine.text import corpora
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import false_positives, planted, published
+from sae_utils.studies.recovery import worlds
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
 from sae_utils.studies.training import selection, states, trigger
@@ -36,6 +37,7 @@ from sae_utils.studies.twins import arms
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
 SENSITIVITY, TWINS, FALSE = "07b_sensitivity", "07c_twins", "12d_false_positives"
+RECOVERY = "06d_recovery"
 PHASES, DATA = "13_training_phases", "13b_data"
 
 
@@ -168,6 +170,19 @@ def _planted(profile: Profile, where: str) -> None:
     synthetic.worlds(steps["truths"], f"{where}{STEPS}.truths")
     build(planted.Sizes, steps["sizes"], f"{where}{STEPS}.sizes")
     false_positives.check(profile.sections[FALSE], f"{where}{FALSE}")
+    _recovery(profile.sections[RECOVERY], f"{where}{RECOVERY}")
+
+
+def _recovery(section: Mapping[str, Any], where: str) -> None:
+    world = worlds.world(section["world"], f"{where}.world")
+    if world.firing.active > world.features:
+        raise ProfileError(f"{where}.world.firing.active: {world.firing.active:g} of {world.features} features cannot "
+                           "be active; lower it")  # fmt: skip
+    if len(world.models) > 1:
+        raise ProfileError(f"{where}.world.models: SAEs are trained on one model, and {len(world.models)} are given")
+    for key in ("samples", "judged"):
+        if section["schedule"][key] < world.features:
+            raise ProfileError(f"{where}.schedule.{key}: fewer samples than the {world.features} features; raise it")
 
 
 def _choices(profile: Profile, where: str) -> None:

@@ -18,6 +18,7 @@ from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, S
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.known_truth import calibration
+from sae_utils.studies.recovery import training
 
 T = TypeVar("T")
 
@@ -104,6 +105,7 @@ FILTER_OPTIONS: dict[str, Any] = {
     "keep": Literal["best", "first", "none"], "side": Literal["a", "b"], "tokens": list[str], "top": Count,
     "most": _at_least(0), "share": Share,
 }  # fmt: skip
+RECOVERERS = ("TopK", "BatchTopK", "ReLU", "JumpReLU")
 COUNTS: dict[str, Any] = {
     "permutations": Draws, "curve_draws": Spread, "subset_draws": Spread, "draws": Spread,
     "null_draws": Spread, "fewest": Size,
@@ -195,6 +197,17 @@ SHAPES: dict[str, dict[str, Any]] = {
             of_ceiling=Share,
             wanted=Share,
         ),
+    },
+    "06d_recovery": {
+        "saes": _record(**dict.fromkeys(RECOVERERS, training.Kind)),
+        "widths": Annotated[Different[Count], Field(min_length=1)],
+        "schedule": training.Schedule,
+        "splitting": _record(
+            kind=Annotated[str, AfterValidator(partial(_one_of, "kind of SAE", RECOVERERS))],
+            alike=Share,
+            widths=Annotated[Different[Count], Field(min_length=2)],
+        ),
+        "draws": _at_least(3),
     },
     "07_controls": {
         "sae_seeds": Different[Dictionary],
