@@ -54,7 +54,7 @@ import pandas as pd
 
 from sae_utils import inference, measures, profiles, report, significance, sweep
 from sae_utils.profiles import seed
-from sae_utils.studies.recovery import drawing, firing, recovered, training, worlds
+from sae_utils.studies.recovery import drawing, firing, frames, recovered, training, worlds
 from sae_utils.studies.recovery.recovered import Dictionary
 
 # %%
@@ -135,13 +135,7 @@ print(f"MMCS {library.mmcs:.3f}, random directions {library.chance:.3f}; {librar
 
 # %%
 rows = [training.truth(planted, x)[1].rows for x in seeds]
-along = pd.DataFrame(
-    {"kind": kind, "width": width, "draw": draw, "dead": 100 * (1 - live.mean()), "step": step}
-    | {key: made.meta[key][step] for key in ("samples", "loss", "l0")}
-    | recovered.found(rows[draw], Dictionary(decoder, live), least, [seeds[draw], 3])._asdict()
-    for (kind, width, draw), made in trained.items()
-    for step, (decoder, live) in enumerate(zip(made.array("decoders"), made.array("live"), strict=True))
-)
+along = frames.along(trained, rows, seeds, least)
 final = along[along.step == along.step.max()]
 title = {width: f"{width * planted.features} latents, {planted.features} features" for width in widths}
 out.figure("curves", drawing.curves(along, planted.firing.active, title))
@@ -172,8 +166,7 @@ out.table("found", found_table, forms | {"L0": "{:.1f}", "dead, %": "{:.0f}"})
 # %%
 placed = {}
 for kind in kinds:
-    made = trained[kind, widths[0], 0]
-    dictionary = Dictionary(made.array("decoders")[-1], made.array("live")[-1])
+    dictionary = frames.last(trained[kind, widths[0], 0])
     chosen = recovered.pairs(rows[0], dictionary)
     placed[kind] = np.full_like(rows[0], np.nan)
     placed[kind][chosen.a] = dictionary.decoder[chosen.b]
@@ -198,7 +191,7 @@ def nearest(rows, k=measures.NEIGHBOURS):
 
 # %%
 decoder = sae.array("decoders")[-1]
-chosen = recovered.pairs(rows[0], Dictionary(decoder, sae.array("live")[-1]))
+chosen = recovered.pairs(rows[0], frames.last(sae))
 a, b = rows[0][chosen.a], decoder[chosen.b]
 jaccard = np.mean([len(x & y) / len(x | y) for x, y in zip(nearest(a), nearest(b), strict=True)])
 upper = np.triu_indices(len(a), 1)
@@ -224,14 +217,7 @@ print(f"RSA of the truth with random errors {library.excess:.3f}, of the SAE {rs
 # move features against each other.
 
 # %%
-related = pd.DataFrame(
-    {"kind": kind, "width": width, "draw": draw, "step": step, "measure": measured} | x._asdict()
-    for (kind, width, draw), made in trained.items()
-    for step, state in enumerate(zip(made.array("decoders"), made.array("live"), strict=True))
-    for measured, x in recovered.relations(
-        rows[draw], Dictionary(*state), NAMES, permutations, [seeds[draw], 4]
-    ).items()
-)
+related = frames.related(trained, rows, seeds, NAMES, permutations)
 at_end = related[related.step == related.step.max()]
 
 # %%
@@ -270,7 +256,7 @@ paired = worlds.world(world | {"features": 2 * parents, "shape": of_pairs}, f"{w
 kind = kinds[splitting["kind"]]
 cells = [(width, draw) for width in splitting["widths"] for draw in range(draws)]
 of_width = sweep.run(lambda x: training.recovered(paired, seeds[x[1]], kind, x[0] * parents, length), cells, "widths")
-held = {cell: Dictionary(made.array("decoders")[-1], made.array("live")[-1]) for cell, made in of_width.items()}
+held = {cell: frames.last(made) for cell, made in of_width.items()}
 
 # %%
 first, *wider = splitting["widths"]

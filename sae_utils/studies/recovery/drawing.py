@@ -27,7 +27,8 @@ def curves(frame: pd.DataFrame, active: float, title: Mapping[int, str]) -> Figu
     figure, axes = plt.subplots(len(CURVES), len(widths), figsize=(6.0, 6.4), sharex=True, sharey="row", squeeze=False)
     for column, width in zip(axes.T, widths, strict=True):
         for axis, (name, label) in zip(column, CURVES.items(), strict=True):
-            for kind, part in frame[frame.width == width].groupby("kind", sort=False):
+            for kind in color:
+                part = frame[(frame.width == width) & (frame.kind == kind)]
                 report.band(axis, part, "samples", name, color=color[kind], marker="o", label=kind)
             if width == widths[0]:
                 axis.set_ylabel(label)
