@@ -122,7 +122,7 @@ print(f"RSA of {len(paired)} planted partners: {library:.2f}")
 found = false_positives.drawn(given, size, settings, replicates)
 p = found["nothing"].p["RSA"][ladder.PUBLISHED]
 assert found["nothing"].found("RSA", ladder.PUBLISHED) == ((p < LEVEL).sum(), np.isfinite(p).sum())
-pd.DataFrame({name: x.p["RSA"][ladder.ALL][:4] for name, x in found.items()}).round(2)
+pd.DataFrame({name: pd.Series(x.p["RSA"][ladder.ALL][:4]) for name, x in found.items()}).round(2)
 
 # %% [markdown]
 # One column is one world, with the p of RSA at the top of the ladder in its first draws. A draw without pairs enough

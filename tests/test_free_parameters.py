@@ -182,6 +182,15 @@ def test_recovery_takes_lists_of_any_length(execute, widths, wider):
     assert len(variables["split_table"]) == len(wider) - 1
 
 
+@pytest.mark.parametrize(
+    ("shares", "noise", "thresholds"), [([0.0, 0.5, 0.9], [0.5, 1.0, 2.0], [0.2, 0.4, 0.5, 0.6]), ([0.5], [1.0], [0.5])]
+)
+def test_counterparts_takes_lists_of_any_length(execute, shares, noise, thresholds):
+    variables, figures = execute("06e_counterparts", shares=shares, noise=noise, thresholds=thresholds, repeats=2)
+    assert len(variables["found"]) == (len(shares) + 1) * len(noise) * len(thresholds)
+    assert [axis.get_title() for axis in figures["bias"].axes] == [f"r0 = {r0:g}" for r0 in thresholds]
+
+
 SIZES = {"concepts": 40, "kept": 0.75, "words": 80, "expressed": 3, "documents": 20, "length": 30, "d_a": 6, "d_b": 8}
 TRUTHS = {"shared": COPY, "one direction": {"kind": "one_direction", "strength": 0.3}, "another": COPY}
 LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}

@@ -70,6 +70,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("widths",): 3,
         ("splitting", "widths"): 3,
     },
+    "06e_counterparts": {("shares",): 0.6, ("noise",): 1.0, ("thresholds",): 0.45},
     "07_controls": {
         ("sae_seeds",): "two_layer_block0_0",
         ("twins",): ("one layer", "one_layer"),

@@ -209,6 +209,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         ),
         "draws": _at_least(3),
     },
+    "06e_counterparts": {
+        "shares": Annotated[Different[Share], Field(min_length=1)],
+        "noise": Annotated[Different[Annotated[float, Field(ge=0)]], Field(min_length=1)],
+        "thresholds": Annotated[Different[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)],
+        "text": _record(
+            tokens=_at_least(40), documents=_at_least(6), words=Count
+        ),  # odd documents judge: three or more
+        "repeats": Spread,
+    },
     "07_controls": {
         "sae_seeds": Different[Dictionary],
         "twins": dict[str, Dictionary],

@@ -91,9 +91,10 @@ def rates(found: Mapping[str, Draws], too_often: float) -> "Figure":
                     axis.hlines(place, 100 * low, 100 * high, color=colour, linewidth=1.2)
                     axis.scatter(100 * share, place, s=12, marker=marker, c=colour, zorder=2)
             axis.scatter([], [], s=12, marker=marker, c=colour, label=score if axis is axes[0] else None)
-        axis.set(xlim=(-4, 104), xlabel=f"% of draws with p < {LEVEL:g}")
+        axis.set(xlim=(-4, 104))
     for axis in axes[len(found) :]:
         axis.set_visible(False)
+    figure.supxlabel(f"% of draws with p < {LEVEL:g}", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
