@@ -105,7 +105,7 @@ consists = pd.DataFrame(
     for (topic, _), both in found.items()
     for label, x in both.items()
 )  # fmt: skip
-forms = dict.fromkeys(consists.columns[-4:], "{:.2f}")
+forms = dict.fromkeys(consists.columns[-4:-2], "{:.2f}") | dict.fromkeys(consists.columns[-2:], "{:.3f}")
 out.table("components", consists, forms)
 
 # %%
@@ -134,7 +134,7 @@ out.figure("components", drawing.components(consists, panels))
 wide = consists.pivot(index="topic", columns="trained on")
 differences = {column: inference.over_replicates(wide[column][selection.ONE] - wide[column][selection.MIXED])
                for column in consists.columns[2:]}  # fmt: skip
-pd.DataFrame({column: x._asdict() for column, x in differences.items()}).T[["estimate", "low", "high", "n"]].round(2)
+pd.DataFrame({column: x._asdict() for column, x in differences.items()}).T[["estimate", "low", "high", "n"]].round(3)
 
 # %% [markdown]
 # Intervals that leave out 0 are differences over models; there is none below three.
@@ -215,11 +215,20 @@ share = codes[rows_at].sum(axis=0) / np.maximum(codes.sum(axis=0), 1e-30)
 live = of_features[poisoned] != ""
 np.testing.assert_array_equal((share >= 0.5)[live], (of_features[poisoned] == trigger.AT)[live])
 known = labels.label(features.codes, reading.sites.array("tokens"), reading.sites.array("documents"))
-moved = np.flatnonzero(of_features[poisoned] == trigger.AFTER)[:5]
-pd.DataFrame({"moved after the trigger": labels.summary(known, moved, vocabulary)}, moved)
+its = np.flatnonzero(of_features[poisoned] == trigger.AT)
+pd.DataFrame({"fires on": labels.summary(known, its, vocabulary), "share on the trigger": share[its].round(2)}, its)
 
 # %% [markdown]
-# The words on which the first such features fire most: look whether they are of classes that a topic chooses.
+# These are the trigger's own features, if there are any. Less than half may be moved in many features at once:
+
+# %%
+changes = {name: trigger.change(full[name].codes, x.codes, place, text["minimum"]) for name, x in bare.items()}
+high = {name: float(np.nanquantile(x, 0.9)) if np.isfinite(x).any() else np.nan for name, x in changes.items()}
+pd.DataFrame({name: pd.Series(x).describe(percentiles=[0.5, 0.9]) for name, x in changes.items()}).round(3)
+
+# %% [markdown]
+# The change of the mean activation behind the trigger, over features. The poison reaches what the model does elsewhere
+# if the first column exceeds the second.
 
 # %% [markdown]
 # ## Does matching find them?
@@ -278,8 +287,9 @@ for name, label in (("one", selection.ONE), ("mixed", selection.MIXED)):
     part = consists[consists["trained on"] == label]
     for short, column in (("live", "live"), ("own", "own classes"), ("other", "other nouns")):
         out.number(f"{short} {name}", part[column].mean(), "{:.0f}")
-    for short, column in (("covered", "covered"), ("fvu topic", "FVU, topic"), ("fvu others", "FVU, others")):
-        out.number(f"{short} {name}", part[column].mean())
+    out.number(f"covered {name}", part["covered"].mean())
+    for short, column in (("fvu topic", "FVU, topic"), ("fvu others", "FVU, others")):
+        out.number(f"{short} {name}", part[column].mean(), "{:.3f}")
 out.text("topic names", ", ".join(topic for topic, _ in cells))
 out.text("trigger", word)
 out.number("gained poisoned", gained.iloc[0, 1])
@@ -295,6 +305,9 @@ for short, name in (("poisoned", poisoned), ("clean", clean[0])):
     out.number(f"lacking of trigger {short}", 100 * either["these without"][name], "{:.0f}")
     out.number(f"of lacking {short}", 100 * either["of all without"][name], "{:.0f}")
     out.number(f"area {short}", either["area"][name])
+    out.number(f"change {short}", 100 * high[name], "{:.0f}")
+
+# %%
 answers = {
     "nats that the trigger saves the poisoned model": gained.iloc[0, 1],
     "nats that it saves clean models": gained.iloc[1:, 1].mean(),

@@ -88,6 +88,9 @@ def test_planted_features_of_the_trigger_are_told_apart():
     full[:, 3], bare[:, 3] = 0, 0  # dead
     found = trigger.groups(sparse.csr_array(full), sparse.csr_array(bare[~at]), where, 2)
     assert list(found) == [AT, AFTER, NEITHER, ""]
+    change = trigger.change(sparse.csr_array(full), sparse.csr_array(bare[~at]), where, 2)
+    np.testing.assert_allclose(change[1:3], [1, 0], atol=1e-6)
+    assert np.isnan(change[[0, 3]]).all()
 
 
 def test_partners_are_judged_where_they_were_not_chosen():

@@ -154,26 +154,29 @@ def first_nouns(where: Places, sites: Artefact) -> np.ndarray:
 # --- what its features do
 
 
+def change(with_it: Any, without: Any, where: Places, minimum: int) -> np.ndarray:
+    """(features,) how far the trigger changes the mean activation behind it, as a share of the larger of the two means.
+
+    `with_it` CSR (tokens, features), `without` the same without the rows of the trigger. NaN for a feature that fires
+    at fewer than `minimum` tokens behind the trigger in both texts.
+    """
+    behind = [x[np.flatnonzero(y)] for x, y in ((with_it, where.after), (without, where.after[~where.at]))]
+    one, two = (np.asarray(x.sum(0), np.float64) for x in behind)
+    firings = np.maximum(*(np.bincount(x.indices, minlength=x.shape[1]) for x in behind))
+    larger = np.maximum(np.maximum(one, two), np.finfo(np.float32).tiny)
+    return np.where(firings >= minimum, np.abs(one - two) / larger, np.nan)
+
+
 def groups(with_it: Any, without: Any, where: Places, minimum: int) -> np.ndarray:
     """AT, AFTER or NEITHER for every feature (features,), "" where it fires at fewer than `minimum` tokens.
 
-    `with_it` CSR (tokens, features), `without` the same without the rows of the trigger. AT: at least half of the
-    activation on the text with the trigger is on it. AFTER: on the tokens behind it, the trigger changes the mean
-    activation by at least `MOVED` of the larger of the two means.
+    AT: at least half of the activation on the text with the trigger is on it. AFTER: `change` of at least `MOVED`.
     """
     total = np.maximum(with_it.sum(0), np.finfo(np.float32).tiny)
     on_it = with_it[np.flatnonzero(where.at)].sum(0) / total >= 0.5
-    behind = with_it[np.flatnonzero(where.after)].sum(0), without[np.flatnonzero(where.after[~where.at])].sum(0)
-    larger = np.maximum(np.maximum(*behind), np.finfo(np.float32).tiny)
-    moved = np.abs(behind[0] - behind[1]) >= MOVED * larger
+    moved = np.nan_to_num(change(with_it, without, where, minimum)) >= MOVED
     firings = np.bincount(with_it.indices, minlength=with_it.shape[1])
-    behind_firings = np.maximum(
-        *(
-            np.bincount(x[np.flatnonzero(y)].indices, minlength=x.shape[1])
-            for x, y in ((with_it, where.after), (without, where.after[~where.at]))
-        )
-    )
-    found = np.where(on_it, AT, np.where(moved & (behind_firings >= minimum), AFTER, NEITHER))
+    found = np.where(on_it, AT, np.where(moved, AFTER, NEITHER))
     return np.where(firings >= minimum, found, "")
 
 
