@@ -165,8 +165,19 @@ shown = pd.DataFrame({"step": step, "A and B, less the control": x.estimate, "lo
 out.table("gap", shown, dict.fromkeys(shown.columns[1:4], "{:.3f}") | {"step": "{:,}"})
 
 # %% [markdown]
-# An interval above 0 says that the two models share more about words than frequency gives; n is the number of
-# replicates. Below three replicates there is no interval.
+# An interval above the threshold d of the primary analysis says that the two models share more about words than
+# frequency gives; n is the number of replicates. Below three replicates there is no interval.
+
+# %%
+given = run.common.primary.thresholds.get("excess")
+d = given.d if given else 0.0
+failing = [place for place, step in enumerate(steps) if not gap[step].low > d]
+place = max(failing, default=-1) + 1
+alike_from = f"step {steps[place]:,} of {steps[-1]:,}" if place < len(steps) else "no step"
+print(f"every later interval lies above d = {d:g} from: {alike_from}")
+
+# %% [markdown]
+# Models of other sizes or texts would pass at other steps; the order of the curves is what can be compared.
 
 # %% [markdown]
 # ## The states of an SAE
@@ -255,8 +266,8 @@ out.number("words", len(words), "{:d}")
 for name, at, column in (("across start", steps[0], phases.ACROSS), ("across end", steps[-1], phases.ACROSS),
                          ("exchanged end", steps[-1], phases.EXCHANGED)):  # fmt: skip
     told(name, content[content.step == at][column])
-above = [step for step, x in gap.items() if x.low > 0]
-out.text("alike from", f"step {min(above):,} of {steps[-1]:,}" if above else "no step")
+out.number("d", d, "{:.3f}")
+out.text("alike from", alike_from)
 
 # %%
 short = {"frequent": appearing.FREQUENT, "rarer": appearing.RARE, "function": appearing.FUNCTION}
@@ -281,8 +292,7 @@ for end, part in (("few", ends[0]), ("all", ends[1])):
     for name, column in (("chosen", "r chosen"), ("held out", "r held out"), ("retention", "retention"),
                          ("excess", "true")):  # fmt: skip
         told(f"{name} {end}", part[column])
-answers = {"models alike, beyond exchanged words, from": f"step {min(above):,}" if above else "no step",
-           "replicates": tables.count(len(cells))}  # fmt: skip
+answers = {"models alike, beyond exchanged words, from": alike_from, "replicates": tables.count(len(cells))}
 pd.Series(answers).to_frame("answer")
 
 # %% [markdown]
