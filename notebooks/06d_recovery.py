@@ -24,7 +24,8 @@
 # how much of the arrangement of the truth the latents keep; from which narrow latents wide ones come.
 #
 # **What would count as a no.** A kind fails if it finds less than the wanted share of the features, or keeps less than
-# the wanted share of their neighbourhoods. Splitting fails if children rarely come from the latent of their parent.
+# the wanted share of their neighbourhoods. Splitting fails if few parents are one latent of a narrow SAE and two of a
+# wide one.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -246,13 +247,14 @@ out.table("relations", relations_table, {x: "{:.2f}" for x in relations_table.co
 
 # %% [markdown]
 # ## What splits in a wider SAE?
-# A world of pairs: two children lie around each parent. A narrow SAE has one latent a parent, wider ones have two and
-# four. For every wide latent we look for the nearest narrow one.
+# A world of pairs: two children, which fire equally often, lie around each parent. A narrow SAE has as many latents as
+# parents, wider ones have two and four times as many. For every wide latent we look for the nearest narrow one.
 
 # %%
 parents = planted.features // 2
 of_pairs = {"kind": "mixture", "groups": parents, "alike": splitting["alike"]}
-paired = worlds.world(world | {"features": 2 * parents, "shape": of_pairs}, f"{where}.splitting")
+equal = world | {"features": 2 * parents, "shape": of_pairs, "firing": world["firing"] | {"decay": 0.0}}
+paired = worlds.world(equal, f"{where}.splitting")
 kind = kinds[splitting["kind"]]
 cells = [(width, draw) for width in splitting["widths"] for draw in range(draws)]
 of_width = sweep.run(lambda x: training.recovered(paired, seeds[x[1]], kind, x[0] * parents, length), cells, "widths")
@@ -291,20 +293,22 @@ out.figure("origins", drawing.origins(found, chance))
 
 # %%
 split = pd.DataFrame(split)
+split["of all"] = split.found.fillna(0) * split.tested / parents
 split_table = split.groupby("width", sort=False).agg(
-    tested=("tested", "sum"), found=("found", "mean"), SD=("found", "std"), chance=("chance", "mean")
+    {"tested": "sum", "found": "mean", "chance": "mean", "of all": "mean"}
 )
+split_table["SD"] = split.groupby("width", sort=False)["of all"].std()
 split_table.insert(0, "parents", draws * parents)
-out.table("split", split_table.reset_index(), {x: "{:.2f}" for x in ("found", "SD", "chance")})
+out.table("split", split_table.reset_index(), {"chance": "{:.4f}"} | dict.fromkeys(["found", "of all", "SD"], "{:.2f}"))
 
 # %% [markdown]
-# *Tested* are the parents that the narrow SAE holds and both of whose children the wide one holds, over all draws.
-# *Found* is the share of them whose children both come from the parent's latent; by chance almost none would.
+# *Tested* are the parents that the narrow SAE holds, rather than a child, and both of whose children the wide one
+# holds. *Found* is the share of them whose children both come from the parent's latent; *of all* counts all parents.
 
 # %% [markdown]
 # ## Verdict
 # Each kind at the first width: does it find the wanted share of features, and keep the wanted share of neighbourhoods
-# (excess of Jaccard)? And do children come from their parent's latent more often than by chance?
+# (excess of Jaccard)? And are parents merged in a narrow SAE, and split in a wider one?
 
 # %%
 answers = {}
@@ -318,29 +322,28 @@ for key, (asks, frame, column) in asked.items():
         answers[question] = out.verdict(f"{kind} {key}", question, x, wanted, no, form="{:.2f}")
 
 # %%
-more = split[split.width == f"x{wider[0] / first:g}"]
-beyond = inference.over_replicates(more.found - more.chance)
-question = "Do children come from the latent of their parent?"
-no = "The whole interval of the share beyond chance lies below d."
-answers[question] = out.verdict("split", question, beyond, wanted, no, form="{:.2f}")
+question = "Is a parent one latent when narrow, and do its children come from it when wide?"
+no = "The whole interval of the share of all parents lies below d."
+found = inference.over_replicates(split[split.width == f"x{wider[0] / first:g}"]["of all"])
+answers[question] = out.verdict("split", question, found, wanted, no, form="{:.2f}")
 pd.Series(answers).to_frame("answer")
 
 # %% [markdown]
 # "undetermined" is expected where few draws scatter around d. A "no" for neighbours beside a "yes" for features says
-# that cosines to the truth promise more than the arrangement keeps.
+# that MMCS promises more than the arrangement keeps.
 
 # %%
 ends = final.merge(at_end[at_end.measure == "jaccard_knn"], on=["kind", "width", "draw"])
 out.number("mmcs and jaccard", ends.mmcs.corr(ends.excess, method="spearman"), "{:.2f}")
+ranks = final[final.width == widths[0]][["mmcs", "loss"]].corr("spearman")
+out.number("mmcs and loss", ranks.mmcs.loss, "{:.2f}")
 out.number("saes", len(ends), "{:d}")
 for measured in NAMES:
     part = at_end[at_end.measure == measured]
     gap = inference.over_replicates((part.excess - part.blurred).groupby(part.draw).mean())
-    out.number(f"{measured} gap", gap.estimate, "{:.2f}", se=gap.se)
-    out.number(f"{measured} gap half width", gap.high - gap.estimate, "{:.2f}")
+    out.number(f"{measured} gap", gap.estimate, "{:.3f}", se=gap.se)
+    out.number(f"{measured} gap half width", gap.high - gap.estimate, "{:.3f}")
 sizes = {"features": planted.features, "dimensions": planted.models[name].d, "parents": parents, "draws": draws}
-for key, value in (sizes | {"samples": length.samples}).items():
-    out.number(key, value, "{:,}")
-out.number("active", planted.firing.active, "{:.0f}")
-out.number("least", least, "{:.1f}")
+for key, value in (sizes | {"samples": length.samples, "active": planted.firing.active, "least": least}).items():
+    out.number(key, value, "{:,}" if isinstance(value, int) else "{:g}")
 out.save()

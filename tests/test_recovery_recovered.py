@@ -74,6 +74,8 @@ def test_a_planted_parent_with_two_children_is_found(rng):
     assert recovered.split(truth, groups, narrow, wide, 0.9, 200, [0]).chance == pytest.approx(1 / 20 / 39, abs=0.002)
     lost = Dictionary(wide.decoder, np.arange(40) > 0)  # one child is not live: its parent is not tested
     assert recovered.split(truth, groups, narrow, lost, 0.9, 50, [0])[:2] == (19, 1.0)
+    kept = all_live(truth[np.argsort(groups, kind="stable")[::2]])  # one child each, and no parent
+    assert recovered.split(truth, groups, kept, wide, 0.5, 5, [0]).tested == 0
     none = recovered.split(truth, groups, all_live(rng.normal(size=(20, 32))), wide, 0.9, 5, [0])
     assert none.tested == 0 and np.isnan(none.found)
 

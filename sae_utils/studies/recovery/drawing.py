@@ -36,7 +36,8 @@ def curves(frame: pd.DataFrame, active: float, title: Mapping[int, str]) -> Figu
         column[0].axhline(chance, color=report.NULL, linewidth=1, label="random directions")
         column[0].set(title=title[width], ylim=(0, 1.02))
         column[2].axhline(active, color="black", linewidth=0.6, label="active features")
-        column[-1].set_xlabel("samples")
+        column[-1].set(xlabel="samples seen, thousands", xlim=(0, None))
+        column[-1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}")
     handles = {x: h for a in axes[[0, 2], 0] for h, x in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     return figure
@@ -75,7 +76,7 @@ def relations(final: pd.DataFrame, along: pd.DataFrame, label: Mapping[str, str]
             axes[0].hlines(part.blurred.mean(), at[0] - 0.07, at[0] + 0.07, color="black", linewidth=1)
     axes[0].plot([], [], color="black", linewidth=1, label="random errors")
     axes[0].set_xticks(range(len(label)), list(label.values()))
-    axes[0].set(ylabel="excess", ylim=(-0.05, 1.02))
+    axes[0].set(ylabel="excess", ylim=(0, 1.02))
     for kind in kinds:
         part = along[along.kind == kind]
         axes[1].scatter(part.mmcs, part.jaccard, s=6, color=color[kind], alpha=0.7, linewidths=0)

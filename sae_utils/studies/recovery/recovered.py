@@ -42,7 +42,7 @@ class Relations(NamedTuple):
 class Split(NamedTuple):
     """From which narrow latents wide ones come."""
 
-    tested: int  # parents that the narrow dictionary holds, both of whose children the wide one holds
+    tested: int  # parents that the narrow dictionary holds, rather than a child, and both children the wide one
     found: float  # share of them in whose latent both children have their nearest narrow latent; NaN for none
     chance: float  # the same where the narrow latents are dealt anew, mean over shuffles
 
@@ -107,17 +107,20 @@ def split(
 ) -> Split:  # fmt: skip
     """Whether the latents of two planted children come from the latent of their parent, the mean of their true rows.
 
-    `truth` (features, d); `groups` (features,) of two. A dictionary holds a direction from a cosine of `least`.
+    `truth` (features, d); `groups` (features,) of two. A dictionary holds a direction from a cosine of `least`, and a
+    parent only in a latent that is nearer to it than to its children: otherwise it has kept a child.
     """
     children = np.argsort(groups, kind="stable").reshape(-1, 2)  # (parents, 2)
     parents = arrays.unit(truth[children].sum(axis=1))
     of_parent, of_child = cosines(parents, narrow).a_to_b, cosines(truth, wide).a_to_b
-    held = (of_parent.r[:, 0] >= least) & (of_child.r[children, 0] >= least).all(axis=1)
-    latent = of_parent.index[held, 0]
+    latent = of_parent.index[:, 0]
+    beside = np.einsum("pd,pcd->pc", arrays.unit(narrow.decoder[latent]), arrays.unit(truth)[children]).max(axis=1)
+    held = (of_parent.r[:, 0] >= np.maximum(least, beside)) & (of_child.r[children, 0] >= least).all(axis=1)
+    latent = latent[held]
     origin = origins(wide, narrow)[0]
-    twins = of_child.index[children[held], 0]  # (tested, 2)
     if not len(latent):
         return Split(0, np.nan, np.nan)
+    twins = of_child.index[children[held], 0]  # (tested, 2)
     live, rng = np.flatnonzero(wide.live), np.random.default_rng(seed)
     shuffles = []
     for _ in range(m):
