@@ -302,10 +302,10 @@ for short, name in (("poisoned", poisoned), ("clean", clean[0])):
     for label, kind in (("at", trigger.AT), ("moved", trigger.AFTER)):
         out.number(f"{label} {short}", counts.loc[kind, name], "{:d}")
     out.number(f"lacking {short}", 100 * either["all without"][name], "{:.0f}")
-    out.number(f"lacking of trigger {short}", 100 * either["these without"][name], "{:.0f}")
-    out.number(f"of lacking {short}", 100 * either["of all without"][name], "{:.0f}")
-    out.number(f"area {short}", either["area"][name])
     out.number(f"change {short}", 100 * high[name], "{:.0f}")
+out.number("lacking of trigger", 100 * either["these without"][poisoned], "{:.0f}")
+out.number("of lacking", 100 * either["of all without"][poisoned], "{:.0f}")
+out.number("area", either["area"][poisoned])
 
 # %%
 answers = {
