@@ -266,6 +266,9 @@ out.number("words", len(words), "{:d}")
 for name, at, column in (("across start", steps[0], phases.ACROSS), ("across end", steps[-1], phases.ACROSS),
                          ("exchanged end", steps[-1], phases.EXCHANGED)):  # fmt: skip
     told(name, content[content.step == at][column])
+peak = content.groupby("step")[phases.ACROSS].mean()
+told("across most", content[content.step == peak.idxmax()][phases.ACROSS])
+out.number("most at", peak.idxmax(), "{:,}")
 out.number("d", d, "{:.3f}")
 out.text("alike from", alike_from)
 
