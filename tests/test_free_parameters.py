@@ -191,6 +191,21 @@ def test_counterparts_takes_lists_of_any_length(execute, shares, noise, threshol
     assert [axis.get_title() for axis in figures["bias"].axes] == [f"r0 = {r0:g}" for r0 in thresholds]
 
 
+@pytest.mark.parametrize(
+    ("shares", "varied", "measured"),
+    [([0.0, 0.3, 1.0], {"wider": {"width": 2}, "sparser": {"k": 1}, "own": {"relations": "own"}}, ["cka", "svcca"]),
+     ([0.0, 1.0], {}, ["rsa_pearson"])],
+    ids=["more", "less"],
+)  # fmt: skip
+def test_shared_fraction_takes_lists_of_any_length(execute, shares, varied, measured):
+    schedule = {"samples": 2560, "batch": 128, "checkpoints": 1, "judged": 1000}
+    variables, _ = execute(
+        "06f_shared_fraction", shares=shares, varied=varied, measures=measured, schedule=schedule, draws=3
+    )
+    assert variables["matched"].condition.tolist() == [*(f"{share:g} shared" for share in shares), *varied]
+    assert len(variables["excess"].columns) == 2 + len(measured)
+
+
 SIZES = {"concepts": 40, "kept": 0.75, "words": 80, "expressed": 3, "documents": 20, "length": 30, "d_a": 6, "d_b": 8}
 TRUTHS = {"shared": COPY, "one direction": {"kind": "one_direction", "strength": 0.3}, "another": COPY}
 LAYERS = {"pythia-70m": {"3": "one_layer"}, "pythia-160m": {"5": "two_layer"}}

@@ -71,6 +71,11 @@ MORE: dict[str, dict[Path, Any]] = {
         ("splitting", "widths"): 3,
     },
     "06e_counterparts": {("shares",): 0.6, ("noise",): 1.0, ("thresholds",): 0.45},
+    "06f_shared_fraction": {
+        ("shares",): 0.7,
+        ("varied",): ("sparser", {"shared": 1.0, "k": 1}),
+        ("measures",): "cka",
+    },
     "07_controls": {
         ("sae_seeds",): "two_layer_block0_0",
         ("twins",): ("one layer", "one_layer"),

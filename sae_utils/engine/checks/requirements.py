@@ -29,7 +29,7 @@ from sae_utils.engine.text import corpora
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import false_positives, planted, published
-from sae_utils.studies.recovery import counterparts, worlds
+from sae_utils.studies.recovery import counterparts, shared, worlds
 from sae_utils.studies.semantic_subspaces import concepts, word2vec
 from sae_utils.studies.sensitivity import choices
 from sae_utils.studies.training import selection, states, trigger
@@ -37,7 +37,7 @@ from sae_utils.studies.twins import arms
 
 TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals_and_verdicts"
 SENSITIVITY, TWINS, FALSE = "07b_sensitivity", "07c_twins", "12d_false_positives"
-RECOVERY, COUNTERPARTS = "06d_recovery", "06e_counterparts"
+RECOVERY, COUNTERPARTS, SHARED = "06d_recovery", "06e_counterparts", "06f_shared_fraction"
 PHASES, DATA = "13_training_phases", "13b_data"
 
 
@@ -170,6 +170,8 @@ def _planted(profile: Profile, where: str) -> None:
     synthetic.worlds(steps["truths"], f"{where}{STEPS}.truths")
     build(planted.Sizes, steps["sizes"], f"{where}{STEPS}.sizes")
     counterparts.check(profile.sections[COUNTERPARTS], f"{where}{COUNTERPARTS}")
+    x = profile.sections[SHARED]
+    shared.conditions(x["world"], x["sae"], x["schedule"], x["shares"], x["varied"], f"{where}{SHARED}")
     false_positives.check(profile.sections[FALSE], f"{where}{FALSE}")
     _recovery(profile.sections[RECOVERY], f"{where}{RECOVERY}")
 

@@ -218,6 +218,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         ),  # odd documents judge: three or more
         "repeats": Spread,
     },
+    "06f_shared_fraction": {
+        "shares": Annotated[Different[Share], Field(min_length=2)],
+        "varied": dict[str, dict[str, Any]],
+        "measures": Annotated[Different[Measure], Field(min_length=1)],
+        "draws": _at_least(3),
+    },
     "07_controls": {
         "sae_seeds": Different[Dictionary],
         "twins": dict[str, Dictionary],
