@@ -28,12 +28,12 @@
 profile = "smoke"
 followed = ["two_layer", "three_layer"]
 along = "two_layer_along"
-replicated = 2
+replicated = 1
 text = {"documents": 100, "occurrences": 2, "minimum": 5}
-states_of_sae = 3
+states_of_sae = 2
 counterpart = 0.5
 least_rise = 0.1
-sizes = [1000, 3000, 10000]
+sizes = [1000, 10000]
 
 # %%
 import numpy as np

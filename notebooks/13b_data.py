@@ -27,7 +27,7 @@
 # %% tags=["parameters"]
 profile = "smoke"
 dictionary = "two_layer"
-topics = ["sea", "cooking"]
+topics = ["sea"]
 recipe = {"width": 64, "k": 6, "samples": 3200, "batch": 64}
 text = {"documents": 100, "minimum": 5}
 counterpart = 0.5
