@@ -43,7 +43,7 @@ def scales(
     axes[-1].axvline(0, color="0.8", zorder=0)
     if d is not None:
         axes[-1].axvline(d, color="black", linestyle="--", linewidth=1, label=f"d = {d:g}")
-        axes[-1].legend(loc="upper right", frameon=False)
+        figure.legend(loc="outside lower right", frameon=False)
     axes[-1].locator_params(axis="x", nbins=4)
     axes[-1].set(title="more than the control?", xlabel="A and B less the control")
     axes[0].set_yticks(range(len(names)), names)
