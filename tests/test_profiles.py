@@ -64,7 +64,7 @@ def test_no_section_names_what_the_profile_has_not_taken_over(name):
     demo, profile = profiles.load("demo"), profiles.load(name)
     gone = (demo.models.keys() | demo.dictionaries.keys()) - {*profile.models, *profile.dictionaries, *profile.families}
     for notebook, values in profile.sections.items():
-        named = words({key: value for key, value in values.items() if key != "tokenizers"})  # `bpe` is a kind there
+        named = words([value for key, value in values.items() if key != "tokenizers"])  # `bpe` is a kind there
         assert not named & gone, notebook
 
 
