@@ -95,7 +95,7 @@ def rates(found: Mapping[str, Draws], too_often: float) -> "Figure":
     for axis in axes[len(found) :]:
         axis.set_visible(False)
     figure.supxlabel(f"% of draws with p < {LEVEL:g}", fontsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -89,7 +89,7 @@ def components(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
         for color, (topic, values) in zip(report.COLORS, wide.iterrows(), strict=False):
             axis.plot([0, 1], values, marker="o", markersize=4, color=color, label=topic)
         axis.set_xticks([0, 1], [selection.ONE, selection.MIXED], fontsize=6)
-        axis.set(title=column, xlim=(-0.4, 1.4), ylim=(0, None))
+        axis.set(title=column, xlim=(-0.4, 1.4), ylim=(0, 1.08 * max(wide.max().max(), 1e-9)))  # markers are whole
         axis.title.set_fontsize(7)
     axes[0, 0].legend(fontsize=6)
     return figure
@@ -98,17 +98,18 @@ def components(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
 def partners(r: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray], least: float) -> Figure:
     """Best partners in clean models: a panel a model, a row a group of its features, a point a feature.
 
-    `r`: label of the model -> (features,) r of the best partner; `groups`: label -> (features,) of `trigger`'s groups.
+    `r`: of the poisoned model, then of a clean one, (features,) r of the best partner; `groups`: the same keys ->
+    (features,) of `trigger`'s groups.
     """
     names = (trigger.AT, trigger.AFTER, trigger.NEITHER)
     figure, axes = plt.subplots(1, len(r), figsize=(6.6, 2.1), sharex=True, sharey=True, squeeze=False)
-    for axis, (label, values) in zip(axes[0], r.items(), strict=True):
+    for axis, title, (label, values) in zip(axes[0], ("poisoned model", "clean model"), r.items(), strict=True):
         for row, name in enumerate(names):
             of = values[groups[label] == name]
             jitter = np.random.default_rng(row).uniform(-0.3, 0.3, len(of))
             axis.scatter(of, row + jitter, s=6 if row < 2 else 2, color=report.COLORS[row], alpha=0.6, linewidths=0)
         axis.axvline(least, color="black", linestyle="--", linewidth=0.8)
-        axis.set(title=label, xlabel="held-out r of the best partner")
+        axis.set(title=title, xlabel="held-out r of the best partner")
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
     return figure
