@@ -101,8 +101,8 @@ ROOMS = """
     matching labels filters engine.chance significance inference tables engine.text engine.families engine.params
     engine.lms engine.saes engine.tokens pipeline replicates report
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
-    studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.controls studies.sensitivity studies.twins
-    studies.across_tokenizers studies.published_tables
+    studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.recovery studies.controls
+    studies.sensitivity studies.twins studies.across_tokenizers studies.published_tables studies.training
     engine.checks profiles engine.build __main__
 """.split()
 
