@@ -47,7 +47,7 @@ import pandas as pd
 from sae_utils import profiles, report, sweep
 from sae_utils.engine.core import spec
 from sae_utils.profiles import seed
-from sae_utils.studies.recovery import counterparts, readings
+from sae_utils.studies.recovery import counterparts, readings, worlds
 
 # %%
 run = profiles.start(profile, "06e_counterparts")
@@ -72,7 +72,7 @@ a, b = (counterparts.latents(rng, truth.models[side], of) for side in "ab")
 cosines = [x.rows @ truth.models[side].rows.T for x, side in ((a, "a"), (b, "b"))]
 beside = [np.where(x.max(axis=1) >= of.near, x.argmax(axis=1), -1) for x in cosines]  # the first ones are shared
 by_hand = [(feature in beside[1]) and 0 <= feature < truth.shared for feature in beside[0]]
-shared = counterparts.truly_shared(a, b, truth.shared)
+shared = worlds.truly_shared(a.place, b.place, truth.shared)
 np.testing.assert_array_equal(by_hand, shared)
 print(f"{name}: {shared.mean():.0%} of the latents of A are truly shared")
 
@@ -173,7 +173,6 @@ answers
 
 # %%
 planted = found[~found.zipf]
-worlds = len(planted.world.unique())
 for end, of_all in (("least", planted.groupby("r0").bias.min()), ("most", planted.groupby("r0").bias.max())):
     out.number(f"bias {end} first", of_all.iloc[0])
     out.number(f"bias {end} last", of_all.iloc[-1])
@@ -184,7 +183,12 @@ for name, value in {"first": thresholds[0], "last": thresholds[-1]}.items():
     out.number(f"threshold {name}", value, "{:.1f}")
 
 # %%
-for name, value in {"worlds": worlds, "repeats": repeats, "features": world["features"], "tokens": on.tokens}.items():
+for name, value in {
+    "worlds": planted.world.nunique(),
+    "repeats": repeats,
+    "features": world["features"],
+    "tokens": on.tokens,
+}.items():
     out.number(name, value, "{:,}")
 out.text("noise", ", ".join(f"{x:g}" for x in noise))
 out.number("near", of.near)

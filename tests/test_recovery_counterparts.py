@@ -38,7 +38,7 @@ def test_latents_lie_beside_as_many_features_as_asked_for():
 @pytest.mark.parametrize("shared", [0.0, 0.37, 1.0])
 def test_shared_is_what_both_models_have_and_both_recover(shared):
     truth, (a, b) = planted(shared)
-    found = counterparts.truly_shared(a, b, truth.shared)
+    found = worlds.truly_shared(a.place, b.place, truth.shared)
     by_hand = [place in set(b.place) and 0 <= place < truth.shared for place in a.place]
     assert found.tolist() == by_hand
     # both have a latent for nine of ten features, independently
@@ -48,7 +48,7 @@ def test_shared_is_what_both_models_have_and_both_recover(shared):
 def test_without_noise_and_with_perfect_latents_the_share_is_the_truth():
     wide = {"a": {"d": 1500}, "b": {"d": 1600}}  # so that features hardly disturb each other
     truth, (a, b) = planted(0.5, of=OF.model_copy(update={"found": 1.0, "least": 1.0}), models=wide)
-    shared = counterparts.truly_shared(a, b, truth.shared)
+    shared = worlds.truly_shared(a.place, b.place, truth.shared)
     assert shared.mean() == 0.5
     x = counterparts.activations(truth, TEXT.model_copy(update={"words": 0}), 3, 0)
     found = counterparts.read(x, (a, b), shared, 10, TEXT, R0)
@@ -59,7 +59,7 @@ def test_without_noise_and_with_perfect_latents_the_share_is_the_truth():
 
 def test_zipf_alone_makes_counterparts_where_nothing_is_shared():
     truth, (a, b) = planted(0.0)
-    shared = counterparts.truly_shared(a, b, truth.shared)
+    shared = worlds.truly_shared(a.place, b.place, truth.shared)
     assert not shared.any()
     reads = {}
     for words in (0, 200):

@@ -6,7 +6,7 @@ import pytest
 from sae_utils import correlate, matching
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.studies.recovery import shared, sharing
-from sae_utils.studies.recovery.shared import Compared, Truth
+from sae_utils.studies.recovery.shared import Compared, Places
 
 WORLD = {
     "features": 48,
@@ -31,7 +31,7 @@ def perfect(share, **changed):
     rows = tuple(model.rows for model in truth.models.values())
     live = found.a.live, found.b.live
     place = [shared.place(truth.models[x], rows[i], live[i], 0.9) for i, x in enumerate("ab")]
-    return Compared(found, rows, Truth((place[0], place[1]), truth.shared))
+    return Compared(found, rows, Places((place[0], place[1]), truth.shared))
 
 
 def test_true_features_are_recovered_in_their_place():

@@ -1,1 +1,1 @@
-"""The analysis of notebook `06d`: SAEs trained on activations whose features are known."""
+"""The analysis of notebooks `06d`, `06e` and `06f`: dictionaries of activations whose features are known."""

@@ -43,9 +43,8 @@ class Text(Spec):
 
     tokens: Count  # of both halves together
     documents: Count  # of equal length; every other one judges
-    words: int = Field(
-        default=0, ge=0, lt=2**31
-    )  # of the Zipf text of a confounded world; 0: features fire on their own
+    # of the Zipf text of a confounded world; 0: features fire on their own
+    words: int = Field(default=0, ge=0, lt=2**31)
 
 
 class Latents(NamedTuple):
@@ -72,14 +71,6 @@ def latents(rng: np.random.Generator, model: TrueModel, of: Recovery) -> Latents
     near = rows @ model.rows.T
     nearest = near.argmax(axis=1)
     return Latents(rows, np.where(near.max(axis=1) >= of.near, model.place[nearest], -1))
-
-
-def truly_shared(a: Latents, b: Latents, common: int) -> np.ndarray:
-    """Whether the feature that a latent of A recovers is in both models and recovered by both: (latents_a,).
-
-    `common`: features of the world that both models have, the first ones.
-    """
-    return (a.place >= 0) & (a.place < common) & np.isin(a.place, b.place)
 
 
 def topk(x: np.ndarray, rows: np.ndarray, k: int) -> sparse.csr_array:
@@ -155,7 +146,7 @@ def repeated(
     truth = world.draw(seed)
     rng = np.random.default_rng([seed, 1])
     a, b = (latents(rng, truth.models[name], of) for name in SIDES)
-    shared = truly_shared(a, b, truth.shared)
+    shared = worlds.truly_shared(a.place, b.place, truth.shared)
     active = round(world.firing.active)
     found = [
         read(activations(truth, text, active, number), (a, b), shared, of.k, text, thresholds)

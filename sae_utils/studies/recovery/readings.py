@@ -38,7 +38,7 @@ def frame(made: Mapping[Cell, Artefact], thresholds: Sequence[float]) -> pd.Data
             row = {"world": str(cell), "planted": cell.shared, "noise": cell.noise, "zipf": cell.words, "r0": r0}
             row |= {"true": true, "share": mean, "sd": share.std(ddof=1), "bias": mean - true}
             row |= {"shared": shared.mean(), "private": private.mean()}
-            row |= {"expected": np.sum((low <= mean) & (mean <= high)), "true held": _held(low, high, true)}
+            row |= {"expected": _held(low, high, mean), "true held": _held(low, high, true)}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -15,12 +15,11 @@ import torch
 from sae_utils import correlate, matching, significance
 from sae_utils.correlate import Correlation
 from sae_utils.engine.core.spec import ProfileError, Spec, build
-from sae_utils.engine.saes import trainer
 from sae_utils.matching import Pairs
 from sae_utils.store import Artefact, artefact
 from sae_utils.studies.known_truth.synthetic import rotation
 from sae_utils.studies.one_to_one.matchings import METHODS
-from sae_utils.studies.recovery import worlds
+from sae_utils.studies.recovery import training, worlds
 from sae_utils.studies.recovery.training import Kind, Schedule
 from sae_utils.studies.recovery.worlds import TrueModel, World
 
@@ -89,26 +88,17 @@ def trained(folder: Path, of: Condition, side: str, seed: int) -> dict[str, Any]
     not explained. Raises ProfileError if the weights are not finite.
     """
     truth = of.world.draw(seed)
-    spec = trainer.Trained(
-        kind="trained", model=side, hook="planted", width=of.width, seed=seed, samples=of.schedule.samples,
-        batch=of.schedule.batch, **of.kind.model_dump(),
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        batches = (torch.from_numpy(x) for x in truth.batches(side, of.schedule.batch, 2 * seed + 1))
-        sae = trainer.fit(spec, batches)
-    if not all(weight.isfinite().all() for weight in sae.parameters()):
-        raise ProfileError(f"{of.kind.architecture} of width {of.width}: training diverged; lower `learning_rate`")
+    sae = training.fitted(truth, side, of.kind, of.width, of.schedule, seed)
     x = torch.from_numpy(truth.sample(of.schedule.judged, 2 * seed)[side].x)
     with torch.no_grad():
         codes = sae.encode(x)
-        missed = (sae.decode(codes) - x).square().sum() / (x - x.mean(dim=0)).square().sum()
+        loss = training.unexplained(sae, codes, x)
     np.save(folder / "decoder.npy", sae.W_dec.detach().numpy())
     np.save(folder / "codes.npy", codes.numpy())
-    return {"loss": float(missed)}
+    return {"loss": loss}
 
 
-class Truth(NamedTuple):
+class Places(NamedTuple):
     """What the latents of two SAEs stand for."""
 
     place: tuple[np.ndarray, np.ndarray]  # (latents,) of the feature that each recovers, -1 for none
@@ -117,8 +107,7 @@ class Truth(NamedTuple):
     @property
     def shared(self) -> np.ndarray:
         """Latents of A whose feature is in both models and recovered by both: (latents_a,)."""
-        a, b = self.place
-        return (a >= 0) & (a < self.common) & np.isin(a, b)
+        return worlds.truly_shared(*self.place, self.common)
 
     def right(self, pairs: Pairs) -> np.ndarray:
         """Whether both latents of a pair recover the same shared feature: (pairs,)."""
@@ -139,7 +128,7 @@ class Compared(NamedTuple):
 
     found: Correlation
     rows: tuple[np.ndarray, np.ndarray]  # decoder rows (latents, d)
-    truth: Truth
+    truth: Places
 
 
 def compared(of: Condition, seed: int, saes: Sequence[Artefact], near: float) -> Compared:
@@ -150,7 +139,7 @@ def compared(of: Condition, seed: int, saes: Sequence[Artefact], near: float) ->
     drawn = of.world.draw(seed)
     live = found.a.live, found.b.live
     places = [place(drawn.models[name], x, on, near) for name, x, on in zip(SIDES, rows, live, strict=True)]
-    return Compared(found, (rows[0], rows[1]), Truth((places[0], places[1]), drawn.shared))
+    return Compared(found, (rows[0], rows[1]), Places((places[0], places[1]), drawn.shared))
 
 
 def matched(x: Compared) -> dict[str, dict[str, float]]:

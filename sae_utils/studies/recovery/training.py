@@ -5,7 +5,7 @@ which latents are live; its loss and L0 on samples that are not trained on.
 Never: a comparison with the truth (`recovered` has them), a released SAE.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,15 +62,8 @@ def recovered(
     """
     x = torch.from_numpy(judged(world, seed, schedule.judged).x)
     states: list[dict[str, Any]] = []
-    spec = trainer.Trained(
-        kind="trained", model=next(iter(world.models)), hook="planted", width=width, seed=seed,
-        samples=schedule.samples, batch=schedule.batch, checkpoints=schedule.checkpoints, **kind.model_dump(),
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        sae = trainer.fit(spec, _batches(world, seed, schedule.batch), lambda at, n: states.append(_state(at, x, n)))
-    if not all(weight.isfinite().all() for weight in sae.parameters()):
-        raise ProfileError(f"{kind.architecture} of width {width}: training diverged; lower `learning_rate`")
+    drawn, _, name = truth(world, seed)
+    sae = fitted(drawn, name, kind, width, schedule, seed, lambda at, n: states.append(_state(at, x, n)))
     states.append(_state(sae, x, schedule.samples))
     for name in ("decoder", "live"):
         np.save(folder / f"{name}{'s' if name == 'decoder' else ''}.npy", np.stack([state[name] for state in states]))
@@ -79,20 +72,40 @@ def recovered(
     return {name: [state[name] for state in states] for name in ("samples", "loss", "l0")}
 
 
-def _batches(world: worlds.World, seed: int, batch: int) -> Iterator[torch.Tensor]:
-    drawn, _, name = truth(world, seed)
-    return (torch.from_numpy(x) for x in drawn.batches(name, batch, 2 * seed + 1))
+def fitted(
+    drawn: worlds.Truth, name: str, kind: Kind, width: int, schedule: Schedule, seed: int,
+    keep: Callable[[Any, int], None] | None = None,
+) -> Any:  # fmt: skip
+    """An SAE of `width` latents, trained on fresh samples of the model `name` of a truth; `keep` as in `trainer.fit`.
+
+    Raises ProfileError if the last weights are not finite.
+    """
+    spec = trainer.Trained(
+        kind="trained", model=name, hook="planted", width=width, seed=seed, samples=schedule.samples,
+        batch=schedule.batch, checkpoints=schedule.checkpoints if keep else 0, **kind.model_dump(),
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        batches = (torch.from_numpy(x) for x in drawn.batches(name, schedule.batch, 2 * seed + 1))
+        sae = trainer.fit(spec, batches, keep)
+    if not all(weight.isfinite().all() for weight in sae.parameters()):
+        raise ProfileError(f"{kind.architecture} of width {width}: training diverged; lower `learning_rate`")
+    return sae
+
+
+def unexplained(sae: Any, latents: torch.Tensor, x: torch.Tensor) -> float:
+    """The share of the variance of x (samples, d) that an SAE does not explain, from its `latents` (samples, width)."""
+    return float((sae.decode(latents) - x).square().sum() / (x - x.mean(dim=0)).square().sum())
 
 
 @torch.no_grad()
 def _state(sae: Any, x: torch.Tensor, samples: int) -> dict[str, Any]:
     """Decoder, live latents, loss and L0 of an SAE on the judged samples x (samples, d)."""
     latents = sae.encode(x)
-    missed = (sae.decode(latents) - x).square().sum() / (x - x.mean(dim=0)).square().sum()
     return {
         "decoder": sae.W_dec.detach().numpy().copy(),
         "live": (latents > 0).any(dim=0).numpy(),
         "samples": samples,
-        "loss": float(missed),
+        "loss": unexplained(sae, latents, x),
         "l0": float((latents > 0).sum(dim=1).double().mean()),
     }

@@ -185,3 +185,12 @@ def _model(
         noise=model.noise / model.d**0.5,
         root=firing.root(firing.correlations(copula, world.features, world.firing)) if own else None,
     )
+
+
+def truly_shared(a: np.ndarray, b: np.ndarray, common: int) -> np.ndarray:
+    """Whether the feature that a latent of A recovers is in both models and recovered by both: (latents_a,).
+
+    `a` (latents_a,), `b` (latents_b,): places of the recovered features, -1 for none. `common`: features of the world
+    that both models have, the first ones.
+    """
+    return (a >= 0) & (a < common) & np.isin(a, b)

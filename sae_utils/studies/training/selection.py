@@ -85,9 +85,7 @@ class Components(NamedTuple):
     classes: int  # classes that hold most of the activation of some feature
     own: int  # features with over half of their activation on nouns of the topic's classes
     other_nouns: int  # features with over half of it on other nouns
-    unexplained: dict[
-        str, float
-    ]  # ONE, MIXED -> fraction of the variance left, on documents of the topic and on others
+    unexplained: dict[str, float]  # fraction of the variance left, ONE: on documents of the topic, MIXED: on others
     counterparts: float  # share of live features with a best partner in the finished SAE on the other documents
     covered: float  # share of the finished SAE's live features that have a best partner in this one
 
