@@ -26,10 +26,11 @@ PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: FORCE help paper smoke test lab notebooks format plan check-results clean tex
+.PHONY: FORCE help paper page smoke test lab notebooks format plan check-results clean tex
 
 help: ## list the targets
 	@echo "make paper    executes every notebook and typesets the paper ($(PROFILE) profile): build/$(PROFILE)/paper.pdf"
+	@echo "make page     the page of a profile, one file to look at and to send: build/$(PROFILE)/report.html"
 	@echo "make test     lint, types, notebook hygiene, all tests"
 	@echo "make smoke    the paper at the smallest size that runs every line: build/smoke/paper.pdf"
 	@echo "make lab      opens the notebooks in JupyterLab"
@@ -59,6 +60,11 @@ endif
 # --- the paper
 paper: $(EXECUTED) tex
 	@TEX=$(TEX) $(BIN)/python -m sae_utils typeset $(PROFILE) $(if $(ANONYMOUS),--anonymous)
+	@$(BIN)/python -m sae_utils page $(PROFILE)
+
+# from the results that are there; it names the notebooks that have none
+page: $(BUILD)/params/.checked
+	@$(BIN)/python -m sae_utils page $(PROFILE)
 
 # two notebooks at a time, unless -j says how many, and each in one process: its cells are short
 smoke:

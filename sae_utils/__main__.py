@@ -9,6 +9,7 @@ COMMANDS = {  # name -> (module with its `main`, purpose)
     "profile": ("profiles", "checks a profile and writes the parameters of its notebooks"),
     "execute": ("engine.build.execute", "runs one notebook of a profile"),
     "typeset": ("engine.build.typeset", "sets the paper of a profile"),
+    "page": ("page", "writes the page of a profile, which needs no network"),
     "plan": ("engine.build.plan", "says what a profile would fetch and use"),
     "results": (
         "engine.build.results",

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 @pytest.fixture
 def make(tmp_path):
-    """Runs `make paper` in a repository of two notebooks; returns the commands before typesetting."""
+    """Runs `make paper` in a repository of two notebooks; returns the commands before typesetting and the page."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -55,7 +55,8 @@ def make(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         ran = (tmp_path / "log").read_text().splitlines()
-        return ran[:-1] if not code else [*ran, done.stderr.splitlines()[0]]
+        assert code or ran[-2:] == ["typeset", "page"]
+        return ran[:-2] if not code else [*ran, done.stderr.splitlines()[0]]
 
     return run
 

@@ -15,8 +15,9 @@ from sae_utils.engine.params import NOTEBOOKS
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 ALL = EXTRAS["dev"]
+NAMED = {**INSTALLED_AS, "PIL": "pillow"}  # what makes no artefact has no place in INSTALLED_AS, which is in every key
 BROUGHT_ALONG = {"llvmlite": "numba is built on it"}
-UNSEEN = {"ipykernel": "runs the notebooks", "jinja2": "pandas sets tables with it"}
+UNSEEN = {"ipykernel": "runs the notebooks"}
 PINS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text("utf-8").split())
 
 
@@ -39,7 +40,7 @@ def imported() -> set[str]:
     """Distributions that modules and notebooks import, by the name under which they are installed."""
     files = (*PACKAGE.rglob("*.py"), *NOTEBOOKS.glob("*.py"))
     found = {name.split(".")[0] for file in files for name in imports(ast.parse(file.read_text("utf-8")))}
-    return {canonical(INSTALLED_AS.get(name, name)) for name in found - sys.stdlib_module_names - {PACKAGE.name}}
+    return {canonical(NAMED.get(name, name)) for name in found - sys.stdlib_module_names - {PACKAGE.name}}
 
 
 def test_the_dependencies_are_what_is_imported():
@@ -103,7 +104,7 @@ ROOMS = """
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
     studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.recovery studies.controls
     studies.sensitivity studies.twins studies.across_tokenizers studies.published_tables studies.training
-    engine.checks profiles engine.build __main__
+    engine.checks profiles page engine.build __main__
 """.split()
 
 
