@@ -14,8 +14,8 @@ ABOUT = ("01", "02", "03", "04", "05", "07_", "07c", "08", "09", "10", "11")
 MARKS = {"yes": "\u2713", "no": "\u2715", "undetermined": "?", "not tested": "\u2013"}  # read without colours
 
 NO_VERDICT = (
-    "No verdict is given: it needs replicates, or a twin with random blocks and a second SAE seed as controls. The page "
-    "gives scores beside their nulls; a score that a null does not reach says no more than that."
+    "No verdict is given: it needs replicates, or a twin with random blocks and a second SAE seed as controls. It "
+    "shows scores beside their nulls; a score that a null does not reach says no more than that."
 )
 
 
