@@ -26,11 +26,12 @@ PROFILES := $(wildcard params/*.yaml params/*/*.yaml)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: FORCE help paper page smoke test lab notebooks format plan check-results clean tex
+.PHONY: FORCE help compare paper page smoke test lab notebooks format plan check-results clean tex
 
 help: ## list the targets
 	@echo "make paper    executes every notebook and typesets the paper ($(PROFILE) profile): build/$(PROFILE)/paper.pdf"
 	@echo "make page     the page of a profile, one file to look at and to send: build/$(PROFILE)/report.html"
+	@echo "make compare  two SAEs of yours, A=... and B=..., in one page: build/NAME/report.html (README; sae-compare --help)"
 	@echo "make test     lint, types, notebook hygiene, all tests"
 	@echo "make smoke    the paper at the smallest size that runs every line: build/smoke/paper.pdf"
 	@echo "make lab      opens the notebooks in JupyterLab"
@@ -96,6 +97,19 @@ tex:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    latexmk texlive-latex-recommended texlive-fonts-recommended >/dev/null; } || echo "warning: TeX could not be installed"; \
 	fi
+
+# --- two SAEs. Only what stands on the command line is an option: an environment may have a NAME or a TEXT
+option = $(if $(filter command,$(origin $1)),$2 '$($1)')
+COMPARED = $(call option,A) $(call option,B) $(call option,NAME,--name) $(call option,TEXT,--text) \
+  $(call option,TOKENS,--tokens) $(call option,DEVICE,--device) $(call option,MODEL_A,--model-a) \
+  $(call option,MODEL_B,--model-b) $(call option,HOOK_A,--hook-a) $(call option,HOOK_B,--hook-b) \
+  $(foreach flag,CONTROLS:--controls OVERWRITE:--overwrite PLAN:--plan,$(call given,$(subst :, ,$(flag))))
+given = $(if $(filter command,$(origin $(word 1,$1))),$(word 2,$1))
+
+# what it fetches is announced; offline where the environment says so
+compare: export HF_HUB_OFFLINE := $(if $(filter file,$(origin HF_HUB_OFFLINE)),0,$(HF_HUB_OFFLINE))
+compare: $(READY)
+	@$(BIN)/python -m sae_utils compare $(COMPARED)
 
 # --- the rest
 test: $(READY)

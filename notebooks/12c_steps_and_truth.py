@@ -62,6 +62,7 @@ from sae_utils.studies.published_tables import arms, drawing, ladder, planted, v
 run = profiles.start(profile, "12c_steps_and_truth")
 out = report.Report(run, "12c_steps_and_truth")
 out.needs(pipeline.one_tokenizer(run), "two tokenizers, where the published procedure needs one")
+out.needs(negative or run.common.replicates, "no control that takes the place of B")
 where = f"params/{profile}.yaml: 12c_steps_and_truth"
 settings = ladder.Settings(
     tokens=tokens, top=top, least_r=least_r, draws=draws, permutations=permutations, seed=seed(run, "ladder")

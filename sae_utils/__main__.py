@@ -10,6 +10,7 @@ COMMANDS = {  # name -> (module with its `main`, purpose)
     "execute": ("engine.build.execute", "runs one notebook of a profile"),
     "typeset": ("engine.build.typeset", "sets the paper of a profile"),
     "page": ("page", "writes the page of a profile, which needs no network"),
+    "compare": ("engine.build.two_saes", "compares two SAEs of yours, and writes their page"),
     "plan": ("engine.build.plan", "says what a profile would fetch and use"),
     "results": (
         "engine.build.results",

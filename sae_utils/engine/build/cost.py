@@ -9,7 +9,7 @@ A pass over a model ends at the block of its deepest hook, and serves all SAEs t
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -86,13 +86,15 @@ class Build:
     """The build of a profile, with the speed of each of its models.
 
     `sizes`: parameters of models and SAEs from elsewhere, by key (`models.a`, `dictionaries.a`). `speeds` are measured
-    here unless they are given.
+    here unless they are given. `only`: the notebooks that are run, where it is not all of them.
     """
 
     def __init__(
-        self, profile: Profile, sizes: Mapping[str, int], speeds: Mapping[str, speed.ModelSpeed] | None = None
-    ) -> None:
+        self, profile: Profile, sizes: Mapping[str, int], speeds: Mapping[str, speed.ModelSpeed] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:  # fmt: skip
         self.profile, self.sizes = profile, sizes
+        self.run = profile.sections.keys() if only is None else only
         self.saes = {name: record for name, record in profile.dictionaries.items() if hasattr(record, "model")}
         self.judged = (1 - profile.corpus.shares[0]) * tokens(profile.corpus)  # tokens that are not trained on
         self.speeds = speeds or {name: speed.of_model(profile, name, self._parameters(name)) for name in profile.models}
@@ -168,7 +170,7 @@ class Build:
         own = self.judged, set(self.profile.pair)
         of = {NEURONS: own, CLOSER: own, STEPS: (self._positions(STEPS), families)}
         of[PUBLISHED] = self._positions(PUBLISHED), set()
-        for notebook, (count, primary) in of.items():
+        for notebook, (count, primary) in ((x, found) for x, found in of.items() if x in self.run):
             named = (names_in(self.profile, self.profile.sections[notebook]) | primary) & self.saes.keys()
             read = {self.saes[name].model for name in named}
             yield f"passes of {notebook}", sum(deepest[name] for name in read) * count
@@ -191,7 +193,7 @@ class Build:
 
     def notebooks(self) -> Works:
         """The notebooks' own work."""
-        for notebook, section in self.profile.sections.items():
+        for notebook, section in ((x, found) for x, found in self.profile.sections.items() if x in self.run):
             times = 1.0
             if notebook == "03_layer_sweep":
                 times = len(layers.cells(self.profile, notebook, section["pairs"]))

@@ -10,6 +10,7 @@ Never: a file of a repository, an artefact.
 import argparse
 import re
 import sys
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -116,9 +117,9 @@ def _files(key: str, source: str, revision: str, needed: list[list[str]], option
     return Source(key, source, fetch, cached, listed.terms, parameters, missing)
 
 
-def report(profile: Profile, found: list[Source], device: str) -> list[str]:
-    """Lines on memory, disk and time, and warnings about trainings that are too short."""
-    build = cost.Build(profile, {source.key: source.parameters for source in found})
+def report(profile: Profile, found: list[Source], device: str, only: Collection[str] | None = None) -> list[str]:
+    """Lines on memory, disk and time, of all notebooks or `only` some; warnings about trainings that are too short."""
+    build = cost.Build(profile, {source.key: source.parameters for source in found}, only=only)
     about = "at least" if any(source.fetch is None for source in found) else "about"
     threads, processes = profile.common.threads if device == "cpu" else 1, sweep.processes()
     least = f", at least {_time(build.clock / threads)} by the clock in {processes} processes"
@@ -152,17 +153,13 @@ def _table(found: list[Source]) -> str:
     return pd.DataFrame(lines).to_string(index=False)
 
 
-def main() -> None:
-    """Print what a profile would use; exit status 1 if something is missing."""
-    parser = argparse.ArgumentParser(prog="python -m sae_utils plan", description=main.__doc__)
-    parser.add_argument("profile", help="name of a file in params/, without .yaml")
-    try:
-        profile = profiles.load(parser.parse_args().profile)
-        cost.tokens(profile.corpus)
-        device = profiles.device(profile)
-    except ProfileError as error:
-        sys.exit(f"error: {error}")
-    found = sources(profile)
+def show(profile: Profile, only: Collection[str] | None = None) -> bool:
+    """Print what a profile would use, with all notebooks or `only` some; whether nothing is missing.
+
+    Raises ProfileError for a text that is not there, and without the device that the profile asks for.
+    """
+    cost.tokens(profile.corpus)
+    device, found = profiles.device(profile), sources(profile)
     if found:
         print(_table(found))
     unknown = sum(source.fetch is None for source in found)
@@ -172,7 +169,7 @@ def main() -> None:
         + f"; cached: {sum(source.cached for source in found) / 1e9:.2f} GB"
     )
     store.use(threads=profile.common.threads, device=device)
-    print(*report(profile, found, device), sep="\n")
+    print(*report(profile, found, device, only), sep="\n")
     missing: dict[str, list[str]] = {}
     for source in found:
         if source.missing:
@@ -180,4 +177,15 @@ def main() -> None:
     print("missing:" if missing else "nothing is missing")
     for why, keys in missing.items():
         print(f"  {', '.join(keys)}: {why}")
-    sys.exit(bool(missing))
+    return not missing
+
+
+def main() -> None:
+    """Print what a profile would use; exit status 1 if something is missing."""
+    parser = argparse.ArgumentParser(prog="python -m sae_utils plan", description=main.__doc__)
+    parser.add_argument("profile", help="name of a file in params/, without .yaml")
+    try:
+        complete = show(profiles.load(parser.parse_args().profile))
+    except ProfileError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(not complete)

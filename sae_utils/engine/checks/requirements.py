@@ -140,8 +140,7 @@ def _has_steps(profile: Profile, name: str) -> bool:
 def _exchange(profile: Profile) -> Iterator[str]:
     if isinstance(profile.corpus, corpora.Stories) and profile.common.replicates:
         return
-    asked = {f"{STEPS}.negative": profile.sections[STEPS]["negative"]}
-    asked |= {f"{ACROSS}.comparisons.{n}": x[3] for n, x in enumerate(profile.sections[ACROSS]["comparisons"])}
+    asked = {f"{ACROSS}.comparisons.{n}": x[3] for n, x in enumerate(profile.sections[ACROSS]["comparisons"])}
     for key in (key for key, name in asked.items() if not name):
         yield f"{key}: words change places only in stories with `replicates`; name the dictionary of a twin"
 
