@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.text.words import Words
 from sae_utils.studies.function import carrying, places, scoring, transfer, transferred
 from sae_utils.studies.function.carrying import CONTROL, SHUFFLED, TRUE
@@ -175,10 +174,17 @@ def test_a_denominator_whose_interval_holds_0_is_undefined(compared):
     assert found.undefined and np.isnan(found.true.estimate) and np.isfinite(found.above.low)
 
 
-def test_words_that_are_no_tokens_are_refused():
+def test_tokens_of_words_are_whole_words_in_any_case():
     assert transfer.tokens_of(frozenset(["fox"]), [b" Fox", b"fox", b" foxes", b" fox"]).tolist() == [0, 3]
-    with pytest.raises(ProfileError, match="no word of owl"):
-        transfer.tokens_of(frozenset(["owl"]), [b" fox"])
+    assert not len(transfer.tokens_of(frozenset(["owl"]), [b" fox"]))
+
+
+def test_words_that_are_no_tokens_have_no_rise():
+    sets = transfer.Sets(
+        [torch.tensor([1]), torch.tensor([], dtype=torch.long)], {("x", TRUE): (0, None), ("y", TRUE): (0, 1)}
+    )
+    total = np.zeros((2, 3, 4))
+    assert not np.isnan(sets.rise(total, "x", TRUE)).any() and np.isnan(sets.rise(total, "y", TRUE)).all()
 
 
 def test_arms_pair_readings_straight_or_crosswise():

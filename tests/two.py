@@ -12,6 +12,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07c_twins: {{a: [], b: [], twins: {{}}}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
+08_function: {{groups: []}}
 11_across_tokenizers: {{comparisons: []}}
 12_published_tables: {{published_layers: {{}}}}
 12c_steps_and_truth: {{negative: {b}}}

@@ -95,6 +95,7 @@ MORE: dict[str, dict[Path, Any]] = {
         ("planted", "noise"): 0.5,
     },
     "07c_twins": {("a",): "two_layer_block0_0", ("twins",): ("one layer", {"b": ["one_layer_0"]})},
+    "08_function": {("groups",): ["plants", "vehicles"], ("strengths",): 6.0},
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer", "bpe", "one_layer", ""],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),
@@ -117,6 +118,7 @@ FIXED: dict[str, list[Path]] = {
     "07_controls": [("calipers",)],  # of r, of firings
     "07b_sensitivity": [("other_dictionaries", "*")],
     "07c_twins": [("b",), ("twins", "*"), ("twins", "*", "b")],
+    "08_function": [("groups", "*")],  # a target and its placebo
     "11_across_tokenizers": [("comparisons", "*"), ("tokenizers", "*")],
     "13_training_phases": [("followed",)],  # A and B
 }

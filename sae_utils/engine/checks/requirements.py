@@ -26,6 +26,7 @@ from sae_utils.engine.lms import pretrained, toys
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import corpora
+from sae_utils.studies.function import section as function
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import false_positives, planted, published
@@ -39,6 +40,7 @@ TRUTH, LEVEL, VERDICTS = "06_known_truth", "06b_level_and_power", "06c_intervals
 SENSITIVITY, TWINS, FALSE = "07b_sensitivity", "07c_twins", "12d_false_positives"
 RECOVERY, COUNTERPARTS, SHARED = "06d_recovery", "06e_counterparts", "06f_shared_fraction"
 PHASES, DATA = "13_training_phases", "13b_data"
+FUNCTION = "08_function"
 
 
 def check(profile: Profile) -> None:
@@ -234,7 +236,11 @@ def _twins(profile: Profile, where: str) -> None:
             raise ProfileError(f"{where}{TWINS}: {error}") from error
 
 
+def _function(profile: Profile, where: str) -> None:
+    function.check(profile.sections[FUNCTION], isinstance(profile.corpus, corpora.Stories), f"{where}{FUNCTION}")
+
+
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (
-    _layers, _concepts, _planted, _choices, _phases, _published, _twins,
+    _layers, _concepts, _planted, _choices, _phases, _published, _twins, _function,
 )  # fmt: skip

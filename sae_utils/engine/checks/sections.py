@@ -17,6 +17,7 @@ from sae_utils import filters, measures
 from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, Spec, build, nearest
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.tokenization import Kind
+from sae_utils.studies.function import section as function
 from sae_utils.studies.known_truth import calibration
 from sae_utils.studies.recovery import training
 
@@ -244,6 +245,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "b": Different[Dictionary],
         "twins": dict[str, dict[Literal["a", "b"], Some[Dictionary]]],
     },
+    "08_function": function.SHAPES,
     "11_across_tokenizers": {
         "comparisons": list[
             Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), AfterValidator(_three)]

@@ -60,8 +60,13 @@ class Sets(NamedTuple):
     number: Mapping[tuple[str, str], tuple[int, int | None]]  # (target, arm) -> index into `tokens` of rise and fall
 
     def rise(self, total: Floats, target: str, arm: str) -> Floats:
-        """Log total probability of what should rise, less that of what should fall, from `Said.total`."""
+        """Log total probability of what should rise, less that of what should fall, from `Said.total`.
+
+        NaN where none of the words is a token.
+        """
         plus, minus = self.number[target, arm]
+        if not all(len(self.tokens[i]) for i in (plus, minus) if i is not None):
+            return np.full(total[plus].shape, np.nan)
         return total[plus] if minus is None else total[plus] - total[minus]
 
 
@@ -75,7 +80,11 @@ def measure(run: Profile, names: Names, plan: Plan, *, seed: int = 0) -> pd.Data
     exchange = replicates.seed(run, names[0]) if run.common.replicates else None
     at, a, b = sides(run, names, plan)
     found = [group_of(a, b, at, group, plan, exchange, [seed, i]) for i, group in enumerate(plan.groups)]
-    return pd.concat(found, ignore_index=True)
+    frame = pd.concat(found, ignore_index=True)
+    if frame.rise.isna().all():
+        raise ProfileError(f"params/{run.name}.yaml: 08_function.groups: no listed word is one token of the model that "
+                           f"{names[1]} reads; list other words")  # fmt: skip
+    return frame
 
 
 def sides(run: Profile, names: Names, plan: Plan) -> tuple[Chosen, Side, Side]:
@@ -133,6 +142,8 @@ def unembedding(b: Side, sets: Sets, target: str) -> Floats:
         return np.full(b.decoder.shape[1], np.nan)
     plus, minus = sets.number[target, TRUE]
     less = weight if minus is None else weight[sets.tokens[minus].numpy()]
+    if not len(sets.tokens[plus]) or not len(less):
+        return np.full(weight.shape[1], np.nan)
     return unit(weight[sets.tokens[plus].numpy()].mean(axis=0, dtype=np.float64) - less.mean(axis=0, dtype=np.float64))
 
 
@@ -152,12 +163,9 @@ def word_sets(b: Side, group: tuple[Target, Target], arms: Mapping[str, int | No
 
 
 def tokens_of(words: Words, texts: Sequence[bytes]) -> torch.Tensor:
-    """The tokens that are one of the words, in any case, with the space before it. Raises ProfileError for none."""
+    """(n,) the tokens that are one of the words, in any case, with the space before it."""
     spelt = [folded(text[1:].decode("utf-8", "replace")) if text.startswith(b" ") else "" for text in texts]
-    found = [token for token, word in enumerate(spelt) if word in words]
-    if not found:
-        raise ProfileError(f"no word of {', '.join(sorted(words)[:5])}, ... is one token of B; list other words")
-    return torch.tensor(found)
+    return torch.tensor([token for token, word in enumerate(spelt) if word in words], dtype=torch.long)
 
 
 # --- contexts and strengths
