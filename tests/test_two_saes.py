@@ -1,14 +1,17 @@
 """The command writes a profile, says what it costs, runs what the page needs in order, and stops where it must."""
 
+import importlib
 import os
 import shutil
 import sys
+import tomllib
 
 import pytest
 
 from sae_utils import profiles
 from sae_utils.engine import params
 from sae_utils.engine.build import pair_profile, plan, speed, two_saes
+from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
 
 TOYS = ["smoke:two_layer", "smoke:three_layer"]
@@ -123,3 +126,9 @@ def test_a_command_that_fails_is_reported_with_its_output(capfd):
     with pytest.raises(ProfileError, match=r"^02 failed, see above; the same command goes on where it stopped"):
         two_saes.call("02", ["no-such-command"])
     assert "invalid choice" in capfd.readouterr().err
+
+
+def test_the_console_script_is_this_command():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    module, _, name = project["scripts"]["sae-compare"].partition(":")
+    assert getattr(importlib.import_module(module), name) is two_saes.main

@@ -29,6 +29,7 @@ from sae_utils.studies.twins import arms
 
 FIRST = "00_models_and_dictionaries"  # makes models, SAEs and what the others read
 REST = ("01_feature_matching", "01c_arranged_alike", "02_one_to_one", "04_llm_vs_sae", "05_semantic_subspaces")
+SCRIPT = "sae-compare"  # of pyproject.toml
 JOBS = 4  # notebooks at once, at most: each takes a GB
 
 
@@ -53,7 +54,7 @@ def prepare(asked: argparse.Namespace) -> Profile:
     name = asked.name or "_x_".join(next(iter(x.saes)) for x in (a, b))
     pair_profile.check_name(name)
     options = Options(asked.text, asked.tokens, asked.device, asked.controls)
-    command = f"sae-compare {' '.join(x for x in sys.argv[1:] if x != '--overwrite')}"
+    command = f"{SCRIPT} {' '.join(x for x in sys.argv[1:] if x not in ('--overwrite', '--plan'))}"
     content = pair_profile.text(pair_profile.keys(a, b, options), command)
     return pair_profile.write(name, content, overwrite=asked.overwrite)
 
@@ -176,10 +177,15 @@ def main() -> None:
           f"make compare NAME={profile.name}")  # fmt: skip
 
 
+def program() -> str:
+    """The command as it was typed: the console script, or the command of the package."""
+    return SCRIPT if Path(sys.argv[0]).name == SCRIPT else "python -m sae_utils compare"
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     forms = f"An SAE is {addresses.FORMS}."
-    found = argparse.ArgumentParser(prog="sae-compare", description=main.__doc__, epilog=forms)
+    found = argparse.ArgumentParser(prog=program(), description=main.__doc__, epilog=forms)
     found.add_argument("a", nargs="?", help="the first SAE; without both, --name is a profile that is run as it is")
     found.add_argument("b", nargs="?", help="the second SAE")
     found.add_argument("--name", default="", help="of the profile and its folders; made of the two SAEs' by default")
