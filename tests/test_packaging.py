@@ -15,7 +15,7 @@ from sae_utils.engine.params import NOTEBOOKS
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 ALL = EXTRAS["dev"]
-NAMED = {**INSTALLED_AS, "PIL": "pillow"}  # what makes no artefact has no place in INSTALLED_AS, which is in every key
+NAMED = {**INSTALLED_AS, "PIL": "pillow", "umap": "umap-learn"}  # what makes no artefact has no place in INSTALLED_AS, which is in every key
 BROUGHT_ALONG = {"llvmlite": "numba is built on it"}
 UNSEEN = {"ipykernel": "runs the notebooks"}
 PINS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text("utf-8").split())
@@ -44,18 +44,22 @@ def imported() -> set[str]:
 
 
 def test_the_dependencies_are_what_is_imported():
-    named = {canonical(name) for name in (*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"])}
+    named = {
+        canonical(name) for name in (*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"], *EXTRAS["geometry"])
+    }
     assert named - set(UNSEEN) == imported() - set(BROUGHT_ALONG)
 
 
 def test_arrays_need_four_libraries_and_dev_brings_all():
     assert PROJECT["dependencies"] == ["numba", "numpy", "pandas", "scipy"]
-    assert ALL[0] == f"{PROJECT['name']}[models,paper]"
+    assert ALL[0] == f"{PROJECT['name']}[models,paper,geometry]"
     conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text("utf-8"))
     assert conda["dependencies"][-1]["pip"] == ["--constraint constraints.txt", "--editable .[dev]"]
 
 
-@pytest.mark.parametrize("name", [*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"], *ALL[1:]])
+@pytest.mark.parametrize(
+    "name", [*PROJECT["dependencies"], *EXTRAS["models"], *EXTRAS["paper"], *EXTRAS["geometry"], *ALL[1:]]
+)
 def test_every_dependency_is_pinned(name):
     pins = {canonical(pin): version for pin, version in PINS.items()}
     assert canonical(name) in pins
@@ -103,8 +107,8 @@ ROOMS = """
     engine.lms engine.saes engine.tokens pipeline replicates report
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
     studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.recovery studies.controls
-    studies.sensitivity studies.twins studies.function studies.across_tokenizers studies.published_tables
-    studies.training
+    studies.sensitivity studies.twins studies.function studies.geometry studies.across_tokenizers
+    studies.published_tables studies.training
     engine.checks profiles page engine.build __main__
 """.split()
 

@@ -11,6 +11,8 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 04b_neurons_by_index_or_concept: {{by_index: {{}}}}
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07c_twins: {{a: [], b: [], twins: {{}}}}
+10b_topology: {{twin: "", sae_seeds: []}}
+10c_families: {{twin: "", sae_seeds: []}}
 07b_sensitivity: {{other_dictionaries: {{}}}}
 08_function: {{groups: []}}
 11_across_tokenizers: {{comparisons: []}}

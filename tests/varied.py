@@ -96,6 +96,13 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "07c_twins": {("a",): "two_layer_block0_0", ("twins",): ("one layer", {"b": ["one_layer_0"]})},
     "08_function": {("groups",): ["plants", "vehicles"], ("strengths",): 6.0},
+    "10_geometry": {
+        ("concepts",): ("numbers", ["two", "three", "four", "five", "six", "seven"]),
+        ("concepts", "months"): "november",
+        ("concepts", "weekdays"): "december",
+    },
+    "10b_topology": {("sae_seeds",): "two_layer_0"},
+    "10c_families": {("strengths",): 0.5, ("sae_seeds",): "two_layer_0"},
     "11_across_tokenizers": {
         ("comparisons",): ["two_layer", "bpe", "one_layer", ""],
         ("tokenizers",): ("smallest pieces", ["bpe", 300]),

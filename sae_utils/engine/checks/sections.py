@@ -287,7 +287,9 @@ def check(
     `section` and `defaults` are the values of the profile and of the notebook's parameters cell; `names` are defined
     names by kind ("model", "dictionary", "set of concepts"). Raises ProfileError with all problems, a line each.
     """
-    shapes = SHAPES.get(notebook, {})
+    from sae_utils.engine.checks import geometry  # it takes the types of this module
+
+    shapes = (SHAPES | geometry.SHAPES).get(notebook, {})
     fields: dict[str, Any] = {key: (shapes.get(key, _shape(key, defaults[key])), ...) for key in section}
     build(create_model("Section", __base__=Spec, **fields), section, where, names)
 
