@@ -84,7 +84,7 @@ def arms(frame: pd.DataFrame, panels: Mapping[str, str], colors: Mapping[str, st
 
     `frame`: arm and the columns of `panels` (name -> title). `colors`: arm -> color, in their order from above.
     """
-    figure, axes = plt.subplots(1, len(panels), sharey=True, figsize=(2.1 * len(panels), 0.8 + 0.4 * len(colors)))
+    figure, axes = plt.subplots(1, len(panels), sharey=True, figsize=(max(1.6 * len(panels), 4.2), 0.8 + 0.4 * len(colors)))
     for axis, (column, title) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for place, (arm, color) in enumerate(colors.items()):
             _spread(axis, place, frame[frame.arm == arm][column].to_numpy(float), color)
@@ -106,7 +106,7 @@ def graphs(found: Mapping[str, Mapping[str, Graph]], shade: Mapping[str, Mapping
         of = next(values for kind, values in shade.items() if side.endswith(kind))
         for axis, lens in zip(row, lenses, strict=True):
             _graph(axis, found[side][lens], of[lens])
-            shown = f"{len(found[side][lens].members)} nodes, {found[side][lens].pieces} pieces"
+            shown = f"nodes {len(found[side][lens].members)}, pieces {found[side][lens].pieces}"
             axis.set(title=f"{side}, {lens}\n{shown}", xticks=[], yticks=[])
     return figure
 
