@@ -84,7 +84,9 @@ def arms(frame: pd.DataFrame, panels: Mapping[str, str], colors: Mapping[str, st
 
     `frame`: arm and the columns of `panels` (name -> title). `colors`: arm -> color, in their order from above.
     """
-    figure, axes = plt.subplots(1, len(panels), sharey=True, figsize=(max(1.6 * len(panels), 4.2), 0.8 + 0.4 * len(colors)))
+    figure, axes = plt.subplots(
+        1, len(panels), sharey=True, figsize=(max(1.6 * len(panels), 4.2), 0.8 + 0.4 * len(colors))
+    )
     for axis, (column, title) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for place, (arm, color) in enumerate(colors.items()):
             _spread(axis, place, frame[frame.arm == arm][column].to_numpy(float), color)
