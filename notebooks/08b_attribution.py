@@ -28,6 +28,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+sae_seeds = ["two_layer_seed1"]
 minimum_firings = 10
 candidates = 16
 top = 10
@@ -44,8 +45,9 @@ d = 0.03
 # %%
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from sae_utils import inference, profiles, replicates, report, sweep
+from sae_utils import inference, profiles, report, sweep
 from sae_utils.profiles import seed
 from sae_utils.studies.function import attribution, compared, criteria, heads, measured, paired, sites
 from sae_utils.studies.function import drawing_attribution as drawing
@@ -53,6 +55,7 @@ from sae_utils.studies.function import drawing_attribution as drawing
 # %%
 run = profiles.start(profile, "08b_attribution")
 out = report.Report(run, "08b_attribution")
+out.needs(heads.writes(run, run.pair), "no SAEs that write to the residual stream")
 settings = measured.Settings(
     minimum_firings, candidates, top, strata, caliper, permutations, subsets, run.common.primary.measure, vectors,
     period, hub, seed(run, "attribution"),
@@ -171,7 +174,8 @@ forms = dict.fromkeys(["can move", "own", "other", "difference", "low", "high"],
 out.table("against", compared.table(everything), forms)
 
 # %%
-out.figure("pairs", drawing.pairs(everything, d))
+ceiling = measured.ceilings(run, first[0], sae_seeds, settings)
+out.figure("pairs", drawing.pairs(everything, d, ceiling))
 
 # %% [markdown]
 # Left: how near do the grey rows come to the blue one? Right: right of the dashed d, the own partner is more alike than
@@ -221,8 +225,15 @@ out.figure("criteria", drawing.by_criterion(made))
 # A pair that moves the logits more where it fires gets more weight, in the mean of logits and in RSA.
 
 # %%
-weights = np.ones(len(true.left))
+weight = both.strengths("a", true)  # norm of the logits times the mean activation, of both features
 rows = both.a.decoder[true.left], both.b.decoder[true.right]
+upper = np.triu_indices(len(weight), 1)
+ranks = [rankdata((1 - np.corrcoef(x))[upper].round(12)) for x in rows]
+covariance = np.cov(ranks, aweights=np.outer(weight, weight)[upper])
+by_hand = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+np.testing.assert_allclose(attribution.weighted_rsa(*rows, weight), by_hand, atol=1e-6)
+
+# %%
 of_arms = {
     name: compared.comparison(numbers[f"{name}, true"], numbers[f"{name}, control"])
     for name in ("logits", "weighted logits", "rsa", "weighted rsa")
@@ -266,14 +277,17 @@ out.verdict("period", question, stands_out.difference, d, f"a difference below {
 # ## For the paper
 
 # %%
-for name in ("logits, true", "overlap", "overlap, shuffled", "own text, true", "text, true", "with r, true"):
-    x = inference.over_replicates(numbers[name])
-    out.number(name.replace(", true", ""), x.estimate, "{:.2f}", se=x.se)
+means = {x: inference.over_replicates(numbers[x]) for x in numbers}
+for name in ("logits", "own text", "text", "with r"):
+    out.number(name, means[f"{name}, true"].estimate, "{:.2f}", se=means[f"{name}, true"].se)
+for name in ("overlap", "overlap, shuffled"):
+    out.number(name, means[name].estimate, "{:.2f}", se=means[name].se)
 out.number("replicates", len(cells), "{:d}")
 out.number("words", len(both.shared.words), "{:,}")
 out.number("share of A", 100 * both.shared.share[0], "{:.0f}")
 out.number("share of B", 100 * both.shared.share[1], "{:.0f}")
 out.number("n", numbers.n.mean(), "{:.0f}")
 out.number("top", top, "{:d}")
+out.number("ceiling", np.mean(ceiling) if ceiling else np.nan, "{:.2f}")
 out.number("period alike", of_period.alike.mean(), "{:.2f}")
 out.save()

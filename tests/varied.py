@@ -96,6 +96,7 @@ MORE: dict[str, dict[Path, Any]] = {
     },
     "07c_twins": {("a",): "two_layer_block0_0", ("twins",): ("one layer", {"b": ["one_layer_0"]})},
     "08_function": {("groups",): ["plants", "vehicles"], ("strengths",): 6.0},
+    "08b_attribution": {("sae_seeds",): "two_layer_seed2", ("twins",): ("random weights", "random")},
     "10_geometry": {
         ("concepts",): ("numbers", ["two", "three", "four", "five", "six", "seven"]),
         ("concepts", "months"): "november",

@@ -4,7 +4,7 @@ In: comparisons, tables of all replicates. Out: figures.
 Never: a score; a file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,15 +16,20 @@ from sae_utils.studies.function import criteria
 from sae_utils.studies.function.compared import GIVEN, LEAST, OWN, Comparison
 from sae_utils.studies.function.paired import CONTROL, TRUE
 
+CEILING = "two SAEs of one model"
 CONTROLS = {TRUE: "true arm", CONTROL: "exchanged words"}
 SHOWN = {"pairs": "mutual pairs", "agree": "share that activation pairs too", "r held out": "held-out r",
          "logits": "r of logits"}  # fmt: skip
 COLOR = {TRUE: report.PAIRED, CONTROL: report.NULL}
 
 
-def pairs(found: Mapping[str, Comparison], d: float) -> Figure:
-    """Left: a dot a replicate, the own partner above all that it is held against. Right: the differences and d."""
-    shown = {OWN: next(iter(found.values())).own} | {x: c.other for x, c in found.items() if x != GIVEN}
+def pairs(found: Mapping[str, Comparison], d: float, ceiling: Sequence[float] = ()) -> Figure:
+    """Left: a dot a replicate, the own partner above all that it is held against. Right: the differences and d.
+
+    `ceiling`: the likeness between SAEs of one model.
+    """
+    shown = {CEILING: np.asarray(ceiling)} if len(ceiling) else {}
+    shown |= {OWN: next(iter(found.values())).own} | {x: c.other for x, c in found.items() if x != GIVEN}
     names = list(shown)
     figure, axes = plt.subplots(1, 2, figsize=(6.6, 0.9 + 0.28 * (len(found) + 1)), width_ratios=[1.3, 1])
     for row, name in enumerate(names):
@@ -33,7 +38,7 @@ def pairs(found: Mapping[str, Comparison], d: float) -> Figure:
         axes[0].plot(np.mean(shown[name]), row, "|", color=color, markersize=14)
     axes[0].set_yticks(range(len(names)), [_label(name, found) for name in names])
     axes[0].set(xlabel="mean correlation of logits", ylim=(len(names) - 0.5, -0.5))
-    for row, (name, x) in enumerate(found.items()):
+    for row, x in enumerate(found.values()):
         _interval(axes[1], x.difference, row, "black")
         if np.isnan(x.difference.low) and x.movable < LEAST:
             axes[1].annotate(

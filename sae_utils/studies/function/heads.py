@@ -166,6 +166,11 @@ def exchange(words: Sequence[str], seed: int) -> Ints:
     return np.array([place.get(word, -1) for word in spaced], np.int64)
 
 
+def writes(profile: Profile, names: Sequence[str]) -> bool:
+    """Whether the decoders of all these dictionaries write to the residual stream."""
+    return all(WRITES.search(pipeline.reader(profile, name).hook) for name in names)
+
+
 def check_hook(name: str, hook: str) -> None:
     """Refuse a dictionary whose decoder does not write to the residual stream. Raises ProfileError."""
     if not WRITES.search(hook):

@@ -58,6 +58,17 @@ def prepare(run: Profile, twins: Sequence[str]) -> list[tuple[str, ...]]:
     return cells
 
 
+def ceilings(run: Profile, a: str, others: Sequence[str], settings: Settings) -> list[float]:
+    """Mean likeness of logits of paired features of an SAE and of each of `others`, other SAEs of the same model."""
+    found = []
+    for names in ((a, other) for other in others):
+        both = paired.both(run, names, settings.top)
+        views = paired.views(run, names, settings.minimum, settings.candidates)
+        scores = (np.diag(both.similar(x.role, TRUE, x.arms[TRUE])).mean() for x in views)
+        found.append(float(np.mean(list(scores))))
+    return found
+
+
 def model_of(run: Profile, dictionary: str) -> Artefact:
     """The model that a dictionary reads."""
     return pipeline.reader(run, dictionary).model
