@@ -36,7 +36,7 @@ class Edit:
     kind: Literal["add", "ablate", "clamp", "replace"]
     vector: torch.Tensor | None = None  # (d,) a direction; of `ablate` and `clamp` the decoder row of the feature
     strength: float = 1.0
-    codes: torch.Tensor | None = None  # (contexts, length) of the feature
+    codes: torch.Tensor | None = None  # (contexts, length) of the feature, or at the places that run
     change: Callable[[torch.Tensor], torch.Tensor] | None = None  # (n, places, d) -> (n, places, d)
     positions: Positions = "all"  # "last" is the place that is read
 

@@ -5,8 +5,8 @@ Never: an edit (`acting` makes them); a changed weight.
 
 What the network computes before the hook does not depend on the activations there. It runs once per context, and the
 modules that end before the hook then return what they returned (TransformerLens' bridge cannot start at a block). If
-nothing after the hook reads another place, one place per context is enough. Which of the three ways holds is tried
-out: the first one with the log-probabilities of the whole network is taken.
+changes at the hook in other places leave the last one as it is, bit by bit, one place per context is enough. Both are
+tried out on a few contexts; a family for which they give other log-probabilities runs whole.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ class Resumed(NamedTuple):
     clean: torch.Tensor  # (contexts, vocabulary) log-probabilities
 
     def here(self, x: torch.Tensor) -> torch.Tensor:
-        """Values of all places, (contexts, length, ...), at those that run: (contexts, places, ...)."""
-        return _at(x, self.contexts.at) if self.one_place else x
+        """Values of all places, (contexts, length, ...), at those that run: (contexts, places, ...).
+
+        Those of the places that run are returned as they are.
+        """
+        return _at(x, self.contexts.at) if self.one_place and x.shape[1] > 1 else x
 
     @torch.no_grad()
     def log_probabilities(self, which: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -87,7 +90,7 @@ class Resumed(NamedTuple):
         else:
             outputs[self.holds] = _with_first(outputs[self.holds], values)
         with _returning(outputs):
-            return _read(self.bridge, of, hooks)
+            return _read(self.bridge, of.tokens, torch.arange(len(which), device=which.device), of.at, hooks)
 
 
 @torch.no_grad()
@@ -99,17 +102,27 @@ def resume(bridge: TransformerBridge, given: Contexts, hook: str, batch: int = B
     hooking.refuse_hook(bridge, hook)
     longest = given.at.argsort(descending=True)[:TRIED]
     tried = Contexts(given.tokens[longest], given.at[longest])
+    every = torch.arange(len(longest), device=given.at.device)
+    whole = _read(bridge, tried.tokens, every, tried.at, [])
+    elsewhere = (hook, lambda x, hook: _elsewhere(x, tried.at))
     ended, holds = _ended_before(bridge, tried.tokens, hook)
-    whole = _read(bridge, tried, [])
-    for modules, one_place in (((ended, holds), True), ((ended, holds), False)):
-        found = _keep(bridge, tried, hook, *modules, one_place, batch)
+    local = torch.equal(_read(bridge, tried.tokens, every, tried.at, [elsewhere]), whole)
+    for one_place in (True, False) if local else (False,):
+        found = _keep(bridge, tried, hook, ended, holds, one_place, batch)
         try:
-            again = found._run(torch.arange(len(longest), device=given.at.device), found.values)
-        except (RuntimeError, ValueError, IndexError, TypeError):  # a family whose shapes forbid it
+            again = found._run(every, found.values)
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError):  # a family whose shapes forbid it
             continue
         if hooking.difference(again, whole) < hooking.tolerance(whole, None):
-            return _keep(bridge, given, hook, *modules, one_place, batch)
+            return _keep(bridge, given, hook, ended, holds, one_place, batch)
     return _keep(bridge, given, hook, [], None, False, batch)
+
+
+def _elsewhere(x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Activations (n, length, ...) with twice as large values of the other sign, but at one place of each row."""
+    found, rows = -2 * x, torch.arange(len(x), device=x.device)
+    found[rows, place] = x[rows, place]
+    return found
 
 
 def _ended_before(bridge: Any, tokens: torch.Tensor, hook: str) -> tuple[list[Any], Any]:
@@ -139,39 +152,46 @@ def _ended_before(bridge: Any, tokens: torch.Tensor, hook: str) -> tuple[list[An
 def _keep(
     bridge: Any, given: Contexts, hook: str, ended: list[Any], holds: Any, one_place: bool, batch: int
 ) -> Resumed:
-    """One pass over the contexts, with the outputs of modules kept."""
+    """One pass over the rows of the contexts, each once, with the outputs of modules kept."""
+    rows, row = torch.unique(given.tokens, dim=0, return_inverse=True)
     kept: dict[Any, list[Any]] = {x: [] for x in [*ended, *([holds] if holds is not None else [])]}
-    values, clean = [], []
-    for start in range(0, len(given.at), batch):
-        part = Contexts(*(x[start : start + batch] for x in given))
+    values, clean, order = [], [], []
+    for start in range(0, len(rows), batch):
+        here = ((row >= start) & (row < start + batch)).nonzero()[:, 0]  # contexts of these rows
+        tokens, own, place = rows[start : start + batch], row[here] - start, given.at[here]
 
-        def cut(x: Any, part: Contexts = part) -> Any:
+        def cut(x: Any, shape: Any = tokens.shape, own: Any = own, place: Any = place) -> Any:
             if not isinstance(x, torch.Tensor):
                 return x
-            if x.shape[:2] != part.tokens.shape:  # attention weights, which no block reads
+            if x.shape[:2] != shape:  # attention weights, which no block reads
                 return None
-            return _at(x, part.at) if one_place else x
+            return x[own, place][:, None] if one_place else x[own]
 
-        def value(x: torch.Tensor, hook: Any) -> None:
-            values.append(cut(x.flatten(2)).clone())
-
-        def keep(module: Any, _: Any, out: Any) -> None:
+        def keep(module: Any, _: Any, out: Any, cut: Callable[[Any], Any] = cut) -> None:
             kept[module].append(trees.tree_map(cut, out))
+
+        def value(x: torch.Tensor, hook: Any, cut: Callable[[Any], Any] = cut) -> None:
+            values.append(cut(x.flatten(2)).clone())
 
         handles = [module.register_forward_hook(keep) for module in kept]
         try:
-            clean.append(_read(bridge, part, [(hook, value)]))
+            clean.append(_read(bridge, tokens, own, place, [(hook, value)]))
         finally:
             for handle in handles:
                 handle.remove()
-    joined = {module: trees.tree_map(_join, *parts) for module, parts in kept.items()}
-    return Resumed(bridge, hook, given, one_place, joined, holds, torch.cat(values), torch.cat(clean))
+        order.append(here)
+    back = torch.cat(order).argsort()
+    joined = {module: trees.tree_map(lambda *x: _join(back, *x), *parts) for module, parts in kept.items()}
+    return Resumed(bridge, hook, given, one_place, joined, holds, _join(back, *values), _join(back, *clean))
 
 
-def _read(bridge: Any, of: Contexts, hooks: list[tuple[str, Callable[..., Any]]]) -> torch.Tensor:
-    """Log-probabilities (contexts, vocabulary) of the next token; other places are not unembedded."""
-    pick = (cross_entropy.HEAD, lambda value, hook: _at(value, of.at))
-    logits = bridge.run_with_hooks(of.tokens, fwd_hooks=[*hooks, pick])
+def _read(
+    bridge: Any, tokens: torch.Tensor, row: torch.Tensor, place: torch.Tensor,
+    hooks: list[tuple[str, Callable[..., Any]]],
+) -> torch.Tensor:  # fmt: skip
+    """Log-probabilities (contexts, vocabulary) after places of rows of tokens; other places are not unembedded."""
+    pick = (cross_entropy.HEAD, lambda value, hook: value[row, place][:, None])
+    logits = bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, pick])
     return logits[:, 0].float().log_softmax(-1)
 
 
@@ -201,8 +221,8 @@ def _rows(x: Any, which: torch.Tensor) -> Any:
     return x[which] if isinstance(x, torch.Tensor) else x
 
 
-def _join(*parts: Any) -> Any:
-    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else parts[0]
+def _join(order: torch.Tensor, *parts: Any) -> Any:
+    return torch.cat(parts)[order] if isinstance(parts[0], torch.Tensor) else parts[0]
 
 
 def _first(out: Any) -> torch.Tensor | None:
