@@ -205,7 +205,7 @@ if seeds:
     out.number("stable seeds", len(seeds), "{:d}")
     out.number("stable least", 100 * shares[:, 0].mean(), "{:.0f}")
     out.number("stable most", 100 * shares[:, -1].mean(), "{:.0f}")
-if seeds and d:
+if seeds and "share" in d:
     question = "Do the stable half of A's features have a counterpart in B more often?"
     more = inference.over_replicates(halves[:, 1] - halves[:, 0])
     no = "An interval of the difference of shares below d."
