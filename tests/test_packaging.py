@@ -15,11 +15,7 @@ from sae_utils.engine.params import NOTEBOOKS
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 ALL = EXTRAS["dev"]
-NAMED = {
-    **INSTALLED_AS,
-    "PIL": "pillow",
-    "umap": "umap-learn",
-}  # what makes no artefact has no place in INSTALLED_AS, which is in every key
+NAMED = {**INSTALLED_AS, "PIL": "pillow", "umap": "umap-learn"}  # no key of an artefact finds these two by their module
 BROUGHT_ALONG = {"llvmlite": "numba is built on it"}
 UNSEEN = {"ipykernel": "runs the notebooks"}
 PINS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text("utf-8").split())

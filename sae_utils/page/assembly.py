@@ -1,10 +1,11 @@
 """The page put together: results, summary and explorer in one template.
 
-In: a checked profile. Out: `build/<profile>/report.html`.
-Never: a computation; text that is not escaped (the template escapes all that it is given).
+In: a checked profile. Out: `build/<profile>/report.html`, and the match table beside it as `pairs.csv`.
+Never: a score; text that is not escaped (the template escapes all that it is given, but for files of this package).
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,60 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sae_utils import profiles
+from sae_utils import pipeline, profiles
 from sae_utils.engine.core import files
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.params import Profile
-from sae_utils.page import results, summary
+from sae_utils.page import maps, payload, results, sides, summary
+from sae_utils.page.sides import Explored
+from sae_utils.report import COLORS, NULL
+from sae_utils.studies.models_and_dictionaries import description
 
 HERE = Path(__file__).parent
+GROUPS = [*COLORS, "#fbafe4", "#ece133", "#56b4e9"]  # seaborn's colour-blind palette without its grey
+STEPS = 128  # of the scale of colours
 
 
 def write(profile: Profile) -> Path:
     """Write the page of a profile and its match table, and return the page's path.
 
-    Notebooks without results are named on the page. Raises ProfileError as `pipeline.features`, WriteError where a file
-    cannot be written.
+    Notebooks without results are named on the page. What the primary pair needs is made if the store does not have it.
+    Raises ProfileError as `pipeline.features`, WriteError where a file cannot be written.
     """
-    page = REPOSITORY / "build" / profile.name / "report.html"
-    files.write(page, rendered(profile))
-    return page
+    folder = REPOSITORY / "build" / profile.name
+    found = sides.of(profile)
+    table = sides.table(found)
+    files.write(folder / "pairs.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    files.write(folder / "report.html", rendered(profile, found, len(table)))
+    return folder / "report.html"
 
 
-def rendered(profile: Profile) -> str:
-    """The page as HTML."""
-    found = results.studies(profile)
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html").render(
-        profile=profile, summary=summary.of(profile, found), topics=results.by_topic(found), studies=found,
-        citation=citation(), css=asset("page.css"), title=title(profile),
+def rendered(profile: Profile, explored: Explored, pairs: int) -> str:
+    """The page as HTML; `pairs`: rows of the match table."""
+    studies = results.studies(profile)
+    titles = titled(profile, explored)
+    return template("page.html").render(
+        profile=profile, title="{} and {}".format(*profile.pair), studies=studies, citation=citation(),
+        summary=summary.of(profile, studies, explored), topics=results.by_topic(studies), css=asset("page.css"),
+        **explorer(explored, titles, pairs),
     )  # fmt: skip
+
+
+def explorer(explored: Explored, titles: tuple[str, str], pairs: int) -> dict[str, Any]:
+    """What the template needs to show the explorer."""
+    return {
+        "explored": explored, "titles": titles, "pairs": pairs, "data": payload.packed(explored, titles),
+        "figures": maps.items(), "looks": looks(), "bokeh": maps.scripts(), "script": asset("explorer.js"),
+    }  # fmt: skip
+
+
+def template(name: str) -> Any:
+    """A template of this package, which escapes what it is given."""
+    loader = FileSystemLoader(HERE)
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
 
 
 def asset(name: str) -> str:
@@ -50,9 +74,23 @@ def asset(name: str) -> str:
     return (HERE / name).read_text("utf-8")
 
 
-def title(profile: Profile) -> str:
-    """The two dictionaries that the page is about."""
-    return "{} and {}".format(*profile.pair)
+def looks() -> str:
+    """JSON of the colours and the range of the maps."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    scale = [to_hex(matplotlib.colormaps["viridis"](i / (STEPS - 1))) for i in range(STEPS)]
+    return json.dumps({"none": NULL, "groups": GROUPS, "scale": scale, "range": maps.RANGE})
+
+
+def titled(profile: Profile, explored: Explored) -> tuple[str, str]:
+    """Headings of both maps: model, size, place in the model."""
+    a, b = (
+        f"{description.side(profile, name, pipeline.reader(profile, name).width)}, "
+        f"{description.site(pipeline.reader(profile, name).hook)}"
+        for name in (explored.a.name, explored.b.name)
+    )
+    return a, b
 
 
 def citation() -> dict[str, Any]:

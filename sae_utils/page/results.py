@@ -54,6 +54,7 @@ class Figure(NamedTuple):
 
     name: str
     source: str  # data: URI of a PNG
+    width: int  # on the page, in pixels
 
 
 class Study(NamedTuple):
@@ -143,12 +144,13 @@ def _words(name: str) -> str:
 def figures(profile: str, notebook: str) -> list[Figure]:
     """The figures that a notebook drew."""
     found = sorted((report.FIGURES / profile).glob(f"{notebook}-*.png"))
-    return [Figure(file.stem.removeprefix(f"{notebook}-").replace("-", " "), embedded(file)) for file in found]
+    return [embedded(file, file.stem.removeprefix(f"{notebook}-").replace("-", " ")) for file in found]
 
 
-def embedded(file: Path) -> str:
-    """A PNG as data: URI, in `COLORS` colours."""
+def embedded(file: Path, name: str) -> Figure:
+    """A PNG of the notebooks in `COLORS` colours, as wide as a notebook shows it."""
     made = io.BytesIO()
     with Image.open(file) as image:
+        width = round(image.width * report.STYLE["figure.dpi"] / report.STYLE["savefig.dpi"])
         image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(made.getvalue()).decode()
+    return Figure(name, "data:image/png;base64," + base64.b64encode(made.getvalue()).decode(), width)
