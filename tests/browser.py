@@ -7,8 +7,10 @@ from typing import Any
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 MISSING = not (CHROMIUM and DRIVER)
 REASON = "needs chromium and chromedriver, which .ci/run installs (Debian: chromium-driver)"
-ARGUMENTS = ("headless=new", "no-sandbox", "disable-dev-shm-usage", "use-angle=swiftshader", "enable-unsafe-swiftshader",
-             "hide-scrollbars", "disable-background-networking", "disable-component-update", "no-first-run")  # fmt: skip
+ARGUMENTS = (
+    "headless=new no-sandbox disable-dev-shm-usage use-angle=swiftshader enable-unsafe-swiftshader hide-scrollbars "
+    "disable-background-networking disable-component-update no-first-run"
+).split()
 
 
 def chromium(width: int = 1280, height: int = 900) -> Any:

@@ -34,6 +34,7 @@ TOPICS = {
 }
 """title of a part of the page -> numbers of its notebooks; the longest that a name begins with counts"""
 MACRO = re.compile(r"^\\newcommand\{\\([A-Za-z]+)\}\{(.*?)\}%$", re.MULTILINE | re.DOTALL)
+SHOWN = 0.55  # pixels on the page a pixel of a saved figure: 110 of 200 an inch, as `report.STYLE` says
 COLORS = 64  # of an embedded figure, which makes it a quarter of its size
 
 
@@ -151,6 +152,6 @@ def embedded(file: Path, name: str) -> Figure:
     """A PNG of the notebooks in `COLORS` colours, as wide as a notebook shows it."""
     made = io.BytesIO()
     with Image.open(file) as image:
-        width = round(image.width * report.STYLE["figure.dpi"] / report.STYLE["savefig.dpi"])
+        width = round(image.width * SHOWN)
         image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
     return Figure(name, "data:image/png;base64," + base64.b64encode(made.getvalue()).decode(), width)

@@ -223,10 +223,12 @@ def _rows(own: Side, other: Side, mine: str) -> pd.DataFrame:
     kind = np.where(own.kind[at] == 2, "mutual", f"best of {mine}")
     frame: dict[str, Any] = {
         mine: own.ids[at], yours: other.ids[to], "kind": kind, "r_matching": own.r[at], "r_held_out": own.held_out[at],
-        "shared_neighbours": [len(shared(own, other, i)) for i in at],
+        "shared_neighbours": [len(shared(own, other, int(i))) for i in at],
     }  # fmt: skip
-    for name, side, places in sorted([(mine, own, at), (yours, other, to)], key=lambda x: x[0]):
-        frame |= {f"rate_{name}": side.rate[places], f"tokens_{name}": [" ".join(side.tokens[i]) for i in places]}
+    ordered = [(mine, own, at), (yours, other, to)] if mine == "a" else [(yours, other, to), (mine, own, at)]
+    for name, side, places in ordered:
+        words = [" ".join(side.tokens[i]) for i in places]
+        frame |= {f"rate_{name}": side.rate[places], f"tokens_{name}": words}
     return pd.DataFrame(frame)
 
 

@@ -61,8 +61,8 @@ def paired(profile: Profile, explored: Explored) -> list[str]:
     return [
         f"{a.name} (A) has {len(a.ids):,} live features, {b.name} (B) has {len(b.ids):,}. {len(mutual):,} are mutual "
         "pairs: each other's best partner by what they fire on. On documents that did not choose them, their mean "
-        f"correlation is {np.nanmean(mutual):.2f}. {shares} features have a counterpart, a best partner with a held-out "
-        f"correlation of at least {least}."
+        f"correlation is {np.nanmean(mutual):.2f}. {shares} features have a counterpart: a best partner with a "
+        f"held-out correlation of at least {least}."
     ]
 
 
@@ -77,9 +77,9 @@ def left_out(side: Side, letter: str) -> str:
     silent = int(np.sum((side.kind > 0) & ~np.isfinite(side.held_out)))
     return (
         f"{letter}: of {side.width:,} features, {side.width - len(side.ids):,} never vary on the documents that choose "
-        f"partners, and are not on the map; {none:,} have no live partner, {way:,} a best partner that prefers another, "
-        f"{both:,} are in a mutual pair. For {silent:,} no held-out correlation is defined, as one of the two does not "
-        "fire there."
+        f"partners, and are not on the map; {none:,} have no live partner, {way:,} a best partner that prefers "
+        f"another, {both:,} are in a mutual pair. For {silent:,} no held-out correlation is defined, as one "
+        "of the two does not fire there."
     )
 
 
