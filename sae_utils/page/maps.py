@@ -36,16 +36,17 @@ def renumbered(made: str) -> str:
 
 
 def _item(side: str) -> Any:
+    from bokeh.core.types import ID
     from bokeh.embed import json_item
 
-    return json_item(_figure(side), f"map-{side}")
+    return json_item(_figure(side), ID(f"map-{side}"))
 
 
 def _figure(side: str) -> Any:
     from bokeh.models import ColumnDataSource, CustomJS, HoverTool, LinearColorMapper, Range1d
     from bokeh.plotting import figure
 
-    ranges = [Range1d(*RANGE, name=f"{axis}-{side}") for axis in "xy"]
+    ranges = [Range1d(start=RANGE[0], end=RANGE[1], name=f"{axis}-{side}") for axis in "xy"]
     made = figure(
         x_range=ranges[0], y_range=ranges[1], height=SIZE, sizing_mode="stretch_width", tools=TOOLS,
         active_drag="box_select", active_scroll=None, output_backend="webgl", toolbar_location="above",

@@ -225,7 +225,9 @@ def _rows(own: Side, other: Side, mine: str) -> pd.DataFrame:
         mine: own.ids[at], yours: other.ids[to], "kind": kind, "r_matching": own.r[at], "r_held_out": own.held_out[at],
         "shared_neighbours": [len(shared(own, other, int(i))) for i in at],
     }  # fmt: skip
-    ordered = [(mine, own, at), (yours, other, to)] if mine == "a" else [(yours, other, to), (mine, own, at)]
+    ordered: list[tuple[str, Side, Any]] = (
+        [(mine, own, at), (yours, other, to)] if mine == "a" else [(yours, other, to), (mine, own, at)]
+    )
     for name, side, places in ordered:
         words = [" ".join(side.tokens[i]) for i in places]
         frame |= {f"rate_{name}": side.rate[places], f"tokens_{name}": words}
