@@ -213,7 +213,8 @@ def table(found: Explored) -> pd.DataFrame:
     forward, backward = (_rows(*sides, mine) for mine, sides in
                          (("a", (found.a, found.b)), ("b", (found.b, found.a))))  # fmt: skip
     backward = backward[backward["kind"] != "mutual"]
-    joined = pd.concat([forward, backward])[["a", "b", *[x for x in forward if x not in "ab"]]]
+    columns = ["a", "b", *forward.columns.difference(["a", "b"], sort=False)]
+    joined = pd.concat([forward, backward])[columns]
     return joined.sort_values(["r_held_out", "a", "b"], ascending=[False, True, True], kind="stable")
 
 
