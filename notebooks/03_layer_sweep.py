@@ -52,7 +52,7 @@ from sae_utils.studies.llm_vs_sae import units
 # %%
 run = profiles.start(profile, "03_layer_sweep")
 out = report.Report(run, "03_layer_sweep")
-primary, d = run.common.primary, run.common.primary.thresholds["excess"].d
+primary, d = run.common.primary, run.common.primary.d("excess")
 grid = layers.cells(run, "03_layer_sweep", pairs)
 main = layers.find(run, "primary.pair", grid, run.pair)
 ceilings = layers.ceilings(grid)

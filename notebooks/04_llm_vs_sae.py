@@ -56,7 +56,7 @@ from sae_utils.tables import average
 # %%
 run = profiles.start(profile, "04_llm_vs_sae")
 out = report.Report(run, "04_llm_vs_sae")
-measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
+measure, d = run.common.primary.measure, run.common.primary.d("excess")
 SAE, NEURONS, OUTPUTS = units.KINDS
 places = units.places(run, beside)  # name -> pairs of dictionaries, one pair a replicate
 cells = [(place, *pair) for place, pairs in places.items() for pair in pairs]

@@ -49,7 +49,7 @@ from sae_utils.tables import average
 # %%
 run = profiles.start(profile, "04b_neurons_by_index_or_concept")
 out = report.Report(run, "04b_neurons_by_index_or_concept")
-measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
+measure, d = run.common.primary.measure, run.common.primary.d("excess")
 SAE, NEURONS = both = scores.CONTRASTED
 cells = replicates.of(run, *run.common.primary.pair)  # (A, B) of every replicate
 pipeline.features_of(run, dict.fromkeys(name for names in cells for name in names))

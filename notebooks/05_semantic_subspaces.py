@@ -45,7 +45,7 @@ from sae_utils.studies.semantic_subspaces import arms, concepts, drawing, overvi
 # %%
 run = profiles.start(profile, "05_semantic_subspaces")
 out = report.Report(run, "05_semantic_subspaces")
-measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
+measure, d = run.common.primary.measure, run.common.primary.d("excess")
 cells = replicates.of(run, *run.common.primary.pair)  # (A, B) of every replicate
 if run.common.replicates:
     replicates.prepare(run, cells)

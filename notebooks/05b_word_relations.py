@@ -63,7 +63,7 @@ from sae_utils.studies.semantic_subspaces import (
 # %%
 run = profiles.start(profile, "05b_word_relations")
 out = report.Report(run, "05b_word_relations")
-d = run.common.primary.thresholds["excess"].d
+d = run.common.primary.d("excess")
 cells = replicates.of(run, *run.common.primary.pair)  # (A, B) of every replicate
 if run.common.replicates:
     replicates.prepare(run, cells)

@@ -44,7 +44,7 @@ from sae_utils.studies.semantic_subspaces import centroids, drawing
 run = profiles.start(profile, "05c_class_geometry")
 out = report.Report(run, "05c_class_geometry")
 out.needs(run.common.replicates, "no replicates, in which words of known classes change places")
-measure, d = run.common.primary.measure, run.common.primary.thresholds["excess"].d
+measure, d = run.common.primary.measure, run.common.primary.d("excess")
 cells = replicates.of(run, *run.common.primary.pair)  # (A, B) of every replicate
 replicates.prepare(run, cells)
 

@@ -59,7 +59,7 @@ from sae_utils.studies.sensitivity import choices, drawing, readings
 run = profiles.start(profile, "07b_sensitivity")
 out = report.Report(run, "07b_sensitivity")
 out.needs(run.common.replicates, "no replicates of its models")
-primary, d = run.common.primary, run.common.primary.thresholds["excess"].d
+primary, d = run.common.primary, run.common.primary.d("excess")
 sets = {"": primary.pair, **other_dictionaries}
 pairs = {name: replicates.of(run, *pair) for name, pair in sets.items()}
 replicates.prepare(run, [names for of in pairs.values() for names in of])
@@ -241,7 +241,7 @@ out.table("topics", apart, dict.fromkeys(apart.columns[1:], "{:.2f}"))
 
 # %%
 question = "Is the share with a counterpart smaller on topics that did not choose the partners?"
-of_shares = primary.thresholds["share"].d
+of_shares = primary.d("share")
 out.verdict("topics", question, judged[2][1], of_shares, "it falls by less than d")
 
 # %% [markdown]

@@ -138,10 +138,10 @@ class Report:
 
         Writes the macros `<Name>`, `<Name>Low`, `<Name>High` (as `form` says) and `<Name>Verdict`, and a row of the
         macro `...TableVerdicts`. `would_be_no`: what would count as a no. `tested`: False after a control without a
-        yes (`inference.in_order`); the verdict is then "not tested", as it is below three replicates.
+        yes (`inference.in_order`); the verdict is then "not tested", as it is below three replicates or without `d`.
         """
         n = found.n if isinstance(found, Replicated) else found.units
-        untested = tested is False or (isinstance(found, Replicated) and n < LEAST)
+        untested = tested is False or math.isnan(d) or (isinstance(found, Replicated) and n < LEAST)
         word: inference.Verdict = "not tested" if untested else inference.verdict(found.low, found.high, d)
         shown = [number(value, form) for value in (found.estimate, found.low, found.high, d)]
         values = {"estimate": found.estimate, "se": found.se, "low": found.low, "high": found.high, "n": n, "d": d}

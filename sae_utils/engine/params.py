@@ -52,6 +52,10 @@ class Primary(Spec):
     permutations: int = Field(ge=19, lt=2**31)  # shuffles of the pairing behind its p
     thresholds: dict[str, Threshold] = Field(default_factory=dict)  # of verdicts, by scale
 
+    def d(self, scale: str) -> float:
+        """The threshold of a scale; NaN where none is set, so that nothing is tested."""
+        return self.thresholds[scale].d if scale in self.thresholds else math.nan
+
 
 class Common(Spec):
     """The parameters that all notebooks share."""

@@ -28,7 +28,7 @@ from sae_utils.engine.params import NOTEBOOKS, Profile, script
 from sae_utils.studies.twins import arms
 
 FIRST = "00_models_and_dictionaries"  # makes models, SAEs and what the others read
-REST = ("01_feature_matching", "01c_arranged_alike", "02_one_to_one", "04_llm_vs_sae", "05_semantic_subspaces")
+REST = ("01_feature_matching", "01c_arranged_alike", "04_llm_vs_sae", "05_semantic_subspaces")
 SCRIPT = "sae-compare"  # of pyproject.toml
 JOBS = 4  # notebooks at once, at most: each takes a GB
 

@@ -32,7 +32,8 @@ def differences(frame: pd.DataFrame, means: pd.DataFrame, d: float) -> "Figure":
     axes.errorbar(means.difference, places + 0.1, xerr=ends, fmt="|k", label="mean, 95% interval")
     if "placebo" in means:
         axes.plot(means.placebo, places + 0.3, "D", color=NULL, markersize=4, label="placebo lists")
-    axes.axvline(d, color="k", linewidth=0.8, linestyle=":", label=f"d = {d:.2f}")
+    if np.isfinite(d):
+        axes.axvline(d, color="k", linewidth=0.8, linestyle=":", label=f"d = {d:.2f}")
     axes.axvline(0, color=NULL, linewidth=0.5)
     axes.set_yticks(places, means.iloc[:, 0])
     axes.set(xlabel="excess: true arm less words exchanged", ylim=(len(means) - 0.4, -0.6))
