@@ -28,6 +28,7 @@
 # %% tags=["parameters"]
 profile = "smoke"
 concept_set = ""
+lists = {}
 groups = [["animals", "tools"], ["women - men", "places - nature"]]
 rows = {"map": 40, "vectors": 40}
 contexts = {"calibration": 20, "judge": 30}
@@ -53,7 +54,7 @@ run = profiles.start(profile, "08_function")
 out = report.Report(run, "08_function")
 out.needs(groups, "no concepts that are carried")
 plan = transfer.Plan(
-    targets.groups(groups, targets.known(concept_set)), rows, contexts, strengths, kl,
+    targets.groups(groups, targets.known(concept_set, lists)), rows, contexts, strengths, kl,
     carrying.Labelling(*labelling.values()), ridge,
 )  # fmt: skip
 cells = replicates.of(run, *run.common.primary.pair)

@@ -25,6 +25,11 @@ def test_of_a_listed_concept_its_own_words_should_rise():
     assert months.words == months.rises == months.left_out and "march" in months.words
 
 
+def test_further_lists_stand_beside_a_set():
+    found = targets.known("published", {"women": ["She", "queen"]})
+    assert found["women"] == targets.listed(["she", "queen"]) and "Countries" in found
+
+
 def test_a_relation_leaves_out_both_classes():
     relation = targets.target("women - men", CLASSES)
     assert relation.minus == CLASSES["men"]

@@ -95,7 +95,11 @@ MORE: dict[str, dict[Path, Any]] = {
         ("planted", "noise"): 0.5,
     },
     "07c_twins": {("a",): "two_layer_block0_0", ("twins",): ("one layer", {"b": ["one_layer_0"]})},
-    "08_function": {("groups",): ["plants", "vehicles"], ("strengths",): 6.0},
+    "08_function": {
+        ("groups",): ["plants", "vehicles"],
+        ("strengths",): 6.0,
+        ("lists",): ("sweets", ["cake", "honey"]),
+    },
     "08b_attribution": {("sae_seeds",): "two_layer_seed2", ("twins",): ("random weights", "random")},
     "10_geometry": {
         ("concepts",): ("numbers", ["two", "three", "four", "five", "six", "seven"]),

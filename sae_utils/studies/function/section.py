@@ -11,6 +11,7 @@ from pydantic import Field
 
 from sae_utils.engine.core.spec import Count, ProfileError, Rate, Spec
 from sae_utils.studies.function import targets
+from sae_utils.studies.semantic_subspaces import concepts
 
 Positive = Annotated[float, Field(gt=0, le=1e3)]
 
@@ -37,6 +38,7 @@ class Labelling(Spec):
 
 
 SHAPES: dict[str, Any] = {
+    "lists": dict[str, Annotated[list[concepts.Word], Field(min_length=1)]],
     "groups": list[Annotated[list[str], Field(min_length=2, max_length=2)]],
     "rows": Rows,
     "contexts": Contexts,
@@ -52,6 +54,6 @@ def check(section: Mapping[str, Any], stories: bool, where: str) -> None:
     """Refuse targets that cannot be compared, classes without stories, strengths that do not rise. ProfileError."""
     if section["groups"] and not section["concept_set"] and not stories:
         raise ProfileError(f"{where}.concept_set: only stories have classes of words; name a set of concepts.yaml")
-    targets.groups(section["groups"], targets.known(section["concept_set"]), f"{where}.groups")
+    targets.groups(section["groups"], targets.known(section["concept_set"], section["lists"]), f"{where}.groups")
     if sorted(set(section["strengths"])) != section["strengths"]:
         raise ProfileError(f"{where}.strengths: {section['strengths']}: list rising strengths, each once")

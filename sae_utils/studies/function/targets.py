@@ -61,12 +61,22 @@ def classes() -> dict[str, Concept]:
     return found
 
 
-def known(concept_set: str) -> dict[str, Concept]:
-    """The concepts of a set of params/concepts.yaml; of "" the `classes` of the stories. Raises ProfileError."""
-    if not concept_set:
-        return classes()
-    listed = {name: frozenset(map(folded, words)) for name, words in concepts.word_lists(concept_set).items()}
-    return {name: Concept(words, words, words) for name, words in listed.items()}
+def known(concept_set: str, lists: Mapping[str, Sequence[str]] | None = None) -> dict[str, Concept]:
+    """The concepts of a set of params/concepts.yaml, of "" the `classes` of the stories; and those of further `lists`.
+
+    Raises ProfileError as `concepts.word_lists`.
+    """
+    if concept_set:
+        found = {name: listed(words) for name, words in concepts.word_lists(concept_set).items()}
+    else:
+        found = classes()
+    return found | {name: listed(words) for name, words in (lists or {}).items()}
+
+
+def listed(words: Iterable[str]) -> Concept:
+    """A concept whose own words should rise."""
+    own = frozenset(map(folded, words))
+    return Concept(own, own, own)
 
 
 def target(name: str, of: Mapping[str, Concept], where: str = "groups") -> Target:
