@@ -125,7 +125,7 @@ pd.DataFrame(
 order = np.argsort(divided[families.COFIRING][0], kind="stable")
 borders = np.flatnonzero(np.diff(divided[families.COFIRING][0][order])) + 1
 sides = {"A": own.a, "B": own.b[paired.TRUE]} | ({"control": own.b[paired.CONTROL]} if paired.CONTROL in own.b else {})
-seen = {f"{name}, {kind}": families.similarity(x, kind) for kind in families.KINDS for name, x in sides.items()}
+seen = {kind: {name: families.similarity(x, kind) for name, x in sides.items()} for kind in families.KINDS}
 out.figure("matrices", drawing.matrices(seen, order, borders))
 
 # %% [markdown]

@@ -129,18 +129,27 @@ def _graph(axis: Any, graph: Graph, shade: NDArray[np.float64]) -> None:
     axis.scatter(*at.T, s=4 + 60 * size / size.max(), c=value, cmap="viridis", vmin=limits[0], vmax=limits[1])
 
 
-def matrices(found: Mapping[str, NDArray[np.float64]], order: NDArray[np.int64], borders: Sequence[int]) -> Figure:
-    """Similarities of features by title, all in one order, with lines between the families of A."""
-    figure, axes = plt.subplots(1, len(found), figsize=(2.1 * len(found), 2.4), squeeze=False)
-    for axis, (title, similar) in zip(axes[0], found.items(), strict=True):
-        top = np.nanquantile(np.abs(similar), 0.99)
-        image = axis.imshow(similar[np.ix_(order, order)], cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
-        for border in borders:
-            axis.axhline(border - 0.5, color="black", linewidth=0.3)
-            axis.axvline(border - 0.5, color="black", linewidth=0.3)
-        axis.set(title=title, xticks=[], yticks=[])
-        figure.colorbar(image, ax=axis, location="bottom", shrink=0.8, aspect=25)
-    axes[0, 0].set_ylabel("features of A or their partners")
+def matrices(
+    found: Mapping[str, Mapping[str, NDArray[np.float64]]], order: NDArray[np.int64], borders: Sequence[int]
+) -> Figure:
+    """Similarities of features, a row a kind and a column a model, all in one order, with lines between A's families.
+
+    `found`: kind -> model -> (n, n) similarities; the colours of a row have one scale.
+    """
+    columns = list(next(iter(found.values())))
+    figure, axes = plt.subplots(
+        len(found), len(columns), figsize=(2.0 * len(columns) + 0.5, 2.1 * len(found)), squeeze=False
+    )
+    for row, (kind, of) in zip(axes, found.items(), strict=True):
+        top = np.nanquantile(np.abs(np.stack(list(of.values()))), 0.98)
+        for axis, model in zip(row, columns, strict=True):
+            shown = of[model][np.ix_(order, order)]
+            image = axis.imshow(shown, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+            for line in (axis.axhline, axis.axvline):
+                for border in borders:
+                    line(border - 0.5, color="black", linewidth=0.3)
+            axis.set(title=f"{kind}, {model}", xticks=[], yticks=[])
+        figure.colorbar(image, ax=row, shrink=0.8, aspect=20)
     return figure
 
 
