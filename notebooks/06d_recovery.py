@@ -162,7 +162,7 @@ out.table("found", found_table, forms | {"L0": "{:.1f}", "dead, %": "{:.0f}"})
 
 # %% [markdown]
 # ## Do the latents lie where the features lie?
-# The first two principal axes of the truth, with the latents that are paired to features by mutual nearest cosine.
+# Two principal axes of the truth, and a UMAP of all rows, with the latents paired to features by mutual nearest cosine.
 
 # %%
 placed = {}
@@ -171,7 +171,7 @@ for kind in kinds:
     chosen = recovered.pairs(rows[0], dictionary)
     placed[kind] = np.full_like(rows[0], np.nan)
     placed[kind][chosen.a] = dictionary.decoder[chosen.b]
-out.figure("maps", drawing.maps(model.rows, model.groups, placed))
+out.figure("maps", drawing.maps(model.rows, model.groups, placed, seeds[0]))
 
 # %% [markdown]
 # Colours are planted groups. Points that keep their place and their group in a panel show relations that are recovered;

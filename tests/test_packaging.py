@@ -106,8 +106,8 @@ ROOMS = """
     matching labels filters engine.chance significance inference tables engine.text engine.families engine.params
     engine.lms engine.saes engine.tokens pipeline replicates report
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
-    studies.semantic_subspaces studies.llm_vs_sae studies.known_truth studies.recovery studies.controls
-    studies.sensitivity studies.twins studies.function studies.geometry studies.across_tokenizers
+    studies.semantic_subspaces studies.llm_vs_sae studies.geometry studies.known_truth studies.recovery
+    studies.controls studies.sensitivity studies.twins studies.function studies.across_tokenizers
     studies.published_tables studies.training
     engine.checks profiles page engine.build __main__
 """.split()

@@ -18,11 +18,14 @@ from sae_utils.inference import LEVEL
 from sae_utils.studies.geometry.circles import Plane
 from sae_utils.studies.geometry.mapper import Graph
 
+MOST_WRITTEN = 14  # words of a concept that have room for their letters
+
 
 def planes(found: Mapping[str, Mapping[str, Plane]], words: Mapping[str, Sequence[str]], letters: int = 3) -> Figure:
     """The best plane of every concept (columns) in every model (rows), its items joined in calendar order.
 
-    `found`: model -> concept -> plane. `words`: of every concept, of which the first `letters` are written.
+    `found`: model -> concept -> plane. `words`: of every concept, of which the first `letters` are written where there
+    are at most `MOST_WRITTEN`. Colours go around with the calendar.
     """
     models, concepts = list(found), list(words)
     figure, axes = plt.subplots(
@@ -36,7 +39,7 @@ def planes(found: Mapping[str, Mapping[str, Plane]], words: Mapping[str, Sequenc
             axis.plot(around.real, around.imag, color=report.NULL, linewidth=0.7, zorder=0)
             hue = plt.get_cmap("twilight")(np.arange(len(points)) / len(points))
             axis.scatter(points.real, points.imag, c=hue, s=16, edgecolors="black", linewidths=0.4)
-            for word, point in zip(words[concept], points, strict=True):
+            for word, point in zip(words[concept], points, strict=True) if len(points) <= MOST_WRITTEN else ():
                 axis.annotate(word[:letters], (point.real, point.imag), (2, 2), textcoords="offset points", fontsize=5)
             i, j = (number + 1 for number in plane.components)
             axis.set(title=f"{concept}, {model}: {plane.agreement:.2f}", xticks=[], yticks=[], aspect="equal")

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sae_utils import report
+from sae_utils.studies.geometry import mapper
 
 CURVES = {"mmcs": "MMCS to truth", "loss": "loss", "l0": "active latents", "dead": "% dead"}  # column -> label
 
@@ -43,20 +44,25 @@ def curves(frame: pd.DataFrame, active: float, title: Mapping[int, str]) -> Figu
     return figure
 
 
-def maps(truth: np.ndarray, groups: np.ndarray, rows: Mapping[str, np.ndarray]) -> Figure:
-    """The true rows (features, d), and those of `rows` by title, on the first two principal axes of the truth.
+def maps(truth: np.ndarray, groups: np.ndarray, rows: Mapping[str, np.ndarray], seed: int) -> Figure:
+    """The true rows (features, d), and those of `rows` by title: above on the first two principal axes of the truth,
+    below on one UMAP of all of them.
 
     A colour a group. Rows are scaled to norm 1; features without a latent are NaN, and missing in their panel.
     """
     _, _, axes_of_truth = np.linalg.svd(truth - truth.mean(axis=0), full_matrices=False)
-    shown = {"truth": truth} | dict(rows)
-    figure, axes = plt.subplots(1, len(shown), figsize=(1.5 * len(shown), 1.9), sharex=True, sharey=True)
-    for axis, (name, side) in zip(axes, shown.items(), strict=True):
-        at = (side / np.linalg.norm(side, axis=1, keepdims=True) - truth.mean(axis=0)) @ axes_of_truth[:2].T
-        axis.scatter(*at.T, c=groups, cmap="tab20", s=7, linewidths=0)
-        axis.set(title=name, xticks=[], yticks=[], aspect="equal")
-    figure.supxlabel("first principal axis of the truth", fontsize=8)
-    figure.supylabel("second", fontsize=8)
+    unit = {name: x / np.linalg.norm(x, axis=1, keepdims=True) for name, x in {"truth": truth, **rows}.items()}
+    linear = [(side - truth.mean(axis=0)) @ axes_of_truth[:2].T for side in unit.values()]
+    every = np.vstack(list(unit.values()))
+    known, curved = ~np.isnan(every[:, 0]), np.full((len(every), 2), np.nan)
+    curved[known] = mapper.embedded(every[known], seed)
+    figure, axes = plt.subplots(2, len(unit), figsize=(1.5 * len(unit), 3.4), sharex="row", sharey="row")
+    for row, places in zip(axes, (linear, np.split(curved, len(unit))), strict=True):
+        for axis, name, at in zip(row, unit, places, strict=True):
+            axis.scatter(*at.T, c=groups, cmap="tab20", s=7, linewidths=0)
+            axis.set(title=name if row is axes[0] else "", xticks=[], yticks=[], aspect="equal")
+    axes[0, 0].set_ylabel("principal axes")
+    axes[1, 0].set_ylabel("UMAP")
     return figure
 
 
