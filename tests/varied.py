@@ -101,6 +101,11 @@ MORE: dict[str, dict[Path, Any]] = {
         ("lists",): ("sweets", ["cake", "honey"]),
     },
     "08b_attribution": {("sae_seeds",): "two_layer_seed2", ("twins",): ("random weights", "random")},
+    "09_joint_dictionary": {
+        ("planted", "recipes"): ("wider", {"width": 80, "k": 3, "steps": 50, "batch": 128, "learning_rate": 0.01}),
+        ("planted", "shares"): 0.75,
+    },
+    "09b_alike_loss": {("weights",): 3.0},
     "10_geometry": {
         ("concepts",): ("numbers", ["two", "three", "four", "five", "six", "seven"]),
         ("concepts", "months"): "november",

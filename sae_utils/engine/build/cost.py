@@ -35,8 +35,8 @@ OWN = {"00_models_and_dictionaries": 0.7, "01_feature_matching": 0.3, "01b_hubs_
        "05b_word_relations": 0.3, "05c_class_geometry": 0.2, "06_known_truth": 0.3, "06b_level_and_power": 0.7,
        "06c_intervals_and_verdicts": 0.2, "06d_recovery": 2.0, "06e_counterparts": 1.5,
        "06f_shared_fraction": 2.5, "07_controls": 1.5, "07b_sensitivity": 1.0, "07c_twins": 0.5,
-       "08b_attribution": 1.3, "08c_interventions": 1.5,
-       "10_geometry": 0.3, "10b_topology": 0.9, "10c_families": 0.4,
+       "08_function": 1.0, "08b_attribution": 1.3, "08c_interventions": 1.5, "09_joint_dictionary": 1.2,
+       "09b_alike_loss": 0.8, "10_geometry": 0.3, "10b_topology": 0.9, "10c_families": 0.4,
        "11_across_tokenizers": 0.3, "12_published_tables": 0.05, "12b_ladder": 0.1,
        "12c_steps_and_truth": 0.1, "12d_false_positives": 2.5,
        "13_training_phases": 1.0, "13b_data": 0.6}  # fmt: skip

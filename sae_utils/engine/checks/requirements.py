@@ -27,6 +27,7 @@ from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import trainer
 from sae_utils.engine.text import corpora
 from sae_utils.studies.function import section as function
+from sae_utils.studies.joint import section as joint
 from sae_utils.studies.known_truth import synthetic
 from sae_utils.studies.layer_sweep import layers
 from sae_utils.studies.published_tables import false_positives, planted, published
@@ -41,6 +42,7 @@ SENSITIVITY, TWINS, FALSE = "07b_sensitivity", "07c_twins", "12d_false_positives
 RECOVERY, COUNTERPARTS, SHARED = "06d_recovery", "06e_counterparts", "06f_shared_fraction"
 PHASES, DATA = "13_training_phases", "13b_data"
 FUNCTION = "08_function"
+JOINT, ALIKE = "09_joint_dictionary", "09b_alike_loss"
 
 
 def check(profile: Profile) -> None:
@@ -240,7 +242,11 @@ def _function(profile: Profile, where: str) -> None:
     function.check(profile.sections[FUNCTION], isinstance(profile.corpus, corpora.Stories), f"{where}{FUNCTION}")
 
 
+def _joint(profile: Profile, where: str) -> None:
+    joint.check(profile.sections[JOINT], profile.sections[ALIKE], where)
+
+
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (
-    _layers, _concepts, _planted, _choices, _phases, _published, _twins, _function, attribution.check,
+    _layers, _concepts, _planted, _choices, _phases, _published, _twins, _function, attribution.check, _joint,
 )  # fmt: skip

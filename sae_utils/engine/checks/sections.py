@@ -18,6 +18,7 @@ from sae_utils.engine.core.spec import Count, NameUnknown, ProfileError, Rate, S
 from sae_utils.engine.text import stories
 from sae_utils.engine.text.tokenization import Kind
 from sae_utils.studies.function import section as function
+from sae_utils.studies.joint import section as joint
 from sae_utils.studies.known_truth import calibration
 from sae_utils.studies.recovery import training
 
@@ -214,9 +215,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "shares": Annotated[Different[Share], Field(min_length=1)],
         "noise": Annotated[Different[Annotated[float, Field(ge=0)]], Field(min_length=1)],
         "thresholds": Annotated[Different[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)],
-        "text": _record(
-            tokens=_at_least(40), documents=_at_least(6), words=Count
-        ),  # odd documents judge: three or more
+        # odd documents judge: three or more
+        "text": _record(tokens=_at_least(40), documents=_at_least(6), words=Count),
         "repeats": Spread,
     },
     "06f_shared_fraction": {
@@ -246,6 +246,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "twins": dict[str, dict[Literal["a", "b"], Some[Dictionary]]],
     },
     "08_function": function.SHAPES,
+    **joint.SHAPES,
     "11_across_tokenizers": {
         "comparisons": list[
             Annotated[list[DictionaryOrNone], Field(min_length=4, max_length=4), AfterValidator(_three)]
