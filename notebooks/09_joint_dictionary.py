@@ -146,7 +146,7 @@ columns = {"shared": "called shared", "only A": "only A", "only B": "only B", "b
 columns |= {"mistaken": "mistaken", "recovered": "recovered", "unexplained": "FVU"}
 grouped = curve.groupby(["recipe", "true"], sort=False)[[*columns]]
 bias_table = grouped.mean().rename(columns=columns).reset_index()
-bias_table.insert(3, "SD", grouped.shared.std().to_numpy())
+bias_table.insert(3, "SD", grouped.std()["shared"].to_numpy())
 out.table("bias", bias_table, dict.fromkeys(bias_table.columns[1:], "{:.2f}"))
 
 # %% [markdown]

@@ -118,7 +118,7 @@ columns = {"n": "n", "unexplained": "FVU", "counterparts": "counterparts", "r": 
 columns |= {"same_index": "r, same index", "excess": "excess"}
 grouped = frame.groupby(["arm", "weight"], sort=False)[[*columns]]
 costs_table = grouped.mean().rename(columns=columns).reset_index()
-costs_table["SD of excess"] = grouped.excess.std().to_numpy()
+costs_table["SD of excess"] = grouped.std()["excess"].to_numpy()
 forms = dict.fromkeys(["FVU", "excess", "SD of excess"], "{:.3f}") | {"n": "{:.0f}", "matched pairs": "{:.0f}"}
 out.table("costs", costs_table, forms | dict.fromkeys(["counterparts", "r", "r, same index"], "{:.2f}"))
 
