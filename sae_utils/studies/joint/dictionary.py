@@ -163,7 +163,7 @@ class Joint(torch.nn.Module):
         active, norms = self.active(x, route), self.norms(route)
         codes = selected(active, active * norms, self.recipe.k)
         left = {place: x[place] - self.decode(codes, place) for place in route.write}
-        total = sum_of_squares(left.values(), x)
+        total = sum_of_squares(list(left.values()), x)
         if dead.any():
             idle = active * dead
             again = selected(idle, idle * norms, min(int(dead.sum()), self.recipe.k))
