@@ -17,7 +17,12 @@ from sae_utils.inference import Replicated
 from sae_utils.studies.function import criteria, measured, strata
 
 LEAST = 0.5  # share of the pairs that can move; below, a null within strata decides nothing
-EXCHANGED, TEXT, GIVEN, EQUAL_R = "exchanged words", "the partner's text", "exchanged words, given the text", "equal r"
+EXCHANGED, TEXT, GIVEN, EQUAL_R = (
+    "exchanged words",
+    "the partner's text",
+    "exchanged words, given the text",
+    "equal r, another concept",
+)
 OWN = "own partner"
 
 

@@ -5,20 +5,21 @@ Never: a score; a file.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sae_utils import inference, report
+from sae_utils import report
 from sae_utils.studies.function import criteria
 from sae_utils.studies.function.compared import GIVEN, LEAST, OWN, Comparison
 from sae_utils.studies.function.paired import CONTROL, TRUE
 
 CEILING = "two SAEs of one model"
 CONTROLS = {TRUE: "true arm", CONTROL: "exchanged words"}
-SHOWN = {"pairs": "mutual pairs", "agree": "share that activation pairs too", "r held out": "held-out r",
+SHOWN = {"pairs": "mutual pairs", "agree": "share of them by activation", "r held out": "held-out r",
          "logits": "r of logits"}  # fmt: skip
 COLOR = {TRUE: report.PAIRED, CONTROL: report.NULL}
 
@@ -26,47 +27,51 @@ COLOR = {TRUE: report.PAIRED, CONTROL: report.NULL}
 def pairs(found: Mapping[str, Comparison], d: float, ceiling: Sequence[float] = ()) -> Figure:
     """Left: a dot a replicate, the own partner above all that it is held against. Right: the differences and d.
 
-    `ceiling`: the likeness between SAEs of one model.
+    `ceiling`: the likeness between SAEs of one model. Given the text, both values are partial, the own one hollow.
     """
-    shown = {CEILING: np.asarray(ceiling)} if len(ceiling) else {}
-    shown |= {OWN: next(iter(found.values())).own} | {x: c.other for x, c in found.items() if x != GIVEN}
-    names = list(shown)
-    figure, axes = plt.subplots(1, 2, figsize=(6.6, 0.9 + 0.28 * (len(found) + 1)), width_ratios=[1.3, 1])
-    for row, name in enumerate(names):
-        color = report.PAIRED if name == OWN else report.NULL
-        axes[0].plot(shown[name], np.full(len(shown[name]), row), "o", color=color, alpha=0.6, markersize=4)
-        axes[0].plot(np.mean(shown[name]), row, "|", color=color, markersize=14)
+    above = {CEILING: np.asarray(ceiling)} if len(ceiling) else {}
+    above[OWN] = next(iter(found.values())).own
+    names = [*above, *found]
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 1.0 + 0.26 * len(names)), sharey=True, width_ratios=[1.4, 1])
+    for row, (name, values) in enumerate((above | {name: x.other for name, x in found.items()}).items()):
+        _dots(axes[0], values, row, report.PAIRED if name == OWN else report.NULL)
+    if GIVEN in found:
+        _dots(axes[0], found[GIVEN].own, names.index(GIVEN), report.PAIRED, fillstyle="none")
+    for row, x in enumerate(found.values(), len(above)):
+        _interval(axes[1], x, row)
+    axes[1].axvline(d, color="black", linestyle="--", linewidth=0.8, label=f"d = {d:g}")
     axes[0].set_yticks(range(len(names)), [_label(name, found) for name in names])
     axes[0].set(xlabel="mean correlation of logits", ylim=(len(names) - 0.5, -0.5))
-    for row, x in enumerate(found.values()):
-        _interval(axes[1], x.difference, row, "black")
-        if np.isnan(x.difference.low) and x.movable < LEAST:
-            axes[1].annotate(
-                "undetermined", (x.difference.estimate, row), (6, 0), textcoords="offset points", va="center"
-            )
-    axes[1].axvline(d, color="black", linestyle="--", linewidth=0.8, label=f"d = {d:g}")
-    axes[1].set_yticks(range(len(found)), list(found))
-    axes[1].set(xlabel="own partner less this", ylim=(len(found) - 0.5, -1.5))
-    axes[1].legend(loc="upper right")
+    axes[1].set_xlabel("own partner less this")
     for axis in axes:
         axis.axvline(0, color="0.8", zorder=0, linewidth=0.8)
+    figure.legend(loc="outside lower right")
     return figure
+
+
+def _dots(axis: Any, values: Any, row: float, color: str, **style: Any) -> None:
+    axis.plot(values, np.full(len(values), row), "o", color=color, alpha=0.6, markersize=4, **style)
+    axis.plot(np.nanmean(values), row, "|", color=color, markersize=13)
 
 
 def _label(name: str, found: Mapping[str, Comparison]) -> str:
     few = name in found and found[name].movable < 1
-    return f"{name} ({found[name].movable:.0%} move)" if few else name
+    return f"{name} ({found[name].movable:.0%} can move)" if few else name
 
 
-def _interval(axis: plt.Axes, x: inference.Replicated, row: float, color: str) -> None:
-    axis.plot(x.estimate, row, "o", color=color, markersize=4)
-    if not np.isnan(x.low):
-        axis.hlines(row, x.low, x.high, color=color, linewidth=1.2)
+def _interval(axis: Any, x: Comparison, row: float) -> None:
+    """The difference with its interval, hollow where too few pairs can move."""
+    few = x.movable < LEAST
+    axis.plot(x.difference.estimate, row, "o", color="black", markersize=4, fillstyle="none" if few else "full")
+    if few:
+        axis.annotate("too few can move", (x.difference.estimate, row), (6, 0), textcoords="offset points", va="center")
+    elif not np.isnan(x.difference.low):
+        axis.hlines(row, x.difference.low, x.difference.high, color="black", linewidth=1.2)
 
 
 def along(frame: pd.DataFrame) -> Figure:
     """Likeness of logits by held-out r, a line an arm, with all partners of the arm dotted; bands over replicates."""
-    figure, axis = plt.subplots(figsize=(4.2, 2.6))
+    figure, axis = plt.subplots(figsize=(5.4, 2.5))
     for arm in (arm for arm in (CONTROL, TRUE) if (frame.arm == arm).any()):
         part = frame[frame.arm == arm].sort_values("bin")
         report.band(axis, part, "bin", "logits", color=COLOR[arm], marker="o", label=CONTROLS[arm])
@@ -75,7 +80,7 @@ def along(frame: pd.DataFrame) -> Figure:
         )
     axis.axhline(0, color="0.8", zorder=0, linewidth=0.8)
     axis.set(xlabel="held-out r of the pair's activations", ylabel="correlation of logits", xlim=(0, 1))
-    axis.legend(fontsize=7)
+    figure.legend(loc="outside right upper")
     return figure
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sae_utils import matching, pipeline, replicates
+from sae_utils.engine.core.spec import ProfileError
 from sae_utils.engine.geometry.registry import Floats
 from sae_utils.engine.params import Profile
 from sae_utils.engine.saes import dictionaries
@@ -29,6 +30,7 @@ from sae_utils.studies.function.sites import Told
 
 Ints = NDArray[np.int64]
 TRUE, CONTROL = "true", "control"
+FEWEST = 3  # pairs of a view
 
 
 class Paired(NamedTuple):
@@ -50,8 +52,20 @@ def views(run: Profile, names: Sequence[str], minimum: int, candidates: int) -> 
     """The pairs of (A, B), whose control exchanges words, or of (A, B, twin of B), in both roles of the documents.
 
     With replicates: content features with one partner each, the same features in both arms (`replicates.matched`).
-    Without: mutual pairs, of A and B, and of A and the twin.
+    Without: mutual pairs, of A and B, and of A and the twin. Views with fewer than `FEWEST` pairs in an arm are left
+    out. Raises ProfileError where none is left.
     """
+    made = _views(run, names, minimum, candidates)
+    if kept := [view for view in made if min(len(x.left) for x in view.arms.values()) >= FEWEST]:
+        return kept
+    most = max(min(len(x.left) for x in view.arms.values()) for view in made)
+    raise ProfileError(
+        f"params/{run.name}.yaml: {' and '.join(names)}: {most} pairs of features, too few to compare their "
+        "logits; give the corpus more documents, the SAEs more samples, or lower `minimum_firings`"
+    )
+
+
+def _views(run: Profile, names: Sequence[str], minimum: int, candidates: int) -> list[View]:
     if run.common.replicates:
         _, found = replicates.matched(run, tuple(names), minimum)
         return [
