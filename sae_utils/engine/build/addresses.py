@@ -226,7 +226,8 @@ def _with_config(given: Given, record: Record, label: str, config: Record) -> Na
     model = given.read_by(str(kwargs.get("revision") or "main"))
     hook = str(_metadata(config).get("hook_name") or config.get("hook_name") or config.get("hook_point") or "")
     saes = {slug(label): record}
-    return _described(Named(saes, model, model.origin, hook, config.get("d_sae"), config.get("k")), given)
+    width = config.get("d_sae") or config.get("num_latents")
+    return _described(Named(saes, model, model.origin, hook, width, config.get("k")), given)
 
 
 def _metadata(config: Record) -> Record:

@@ -9,6 +9,7 @@ Never: a download, or an hour of work, that was not announced; a verdict without
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def prepare(asked: argparse.Namespace) -> Profile:
     name = asked.name or "_x_".join(next(iter(x.saes)) for x in (a, b))
     pair_profile.check_name(name)
     options = Options(asked.text, asked.tokens, asked.device, asked.controls)
-    command = f"{SCRIPT} {' '.join(x for x in sys.argv[1:] if x not in ('--overwrite', '--plan'))}"
+    command = shlex.join([SCRIPT, *(x for x in sys.argv[1:] if x not in ("--overwrite", "--plan"))])
     content = pair_profile.text(pair_profile.keys(a, b, options), command)
     return pair_profile.write(name, content, overwrite=asked.overwrite)
 
@@ -77,11 +78,12 @@ def announce(profile: Profile) -> bool:
 
 def controls_price(profile: Profile) -> str:
     """What twins and second SAE seeds add, in words."""
-    extra = [name for name in profile.dictionaries if name not in profile.common.primary.pair]
-    without = profile._replace(
-        models={name: x for name, x in profile.models.items() if getattr(x, "random", "") != "blocks"},
-        dictionaries={name: x for name, x in profile.dictionaries.items() if name not in extra},
-    )
+    trained = cost.names_in(profile, profile.sections[TWINS]) - set(profile.pair)
+    extra = [name for name in profile.dictionaries if name in trained]
+    kept = {name: x for name, x in profile.dictionaries.items() if name not in extra}
+    twins = {profile.dictionaries[name].model for name in extra} - {getattr(x, "model", "") for x in kept.values()}
+    models = {name: x for name, x in profile.models.items() if name not in twins}
+    without = profile._replace(models=models, dictionaries=kept)
     sizes = {source.key: source.parameters for source in plan.sources(profile)}
     both = cost.Build(profile, sizes, only=notebooks(profile))
     alone = cost.Build(without, sizes, only=[FIRST, *REST])
