@@ -38,6 +38,7 @@ strata = 2
 caliper = 0.1
 permutations = 99
 judged_rows = 20
+sae_seed = ""
 d = 0.05
 
 # %%
@@ -58,9 +59,10 @@ settings = acted.Settings(
     minimum_firings, candidates, plan, top, strata, caliper, permutations, judged_rows, most_pairs
 )
 cells = replicates.of(run, *run.common.primary.pair)
+seeds = [(cells[0][0], sae_seed)] if sae_seed else []  # two SAEs of one model
 replicated = bool(run.common.replicates)
 if replicated:
-    replicates.prepare(run, cells)
+    replicates.prepare(run, cells + seeds)
 arms = {TRUE: "A and B"} | ({CONTROL: "exchanged words"} if replicated else {})
 
 # %% [markdown]
@@ -90,25 +92,26 @@ given = resuming.contexts(at.rows, at.row[sites], at.place[sites])
 resumed = resuming.resume(at.bridge, given, at.hook)
 code = effects.codes_at(at, resumed, sites, [feature])[0]  # (contexts, places)
 row = torch.from_numpy(at.decoder[feature])
-(library,) = acting.effects(resumed, [acting.Edit("ablate", row, codes=code)])
+edit = acting.Edit("ablate", row, codes=code, positions="last")
+(library,) = acting.effects(resumed, [edit])
 
 # %% [markdown]
-# By hand, one context and one full pass of the network, the code at its last token:
+# By hand, one context and one full pass of the network. Here only the last token loses the feature:
 
 # %%
 first, last = given.tokens[:1], int(given.at[0])
+contribution = code[0, -1 if resumed.one_place else last] * row
 
 
 def ablate(x, hook):
-    """The activations of one context without the feature, at the token that the context ends with."""
-    return x - (torch.arange(x.shape[1]) == last)[:, None] * code[0, -1 if resumed.one_place else last] * row
+    """The activations of one context without the feature at the last token."""
+    return torch.cat([x[:, :last], x[:, last : last + 1] - contribution.to(x), x[:, last + 1 :]], dim=1)
 
 
 with torch.no_grad():
     logits = [at.bridge.run_with_hooks(first, fwd_hooks=hooks)[0, last] for hooks in ([], [(at.hook, ablate)])]
-clean, changed = (x.log_softmax(-1) for x in logits)
-if resumed.one_place:  # no later block reads other tokens
-    np.testing.assert_allclose(changed - clean, library[0], atol=1e-4)
+clean, changed = (x.log_softmax(-1).cpu() for x in logits)
+np.testing.assert_allclose(changed - clean, library[0].cpu(), atol=1e-4)
 print(f"largest change of a log-probability: {(changed - clean).abs().max():.2f}")
 
 # %% [markdown]
@@ -161,12 +164,17 @@ pd.Series(acted.scores(alike, x)).round(2).to_frame("ablated")
 # same exchange.
 
 # %%
-found = sweep.run(lambda names: acted.of_replicate(run, names, settings), cells, "acting")
-out.table("scores", acted_drawing.scores(found, arms), acted_drawing.FORMS)
+found = sweep.run(lambda names: acted.of_replicate(run, names, settings), cells + seeds, "acting")
+of_seeds = {names: found.pop(names) for names in seeds}
+rows = [acted_drawing.scores(found, arms)]
+if seeds:
+    rows.append(acted_drawing.scores(of_seeds, {TRUE: "two SAEs of A"}))
+out.table("scores", pd.concat(rows, ignore_index=True).sort_values("acting", kind="stable"), acted_drawing.FORMS)
 
 # %% [markdown]
-# Compare the excess of the two arms. *share of ceiling* is the correlation that would be found without noise. All words
-# count the same, or, *weighted*, by their probability: most words are rare.
+# Compare the excess of the two arms, and with that of two SAEs of the first A where the profile has them. *share of
+# ceiling* is the correlation that would be found without noise. All words count the same, or, *weighted*, by their
+# probability: most words are rare.
 
 # %% [markdown]
 # ## Alike beyond text and topic?
@@ -238,6 +246,9 @@ for kind in effects.KINDS:
         out.number(f"{kind} {key}", x.estimate, "{:.0f}" if key == "n" else "{:.2f}", x.se)
     x = acted_drawing.mean(found, f"{kind}, equal r, other")
     out.number(f"{kind} equal r", x.estimate, se=x.se)
+for kind in effects.KINDS:
+    x = acted_drawing.mean(of_seeds, f"{kind}, {TRUE}, alike").estimate if seeds else np.nan
+    out.number(f"{kind} seeds", x)
 for name in ("own", "other"):
     x = replaced[f"recovered, {name}"]
     out.number(f"recovered by {name}", x.estimate, se=x.se)

@@ -55,6 +55,7 @@ EDITS = [
     ((SEEDS, "curve"), "two_layr_0", r"curve: no model is called 'two_layr_0'; did you mean `two_layer_0`"),
     ((requirements.TWINS, "b"), ["two_layer_0", "three_layer_0"], r"07c_twins: \[3, 2, 1, 1\] SAEs: as many"),
     ((SEEDS, "curve"), "random", r"curve: random is known at no training step"),
+    (("08c_interventions", "sae_seed"), "two_layr_seed1", r"sae_seed: no dictionary .* `two_layer_seed1`"),
     (("seed",), -1, r"seed: .*greater than or equal to 0, found -1"),
     ((MATCHING, "permutations"), 5, r"permutations: .*19, found 5"),
     ((MATCHING, "counterpart"), 1.5, r"counterpart: .*less than or equal to 1, found 1\.5"),

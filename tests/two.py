@@ -12,6 +12,7 @@ def sections(a: str, b: str, curve: str = '""') -> str:
 07_controls: {{sae_seeds: [], twins: {{}}, models: {{}}, frozen: [], trained: []}}
 07c_twins: {{a: [], b: [], twins: {{}}}}
 08b_attribution: {{sae_seeds: [], twins: {{}}}}
+08c_interventions: {{sae_seed: ""}}
 10b_topology: {{twin: "", sae_seeds: []}}
 10c_families: {{twin: "", sae_seeds: []}}
 07b_sensitivity: {{other_dictionaries: {{}}}}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sae_utils import measures, pipeline
-from sae_utils.engine.checks import attribution, comparisons
+from sae_utils.engine.checks import attribution, comparisons, interventions
 from sae_utils.engine.checks.comparisons import (
     ACROSS,
     CLOSER,
@@ -249,4 +249,5 @@ def _joint(profile: Profile, where: str) -> None:
 OWN: tuple[Callable[[Profile], Iterator[str]], ...] = (_primary_measure, _numbers_of_pairs, _hooks, _curve, _exchange)
 STUDIES: tuple[Callable[[Profile, str], Any], ...] = (
     _layers, _concepts, _planted, _choices, _phases, _published, _twins, _function, attribution.check, _joint,
+    interventions.check,
 )  # fmt: skip
