@@ -149,8 +149,8 @@ found = replicates.over(compared, cells, "feature spaces")
 frame = spaces.frame(found)
 ceiling = {}
 for pair in combinations(sae_seeds, 2):
-    own = paired.pair(paired.sides(run, *pair, exchange=False), minimum_firings, most, seed(run, "features"))
-    ceiling[pair] = spaces.compare(own, {}, fewest, draws, seed(run, pair[0]))
+    two = paired.pair(paired.sides(run, *pair, exchange=False), minimum_firings, most, seed(run, "features"))
+    ceiling[pair] = spaces.compare(two, {}, fewest, draws, seed(run, pair[0]))
 two_saes = spaces.frame(ceiling).assign(arm="SAE seeds")
 arms = pd.concat([two_saes, frame], ignore_index=True)
 shown = spaces.summary(arms)
@@ -176,7 +176,6 @@ out.figure("arms", drawing.arms(arms, spaces.PANELS, colors))
 # UMAP. Colours are the lens of A, carried to B by the pairs.
 
 # %%
-own = spaces.features(run, *cells[0], twin, minimum_firings, most, seed(run, "features"))
 units = {"features": (own.a, own.b[paired.TRUE])}
 units["neurons"] = spaces.neurons(run, *cells[0], neuron_rows, most, seed(run, "neurons"))
 graphs, shade, rows = {}, {}, []

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sae_utils import inference, report
-from sae_utils.inference import LEVEL
 from sae_utils.studies.geometry.circles import Plane
 from sae_utils.studies.geometry.mapper import Graph
+from sae_utils.studies.geometry.paired import CONTROL, TRUE
 
 MOST_WRITTEN = 14  # words of a concept that have room for their letters
 
@@ -73,26 +73,32 @@ def replicated(frame: pd.DataFrame, rows: str, columns: Mapping[str, str], thres
     return figure
 
 
-def _spread(axis: Any, place: float, values: NDArray[np.float64], color: str = report.PAIRED) -> None:
+def _spread(
+    axis: Any, place: float, values: NDArray[np.float64], color: str = report.PAIRED, interval: bool = True
+) -> None:
     values = values[~np.isnan(values)]
     axis.scatter(values, np.full(len(values), place), s=10, color=color, alpha=0.45, linewidths=0)
     if len(values) > 2:
         found = inference.over_replicates(values)
-        axis.plot([found.low, found.high], [place + 0.22] * 2, color="black", linewidth=1)
+        if interval:
+            axis.plot([found.low, found.high], [place + 0.22] * 2, color="black", linewidth=1)
         axis.plot(found.estimate, place + 0.22, "o", color="black", markersize=3)
 
 
 def arms(frame: pd.DataFrame, panels: Mapping[str, str], colors: Mapping[str, str]) -> Figure:
-    """One panel a kind of distance: a dot a replicate in every arm, with mean and interval.
+    """One panel a kind of distance: a dot a replicate in every arm, with its mean and interval.
 
-    `frame`: arm and the columns of `panels` (name -> title). `colors`: arm -> color, in their order from above.
+    `frame`: arm and the columns of `panels` (name -> title). `colors`: arm -> color, from above. Pairs of
+    SAE seeds share SAEs, so that they have a mean and no interval.
     """
     figure, axes = plt.subplots(
         1, len(panels), sharey=True, figsize=(max(1.6 * len(panels), 4.2), 0.8 + 0.4 * len(colors))
     )
     for axis, (column, title) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for place, (arm, color) in enumerate(colors.items()):
-            _spread(axis, place, frame[frame.arm == arm][column].to_numpy(float), color)
+            _spread(
+                axis, place, frame[frame.arm == arm][column].to_numpy(float), color, interval=arm in (TRUE, CONTROL)
+            )
         axis.set(title=title, ylim=(len(colors) - 0.3, -0.5))
         axis.locator_params(axis="x", nbins=4)
     np.atleast_1d(axes)[0].set_yticks(range(len(colors)), list(colors))
@@ -175,8 +181,3 @@ def barcodes(found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]
         column[1].set(xlabel="distance", yticks=[], xlim=(0, None))
     axes[1, 0].set_ylabel("pieces, loops")
     return figure
-
-
-def within(p: Sequence[float]) -> str:
-    """How many of the tests have p <= .05: "3 of 8"."""
-    return f"{sum(x <= LEVEL for x in p)} of {len(p)}"
