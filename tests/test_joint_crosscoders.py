@@ -24,7 +24,9 @@ def test_matched_pairs_are_mutual_and_hold_on_other_documents():
 def planted(kinds):
     """Codes of a crosscoder whose latent i is feature i of A, and of B, as its kind says; both SAEs have all."""
     generator = np.random.default_rng(0)
-    codes = {split: sparse.random(3000, 6, 0.1, "csr", random_state=generator) for split in crosscoders.SPLITS}
+    codes = {
+        split: sparse.csr_array(sparse.random(3000, 6, 0.1, random_state=generator)) for split in crosscoders.SPLITS
+    }
     side = replicates.Side(np.eye(6), {split: [x] for split, x in codes.items()}, {})
 
     class Made:
