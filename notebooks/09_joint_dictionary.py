@@ -280,6 +280,8 @@ first = curve[curve.recipe == cell[0]]
 for share, label in ((first.true.min(), "nothing"), (first.true.max(), "all")):
     gap = inference.over_replicates((first.shared - first.true)[first.true == share])
     out.verdict(f"bias {label}", f"Is the share called shared wrong where {label} is?", inference.size(gap), d, no)
+
+# %%
 wide = kinds.pivot(index="replicate", columns="arm", values=norms.SHARED)
 for arm in arms[1:]:
     gap = inference.over_replicates((wide[texts.TRUE] - wide[arm]).to_numpy())

@@ -137,6 +137,7 @@ def gap(arm, column):
     return inference.over_replicates((wide[weights[-1]] - wide[0.0]).to_numpy())
 
 
+# %%
 asked = {
     "gain": (texts.TRUE, "Does the loss make partners more alike?"),
     "invented": (texts.EXCHANGED, "Does it do so with words exchanged?"),
