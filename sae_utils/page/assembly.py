@@ -38,15 +38,14 @@ def write(profile: Profile) -> Path:
     found = sides.of(profile)
     table = sides.table(found)
     files.write(folder / "pairs.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    files.write(folder / "report.html", rendered(profile, found, len(table)))
+    files.write(folder / "report.html", rendered(profile, found, titled(profile), len(table)))
     return folder / "report.html"
 
 
-def rendered(profile: Profile, explored: Explored, pairs: int) -> str:
-    """The page as HTML; `pairs`: rows of the match table."""
+def rendered(profile: Profile, explored: Explored, titles: tuple[str, str], pairs: int) -> str:
+    """The page as HTML; `titles` of both maps, `pairs`: rows of the match table."""
     studies = results.studies(profile)
-    titles = titled(profile, explored)
-    return template("page.html").render(
+    return environment().get_template("page.html").render(
         profile=profile, title="{} and {}".format(*profile.pair), studies=studies, citation=citation(),
         summary=summary.of(profile, studies, explored), topics=results.by_topic(studies), css=asset("page.css"),
         **explorer(explored, titles, pairs),
@@ -61,12 +60,10 @@ def explorer(explored: Explored, titles: tuple[str, str], pairs: int) -> dict[st
     }  # fmt: skip
 
 
-def template(name: str) -> Any:
-    """A template of this package, which escapes what it is given."""
+def environment() -> Environment:
+    """The templates of this package, which escape what they are given."""
     loader = FileSystemLoader(HERE)
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template(name)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def asset(name: str) -> str:
@@ -83,12 +80,12 @@ def looks() -> str:
     return json.dumps({"none": NULL, "groups": GROUPS, "scale": scale, "range": maps.RANGE})
 
 
-def titled(profile: Profile, explored: Explored) -> tuple[str, str]:
+def titled(profile: Profile) -> tuple[str, str]:
     """Headings of both maps: model, size, place in the model."""
+    readers = {name: pipeline.reader(profile, name) for name in profile.pair}
     a, b = (
-        f"{description.side(profile, name, pipeline.reader(profile, name).width)}, "
-        f"{description.site(pipeline.reader(profile, name).hook)}"
-        for name in (explored.a.name, explored.b.name)
+        f"{description.side(profile, name, found.width)}, {description.site(found.hook)}"
+        for name, found in readers.items()
     )
     return a, b
 

@@ -379,7 +379,7 @@ window.explorer = (() => {
     el("explorer-concepts").replaceChildren(...data.concepts.map((x) => make("option", { value: x })));
     listen();
     draw();
-    el("explorer").dataset.ready = "yes";
+    el("explorer").dataset.ready = Math.round(performance.now());  // milliseconds after the page was asked for
   }
 
   function listen() {
