@@ -8,7 +8,7 @@ from sae_utils.page import assembly
 
 pytestmark = pytest.mark.skipif(browser.MISSING, reason=browser.REASON)
 
-SHELL = """<!DOCTYPE html><meta charset="utf-8">
+SHELL = """<!DOCTYPE html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';
  style-src 'unsafe-inline'; img-src data:"><link rel="icon" href="data:,"><title>page</title>
 <style>{{ css | safe }}</style>
