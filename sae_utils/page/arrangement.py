@@ -77,6 +77,8 @@ def embedded(rows: np.ndarray, index: np.ndarray, distance: np.ndarray, seed: in
 
 def principal(rows: np.ndarray) -> NDArray[np.float32]:
     """The first two principal components (n, 2) of rows of length 1; the largest coordinate of each is positive."""
+    if not len(rows):
+        return np.zeros((0, 2), np.float32)
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     centred = unit - unit.mean(0)
     _, axes = np.linalg.eigh(centred.T @ centred)  # the largest last
