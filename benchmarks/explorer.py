@@ -61,7 +61,7 @@ def _side(rng: np.random.Generator, name: str, partner: np.ndarray, words: np.nd
     text = [[(" ".join(x[:7])[-17:], x[7], " ".join(x[8:])[:17]) for x in of] for of in spoken.tolist()]
     return Side(
         name=name, width=n, ids=np.arange(n, dtype=np.int32), rate=rng.lognormal(-7, 2, n).clip(0, 1).astype("f4"),
-        partner=partner, r=held_out, held_out=held_out, rank=sides.ranked(held_out),
+        partner=partner, r=held_out, held_out=held_out,
         kind=rng.integers(1, 3, n).astype(np.uint8), tokens=words[rng.integers(0, VOCABULARY, (n, 5))].tolist(),
         contexts=text, concept=rng.integers(0, 4, n).astype(np.uint8), family=rng.integers(0, 2000, n).astype(np.int32),
         near=rng.integers(0, n, (n, 10)).astype(np.int32), link="",

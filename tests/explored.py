@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sae_utils.page import sides
 from sae_utils.page.sides import Explored, Side
 
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\">"
@@ -21,7 +20,7 @@ def side(name: str, n: int, partner: np.ndarray, seed: int, words: int = 50, map
         rng.integers(0, max(n, 1), (n, 10 if n else 0)))  # fmt: skip
     return Side(
         name=name, width=n + 3, ids=2 * np.arange(n, dtype=np.int32), rate=rng.uniform(0, 0.1, n).astype(np.float32),
-        partner=partner.astype(np.int32), r=held_out, held_out=held_out, rank=sides.ranked(held_out),
+        partner=partner.astype(np.int32), r=held_out, held_out=held_out,
         kind=np.where(partner < 0, 0, 2).astype(np.uint8), tokens=tokens,
         contexts=[[("before it ", own[0], " after it")] for own in tokens],
         concept=(np.arange(n) % 3).astype(np.uint8), family=(np.arange(n) // 20 % 12).astype(np.int32),

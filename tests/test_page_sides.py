@@ -4,14 +4,32 @@ import types
 
 import explored
 import numpy as np
+import pandas as pd
 
+from sae_utils import matching, pipeline
 from sae_utils.labels import SPACE
-from sae_utils.page import payload, sides
+from sae_utils.page import assembly, payload, sides
 from sae_utils.studies.semantic_subspaces import concepts
 
 
-def test_ranks_count_from_the_largest_and_leave_out_what_is_missing():
-    np.testing.assert_array_equal(sides.ranked(np.array([0.1, np.nan, 0.9, 0.1])), [2, 0, 1, 3])
+def test_the_sides_of_a_small_world_are_its_pairs(world):
+    found = sides.of(world)
+    a, b = (pipeline.features(world, name) for name in world.pair)
+    both = pipeline.correlated(a, b, world.sections["01_feature_matching"]["candidates"])
+    forward, mutual = matching.many_to_one(both.found), matching.mutual(both.found)
+    np.testing.assert_array_equal(found.a.ids[found.a.partner >= 0], forward.a)
+    np.testing.assert_array_equal(found.b.ids[found.a.partner[found.a.partner >= 0]], forward.b)
+    np.testing.assert_array_equal(found.a.held_out[found.a.partner >= 0], both.held_out(forward))
+    np.testing.assert_array_equal(found.a.ids[found.a.kind == 2], mutual.a)
+    np.testing.assert_array_equal(found.b.ids[found.b.kind == 2], np.sort(mutual.b))
+    assert all(found.b.tokens) and found.a.near.shape == (len(found.a.ids), min(sides.LISTED, len(found.a.ids) - 1))
+
+
+def test_a_page_and_its_match_table_are_written(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(assembly, "REPOSITORY", tmp_path)
+    page = assembly.write(world)
+    assert page == tmp_path / "build" / "world" / "report.html" and world.pair[0] in page.read_text("utf-8")
+    assert len(pd.read_csv(page.with_name("pairs.csv"))) == len(sides.table(sides.of(world)))
 
 
 def test_families_hang_together_by_near_neighbours():
@@ -81,5 +99,5 @@ def test_the_block_of_data_is_the_same_every_time_and_holds_no_markup():
 
 def test_coordinates_keep_their_proportions():
     grid = payload._on_grid(np.array([[0.0, 0], [4, 1], [2, 0.5]]))
-    assert grid[:, 0].tolist() == [0, 65535, 32768] and int(grid[1, 1]) - int(grid[0, 1]) == 16383
-    np.testing.assert_array_equal(payload._on_grid(np.ones((3, 2))), np.full((3, 2), 32768))
+    assert grid[:, 0].tolist() == [0, 4095, 2048] and abs(int(grid[1, 1]) - int(grid[0, 1]) - 4095 / 4) <= 1
+    np.testing.assert_array_equal(payload._on_grid(np.ones((3, 2))), np.full((3, 2), 2048))

@@ -26,7 +26,10 @@ window.explorer = (() => {
     const own = Object.fromEntries(Object.entries(data.arrays).filter(([key]) => key.startsWith(name + "_"))
       .map(([key, array]) => [key.slice(2), array]));
     const n = own.ids.length;
-    return { ...own, ...data.sides[number], key: name, n, k: n ? own.near.length / n : 0, visible: new Uint8Array(n),
+    const rank = new Int32Array(n);  // by held-out r, 0 where there is none
+    Array.from(own.held.keys()).filter((i) => own.held[i] !== MISSING).sort((i, j) => own.held[j] - own.held[i] || i - j)
+      .forEach((i, place) => { rank[i] = place + 1; });
+    return { ...own, ...data.sides[number], rank, key: name, n, k: n ? own.near.length / n : 0, visible: new Uint8Array(n),
       shown: new Int32Array(0), selected: [], marked: [] };
   }
 
@@ -86,8 +89,9 @@ window.explorer = (() => {
   // --- drawing
   function coordinates(s) {
     const map = s["map" + Math.min(+el("explorer-map").value, s.maps.length - 1)];
+    const step = 100 / data.grid;
     s.x = new Float32Array(s.n); s.y = new Float32Array(s.n);
-    for (let i = 0; i < s.n; i++) { s.x[i] = map[2 * i] / 655.35; s.y[i] = map[2 * i + 1] / 655.35; }
+    for (let i = 0; i < s.n; i++) { s.x[i] = map[2 * i] * step; s.y[i] = map[2 * i + 1] * step; }
   }
 
   function coloured() {

@@ -14,7 +14,7 @@ import numpy as np
 
 from sae_utils.page.sides import Explored, Side
 
-GRID = 65535  # steps of a coordinate
+GRID = 4095  # steps of a coordinate
 STEPS = 10000  # of a correlation
 NONE = -32768  # for a correlation that is missing
 TYPES = {"uint8": "u1", "uint16": "u2", "int16": "i2", "int32": "i4", "float32": "f4"}
@@ -25,7 +25,7 @@ def packed(found: Explored, titles: tuple[str, str]) -> str:
     words: dict[str, int] = {}
     sides = [_arrays(side, words) for side in (found.a, found.b)]
     texts = [_texts(side, title) for side, title in zip((found.a, found.b), titles, strict=True)]
-    held = {"sides": texts, "words": list(words), "concepts": found.concepts, "near": found.near}
+    held = {"sides": texts, "words": list(words), "concepts": found.concepts, "near": found.near, "grid": GRID}
     return joined({f"{name}_{key}": x for name, side in zip("ab", sides, strict=True) for key, x in side.items()}, held)
 
 
@@ -56,7 +56,7 @@ def _arrays(side: Side, words: dict[str, int]) -> dict[str, np.ndarray]:
     maps = {f"map{number}": _on_grid(made) for number, made in enumerate(side.maps.values())}
     return {
         "ids": side.ids, "rate": side.rate.astype(np.float16).astype(np.float32), "partner": side.partner,
-        "r": _steps(side.r), "held": _steps(side.held_out), "rank": side.rank, "kind": side.kind,
+        "r": _steps(side.r), "held": _steps(side.held_out), "kind": side.kind,
         "concept": side.concept, "family": side.family, "near": _short(side.near),
         "tokens": np.array(tokens, np.int32), "tokened": _ends(side.tokens), "contexted": _ends(side.contexts), **maps,
     }  # fmt: skip

@@ -41,7 +41,6 @@ class Side(NamedTuple):
     partner: NDArray[np.int32]  # position of its best partner on the other side, -1 without
     r: NDArray[np.float32]  # correlation with it on the documents that chose it
     held_out: NDArray[np.float32]  # and on held-out ones, NaN where one of the two is dead there
-    rank: NDArray[np.int32]  # by `held_out` among the features of this side, 1 the largest, 0 without
     kind: NDArray[np.uint8]  # of `KINDS`
     tokens: list[list[str]]  # strongest first
     contexts: list[list[Context]]
@@ -92,18 +91,9 @@ def _side(name: str, both: Correlated, way: Pairs, mutual: Pairs, place: int, fo
     return found | {
         "name": name, "width": len(own), "ids": np.flatnonzero(own).astype(np.int32),
         "partner": partner[own].astype(np.int32),
-        "r": r[own].astype(np.float32), "held_out": held_out[own].astype(np.float32), "rank": ranked(held_out[own]),
+        "r": r[own].astype(np.float32), "held_out": held_out[own].astype(np.float32),
         "kind": kind[own].astype(np.uint8),
     }  # fmt: skip
-
-
-def ranked(values: np.ndarray) -> NDArray[np.int32]:
-    """Places (n,) from 1 for the largest value, equal ones in their order; 0 where there is none."""
-    order = np.argsort(-values, kind="stable")  # NaN last
-    rank = np.zeros(len(values), np.int32)
-    rank[order] = np.arange(1, len(values) + 1)
-    rank[~np.isfinite(values)] = 0
-    return rank
 
 
 def _arranged(found: Any, near: float) -> dict[str, Any]:
