@@ -78,11 +78,15 @@ def test_texts_of_different_lengths_are_refused(tmp_path):
         texts.Texts((one,), (short,)).activations("matching")
 
 
-def test_apart_no_token_keeps_its_place(tmp_path):
-    one, two = stored(tmp_path / "a", 6, 1), stored(tmp_path / "b", 6, 1)
-    np.save(tmp_path / "b" / "matching" / "values.npy", np.arange(12, dtype=np.float16).reshape(6, 2))
-    _, b = texts.Texts((one,), (two,), apart=True).activations("matching")
-    np.testing.assert_array_equal(b[:, 0], [6, 8, 10, 0, 2, 4])
-    codes = [sparse.csr_array(np.arange(3.0).reshape(3, 1) + start) for start in (0, 3)]
-    rolled = texts._in_arm(codes, texts.APART)
-    np.testing.assert_array_equal(np.vstack([x.toarray() for x in rolled])[:, 0], [3, 4, 5, 0, 1, 2])
+def test_apart_b_is_at_tokens_of_no_other_arm(tmp_path):
+    """Two readings of four tokens: swapped as wholes they would be the arm of exchanged words."""
+    one, *two = (stored(tmp_path / name, 4, 1) for name in "abc")
+    for start, of in enumerate(two):
+        np.save(of.path / "matching" / "values.npy", np.arange(4, dtype=np.float16)[:, None] + 4 * start)
+    _, b = texts.Texts((one, one), tuple(two), apart=True).activations("matching")
+    codes = [sparse.csr_array(np.arange(4.0)[:, None] + start) for start in (0, 4)]
+    rolled = np.vstack([x.toarray() for x in texts._in_arm(codes, texts.APART)])
+    np.testing.assert_array_equal(rolled, b)
+    for arm in (texts.TRUE, texts.EXCHANGED):
+        assert (np.vstack([x.toarray() for x in texts._in_arm(codes, arm)]) != b).all()
+    assert sorted(b[:, 0]) == list(range(8))

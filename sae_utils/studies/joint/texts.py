@@ -10,7 +10,6 @@ single words keep a partner, those of classes lose theirs. At tokens of other do
 With one tokenizer a row is a token, with two the last token of a word that both end; `pipeline.positions` decides.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,8 +51,9 @@ class Texts(NamedTuple):
         if [len(x) for x in of_a] != [len(x) for x in of_b]:
             counts = " and ".join(str([len(x) for x in own]) for own in (of_a, of_b))
             raise ValueError(f"{counts} tokens of A and B by reading: give both models at the same tokens")
-        a, b = np.concatenate(of_a, dtype=np.float32), np.concatenate(of_b, dtype=np.float32)
-        return a, np.roll(b, len(b) // 2, axis=0) if self.apart else b
+        if self.apart:
+            of_b = [np.roll(x, len(x) // 2, axis=0) for x in of_b]
+        return np.concatenate(of_a, dtype=np.float32), np.concatenate(of_b, dtype=np.float32)
 
     def classes(self, split: str) -> list[list[np.ndarray]]:
         """Of both models the class of every token by reading, -1 where it is unknown."""
@@ -141,11 +141,7 @@ def _in_arm(blocks: Sequence[Any], arm: str) -> list[Any]:
     """Codes of B by reading, at the tokens that an arm puts beside those of A."""
     if arm != APART:
         return list(blocks[::-1] if arm == EXCHANGED else blocks)
-    whole = sparse.csr_array(sparse.vstack(blocks))
-    half = whole.shape[0] // 2
-    rolled = sparse.csr_array(sparse.vstack([whole[whole.shape[0] - half :], whole[: whole.shape[0] - half]]))
-    ends = np.cumsum([0, *(x.shape[0] for x in blocks)])
-    return [rolled[i:j] for i, j in itertools.pairwise(ends)]
+    return [sparse.csr_array(sparse.vstack([x[-(x.shape[0] // 2) :], x[: -(x.shape[0] // 2)]])) for x in blocks]
 
 
 def _cut(side: replicates.Side, sizes: Mapping[str, int]) -> replicates.Side:
