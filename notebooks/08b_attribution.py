@@ -240,7 +240,9 @@ of_arms = {
     if f"{name}, control" in numbers
 }
 out.table(
-    "weighted", compared.table(of_arms).drop(columns="can move"), dict.fromkeys(["own", "other", *forms], "{:.2f}")
+    "weighted",
+    compared.table(of_arms).drop(columns="can move"),
+    dict.fromkeys(["own", "other", "difference", "low", "high"], "{:.3f}"),
 )
 
 # %% [markdown]
