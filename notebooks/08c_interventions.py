@@ -39,7 +39,8 @@ caliper = 0.1
 permutations = 99
 judged_rows = 20
 sae_seed = ""
-d = 0.05
+d_ablated = 0.05
+d_steered = 0.05
 
 # %%
 import numpy as np
@@ -221,9 +222,10 @@ out.table("substituted", table, dict.fromkeys(("loss", "low", "high"), "{:.3f}")
 # ## The verdict
 
 # %%
+thresholds = {"ablated": d_ablated, "steered": d_steered}
 if replicated:
-    no = f"excess larger by less than {d:g}"
-    for kind in effects.KINDS:
+    for kind, d in thresholds.items():
+        no = f"excess larger by less than {d:g}"
         question = f"Are the effects of paired features, {kind}, more alike than under exchanged words?"
         out.verdict(kind, question, acted_drawing.difference(found, kind), d, no)
 else:
@@ -236,17 +238,14 @@ else:
 # ## For the paper
 
 # %%
-out.number("replicates", len(cells), "{:d}")
-out.number("contexts", plan.contexts, "{:d}")
-out.number("common", plan.common, "{:d}")
-out.number("strength", plan.strength, "{:g}")
+fixed = {"contexts": plan.contexts, "common": plan.common, "strength": plan.strength, "replicates": len(cells)}
+for name, value in fixed.items():
+    out.number(name, value, "{:g}")
+keys = {key: f"{TRUE}, {key}" for key in ("n", "alike", "ceiling", "with r", "weighted alike")}
 for kind in effects.KINDS:
-    for key in ("n", "alike", "ceiling", "with r", "weighted alike"):
-        x = acted_drawing.mean(found, f"{kind}, {TRUE}, {key}")
+    for key, of in (keys | {"equal r": "equal r, other"}).items():
+        x = acted_drawing.mean(found, f"{kind}, {of}")
         out.number(f"{kind} {key}", x.estimate, "{:.0f}" if key == "n" else "{:.2f}", x.se)
-    x = acted_drawing.mean(found, f"{kind}, equal r, other")
-    out.number(f"{kind} equal r", x.estimate, se=x.se)
-for kind in effects.KINDS:
     x = acted_drawing.mean(of_seeds, f"{kind}, {TRUE}, alike").estimate if seeds else np.nan
     out.number(f"{kind} seeds", x)
 for name in ("own", "other"):
