@@ -26,21 +26,21 @@
 # %% tags=["parameters"]
 profile = "smoke"
 minimum_firings = 10
-candidates = 8
-most_pairs = 40
+candidates = 16
+most_pairs = 1000
 contexts = 6
 fewest_contexts = 3
 common_contexts = 6
 strength = 0.5
 random_directions = 16
-top = 5
-strata = 2
+top = 10
+strata = 3
 caliper = 0.1
 permutations = 99
 judged_rows = 20
-sae_seed = ""
-d_ablated = 0.05
-d_steered = 0.05
+sae_seed = "two_layer_seed1"
+d_ablated = 0.076
+d_steered = 0.089
 
 # %%
 import numpy as np

@@ -20,7 +20,7 @@ def network(family: str, tied: bool):
     config = AutoConfig.for_model(family, **SIZES, intermediate_size=32, head_dim=8, tie_word_embeddings=tied,
                                   num_key_value_heads=2, max_position_embeddings=32)  # fmt: skip
     torch.manual_seed(0)
-    made = AutoModelForCausalLM.from_config(config).eval()
+    made = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
     for name, parameter in made.named_parameters():
         if "norm" in name or "ln_f" in name:
             torch.nn.init.normal_(parameter, 0.5, 0.3)

@@ -107,7 +107,7 @@ ROOMS = """
     engine.lms engine.saes engine.tokens pipeline replicates report
     studies.models_and_dictionaries studies.feature_matching studies.one_to_one studies.layer_sweep
     studies.semantic_subspaces studies.llm_vs_sae studies.geometry studies.known_truth studies.recovery
-    studies.controls studies.sensitivity studies.twins studies.function studies.across_tokenizers
+    studies.controls studies.sensitivity studies.twins studies.function studies.joint studies.across_tokenizers
     studies.published_tables studies.training
     engine.checks profiles page engine.build __main__
 """.split()
