@@ -126,7 +126,9 @@ def test_every_library_of_the_package_has_a_version():
     for file in sources.PACKAGE.rglob("*.py"):
         for name in sources._imports(sources.ast.parse(file.read_text("utf-8"))):
             # an artefact of UMAP is given its version; Pillow makes none
-            versionless = name in {*sys.stdlib_module_names, "__future__", "umap", "PIL"} or name.startswith("sae_utils")
+            versionless = name in {*sys.stdlib_module_names, "__future__", "umap", "PIL"} or name.startswith(
+                "sae_utils"
+            )
             assert versionless or sources._version(name), f"{file.name} imports {name}"
 
 
