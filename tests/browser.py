@@ -32,6 +32,13 @@ def narrow(browser: Any, width: int, height: int = 844) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
+def settled(browser: Any, condition: str) -> None:
+    """Wait until a condition in JavaScript holds, at most 30 s: Bokeh draws anew some time after its box changed."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 30).until(lambda x: x.execute_script(f"return {condition}"), condition)
+
+
 def opened(browser: Any, page: Any) -> Any:
     """The browser with a page, its explorer ready."""
     browser.set_script_timeout(120)

@@ -223,8 +223,8 @@ def test_on_a_phone_the_maps_stand_below_each_other(page, started):
     run = page(explored.planted())
     browser.narrow(started, 390)
     try:
+        browser.settled(started, "document.documentElement.scrollWidth <= 390")
         tops = run("return ['a', 'b'].map((x) => document.getElementById('box-' + x).getBoundingClientRect().top)")
         assert tops[1] > tops[0] + 300
-        assert run("return document.documentElement.scrollWidth") <= 390
     finally:
         started.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
