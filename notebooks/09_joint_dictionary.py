@@ -298,8 +298,10 @@ for part in ("shared", "than"):
 # %%
 means = overlaps[overlaps.arm == texts.TRUE].groupby("asked")[["share", "chance", "n"]].mean()
 for name, question in asked.items():
-    for column in ("share", "chance"):
-        out.number(f"{name} {column}", means[column][question])
+    out.number(f"{name} share", means.share[question])
+for name in ("found", "back"):
+    out.number(f"{name} chance", means.chance[asked[name]])
+out.number("usual", means.chance[asked["own"]])  # how often shared latents have a counterpart
 for arm in arms:
     out.number(f"shared {arm}", kinds[kinds.arm == arm][norms.SHARED].mean())
 for way, name in zip(carried.WAYS, ("affine", "code", "universal", "own"), strict=True):

@@ -44,6 +44,14 @@ def own_store(store_root, monkeypatch):
     set_store(monkeypatch, store_root)
 
 
+@pytest.fixture
+def own_params(tmp_path, monkeypatch):
+    """A copy of `params/` for edits, in the folder of the test."""
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    return tmp_path / "params"
+
+
 WORLD = """
 extends: smoke
 corpus: {kind: stories, documents: 400, seed: 0, context: 112, shares: [0.6, 0.2, 0.2], split_seed: 0}

@@ -9,7 +9,6 @@ from hub_server import serve
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from sae_utils.engine import params
 from sae_utils.engine.build import addresses
 from sae_utils.engine.build.addresses import Given
 from sae_utils.engine.core.spec import ProfileError
@@ -24,13 +23,7 @@ keys: {W_enc: W_enc, b_enc: b_enc, W_dec: W_dec, b_dec: b_dec}
 """
 
 
-@pytest.fixture(autouse=True)
-def profiles_here(tmp_path, monkeypatch):
-    """The profiles of the repository, in a folder of the test."""
-    (tmp_path / "params").mkdir()
-    for file in params.PARAMS.glob("*.yaml"):
-        shutil.copy(file, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+pytestmark = pytest.mark.usefixtures("own_params")
 
 
 @pytest.fixture

@@ -17,13 +17,7 @@ JB = "gpt2-small-res-jb:blocks.8.hook_resid_pre"
 TOYS = ("demo:two_layer", "demo:three_layer")
 
 
-@pytest.fixture(autouse=True)
-def profiles_here(tmp_path, monkeypatch):
-    """The profiles of the repository, in a folder of the test."""
-    (tmp_path / "params").mkdir()
-    for file in params.PARAMS.glob("*.yaml"):
-        shutil.copy(file, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+pytestmark = pytest.mark.usefixtures("own_params")
 
 
 @pytest.fixture

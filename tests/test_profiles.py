@@ -2,7 +2,6 @@
 
 import copy
 import os
-import shutil
 import sys
 
 import pytest
@@ -22,12 +21,10 @@ GONE = object()
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(own_params, monkeypatch):
     """A copy of `params/` for edits; what a profile writes goes beside it."""
-    shutil.copytree(params.PARAMS, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
-    monkeypatch.setattr(profiles, "REPOSITORY", tmp_path)
-    return tmp_path / "params"
+    monkeypatch.setattr(profiles, "REPOSITORY", own_params.parent)
+    return own_params
 
 
 def smoke_keys() -> dict:

@@ -2,14 +2,12 @@
 
 import importlib
 import os
-import shutil
 import sys
 import tomllib
 
 import pytest
 
 from sae_utils import profiles
-from sae_utils.engine import params
 from sae_utils.engine.build import pair_profile, plan, speed, two_saes
 from sae_utils.engine.core.sources import REPOSITORY
 from sae_utils.engine.core.spec import ProfileError
@@ -18,12 +16,8 @@ TOYS = ["smoke:two_layer", "smoke:three_layer"]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(own_params, tmp_path, monkeypatch):
     """A folder of the test in the place of `params/` and `build/`; every block is timed by one call."""
-    (tmp_path / "params").mkdir()
-    for file in params.PARAMS.glob("*.yaml"):
-        shutil.copy(file, tmp_path / "params")
-    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
     for module in (two_saes, profiles):
         monkeypatch.setattr(module, "REPOSITORY", tmp_path)
     monkeypatch.setattr(two_saes.store, "check", lambda: None)
